@@ -1,0 +1,55 @@
+# stepstream: `make` lists what there is. Nothing is needed beforehand but Python >= 3.11, make and git.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+READY := $(VENV)/.ready
+# The download of a wheel this large can be slow behind a mirror.
+export UV_HTTP_TIMEOUT ?= 300
+PYTEST_ARGS ?=
+
+.PHONY: help install demo test check format lock bench clean
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(READY) ## a .venv with everything, from the hashed lock
+
+$(READY): requirements.lock pyproject.toml sdk/pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] < (3, 14); sys.exit(0 if ok else "stepstream needs Python 3.11, 3.12 or 3.13, and %s is %s: install one, or name one with make PYTHON=python3.13" % (sys.executable, sys.version.split()[0]))'
+	@echo "Installing into $(VENV) (first time: about 200 MB)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e sdk -e .
+	@touch $@
+
+demo: $(READY) ## real training runs, streamed live into the browser
+	@exec $(BIN)/stepstream demo
+
+test: $(READY) ## every test; what needs Docker or Chromium is skipped with a reason where absent
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(READY) ## ruff, mypy strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(READY) ## resolve the dependencies anew; names no host
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	  --all-extras --group dev --no-emit-package stepstream -o requirements.lock pyproject.toml
+
+bench: $(READY) ## every measured bar, as one table; ROWS="name ..." for some of them
+	@$(BIN)/python -m benchmarks $(ROWS)
+
+clean: ## remove what make made; data of runs stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist sdk/dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

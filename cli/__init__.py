@@ -1,0 +1,1 @@
+"""The one command line, and the supervisor of the local stack: the composition root."""

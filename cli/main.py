@@ -1,0 +1,78 @@
+"""The program `stepstream`: finds a command's module only when it is called, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from schemas.errors import StepstreamError
+
+COMMANDS = {
+    "up": ("cli.up", "up", "Start the whole local stack in the foreground."),
+    "demo": ("cli.demo", "demo", "Start the stack and real training runs to look at."),
+    "run": ("cli.run", "run", "Start a worker and stream what it prints."),
+    "ingest": ("cli.ingest", "ingest", "Stream JSONL that is there already."),
+    "forward": ("cli.forward", "forward", "Ship every spool in a folder."),
+    "persist": ("cli.persist", "persist", "Service: Kafka to SQL, every record exactly once."),
+    "live": ("cli.live", "live", "Service: Kafka to Redis, the newest for the dashboard."),
+    "dashboard": ("cli.dashboard", "dashboard", "Service: the web page."),
+    "replay": ("cli.replay", "replay", "Play a run again, from any offset or time."),
+    "runs": ("cli.runs", "runs", "List, show, delete and export runs."),
+    "import": ("cli.imports", "imports", "Take in what other trackers wrote."),
+    "dlq": ("cli.dlq", "dlq", "Look at dead letters, and send them again."),
+    "topics": ("cli.ops", "topics", "Create the topics."),
+    "db": ("cli.db", "db", "Create and upgrade the tables."),
+    "config": ("cli.ops", "config", "Print every setting and where it comes from."),
+    "doctor": ("cli.ops", "doctor", "Try each address; say what is wrong and what to do."),
+}
+"""Command → module, function, one line of help. The whole command line, to be read here."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, function, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `--help`, without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, _, help_) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(package_name="stepstream-server", prog_name="stepstream")
+def stepstream() -> None:
+    """Live telemetry for reinforcement-learning training, on Kafka."""
+
+
+def main() -> None:
+    """Run the command line; errors meant for the user become one sentence and an exit code."""
+    try:
+        code = stepstream.main(prog_name="stepstream", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except StepstreamError as error:
+        click.echo(f"stepstream: {error}", err=True)
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

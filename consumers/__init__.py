@@ -1,0 +1,1 @@
+"""Kafka in: persist (SQL), live (Redis), replay."""

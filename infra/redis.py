@@ -1,0 +1,55 @@
+"""Redis clients, and the translation of their errors."""
+
+from __future__ import annotations
+
+import redis
+import redis.asyncio
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from infra.settings import Settings
+from schemas.errors import LiveBufferError, UsageError
+
+UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
+"""What Redis' client raises while the server is away: wait and try again."""
+
+
+def client(settings: Settings) -> redis.Redis:
+    """A synchronous client that answers bytes."""
+    return redis.Redis.from_url(_url(settings), socket_timeout=5, retry=_retry())
+
+
+def async_client(settings: Settings) -> redis.asyncio.Redis:
+    """An asynchronous client that answers bytes."""
+    return redis.asyncio.Redis.from_url(_url(settings), socket_timeout=10)
+
+
+def check(settings: Settings) -> str:
+    """The server's version.
+
+    Raises:
+        LiveBufferError: it does not answer.
+    """
+    try:
+        info = client(settings).info("server")
+    except redis.RedisError as error:
+        raise LiveBufferError(
+            f"Redis at {settings.redis_url} does not answer ({error}): is the address right?"
+        ) from error
+    return str(info.get("valkey_version") or info["redis_version"])
+
+
+def _url(settings: Settings) -> str:
+    if not settings.redis_url:
+        raise UsageError(
+            "No Redis is known: start the local stack with `stepstream up`, or set STEPSTREAM_REDIS_URL, "
+            "such as redis://host:6379/0."
+        )
+    return settings.redis_url
+
+
+def _retry() -> Retry:
+    # Three quick tries: a service's own loop waits longer, and says so.
+    return Retry(ExponentialBackoff(cap=0.5, base=0.05), 3)

@@ -1,0 +1,264 @@
+"""Settings: one typed table, read from the environment, a file, a running `up`, else the default.
+
+The first of these that names a setting wins:
+
+1. the environment: `STEPSTREAM_<NAME>`;
+2. a TOML file: `STEPSTREAM_CONFIG`, else `stepstream.toml` in the working folder, else in the home folder;
+3. `stack.json` in the home folder: the addresses of the embedded servers that `up` runs just now;
+4. the default.
+
+Any librdkafka property passes through: `STEPSTREAM_KAFKA_SASL_USERNAME` is `sasl.username` (a table
+`[kafka]` in the file, keys as librdkafka writes them).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import platformdirs
+
+from schemas.errors import UsageError
+
+PREFIX = "STEPSTREAM_"
+STACK_FILE = "stack.json"
+STACK_LOCK = "stack.lock"
+"""Whoever runs `up` on a home holds an flock on this file: only then is `stack.json` believed."""
+
+
+_UNSET = Path()
+
+
+def _setting(default: Any, help: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"help": help, "secret": secret})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting. `stepstream config` prints them with where each came from."""
+
+    home: Path = _setting(_UNSET, "Folder for data: spools, the embedded servers, SQLite.")
+    # Addresses
+    bootstrap_servers: str = _setting(
+        "", "Kafka's address, host:port,… Empty: the embedded one that `up` starts."
+    )
+    topic_prefix: str = _setting("telemetry.", "Begins every topic's name.")
+    partitions: int = _setting(4, "Partitions of a topic made by `topics create`.")
+    replication_factor: int = _setting(
+        -1, "Replicas of a topic made by `topics create`; -1: the broker's default."
+    )
+    schema_registry_url: str = _setting("", "A Confluent-compatible registry. Empty: checked-in schema ids.")
+    schema_registry_user: str = _setting("", "User for the registry's basic auth.")
+    schema_registry_password: str = _setting("", "Password for the registry's basic auth.", secret=True)
+    schema_registry_ca: str = _setting("", "File of certificate authorities for the registry's TLS.")
+    schema_registry_auto_register: bool = _setting(True, "Register schemas; off: only look them up.")
+    database_url: str = _setting(
+        "", "SQLAlchemy URL, such as postgresql://user@host/db. Empty: SQLite in home.", secret=True
+    )
+    redis_url: str = _setting("", "redis:// or rediss:// URL. Empty: the embedded Valkey.", secret=True)
+    redis_prefix: str = _setting("stepstream:", "Begins every Redis key.")
+    # Producing
+    spool_dir: Path = _setting(_UNSET, "Folder of spools. Default: `spool` in home.")
+    spool_segment_bytes: int = _setting(64 * 1024 * 1024, "A spool's segment is closed at this size.")
+    spool_max_bytes: int = _setting(
+        0, "A spool may hold this much that Kafka has not acknowledged; 0: the disk's limit."
+    )
+    spool_retention_hours: float = _setting(24.0, "Acknowledged segments are kept this long.")
+    spool_fsync: str = _setting(
+        "interval", "always, interval (once a second) or never: when spools go to the disk's platter."
+    )
+    spool_full: str = _setting(
+        "pause", "pause: a full disk makes the worker wait; drop: lines are dropped and counted."
+    )
+    max_line_bytes: int = _setting(64 * 1024 * 1024, "A longer line is a dead letter.")
+    window_lines: int = _setting(5000, "Lines that are sent before the next acknowledgement is awaited.")
+    frames_per_second: float = _setting(
+        10.0, "Pictures sent at most, per agent and second; the rest is counted."
+    )
+    frame_format: str = _setting("webp", "webp or png.")
+    heartbeat_seconds: float = _setting(2.0, "A running stream says so this often.")
+    # Consuming
+    group_prefix: str = _setting("stepstream.", "Begins every consumer group's name.")
+    group_protocol: str = _setting("consumer", "consumer (KIP-848) or classic (cooperative).")
+    batch_records: int = _setting(5000, "Records that persist writes in one transaction, at most.")
+    lost_seconds: float = _setting(30.0, "A run silent for longer is lost, until it is heard again.")
+    retention_days: float = _setting(0.0, "Ended runs older than this are deleted from SQL; 0: never.")
+    on_gap: str = _setting("stop", "stop or continue: when Kafka no longer holds what the database lacks.")
+    live_buffer_steps: int = _setting(5000, "Newest steps that Redis keeps per agent.")
+    live_max_lag_seconds: float = _setting(
+        10.0, "The live path further behind than this jumps to the newest."
+    )
+    # Dashboard
+    dashboard_host: str = _setting("127.0.0.1", "Address the dashboard binds to.")
+    dashboard_port: int = _setting(8050, "Port of the dashboard; 0: a free one.")
+    dashboard_token: str = _setting(
+        "", "Login token; needed where the dashboard leaves loopback.", secret=True
+    )
+    dashboard_user_header: str = _setting(
+        "", "Header in which a reverse proxy names the user; instead of a token."
+    )
+    dashboard_origins: str = _setting("", "Further origins that may open the dashboard, comma-separated.")
+    # Embedded servers
+    jars_dir: Path = _setting(
+        _UNSET, "Folder with Kafka's jars; default: fetched once into the user's cache folder."
+    )
+    embedded_kafka_heap: str = _setting("512m", "Java heap of the embedded Kafka.")
+    # Logs
+    log_level: str = _setting("info", "debug, info, warning or error.")
+    log_format: str = _setting("auto", "console, json or auto: console on a terminal, logfmt elsewhere.")
+
+    kafka: Mapping[str, str] = field(
+        default_factory=dict, metadata={"help": "librdkafka properties.", "secret": False}
+    )
+
+    @property
+    def sql_url(self) -> str:
+        """The database's URL, with the default filled in."""
+        return self.database_url or f"sqlite:///{self.home / 'stepstream.db'}"
+
+    def group(self, service: str) -> str:
+        """Name of a service's consumer group."""
+        return f"{self.group_prefix}{service}"
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """A setting's value and where it came from: environment, file, stack, default."""
+
+    value: Any
+    source: str
+    help: str
+    secret: bool
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read every setting.
+
+    Raises:
+        UsageError: a value that is not of its setting's type, or a file that cannot be read.
+    """
+    return _build({name: item.value for name, item in explain(environ).items()})
+
+
+def explain(environ: Mapping[str, str] = os.environ) -> dict[str, Sourced]:
+    """Every setting by name, with its source."""
+    home = Path(environ.get(f"{PREFIX}HOME") or platformdirs.user_data_dir("stepstream")).expanduser()
+    path, from_file = _read_file(environ, home)
+    from_stack = running_stack(home)
+    types = get_type_hints(Settings)
+    known = {item.name for item in fields(Settings)}
+    if unknown := set(from_file) - known:
+        raise UsageError(
+            f"{path}: no setting is named {', '.join(sorted(unknown))}; `stepstream config` lists them."
+        )
+    out: dict[str, Sourced] = {}
+    for item in fields(Settings):
+        name, variable = item.name, PREFIX + item.name.upper()
+        if name == "kafka":
+            value, source = _kafka_properties(environ, from_file.get("kafka", {}))
+        elif environ.get(variable):
+            value, source = _typed(environ[variable], types[name], variable), "environment"
+        elif name in from_file:
+            value, source = _typed(from_file[name], types[name], f"{path}: {name}"), "file"
+        elif name in from_stack:
+            value, source = _typed(from_stack[name], types[name], STACK_FILE), "stack"
+        else:
+            value, source = _default(item), "default"
+        out[name] = Sourced(value, source, item.metadata["help"], item.metadata["secret"])
+    out["home"] = replace(out["home"], value=home)
+    if out["spool_dir"].value == _UNSET:
+        out["spool_dir"] = replace(out["spool_dir"], value=home / "spool")
+    _check_choices(out)
+    return out
+
+
+def running_stack(home: Path) -> dict[str, Any]:
+    """The addresses of the `up` that runs on this home just now; empty where none does."""
+    try:
+        with (home / STACK_LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass  # held: it runs
+    except OSError:
+        return {}
+    else:
+        return {}
+    try:
+        stack: dict[str, Any] = json.loads((home / STACK_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return stack
+
+
+def _default(item: Any) -> Any:
+    return item.default if item.default is not MISSING else item.default_factory()
+
+
+def _build(values: dict[str, Any]) -> Settings:
+    return Settings(**values)
+
+
+def _read_file(environ: Mapping[str, str], home: Path) -> tuple[Path, dict[str, Any]]:
+    named = environ.get(f"{PREFIX}CONFIG")
+    for path in [Path(named)] if named else [Path("stepstream.toml"), home / "stepstream.toml"]:
+        try:
+            return path, tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if named:
+                raise UsageError(f"{PREFIX}CONFIG names {named}, and there is no such file.") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"{path} cannot be read as TOML: {error}") from None
+    return Path(), {}
+
+
+def _kafka_properties(environ: Mapping[str, str], from_file: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+    properties = {key: str(value) for key, value in from_file.items()}
+    marker = f"{PREFIX}KAFKA_"
+    named = {
+        name.removeprefix(marker).lower().replace("_", "."): v
+        for name, v in environ.items()
+        if name.startswith(marker)
+    }
+    source = "environment" if named else "file" if properties else "default"
+    return properties | named, source
+
+
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def _typed(value: Any, kind: type, where: str) -> Any:
+    text = str(value).strip()
+    if kind is bool:
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise UsageError(f"{where} must be true or false, not {text!r}.")
+    if kind is Path:
+        return Path(text).expanduser()
+    try:
+        return kind(text)
+    except ValueError:
+        words = {int: "a whole number", float: "a number"}
+        raise UsageError(f"{where} must be {words.get(kind, kind.__name__)}, not {text!r}.") from None
+
+
+_CHOICES = {
+    "spool_fsync": {"always", "interval", "never"},
+    "spool_full": {"pause", "drop"},
+    "frame_format": {"webp", "png"},
+    "group_protocol": {"consumer", "classic"},
+    "on_gap": {"stop", "continue"},
+    "log_level": {"debug", "info", "warning", "error"},
+    "log_format": {"auto", "console", "logfmt", "json"},
+}
+
+
+def _check_choices(values: Mapping[str, Sourced]) -> None:
+    for name, allowed in _CHOICES.items():
+        if values[name].value not in allowed:
+            raise UsageError(f"{name} must be {' or '.join(sorted(allowed))}, not {values[name].value!r}.")

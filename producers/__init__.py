@@ -1,0 +1,1 @@
+"""JSONL in, Avro on Kafka out: normalise (pure), spool, forward."""

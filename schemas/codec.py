@@ -1,0 +1,157 @@
+"""Avro in Confluent's wire format: `0x00`, the schema's id as 4 big-endian bytes, the Avro body.
+
+Ids come from a registry where one is set, else from the checked-in table `avro/ids.json`; so the same
+bytes are read by stock Avro tools, and by a later version of this program.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from typing import Any, cast
+
+import fastavro
+
+from schemas.errors import SchemaError
+from schemas.topics import Kind
+
+Record = dict[str, Any]
+Schema = dict[str, Any]
+
+MAGIC = 0
+HEADER = struct.Struct(">bI")
+MAX_RECORD_BYTES = 16 * 1024 * 1024
+
+
+@cache
+def schema_ids() -> dict[int, str]:
+    """The checked-in table: schema id → name and version, such as `steps.v1`."""
+    table: dict[str, int] = json.loads(_avro("ids.json"))
+    return {number: name for name, number in table.items()}
+
+
+@cache
+def schema_text(version: str) -> str:
+    """The `.avsc` text of a name and version, such as `steps.v1`."""
+    return _avro(f"{version}.avsc")
+
+
+@cache
+def current_version(kind: Kind) -> str:
+    """The newest version of a kind's schema, such as `steps.v1`."""
+    numbers = [
+        int(name.rpartition(".v")[2]) for name in schema_ids().values() if name.startswith(f"{kind.value}.v")
+    ]
+    return f"{kind.value}.v{max(numbers)}"
+
+
+def current_schema(kind: Kind) -> Schema:
+    """The newest schema of a kind, unparsed."""
+    schema: Schema = json.loads(schema_text(current_version(kind)))
+    return schema
+
+
+@cache
+def current_id(kind: Kind) -> int:
+    """The newest schema's id in the checked-in table."""
+    version = current_version(kind)
+    return next(number for number, name in schema_ids().items() if name == version)
+
+
+def checked_in(schema_id: int) -> Schema:
+    """The schema of an id of the checked-in table.
+
+    Raises:
+        SchemaError: the table has no such id.
+    """
+    try:
+        schema: Schema = json.loads(schema_text(schema_ids()[schema_id]))
+    except KeyError:
+        raise SchemaError(
+            f"Schema id {schema_id} is not in this version's table: the record was written with a schema "
+            "registry (set STEPSTREAM_SCHEMA_REGISTRY_URL) or by a newer stepstream (upgrade this one)."
+        ) from None
+    return schema
+
+
+class Encoder:
+    """Turns records of one kind into wire bytes. Reuses one buffer: not for several threads."""
+
+    def __init__(self, kind: Kind, schema_id: int | None = None) -> None:
+        self.schema = fastavro.parse_schema(current_schema(kind))
+        self._header = HEADER.pack(MAGIC, current_id(kind) if schema_id is None else schema_id)
+        self._buffer = io.BytesIO()
+
+    def __call__(self, record: Record) -> bytes:
+        """Wire bytes of a record whose keys are the schema's field names."""
+        buffer = self._buffer
+        buffer.seek(0)
+        buffer.write(self._header)
+        fastavro.schemaless_writer(buffer, self.schema, record)
+        buffer.truncate()
+        return buffer.getvalue()
+
+
+class Decoder:
+    """Turns wire bytes of one kind into records with the fields of the newest schema.
+
+    Times stay integers (µs since 1970, UTC): making datetimes of them costs a fifth of the decoder.
+
+    Args:
+        kind: whose records.
+        lookup: schema of an id; raises SchemaError where there is none.
+    """
+
+    def __init__(self, kind: Kind, lookup: Callable[[int], Schema] = checked_in) -> None:
+        self._reader = fastavro.parse_schema(plain(current_schema(kind)))
+        self._lookup = lookup
+        self._writers: dict[int, Any] = {}
+
+    def __call__(self, value: bytes) -> Record:
+        """The record in wire bytes.
+
+        Raises:
+            SchemaError: no wire format, an unknown schema, or a body that does not fit its schema.
+        """
+        if len(value) < HEADER.size or value[0] != MAGIC:
+            raise SchemaError(
+                "Not in Confluent's wire format: it must begin with a zero byte and a schema id."
+            )
+        writer = self._writer(HEADER.unpack_from(value)[1])
+        body = io.BytesIO(value)
+        body.seek(HEADER.size)
+        try:
+            # No reader schema where the writer's is the same: resolving costs more than reading.
+            reader = None if writer is self._reader else self._reader
+            return cast(Record, fastavro.schemaless_reader(body, writer, reader))
+        except Exception as error:  # fastavro raises whatever the broken bytes lead it to
+            raise SchemaError(f"The Avro body does not fit its schema ({error}).") from error
+
+    def _writer(self, schema_id: int) -> Any:
+        writer = self._writers.get(schema_id)
+        if writer is None:
+            writer = fastavro.parse_schema(plain(self._lookup(schema_id)))
+            if writer == self._reader:
+                writer = self._reader
+            self._writers[schema_id] = writer
+        return writer
+
+
+def plain(schema: Schema) -> Schema:
+    """The same schema without docs and logical types: what the bytes are, nothing more."""
+
+    def strip(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: strip(value) for key, value in node.items() if key not in ("doc", "logicalType")}
+        return [strip(item) for item in node] if isinstance(node, list) else node
+
+    stripped: Schema = strip(schema)
+    return stripped
+
+
+def _avro(name: str) -> str:
+    return (files("schemas") / "avro" / name).read_text(encoding="utf-8")

@@ -1,0 +1,244 @@
+"""The SQL tables, as SQLAlchemy typed models. Users write queries against these names: they are fixed.
+
+Each event table has the primary key (run_id, stream_id, seq): it names an event for ever, so writing one
+again is harmless, and the tables partition and distribute by run.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment: `timestamptz` in PostgreSQL; in SQLite the text that PostgreSQL prints in UTC.
+
+    `2026-11-24 08:00:00.000000+00:00` sorts as time does, and SQLite's date functions read it.
+    """
+
+    impl = String(32)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The column's type in one database."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+        return dialect.type_descriptor(String(32))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """A parameter on its way in."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return utc_text(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """A value on its way out."""
+        if value is None or isinstance(value, datetime):
+            return value
+        return datetime.fromisoformat(value)
+
+
+def utc_text(moment: datetime) -> str:
+    """A moment as SQLite keeps it: fixed width, so that text order is time order."""
+    return moment.astimezone(UTC).isoformat(" ", "microseconds")
+
+
+_BIG = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")  # SQLite's INTEGER holds 64 bits
+Big = Annotated[int, mapped_column(_BIG)]
+Float = Annotated[float, mapped_column(Double())]
+Json = Annotated[Any, mapped_column(JSON(none_as_null=True))]
+Time = Annotated[datetime, mapped_column(UtcTime())]
+Key = Annotated[str, mapped_column(Text(), primary_key=True)]
+Str = Annotated[str, mapped_column(Text())]
+
+
+class Base(DeclarativeBase):
+    """Names of constraints are fixed, so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"}
+    )
+
+
+class _Event:
+    """What every event has: its identity, who, when."""
+
+    run_id: Mapped[str] = mapped_column(Text(), primary_key=True, sort_order=-9)
+    stream_id: Mapped[str] = mapped_column(Text(), primary_key=True, sort_order=-8)
+    seq: Mapped[int] = mapped_column(_BIG, primary_key=True, autoincrement=False, sort_order=-7)
+    agent_id: Mapped[str] = mapped_column(Text(), sort_order=-6)
+    worker_id: Mapped[str | None] = mapped_column(Text(), sort_order=-5)
+    event_time: Mapped[datetime] = mapped_column(UtcTime(), sort_order=-4)
+
+
+class _Place:
+    """An event's place in the log."""
+
+    topic_partition: Mapped[int] = mapped_column(Integer(), sort_order=8)
+    topic_offset: Mapped[int] = mapped_column(_BIG, sort_order=9)
+
+
+class Step(_Event, _Place, Base):
+    """One environment step."""
+
+    __tablename__ = "steps"
+    __table_args__ = (Index(None, "run_id", "agent_id", "episode_index", "step_index"),)
+
+    episode_index: Mapped[Big | None]
+    step_index: Mapped[Big | None]
+    observation: Mapped[Json | None]
+    action: Mapped[Json | None]
+    reward: Mapped[Float | None]
+    terminated: Mapped[bool | None]
+    truncated: Mapped[bool | None]
+    info: Mapped[Json | None]
+    metrics: Mapped[Json | None]
+    extras: Mapped[Json | None]
+
+
+class Episode(_Event, _Place, Base):
+    """One finished episode of one agent."""
+
+    __tablename__ = "episodes"
+    __table_args__ = (Index(None, "run_id", "agent_id", "episode_index"),)
+
+    episode_index: Mapped[Big | None]
+    episode_return: Mapped[Float | None]
+    episode_length: Mapped[Big | None]
+    terminated: Mapped[bool | None]
+    truncated: Mapped[bool | None]
+    seed: Mapped[Big | None]
+    duration: Mapped[Float | None]
+    elapsed: Mapped[Float | None]
+    metrics: Mapped[Json | None]
+    extras: Mapped[Json | None]
+
+
+class Metrics(_Event, _Place, Base):
+    """Numbers by name at a global step."""
+
+    __tablename__ = "metrics"
+
+    global_step: Mapped[Big | None]
+    metrics: Mapped[Json | None]
+    extras: Mapped[Json | None]
+
+
+class RunEvent(_Event, _Place, Base):
+    """What happens to a run."""
+
+    __tablename__ = "run_events"
+
+    event: Mapped[Str]
+    payload: Mapped[Json | None]
+
+
+class LogLine(_Event, _Place, Base):
+    """A line that is no event."""
+
+    __tablename__ = "logs"
+
+    source: Mapped[Str]
+    line: Mapped[Str]
+
+
+class DeadLetter(_Event, Base):
+    """Bytes that could not be used, and why."""
+
+    __tablename__ = "dead_letters"
+
+    reason: Mapped[Str]
+    field: Mapped[Str | None]
+    message: Mapped[Str]
+    raw: Mapped[bytes] = mapped_column(LargeBinary())
+    producer_version: Mapped[Str]
+    topic: Mapped[Str | None]
+    topic_partition: Mapped[int | None] = mapped_column(Integer())
+    topic_offset: Mapped[Big | None]
+    redriven_at: Mapped[Time | None]
+
+
+class Run(Base):
+    """A run, folded from its events in the transaction that stores them."""
+
+    __tablename__ = "runs"
+    __table_args__ = (Index(None, "started_at"),)
+
+    run_id: Mapped[Key]
+    name: Mapped[Str | None]
+    project: Mapped[Str | None]
+    status: Mapped[Str]
+    status_at: Mapped[Time | None]
+    """Kafka's time of the record that set the status: an older one never sets it back."""
+    reason: Mapped[Str | None]
+    started_at: Mapped[Time | None]
+    ended_at: Mapped[Time | None]
+    last_seen_at: Mapped[Time | None]
+    """Kafka's time of the newest record: a file of last year that is ingested now is seen now."""
+    env_id: Mapped[Str | None]
+    algorithm: Mapped[Str | None]
+    config: Mapped[Json | None]
+    host: Mapped[Str | None]
+    git_commit: Mapped[Str | None]
+    steps: Mapped[Big] = mapped_column(default=0)
+    episodes: Mapped[Big] = mapped_column(default=0)
+    metrics: Mapped[Big] = mapped_column(default=0)
+    run_events: Mapped[Big] = mapped_column(default=0)
+    logs: Mapped[Big] = mapped_column(default=0)
+    dead_letters: Mapped[Big] = mapped_column(default=0)
+
+
+class Agent(Base):
+    """An agent of a run, folded likewise."""
+
+    __tablename__ = "agents"
+
+    run_id: Mapped[Key]
+    agent_id: Mapped[Key]
+    first_seen_at: Mapped[Time | None]
+    last_seen_at: Mapped[Time | None]
+    steps: Mapped[Big] = mapped_column(default=0)
+    episodes: Mapped[Big] = mapped_column(default=0)
+    metrics: Mapped[Big] = mapped_column(default=0)
+    newest_return: Mapped[Float | None]
+    best_return: Mapped[Float | None]
+    return_sum: Mapped[Float] = mapped_column(default=0.0)
+    newest_episode_index: Mapped[Big | None]
+
+
+class ConsumerOffset(Base):
+    """Where persist goes on in a partition. Written in the transaction that stores the rows below it."""
+
+    __tablename__ = "consumer_offsets"
+
+    topic: Mapped[Key]
+    topic_partition: Mapped[int] = mapped_column(Integer(), primary_key=True, autoincrement=False)
+    topic_id: Mapped[Str | None]
+    """Kafka's id of the topic: another one means the topic was made anew."""
+    next_offset: Mapped[Big]
+
+
+class DeletedRun(Base):
+    """A run that was deleted: a late consumer cannot bring it back."""
+
+    __tablename__ = "deleted_runs"
+
+    run_id: Mapped[Key]
+    deleted_at: Mapped[Time]

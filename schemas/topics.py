@@ -1,0 +1,72 @@
+"""Topics: what each holds, its schema, its table, and the settings it is created with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+class Kind(StrEnum):
+    """What a record is. The value is the topic's name without its prefix, and the `.avsc` file's."""
+
+    STEPS = "steps"
+    EPISODES = "episodes"
+    METRICS = "metrics"
+    RUNS = "runs"
+    LOGS = "logs"
+    FRAMES = "frames"
+    DLQ = "dlq"
+
+    @property
+    def table(self) -> str | None:
+        """Name of the SQL table that keeps these records; None for frames."""
+        return _TABLES.get(self)
+
+    def topic(self, prefix: str) -> str:
+        """Full topic name, such as `telemetry.steps`."""
+        return prefix + self.value
+
+
+_TABLES = {
+    Kind.STEPS: "steps",
+    Kind.EPISODES: "episodes",
+    Kind.METRICS: "metrics",
+    Kind.RUNS: "run_events",
+    Kind.LOGS: "logs",
+    Kind.DLQ: "dead_letters",
+}
+
+LINES = (Kind.STEPS, Kind.EPISODES, Kind.METRICS, Kind.RUNS, Kind.LOGS, Kind.DLQ)
+"""Every line of a worker becomes exactly one record of one of these."""
+
+META_SUFFIX = ".meta"
+"""Ends the id of a stream that stepstream itself writes; it counts in no total of lines."""
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """How a topic is created: Kafka's own setting names and values."""
+
+    kind: Kind
+    config: dict[str, str] = field(default_factory=dict)
+
+    def name(self, prefix: str) -> str:
+        """Full topic name."""
+        return self.kind.topic(prefix)
+
+
+_LARGE = {
+    "max.message.bytes": str(16 * 1024 * 1024)
+}  # a text observation or a picture; Kafka's 1 MiB is too small
+
+SPECS: tuple[TopicSpec, ...] = (
+    TopicSpec(Kind.STEPS, {"retention.ms": str(7 * DAY_MS)} | _LARGE),
+    TopicSpec(Kind.EPISODES, {"retention.ms": str(30 * DAY_MS)} | _LARGE),
+    TopicSpec(Kind.METRICS, {"retention.ms": str(30 * DAY_MS)} | _LARGE),
+    TopicSpec(Kind.RUNS, {"retention.ms": str(30 * DAY_MS)} | _LARGE),
+    TopicSpec(Kind.LOGS, {"retention.ms": str(7 * DAY_MS)} | _LARGE),
+    TopicSpec(Kind.FRAMES, {"retention.ms": str(DAY_MS), "retention.bytes": str(1024**3)} | _LARGE),
+    TopicSpec(Kind.DLQ, {"retention.ms": str(30 * DAY_MS)} | _LARGE),
+)
