@@ -57,6 +57,10 @@ class Settings:
     schema_registry_user: str = _setting("", "User for the registry's basic auth.")
     schema_registry_password: str = _setting("", "Password for the registry's basic auth.", secret=True)
     schema_registry_ca: str = _setting("", "File of certificate authorities for the registry's TLS.")
+    schema_registry_certificate: str = _setting(
+        "", "File of our certificate, where the registry asks for one."
+    )
+    schema_registry_key: str = _setting("", "File of that certificate's private key.")
     schema_registry_auto_register: bool = _setting(True, "Register schemas; off: only look them up.")
     database_url: str = _setting(
         "", "SQLAlchemy URL, such as postgresql://user@host/db. Empty: SQLite in home.", secret=True
