@@ -30,7 +30,7 @@ def client_config(settings: Settings, **properties: Any) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": "stepstream",
-        "log_level": 3,
+        "log_level": 2,  # a line for each vain attempt to connect helps nobody: errors come to the callers
         "socket.keepalive.enable": True,
         **properties,
         **settings.kafka,
@@ -81,9 +81,10 @@ def consumer(settings: Settings, service: str, **properties: Any) -> Consumer:
     )
 
 
-def admin(settings: Settings) -> AdminClient:
-    """An admin client."""
-    return AdminClient(client_config(settings))
+def admin(settings: Settings, errors: list[KafkaError] | None = None) -> AdminClient:
+    """An admin client; what goes wrong behind a time-out is appended to `errors` when it is polled."""
+    extra = {} if errors is None else {"error_cb": errors.append}
+    return AdminClient(client_config(settings, **extra))
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def ensure_topics(settings: Settings, specs: Iterable[TopicSpec] = SPECS) -> lis
     Raises:
         BrokerError: no broker answers, or it refuses.
     """
-    client = admin(settings)
+    errors: list[KafkaError] = []
+    client = admin(settings, errors)
     wanted = {spec.name(settings.topic_prefix): spec for spec in specs}
     try:
         present = client.list_topics(timeout=TIMEOUT_S).topics
@@ -129,7 +131,8 @@ def ensure_topics(settings: Settings, specs: Iterable[TopicSpec] = SPECS) -> lis
             for name, spec in wanted.items()
         ]
     except KafkaException as error:
-        raise translated(error, settings) from error
+        client.poll(0)  # serves the callback that fills `errors`
+        raise translated(error, settings, errors) from error
 
 
 def _differences(client: AdminClient, name: str, spec: TopicSpec) -> dict[str, tuple[str, str]]:
@@ -148,9 +151,12 @@ def kafka_error(error: KafkaException) -> KafkaError:
     return inner if isinstance(inner, KafkaError) else KafkaError(KafkaError._FAIL, str(inner))
 
 
-def translated(error: KafkaException, settings: Settings) -> BrokerError:
-    """Kafka's error as a sentence for the user."""
-    inner = kafka_error(error)
+_LOGIN = (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL)
+
+
+def translated(error: KafkaException, settings: Settings, errors: Iterable[KafkaError] = ()) -> BrokerError:
+    """Kafka's error as a sentence for the user; a refused login among `errors` explains a time-out."""
+    inner = next((e for e in errors if e.code() in _LOGIN), kafka_error(error))
     where = settings.bootstrap_servers
     if inner.code() in (
         KafkaError._TRANSPORT,
@@ -161,7 +167,7 @@ def translated(error: KafkaException, settings: Settings) -> BrokerError:
         return BrokerError(
             f"No Kafka broker answers at {where} ({inner.str()}): is it running, and is the address right?"
         )
-    if inner.code() in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL):
+    if inner.code() in _LOGIN:
         return BrokerError(
             f"Kafka at {where} refused the login ({inner.str()}): check STEPSTREAM_KAFKA_SASL_*/SSL_*."
         )

@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from infra.settings import Settings
+from infra.settings import Settings, without_password
 from schemas.errors import LiveBufferError, UsageError
 
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
@@ -35,9 +35,8 @@ def check(settings: Settings) -> str:
     try:
         info = client(settings).info("server")
     except redis.RedisError as error:
-        raise LiveBufferError(
-            f"Redis at {settings.redis_url} does not answer ({error}): is the address right?"
-        ) from error
+        where = without_password(settings.redis_url)
+        raise LiveBufferError(f"Redis at {where} does not answer ({error}): is the address right?") from error
     return str(info.get("valkey_version") or info["redis_version"])
 
 

@@ -21,12 +21,14 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
+from urllib.parse import urlsplit
 
 import platformdirs
 
 from schemas.errors import UsageError
 
 PREFIX = "STEPSTREAM_"
+MASK = "***"
 STACK_FILE = "stack.json"
 STACK_LOCK = "stack.lock"
 """Whoever runs `up` on a home holds an flock on this file: only then is `stack.json` believed."""
@@ -129,6 +131,12 @@ class Settings:
     def group(self, service: str) -> str:
         """Name of a service's consumer group."""
         return f"{self.group_prefix}{service}"
+
+
+def without_password(url: str) -> str:
+    """A URL for people to read: its password is masked, the address is not."""
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", f":{MASK}@", 1) if password else url
 
 
 @dataclass(frozen=True)
