@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
@@ -101,7 +102,9 @@ def _forbidden(client: AdminClient, names: list[str]) -> set[str]:
     described = client.describe_topics(
         TopicCollection(names), include_authorized_operations=True, request_timeout=kafka.TIMEOUT_S
     )
-    operations = {name: future.result().authorized_operations for name, future in described.items()}
+    operations: dict[str, Any] = {
+        name: future.result().authorized_operations for name, future in described.items()
+    }
     return {name for name, allowed in operations.items() if not set(allowed or ()) >= NEEDED}
 
 
