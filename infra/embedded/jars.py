@@ -1,0 +1,162 @@
+"""Apache Kafka's jars: a pinned list, fetched once, checked every time.
+
+`jars.json` names each by Maven coordinates, SHA-256 and size. jgo only downloads: it checks nothing
+itself and would serve a cut file for ever, so each jar goes to a temporary folder, is checked, and
+then moves into the cache in one step.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import platformdirs
+
+from schemas.errors import StepstreamError, UsageError
+
+THREADS = 8
+Progress = Callable[[int], None]
+"""Called with the number of bytes that just arrived, from several threads."""
+
+
+@dataclass(frozen=True)
+class Jar:
+    """One file of the pinned list."""
+
+    group: str
+    artifact: str
+    version: str
+    sha256: str
+    size: int
+
+    @property
+    def filename(self) -> str:
+        """Its name in the cache, as in an Apache Kafka distribution."""
+        return f"{self.artifact}-{self.version}.jar"
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether the file is there and is byte for byte the pinned one."""
+        try:
+            if path.stat().st_size != self.size:
+                return False
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+        except FileNotFoundError:
+            return False
+
+
+def pinned() -> list[Jar]:
+    """The list that this version of stepstream was tested with."""
+    text = files("infra.embedded").joinpath("jars.json").read_text(encoding="utf-8")
+    return [Jar(**row) for row in json.loads(text)]
+
+
+def default_folder() -> Path:
+    """The user's cache folder: shared by all homes, relocatable, safe to delete."""
+    return platformdirs.user_cache_path("stepstream") / "jars"
+
+
+def given(folder: Path) -> list[Path]:
+    """The jars of a folder that the user named: a distribution's `libs/`, or a copied cache.
+
+    Raises:
+        UsageError: it holds no Kafka.
+    """
+    jars = sorted(folder.glob("*.jar"))
+    if not any(jar.name.startswith("kafka_2.13-") for jar in jars):
+        raise UsageError(
+            f"STEPSTREAM_JARS_DIR is {folder}, and there is no kafka_2.13-*.jar in it: "
+            "name the libs folder of an unpacked Apache Kafka, or unset it to fetch the jars."
+        )
+    return jars
+
+
+def missing(folder: Path) -> list[Jar]:
+    """The pinned jars that the folder lacks, or holds damaged."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        jars = pinned()
+        whole = pool.map(lambda jar: jar.is_whole(folder / jar.filename), jars)
+        return [jar for jar, good in zip(jars, whole, strict=True) if not good]
+
+
+def fetch(folder: Path, jars: list[Jar], progress: Progress = lambda _: None) -> None:
+    """Download jars into the folder. One that fails leaves the others and no half-written file.
+
+    Raises:
+        StepstreamError: no network, no room, or a file that is not the pinned one.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # On the same file system as the cache, so that the last step is one rename.
+        with (
+            tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as name,
+            ThreadPoolExecutor(THREADS) as pool,
+        ):
+            list(pool.map(lambda jar: _fetch_one(jar, Path(name), folder, progress), jars))
+    except (OSError, RuntimeError) as error:
+        raise _explained(error, folder) from error
+
+
+def class_path(named: Path, progress: Progress = lambda _: None) -> list[Path]:
+    """All of Kafka's jars: those of the folder that the user named, else the cache's, fetched where needed.
+
+    Raises:
+        StepstreamError: they cannot be had; the sentence says what else works.
+    """
+    if named != Path():
+        return given(named)
+    folder = default_folder()
+    if lacking := missing(folder):
+        fetch(folder, lacking, progress)
+    return [folder / jar.filename for jar in pinned()]
+
+
+def _fetch_one(jar: Jar, temporary: Path, folder: Path, progress: Progress) -> None:
+    from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415 - 0.4 s, needed once
+
+    @contextmanager
+    def follow(_name: str, _size: int) -> Iterator[Progress]:
+        yield progress
+
+    context = MavenContext(repo_cache=temporary, resolver=PythonResolver(progress_callback=follow))
+    path = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
+    if not jar.is_whole(path):
+        raise StepstreamError(
+            f"{jar.filename} arrived damaged (size or SHA-256 differ): "
+            "try again; where it stays so, a proxy alters downloads: set STEPSTREAM_JARS_DIR to a folder of jars."
+        )
+    os.replace(path, folder / jar.filename)
+
+
+def _explained(error: Exception, folder: Path) -> StepstreamError:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StepstreamError(
+            f"The disk is full: {folder} needs 45 MB for Kafka's jars. Free some, then try again."
+        )
+    if isinstance(error, PermissionError):
+        return StepstreamError(f"{folder} cannot be written ({error.strerror}): Kafka's jars go there.")
+    return StepstreamError(
+        f"Kafka's jars (45 MB, once) could not be fetched from Maven Central ({_reason(error)}). Connect and "
+        "try again, or set STEPSTREAM_BOOTSTRAP_SERVERS to a Kafka that runs, or STEPSTREAM_JARS_DIR to a "
+        f"folder of jars (an unpacked Apache Kafka's libs, or another machine's {folder})."
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause: what requests wraps around it is five lines long."""
+    while (
+        inner := error.__cause__
+        or error.__context__
+        or next((a for a in error.args if isinstance(a, Exception)), None)
+    ):
+        error = inner
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -1,0 +1,55 @@
+"""Loopback ports: free ones, the same as last time where that is possible."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+LOOPBACK = "127.0.0.1"
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could bind this port now.
+
+    Raises:
+        OSError: the host is none of this machine, or the port is not ours to use.
+    """
+    with socket.socket() as probe:
+        # As servers do: a port whose old connections linger is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+    return True
+
+
+def free_ports(wanted: list[int | None]) -> list[int]:
+    """A free port for each wanted one: that one if it is free, else any; all of them different."""
+    probes: list[socket.socket] = []
+    try:
+        for port in wanted:
+            probe = socket.socket()
+            probes.append(probe)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port or 0))
+            except OSError:
+                probe.bind((LOOPBACK, 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def answers(port: int, request: bytes, *, prefix: bytes, timeout: float = 1.0) -> bool:
+    """Whether the server at a loopback port answers a request with bytes that begin so."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout) as connection:
+            connection.settimeout(timeout)
+            connection.sendall(request)
+            return connection.recv(len(prefix), socket.MSG_WAITALL) == prefix
+    except OSError:
+        return False

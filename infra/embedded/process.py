@@ -1,0 +1,62 @@
+"""Starting and ending programs that must not outlive the one that started them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+LAUNCHER = Path(__file__).with_name("launch.py")
+TIE = "kernel" if sys.platform == "linux" else "watch"
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    output: IO[bytes] | int | None = None,
+    env: Mapping[str, str] | None = None,
+    keep_open: Sequence[int] = (),
+    death_signal: int = signal.SIGKILL,
+    tie: str = TIE,
+) -> subprocess.Popen[bytes]:
+    """Start a program in a process group of its own, so that the terminal's Ctrl-C is ours to pass on.
+
+    It gets `death_signal` when this process ends in any way, SIGKILL included. Call it from the main
+    thread: on Linux the kernel watches the thread.
+
+    Args:
+        output: where its stdout and stderr go; None: where ours go.
+        keep_open: file descriptors that it inherits, such as one that carries an flock.
+        tie: `kernel` (Linux) or `watch`: how its death is bound to ours.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-IS", str(LAUNCHER), str(os.getpid()), str(int(death_signal)), tie, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if output is not None else None,
+        env=None if env is None else dict(env),
+        pass_fds=tuple(keep_open),
+        process_group=0,
+    )
+
+
+def end(process: subprocess.Popen[bytes], grace: float = 10.0) -> int:
+    """SIGTERM, and after `grace` seconds SIGKILL to its whole group; returns the exit code."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            kill_group(process)
+    return process.wait()
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to the program and whatever it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

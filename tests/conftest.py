@@ -1,0 +1,186 @@
+"""What tests share: real servers, started once a session, and a home of its own for each test.
+
+`settings` is the short way: the whole stack, with topics, groups and keys that no other test sees.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import settings as settings_module
+from infra.embedded import process
+from infra.embedded.jars import class_path
+from infra.embedded.kafka import KafkaServer
+from infra.embedded.valkey import ValkeyServer
+from infra.settings import Settings
+from tests.support import needs
+from tests.support.postgres import PostgresServer
+
+PROGRAM = Path(sys.executable).with_name("stepstream")
+NO_SKIP = os.environ.get("STEPSTREAM_TEST_NO_SKIP") == "1"
+GIVEN_JARS = Path(os.environ.get("STEPSTREAM_JARS_DIR", ""))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run and say why; with STEPSTREAM_TEST_NO_SKIP=1 fail instead."""
+    for marker, missing in (("docker", needs.docker), ("browser", needs.chromium)):
+        if item.get_closest_marker(marker) and (reason := missing()):
+            if NO_SKIP:
+                pytest.fail(f"STEPSTREAM_TEST_NO_SKIP=1, and {reason}", pytrace=False)
+            pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def kafka_jars() -> list[Path]:
+    """Kafka's class path: from the user's cache, fetched where it is empty, or from STEPSTREAM_JARS_DIR."""
+    return class_path(GIVEN_JARS)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, kafka_jars: list[Path]) -> Iterator[str]:
+    """Address of an embedded Apache Kafka."""
+    server = KafkaServer(tmp_path_factory.mktemp("kafka"), kafka_jars)
+    server.start()
+    yield server.bootstrap_servers
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of an embedded Valkey."""
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh, empty database."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    postgres_server.sql(f"CREATE DATABASE {name} STRATEGY file_copy")
+    yield postgres_server.url(name)
+    postgres_server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A STEPSTREAM_HOME of this test's own; no setting of the developer's reaches it."""
+    for name in [name for name in os.environ if name.startswith("STEPSTREAM_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("STEPSTREAM_HOME", str(folder))
+    if Path() != GIVEN_JARS:
+        monkeypatch.setenv("STEPSTREAM_JARS_DIR", str(GIVEN_JARS))
+    return folder
+
+
+@pytest.fixture
+def topic_prefix(
+    home: Path, kafka: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """A prefix for topics and groups that only this test uses; its topics are deleted at the end."""
+    from confluent_kafka.admin import AdminClient
+
+    word = re.sub(r"\W+", "-", request.node.name)[:40].strip("-")
+    prefix = f"{word}-{uuid.uuid4().hex[:8]}."
+    monkeypatch.setenv("STEPSTREAM_BOOTSTRAP_SERVERS", kafka)
+    monkeypatch.setenv("STEPSTREAM_TOPIC_PREFIX", prefix)
+    monkeypatch.setenv("STEPSTREAM_GROUP_PREFIX", prefix)
+    yield prefix
+    admin = AdminClient({"bootstrap.servers": kafka})
+    if mine := [name for name in admin.list_topics(timeout=10).topics if name.startswith(prefix)]:
+        for future in admin.delete_topics(mine).values():
+            future.result(10)
+
+
+@pytest.fixture
+def redis_prefix(home: Path, valkey: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A prefix for Redis keys that only this test uses."""
+    prefix = f"{uuid.uuid4().hex[:8]}:"
+    monkeypatch.setenv("STEPSTREAM_REDIS_URL", valkey)
+    monkeypatch.setenv("STEPSTREAM_REDIS_PREFIX", prefix)
+    return prefix
+
+
+@pytest.fixture
+def settings(home: Path, topic_prefix: str, redis_prefix: str) -> Settings:
+    """Settings of the whole stack (Kafka, Valkey, SQLite in the home), as child processes read them, too."""
+    return settings_module.load()
+
+
+@pytest.fixture
+def run_cli(home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`run_cli("runs", "list", "--json", input=…, env=…, timeout=60)`: the real program, to its end."""
+
+    def run(*arguments: str, timeout: float = 60, env: dict[str, str] | None = None, **options: Any) -> Any:
+        command = [str(PROGRAM), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, env=os.environ | (env or {}), **options
+        )
+
+    return run
+
+
+@pytest.fixture
+def spawn_cli(home: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """`spawn_cli("persist")`: the real program in the background; SIGTERM at the test's end.
+
+    The handle is a Popen; `.log` is the file with its stdout and stderr.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+
+    def spawn(*arguments: str, env: dict[str, str] | None = None) -> Any:
+        log = tmp_path / f"{'-'.join(arguments)[:40].replace('/', '_')}-{len(started)}.log"
+        with log.open("wb") as output:
+            child = process.spawn([str(PROGRAM), *arguments], output=output, env=os.environ | (env or {}))
+        child.log = log  # type: ignore[attr-defined]
+        started.append(child)
+        return child
+
+    yield spawn
+    for child in reversed(started):
+        process.end(child)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB of its own, to fill."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip("a disk of its own needs root: mount was refused")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def chromium() -> str:
+    """Path of a Chromium; tests that ask for it carry the marker `browser`."""
+    found = needs.chromium_path()
+    assert found is not None
+    return found

@@ -1,0 +1,1 @@
+"""Helpers of the tests: servers and checks that are no part of the product."""

