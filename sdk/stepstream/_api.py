@@ -1,0 +1,169 @@
+"""`stepstream.init` and the functions that speak of the newest run."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Mapping
+
+from stepstream import _warn
+from stepstream._run import Run, _live, how_it_ended
+from stepstream._settings import Settings
+
+_KEPT = ("group", "job_type", "tags", "notes", "env_id", "algorithm", "entity")
+"""Arguments of wandb's init and ours that `run_started` carries as they are."""
+_HARMLESS = frozenset(
+    "dir mode reinit resume force anonymous settings save_code allow_val_change config_exclude_keys "
+    "config_include_keys magic".split()
+)
+"""Arguments of wandb's init that change nothing here, or that `init` reads itself."""
+
+
+class _Process:
+    """What this process knows of its runs."""
+
+    newest: Run | None = None
+    used_run_id = False
+    hooked = False
+    exit_code: object = None
+    error: BaseException | None = None
+
+
+def init(
+    project: str | None = None,
+    name: str | None = None,
+    config: object = None,
+    run_id: str | None = None,
+    agent_id: str | None = None,
+    **wandbs: object,
+) -> Run:
+    """Begin a run; it ends with `finish`, with the `with` block, or with the program.
+
+    Args:
+        project, name: what people see; free words.
+        config: hyperparameters: a mapping, an argparse namespace, a dataclass.
+        run_id: names the run everywhere. None: what `stepstream run --run-id` says, else a new ULID.
+        agent_id: the agent of calls that name none.
+        wandbs: `env_id`, `algorithm`, and wandb's own (`id`, `group`, `tags`, `mode="disabled"`, …).
+    """
+    settings = Settings()
+    settings.disabled = settings.disabled or wandbs.get("mode") == "disabled"
+    _warn_of_unknown(wandbs)
+    before = _Process.newest
+    if before is not None and before in _live:
+        if wandbs.get("reinit") == "return_previous":
+            return before
+        _second_run(before, wandbs.get("reinit"))
+    run_id = run_id or wandbs.get("id") or _named_run(settings)  # type: ignore[assignment]
+    facts = {"project": project, "name": name, **{key: wandbs.get(key) for key in _KEPT}, **_process_facts()}
+    _hook()
+    _Process.newest = Run(run_id, agent_id, config, facts=facts, settings=settings)
+    return _Process.newest
+
+
+def step(**fields: object) -> None:
+    """`Run.step` of the newest run."""
+    _current("step").step(**fields)  # type: ignore[arg-type]
+
+
+def episode(**fields: object) -> None:
+    """`Run.episode` of the newest run."""
+    _current("episode").episode(**fields)  # type: ignore[arg-type]
+
+
+def log(data: Mapping[str, object] | None = None, step: int | None = None, **more: object) -> None:
+    """`Run.log` of the newest run."""
+    _current("log").log(data, step, **more)  # type: ignore[arg-type]
+
+
+def frame(image: object, *, agent_id: object = None) -> None:
+    """`Run.frame` of the newest run."""
+    _current("frame").frame(image, agent_id=agent_id)
+
+
+def finish(status: str | int | None = None, exit_code: int | None = None, quiet: object = None) -> None:
+    """`Run.finish` of the newest run; without one, nothing happens."""
+    if _Process.newest is not None:
+        _Process.newest.finish(status, exit_code, quiet)
+
+
+def newest() -> Run | None:
+    """The newest run of this process, also after its end; wandb's `wandb.run`."""
+    return _Process.newest
+
+
+def _current(what: str) -> Run:
+    if _Process.newest is None:
+        _warn.once("no init", f"{what} was called before init: a run was begun for it.")
+        init()
+    assert _Process.newest is not None
+    return _Process.newest
+
+
+def _named_run(settings: Settings) -> str | None:
+    """The run that the environment names goes to the first init of a process; a second is another run."""
+    if settings.run_id is None or _Process.used_run_id:
+        return None
+    _Process.used_run_id = True
+    return settings.run_id
+
+
+def _second_run(before: Run, reinit: object) -> None:
+    if reinit is True or reinit == "finish_previous" or "ipykernel" in sys.modules:
+        before.finish()
+    elif reinit != "create_new":
+        _warn.once(
+            "two runs",
+            f"run {before.name} has not ended and goes on beside the new one; "
+            "stepstream.log now speaks of the new one.",
+        )
+
+
+def _warn_of_unknown(wandbs: dict[str, object]) -> None:
+    for name, value in wandbs.items():
+        if name not in _HARMLESS and name not in _KEPT and name != "id" and value not in (None, False):
+            _warn.once(f"init:{name}", f"init({name}=…) does nothing here and was ignored.")
+
+
+def _process_facts() -> dict[str, object]:
+    from stepstream import __version__
+
+    host = os.uname().nodename if hasattr(os, "uname") else None
+    return {
+        "host": host,
+        "pid": os.getpid(),
+        "command": list(getattr(sys, "orig_argv", sys.argv)),
+        "python": sys.version.split()[0],
+        "sdk_version": __version__,
+    }
+
+
+def _hook() -> None:
+    """See how the program ends: an exception nobody caught, sys.exit with a code, or simply its end."""
+    if _Process.hooked:
+        return
+    _Process.hooked = True
+    atexit.register(_at_exit)
+    inner_hook, inner_exit = sys.excepthook, sys.exit
+
+    def excepthook(kind: type, error: BaseException, trace: object) -> None:
+        _Process.error = error
+        inner_hook(kind, error, trace)  # type: ignore[arg-type]
+
+    def leave(status: object = None) -> None:
+        _Process.exit_code = status
+        inner_exit(status)  # type: ignore[arg-type]
+
+    sys.excepthook, sys.exit = excepthook, leave  # type: ignore[assignment]
+
+
+def _at_exit() -> None:
+    error = _Process.error
+    if error is None and _Process.exit_code:
+        error = SystemExit(_Process.exit_code)
+    for run in list(_live):
+        try:
+            run.finish(*how_it_ended(error), error=repr(error) if error is not None else None)
+        except Exception as problem:
+            _warn.once("finish", f"run {run.name} could not be ended properly ({problem!r}).")

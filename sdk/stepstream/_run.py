@@ -1,0 +1,342 @@
+"""A training run: what a call appends, and when its streams begin and end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Mapping
+
+from stepstream import _ulid, _warn
+from stepstream._config import Config, as_dict
+from stepstream._encoder import EPISODE, FRAME, LINE, METRICS, STEP, Encoder
+from stepstream._frames import FrameGate
+from stepstream._settings import Settings, fallback_spool_dir
+from stepstream._spool import Spool
+from stepstream._values import PLAIN, freeze
+from stepstream._writer import HIGH_WATER, Writer
+
+_now = time.monotonic_ns
+_all_plain = PLAIN.issuperset
+
+
+class Run:
+    """One run. Made by `stepstream.init`; every method may be called from any thread.
+
+    Args:
+        run_id: names the run everywhere; None: a new ULID.
+        agent_id: the agent of calls that name none; None: `default`.
+        facts: what `run_started` says besides: project, name, env_id, tags ….
+        owner: False in a worker process that joins a run which another process began and will end.
+    """
+
+    def __init__(
+        self,
+        run_id: str | None = None,
+        agent_id: str | None = None,
+        config: object = None,
+        *,
+        facts: Mapping[str, object] | None = None,
+        settings: Settings | None = None,
+        owner: bool = True,
+    ) -> None:
+        self._settings = settings or Settings()
+        self.id = self.run_id = str(run_id or _ulid.new())
+        self.agent_id = agent_id if agent_id is not None else self._settings.agent_id
+        self._facts = {name: value for name, value in (facts or {}).items() if value is not None}
+        self._error: str | None = None
+        self._status: str | None = None
+        self._owner = owner
+        self._begin()
+        self.config = Config(config, self._announce)
+        self.summary = Config()
+        self._pending: dict[str, object] = {}
+        self._announce()
+
+    @property
+    def project(self) -> object:
+        """The project given to `init`."""
+        return self._facts.get("project")
+
+    @property
+    def name(self) -> str:
+        """The name given to `init`, else the run's id."""
+        return str(self._facts.get("name") or self.id)
+
+    @property
+    def disabled(self) -> bool:
+        """True: this run writes nothing (`mode="disabled"`)."""
+        return self._settings.disabled
+
+    # What training code calls
+
+    def step(
+        self,
+        *,
+        reward: object = None,
+        action: object = None,
+        observation: object = None,
+        terminated: object = None,
+        truncated: object = None,
+        info: object = None,
+        agent_id: object = None,
+        episode_index: int | None = None,
+        step_index: int | None = None,
+        frame: object = None,
+        **metrics: object,
+    ) -> None:
+        """One environment step, Gymnasium's words. Further names are metrics.
+
+        Args:
+            frame: a picture of the environment: (H, W, 3) uint8, PNG or JPEG bytes, or ANSI text.
+            episode_index, step_index: counted per agent from 0 where left out.
+        """
+        if metrics and not _all_plain(map(type, metrics.values())):
+            metrics = {name: freeze(value) for name, value in metrics.items()}
+        if not _all_plain((type(reward), type(action), type(observation), type(info))):
+            reward, action = freeze(reward), freeze(action)
+            observation, info = freeze(observation), freeze(info)
+        if frame is not None:
+            frame = self._frames.take(agent_id, frame, bool(terminated or truncated))
+        self._put(
+            (
+                STEP,
+                _now(),
+                agent_id,
+                episode_index,
+                step_index,
+                reward,
+                action,
+                observation,
+                terminated,
+                truncated,
+                info,
+                frame,
+                metrics,
+            )
+        )
+        if len(self._rows) > HIGH_WATER:
+            self._writer.relieve()
+
+    def episode(
+        self,
+        *,
+        episode_return: object = None,
+        episode_length: object = None,
+        agent_id: object = None,
+        episode_index: int | None = None,
+        terminated: object = None,
+        truncated: object = None,
+        seed: int | None = None,
+        duration: float | None = None,
+        **metrics: object,
+    ) -> None:
+        """One finished episode. What is left out is taken from the agent's steps, where there were any.
+
+        Args:
+            duration: seconds that this episode took.
+        """
+        fields = {
+            "episode_index": episode_index,
+            "episode_return": freeze(episode_return),
+            "episode_length": freeze(episode_length),
+            "terminated": freeze(terminated),
+            "truncated": freeze(truncated),
+            "seed": freeze(seed),
+            "duration_seconds": freeze(duration),
+        }
+        self._put((EPISODE, _now(), agent_id, fields, freeze(metrics)))
+
+    def log(
+        self,
+        data: Mapping[str, object] | None = None,
+        step: int | None = None,
+        commit: bool | None = None,
+        sync: object = None,
+        *,
+        agent_id: object = None,
+    ) -> None:
+        """Numbers by name, at a global step.
+
+        Args:
+            step: the global step; None: the run's environment steps so far, or where none are logged,
+                the number of earlier calls.
+            commit: False: keep them for the next call.
+        """
+        if not isinstance(data, Mapping):
+            _warn.once(
+                "log", f"log takes a dictionary of numbers by name, not {type(data).__name__}: left out."
+            )
+            return
+        data = {name: self._unwrapped(value, agent_id) for name, value in data.items()}
+        if self._pending or commit is False:
+            self._pending.update(data)
+            if commit is False:
+                return
+            data, self._pending = self._pending, {}
+        self._put((METRICS, _now(), agent_id, freeze(step), data))
+        if len(self._rows) > HIGH_WATER:
+            self._writer.relieve()
+
+    def frame(self, image: object, *, agent_id: object = None) -> None:
+        """A picture of what an agent sees now; `step(frame=…)` is better, as it says of which step."""
+        picture = self._frames.take(agent_id, image, False)
+        if picture is not None:
+            self._put((FRAME, _now(), agent_id, picture))
+
+    def flush(self) -> None:
+        """Write all that was logged so far; not needed, as it happens all the time."""
+        self._writer.flush()
+
+    def finish(
+        self,
+        status: str | int | None = None,
+        exit_code: int | None = None,
+        quiet: object = None,
+        *,
+        error: str | None = None,
+    ) -> None:
+        """End the run. Also happens by itself at the end of the program.
+
+        Args:
+            status: `completed` (default), `failed`, `cancelled` or `skipped`.
+            exit_code: wandb's way to say it: anything but 0 is `failed`.
+            error: why it failed.
+        """
+        if isinstance(status, int):
+            status, exit_code = None, status
+        if self._status is not None:
+            return
+        self._status = status or ("failed" if exit_code else "completed")
+        if self._pending:
+            self.log({})
+        last: dict[str, object] = {
+            "status": self._status,
+            "error": error,
+            "summary": dict(self.summary) or None,
+        }
+        last = {name: freeze(value) for name, value in last.items() if value is not None}
+        self._put = self._after_finish
+        self._writer.close((LINE, _now(), "run_completed", last) if self._owner else None)
+        _live.discard(self)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        self.finish(*how_it_ended(error))
+
+    def __reduce__(self) -> tuple:
+        """Sent to another process, it is the same run there, with a stream of its own."""
+        return joined, (self.id, self.agent_id)
+
+    def __repr__(self) -> str:
+        return f"<stepstream run {self.name} ({self._status or 'running'})>"
+
+    # How it works
+
+    def _begin(self) -> None:
+        """Buffer, encoder and thread of this process; the stream's folder comes with the first line."""
+        self._pid = os.getpid()
+        self._frames = FrameGate(self._settings.frames_per_second)
+        worker = None if self._owner else _worker_name()
+        encoder = Encoder(self.id, self.agent_id, worker, self._frames)
+        self._writer = Writer(encoder, self._open_spool, self._settings.flush_interval)
+        self._rows = self._writer.rows
+        self._put = self._ignore if self._settings.disabled else self._first
+        _live.add(self)
+
+    def _first(self, row: tuple) -> None:
+        """The first row of this process: from the next one on, a row is only appended."""
+        self._put = self._rows.append
+        self._rows.append(row)
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the interpreter is ending: what is appended is written by finish
+            self._writer.start()
+
+    def _open_spool(self) -> Spool:
+        parent, stream_id = self._settings.parent_stream, _ulid.new()
+        about = {
+            "run_id": self.id,
+            "agent_id": self.agent_id,
+            "pid": os.getpid(),
+            "owner": self._owner,
+            "host": os.uname().nodename if hasattr(os, "uname") else "",
+        }
+        name = f"{parent}.{stream_id}" if parent else stream_id
+        try:
+            return Spool(self._settings.spool_dir, name, about, self._settings.segment_bytes)
+        except OSError as error:
+            folder = fallback_spool_dir()
+            spool = Spool(folder, name, about, self._settings.segment_bytes)
+            _warn.once(
+                "home",
+                f"{self._settings.spool_dir} cannot be written ({error}); this run is kept in "
+                f"{folder}: `stepstream forward --dir {folder}` ships it.",
+            )
+            return spool
+
+    def _announce(self) -> None:
+        """Say what is known of the run; said again when the config changes."""
+        if self._owner and self._status is None:
+            config = freeze(dict(self.config))
+            self._put((LINE, _now(), "run_started", {**self._facts, "config": config}))
+
+    def _unwrapped(self, value: object, agent_id: object) -> object:
+        image = getattr(value, "stepstream_frame", None)  # a stand-in for wandb.Image
+        if image is None:
+            return freeze(value)
+        self.frame(image, agent_id=agent_id)
+        return getattr(value, "caption", None)
+
+    def _after_finish(self, row: tuple) -> None:
+        _warn.once("finished", f"run {self.name} is finished; what is logged to it now is dropped.")
+
+    def _ignore(self, row: tuple) -> None:
+        """A disabled run."""
+
+    def _in_child(self) -> None:
+        """After a fork: the child logs to a stream of its own and never ends the run."""
+        self._writer.abandon()
+        self._owner = False
+        if self._status is None:
+            self._begin()
+
+
+def joined(run_id: str, agent_id: str | None) -> Run:
+    """The run of another process, in this one: one object for each run."""
+    for run in list(_live):
+        if run.id == run_id:
+            return run
+    return Run(run_id, agent_id, owner=False)
+
+
+def how_it_ended(error: BaseException | None) -> tuple:
+    """Arguments of `finish` for an exception that ends the program, or None."""
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return ("completed",)
+    if isinstance(error, KeyboardInterrupt):
+        return ("cancelled",)
+    return ("failed",)
+
+
+_live: set[Run] = set()
+
+
+def _worker_name() -> str:
+    process = sys.modules.get("multiprocessing.process")
+    name = process.current_process().name if process is not None else "MainProcess"  # type: ignore[attr-defined]
+    return f"{name}-{os.getpid()}"
+
+
+def _after_fork() -> None:
+    for run in list(_live):
+        run._in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+__all__ = ["Run", "as_dict", "how_it_ended", "joined"]

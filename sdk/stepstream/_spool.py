@@ -1,0 +1,95 @@
+"""A stream's folder on disk: the SDK appends lines to it, `stepstream up` or `forward` ships them.
+
+<spool folder>/<stream id>/stream.json   who writes; written first, atomically
+                         writer.lock     locked as long as the writer lives
+                         <n>.jsonl       lines from number n (20 digits), the first is 1
+                         done            made when no more lines will come
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock, so a dead writer is only seen by its silence
+    fcntl = None  # type: ignore[assignment]
+
+from stepstream import _ulid
+
+_FILE = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+
+
+class Spool:
+    """The folder of one stream, held by one process.
+
+    Raises:
+        OSError: the folder or a file in it cannot be written.
+    """
+
+    def __init__(self, folder: str, stream_id: str, about: dict[str, object], segment_bytes: int) -> None:
+        self.path = os.path.join(folder, stream_id)
+        self._segment_bytes = segment_bytes
+        self._next_line = 1
+        self._segment = self._size = -1
+        os.makedirs(self.path)
+        self._lock = os.open(os.path.join(self.path, "writer.lock"), _FILE, 0o644)
+        if fcntl is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        facts = {"version": 1, "stream_id": stream_id, "kind": "worker", "created_at": utc_now(), **about}
+        self._write_facts({**facts, "generated_run_id": _ulid.new(), "writer": "sdk"})
+
+    def append(self, data: bytes, lines: int) -> None:
+        """Write whole lines; on an error nothing of them stays in the file.
+
+        Raises:
+            OSError: as of write(2), for instance a full disk.
+        """
+        if self._segment < 0 or self._size >= self._segment_bytes:
+            self._open_segment()
+        try:
+            _write_all(self._segment, data)
+        except OSError:
+            os.ftruncate(self._segment, self._size)
+            raise
+        self._size += len(data)
+        self._next_line += lines
+
+    def finish(self) -> None:
+        """Say that the stream is complete, and let go of it."""
+        os.close(os.open(os.path.join(self.path, "done"), _FILE, 0o644))
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files without a word; a forked child does this with its parent's stream."""
+        for descriptor in (self._segment, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._segment = self._lock = -1
+
+    def _open_segment(self) -> None:
+        name = os.path.join(self.path, f"{self._next_line:020d}.jsonl")
+        segment = os.open(name, _FILE, 0o644)
+        if self._segment >= 0:
+            os.close(self._segment)
+        self._segment, self._size = segment, os.fstat(segment).st_size
+
+    def _write_facts(self, facts: dict[str, object]) -> None:
+        target = os.path.join(self.path, "stream.json")
+        with open(target + ".tmp", "w", encoding="utf-8") as file:
+            json.dump(facts, file)
+        os.replace(target + ".tmp", target)
+
+
+def utc_now() -> str:
+    """The time now, ISO-8601 with microseconds, UTC."""
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1000:06d}+00:00"
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,124 @@
+"""Any value as JSON, without importing numpy or torch: `tolist` and `detach` tell what a value is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from json.encoder import encode_basestring_ascii as quote
+
+from stepstream import _warn
+
+PLAIN = frozenset((int, float, bool, str, type(None)))
+"""Types that nobody can change after the call, and that JSON has."""
+
+MAX_ELEMENTS = 16_384
+"""A larger array is summed up: its numbers would drown the rest."""
+MAX_CHARS = 1 << 20
+"""A value with a longer JSON text is cut."""
+_MAX_DEPTH = 32
+
+
+def freeze(value: object, depth: int = 0) -> object:
+    """The value as it is at the call: what the training loop changes later is copied.
+
+    Torch's tensors are detached from their graph; nothing is fetched from a GPU here.
+    """
+    kind = type(value)
+    if kind in PLAIN:
+        return value
+    if isinstance(value, dict) and depth < _MAX_DEPTH:
+        return {key: freeze(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
+        return [freeze(item, depth + 1) for item in value]
+    if hasattr(value, "detach"):  # torch
+        value = value.detach()
+        return value.clone() if hasattr(value, "clone") else value
+    if hasattr(value, "tolist"):  # numpy, jax, tensorflow's eager arrays
+        return value.copy() if getattr(value, "ndim", 0) and hasattr(value, "copy") else value.tolist()
+    return _plain_object(value)
+
+
+def _plain_object(value: object) -> object:
+    """Objects that are no arrays, while they still say what they said at the call."""
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "replace")
+    if isinstance(value, (set, frozenset)):
+        return sorted((freeze(item) for item in value), key=repr)
+    if isinstance(value, Mapping):
+        return {key: freeze(item) for key, item in value.items()}
+    if hasattr(value, "__dict__") and type(value).__name__ == "Namespace":  # argparse's, hydra's
+        return freeze(vars(value))
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: freeze(getattr(value, name, None)) for name in value.__dataclass_fields__}
+    return value
+
+
+class Dumper:
+    """Turns values into JSON text; what JSON cannot hold is replaced, counted and warned about once."""
+
+    def __init__(self) -> None:
+        self.replaced = 0
+        self._markers: dict[int, object] = {}
+        make = json.encoder.c_make_encoder
+        plain: Callable[[object], str] = json.JSONEncoder(separators=(",", ":"), default=self._default).encode
+        if make is not None:  # one encoder for all: building it costs more than a short value
+            encoder = make(self._markers, self._default, quote, None, ":", ",", False, True, True)
+            plain = lambda value: "".join(encoder(value, 0))  # noqa: E731  (a closure is the point)
+        self._encode = plain
+
+    def __call__(self, value: object) -> str:
+        """JSON text of any value at all; NaN and the infinities are bare words."""
+        try:
+            text = self._encode(value)
+        except Exception as error:  # circular, nested too deep, an object that raises when it is looked at
+            self._markers.clear()
+            return self._replace(value, f"could not be written as JSON ({error})", quote(_described(value)))
+        if len(text) > MAX_CHARS:
+            cut = quote(f"{text[:200]}… ({len(text):,} characters in all)")
+            return self._replace(value, f"is {len(text):,} characters long as JSON: its head is kept", cut)
+        return text
+
+    def _default(self, value: object) -> object:
+        if hasattr(value, "tolist"):
+            if _elements(value) > MAX_ELEMENTS:
+                return self._summary(value)
+            return value.tolist()
+        for convert in ("isoformat", "item", "as_posix"):
+            if hasattr(value, convert):
+                return getattr(value, convert)()
+        if isinstance(value, (str, int, float)) or type(value).__module__ in ("uuid", "decimal", "fractions"):
+            return str(value)
+        text = _described(value)
+        self._replace(value, "is nothing that JSON holds: its text is kept", text)
+        return text
+
+    def _summary(self, array: object) -> object:
+        shape = [int(n) for n in getattr(array, "shape", ())]
+        self._replace(
+            array,
+            f"has the shape {shape}, too large to log with each step: a summary is kept "
+            "(pictures go by frame=)",
+            "",
+        )
+        numbers = {name: getattr(array, name)() for name in ("min", "max") if hasattr(array, name)}
+        return {"shape": shape, "dtype": str(getattr(array, "dtype", "")), **numbers}
+
+    def _replace(self, value: object, what: str, instead: str) -> str:
+        self.replaced += 1
+        name = type(value).__name__
+        _warn.once(f"value:{name}:{what[:12]}", f"a value of type {name} {what}.")
+        return instead
+
+
+def _elements(array: object) -> int:
+    count = getattr(array, "size", 0)
+    if callable(count):  # torch's size() is its shape
+        count = array.numel() if hasattr(array, "numel") else 0  # type: ignore[attr-defined]
+    return int(count)
+
+
+def _described(value: object) -> str:
+    try:
+        return str(value)[:1000]
+    except Exception:
+        return f"<{type(value).__name__}>"

@@ -1,0 +1,107 @@
+"""How a run begins and ends, and where its lines go."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import stepstream
+
+
+def _run_script(home, script, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "STEPSTREAM_HOME": str(home.path), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_every_line_says_when_and_which_run(home, run):
+    """A line can be read alone: it carries its time and its run."""
+    run.step(reward=1.0)
+    run.log({"loss": 1.0})
+    run.episode(episode_return=1.0)
+    run.finish()
+    assert len(home.lines()) == 5
+    assert all(line["run_id"] == "r" and line["ts"].endswith("+00:00") for line in home.lines())
+
+
+def test_a_run_says_what_is_known_of_it(home):
+    """run_started carries project, name and config; run_completed the status."""
+    with stepstream.init(project="p", name="n", config={"lr": 0.1}, env_id="CartPole-v1"):
+        pass
+    started, ended = home.lines()
+    assert (started["project"], started["name"], started["env_id"]) == ("p", "n", "CartPole-v1")
+    assert started["config"] == {"lr": 0.1}
+    assert (ended["type"], ended["status"]) == ("run_completed", "completed")
+
+
+def test_a_finished_stream_is_marked_done(home, run):
+    """Whoever ships the spool knows that no more lines come."""
+    run.finish()
+    (folder,) = home.path.glob("spool/*")
+    assert (folder / "done").exists()
+    facts = json.loads((folder / "stream.json").read_text())
+    assert (facts["version"], facts["kind"], facts["writer"], facts["run_id"]) == (1, "worker", "sdk", "r")
+    assert facts["stream_id"] == folder.name
+
+
+def test_under_run_the_stream_is_named_after_its_parent(home, monkeypatch):
+    """`stepstream run` finds the streams of its worker by their name."""
+    monkeypatch.setenv("STEPSTREAM_PARENT_STREAM", "01PARENT")
+    monkeypatch.setenv("STEPSTREAM_RUN_ID", "given")
+    monkeypatch.setenv("STEPSTREAM_AGENT_ID", "hero")
+    stepstream.init().finish()
+    ((stream_id, lines),) = home.streams().items()
+    assert stream_id.startswith("01PARENT.")
+    assert {line["run_id"] for line in lines} == {"given"}
+    assert {line["agent_id"] for line in lines} == {"hero"}
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        ("", "completed"),
+        ("raise ValueError('boom')", "failed"),
+        ("raise KeyboardInterrupt", "cancelled"),
+        ("import sys; sys.exit(3)", "failed"),
+        ("import sys; sys.exit(0)", "completed"),
+    ],
+)
+def test_a_program_that_ends_ends_its_run(home, ending, status):
+    """Without `finish`: at the end of the program, with how it ended."""
+    _run_script(home, f"import stepstream\nstepstream.init().step(reward=1)\n{ending}")
+    assert [line["type"] for line in home.lines()] == ["run_started", "step", "run_completed"]
+    assert home.lines()[-1]["status"] == status
+
+
+def test_what_is_older_than_the_interval_survives_a_kill(home):
+    """SIGKILL a moment after a step: the step is on disk, and no end was claimed."""
+    script = (
+        "import os, signal, time, stepstream\nrun = stepstream.init()\n"
+        "for _ in range(100): run.step(reward=1)\n"
+        "time.sleep(0.5)\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert _run_script(home, script).returncode == -9
+    assert len(home.lines("step")) == 100
+    assert not home.lines("run_completed")
+
+
+def test_the_module_speaks_of_the_newest_run(home):
+    """stepstream.log, step, episode and finish need no run object."""
+    stepstream.init(run_id="a")
+    stepstream.step(reward=1.0)
+    stepstream.log({"loss": 1.0})
+    stepstream.episode(episode_return=1.0)
+    stepstream.finish()
+    assert [line["type"] for line in home.lines()] == [
+        "run_started",
+        "step",
+        "metrics",
+        "episode",
+        "run_completed",
+    ]
