@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import redis
 import redis.asyncio
 from redis.backoff import ExponentialBackoff
@@ -32,12 +35,26 @@ def check(settings: Settings) -> str:
     Raises:
         LiveBufferError: it does not answer.
     """
-    try:
+    with errors_translated(settings):
         info = client(settings).info("server")
-    except redis.RedisError as error:
+    return str(info.get("valkey_version") or info["redis_version"])
+
+
+@contextmanager
+def errors_translated(settings: Settings) -> Iterator[None]:
+    """Redis' errors as ours.
+
+    Raises:
+        LiveBufferError: it does not answer, or refuses.
+    """
+    try:
+        yield
+    except UNREACHABLE as error:
         where = without_password(settings.redis_url)
         raise LiveBufferError(f"Redis at {where} does not answer ({error}): is the address right?") from error
-    return str(info.get("valkey_version") or info["redis_version"])
+    except redis.RedisError as error:
+        where = without_password(settings.redis_url)
+        raise LiveBufferError(f"Redis at {where} refused: {error}") from error
 
 
 def _url(settings: Settings) -> str:

@@ -1,0 +1,222 @@
+"""The dashboard's reads from Redis. Asynchronous; whatever is asked, the answer is bounded.
+
+    buffer = LiveBuffer(settings)
+    await buffer.runs(); await buffer.run(run_id); await buffer.agents(run_id)
+    delta = await buffer.wait(View(run_id, agent_id), None)         # what is there: reset=True
+    delta = await buffer.wait(View(run_id, agent_id), delta.cursor) # what came since, at once
+
+A delta costs one round trip while only steps, episodes, frames, metrics or logs are new: XREAD waits on
+all the streams of the view at once. Counters come with the run's pulse, four times a second at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from dashboard import live_decode as decode
+from dashboard.live_cursor import Cursor, streams_of
+from dashboard.live_types import AgentRow, Delta, RunRow, ServiceRow, View
+from infra import redis
+from infra.settings import Settings
+from schemas.live import Keys, LiveFrame
+
+__all__ = ["AgentRow", "Delta", "LiveBuffer", "LiveFrame", "RunRow", "ServiceRow", "View"]
+
+MAX_RUNS = 500
+AGENTS_EVERY_MS = 1000
+"""A viewer gets changed rows of agents no more often."""
+AGENTS_SHARED_S = 0.5
+"""All viewers of a run share one reading of its agents for so long."""
+LONGEST_WAIT_S = 8.0
+"""Below the socket's own time-out."""
+
+T = TypeVar("T")
+
+
+class LiveBuffer:
+    """Everything the pages show live. One per process and event loop; viewers share it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis: Any = redis.async_client(settings)
+        self._keys = Keys(settings.redis_prefix)
+        self._lost_seconds = settings.lost_seconds
+        self._agents = Shared(self._read_agents, AGENTS_SHARED_S)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    async def runs(self) -> list[RunRow]:
+        """All runs known live, the one heard of last first; at most 500.
+
+        Raises:
+            LiveBufferError: Redis does not answer (as in every method here).
+        """
+        with redis.errors_translated(self._settings):
+            newest = await self._redis.zrevrange(self._keys.runs, 0, MAX_RUNS - 1)
+            return await self._run_rows([name.decode() for name in newest])
+
+    async def run(self, run_id: str) -> RunRow | None:
+        """One run; None where the live path does not know it (any more)."""
+        with redis.errors_translated(self._settings):
+            rows = await self._run_rows([run_id])
+        return rows[0] if rows else None
+
+    async def agents(self, run_id: str) -> list[AgentRow]:
+        """All agents of a run by id, thousands at most; not older than half a second."""
+        with redis.errors_translated(self._settings):
+            return await self._agents(run_id)
+
+    async def agent(self, run_id: str, agent_id: str) -> AgentRow | None:
+        """One agent of a run."""
+        with redis.errors_translated(self._settings):
+            steps, returns = await self._agent_cells(self._redis.pipeline(False), run_id, agent_id).execute()
+        return decode.agent_row(agent_id, steps, returns) if steps or returns else None
+
+    async def frame(self, run_id: str, agent_id: str) -> LiveFrame | None:
+        """The newest picture of an agent."""
+        with redis.errors_translated(self._settings):
+            found = await self._redis.xrevrange(self._keys.agent(run_id, agent_id, "frame"), count=1)
+        return decode.frame(found)
+
+    async def service(self) -> ServiceRow:
+        """How the live path does as a whole."""
+        with redis.errors_translated(self._settings):
+            return decode.service_row(await self._redis.hgetall(self._keys.service), _now_ms())
+
+    async def wait(self, view: View, since: str | None = None, seconds: float = 5.0) -> Delta:
+        """What came after a cursor for what is on screen; returns at once where something did.
+
+        Args:
+            view: what is on screen.
+            since: the cursor of the delta painted last; None, or one of another view: from scratch.
+            seconds: how long to wait; then a delta with fresh rows and nothing else returns (a heartbeat).
+        """
+        cursor = Cursor.read(since, view)
+        with redis.errors_translated(self._settings):
+            if cursor is None:
+                return await self._snapshot(view, gap=False)
+            streams = streams_of(view, self._keys)
+            where = {key: cursor.ids.get(name, "0-0") for name, key in streams.items()}
+            found = await self._redis.xread(where, block=_block_ms(cursor, seconds))
+            return await self._delta(view, cursor, streams, found)
+
+    async def _snapshot(self, view: View, gap: bool) -> Delta:
+        streams = streams_of(view, self._keys)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.get(self._keys.epoch)
+        for name, key in streams.items():
+            pipe.xrevrange(key, count=decode.first_entries(name, view))
+        epoch, *found = await pipe.execute()
+        cursor = Cursor(view=Cursor.of(view), epoch=str(epoch or b"", "utf-8"))
+        delta = Delta(cursor="", reset=True, gap=gap)
+        for name, entries in zip(streams, found, strict=True):
+            decode.add(delta, cursor, name, entries[::-1], view)
+        delta.missed = 0
+        await self._rows(view, cursor, delta, None)
+        delta.cursor = cursor.text()
+        return delta
+
+    async def _delta(self, view: View, cursor: Cursor, streams: dict[str, str], found: Any) -> Delta:
+        names = {key.encode(): name for name, key in streams.items()}
+        entries = {names[key]: rows for key, rows in found}
+        delta = Delta(cursor="")
+        for name, rows in entries.items():
+            decode.add(delta, cursor, name, rows, view)
+        timed_out = not entries
+        if delta.reset or ((timed_out or "pulse" in entries) and await self._epoch() != cursor.epoch):
+            return await self._snapshot(view, gap=True)
+        if timed_out or "pulse" in entries:
+            changed = None if timed_out else decode.changed_runs(entries["pulse"])
+            await self._rows(view, cursor, delta, changed)
+        delta.cursor = cursor.text()
+        return delta
+
+    async def _epoch(self) -> str:
+        return str(await self._redis.get(self._keys.epoch) or b"", "utf-8")
+
+    async def _rows(self, view: View, cursor: Cursor, delta: Delta, changed: set[str] | None) -> None:
+        """The counters of what is on screen; `changed` None: of everything."""
+        if view.run_id is None:
+            delta.runs = await self.runs() if changed is None else await self._run_rows(sorted(changed))
+            delta.service = await self.service()
+            return
+        rows = await self._run_rows([view.run_id])
+        delta.run = rows[0] if rows else None
+        if view.agent_id is not None:
+            delta.agent = await self.agent(view.run_id, view.agent_id)
+        cursor.agents_due = view.agents
+        if view.agents and _now_ms() - cursor.agents_read >= AGENTS_EVERY_MS:
+            agents = await self._agents(view.run_id)
+            delta.agents = [row for row in agents if row.last_seen_at >= cursor.agents_seen]
+            cursor.agents_seen = max((row.last_seen_at for row in agents), default=0)
+            cursor.agents_read, cursor.agents_due = _now_ms(), False
+
+    async def _run_rows(self, run_ids: list[str]) -> list[RunRow]:
+        pipe = self._redis.pipeline(transaction=False)
+        for run_id in run_ids:
+            pipe.hgetall(self._keys.run(run_id))
+            pipe.hlen(self._keys.run(run_id, "agents"))
+        found = await pipe.execute() if run_ids else []
+        now = _now_ms()
+        return [
+            decode.run_row(run_id, fields, agents, now, self._lost_seconds)
+            for run_id, fields, agents in zip(run_ids, found[::2], found[1::2], strict=True)
+            if fields
+        ]
+
+    async def _read_agents(self, run_id: str) -> list[AgentRow]:
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(self._keys.run(run_id, "agents"))
+        pipe.hgetall(self._keys.run(run_id, "returns"))
+        steps, returns = await pipe.execute()
+        return [
+            decode.agent_row(name.decode(), steps.get(name), returns.get(name))
+            for name in sorted({*steps, *returns})
+        ]
+
+    def _agent_cells(self, pipe: Any, run_id: str, agent_id: str) -> Any:
+        pipe.hget(self._keys.run(run_id, "agents"), agent_id)
+        return pipe.hget(self._keys.run(run_id, "returns"), agent_id)
+
+
+class Shared:
+    """One reading of something by name serves all who ask within `seconds`."""
+
+    def __init__(self, read: Callable[[str], Awaitable[list[AgentRow]]], seconds: float) -> None:
+        self._read, self._seconds = read, seconds
+        self._held: dict[str, tuple[float, list[AgentRow]]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def __call__(self, name: str) -> list[AgentRow]:
+        """What was read last, or reads it."""
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            now = time.monotonic()
+            held = self._held.get(name)
+            if held is not None and now - held[0] < self._seconds:
+                return held[1]
+            rows = await self._read(name)
+            self._forget(now)
+            self._held[name] = (now, rows)
+            return rows
+
+    def _forget(self, now: float) -> None:
+        for name in [name for name, (at, _) in self._held.items() if now - at > 10 * self._seconds]:
+            del self._held[name]
+            if not self._locks[name].locked():
+                del self._locks[name]
+
+
+def _block_ms(cursor: Cursor, seconds: float) -> int:
+    block = int(min(seconds, LONGEST_WAIT_S) * 1000)
+    if cursor.agents_due:  # rows were held back: the last of them must not wait for the next event
+        block = min(block, cursor.agents_read + AGENTS_EVERY_MS - _now_ms())
+    return max(1, block)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

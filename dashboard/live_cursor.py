@@ -1,0 +1,65 @@
+"""Where a page stands in the streams it shows."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct, field
+
+from dashboard.live_types import View
+from schemas.live import Keys
+
+
+def streams_of(view: View, keys: Keys) -> dict[str, str]:
+    """Name → key of every stream that a view waits on."""
+    if view.run_id is None:
+        return {"pulse": keys.pulse}
+    streams = {"pulse": keys.run(view.run_id, "pulse")}
+    if view.metrics:
+        streams["metrics"] = keys.run(view.run_id, "metrics")
+    if view.logs:
+        streams["logs"] = keys.run(view.run_id, "logs")
+    if view.agent_id is not None:
+        for what in ("steps", "episodes", "frame"):
+            streams[what] = keys.agent(view.run_id, view.agent_id, what)
+    return streams
+
+
+class Cursor(Struct, omit_defaults=True):
+    """Opaque to the page, which gives it back as text."""
+
+    view: list[str | None]
+    epoch: str
+    ids: dict[str, str] = field(default_factory=dict)
+    """Stream → the last entry read."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Stream → how many of its records came before; the next entry must begin there."""
+    agents_read: int = 0
+    agents_seen: int = 0
+    agents_due: bool = False
+
+    @staticmethod
+    def of(view: View) -> list[str | None]:
+        """What makes a cursor worthless for another view."""
+        return [view.run_id, view.agent_id]
+
+    @classmethod
+    def read(cls, text: str | None, view: View) -> Cursor | None:
+        """The cursor in a text; None where there is none for this view. It may come from anybody."""
+        if not text or len(text) > 10_000:
+            return None
+        try:
+            cursor = msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, ValueError):
+            return None
+        wanted = {"pulse", "metrics", "logs", "steps", "episodes", "frame"}
+        valid = all(name in wanted and _is_entry_id(value) for name, value in cursor.ids.items())
+        return cursor if valid and cursor.view == cls.of(view) else None
+
+    def text(self) -> str:
+        """As the page keeps it."""
+        return msgspec.json.encode(self).decode()
+
+
+def _is_entry_id(text: str) -> bool:
+    time, dash, number = text.partition("-")
+    return len(text) < 45 and time.isdecimal() and dash == "-" and number.isdecimal()

@@ -1,0 +1,237 @@
+"""Redis: the keys and entries at which the live consumer and the dashboard meet.
+
+Everything is a buffer of the newest and can be thrown away: SQL and Kafka hold the rest.
+
+    <prefix>epoch                  string   names one filling of this Redis; gone or other: it was flushed
+    <prefix>positions              hash     "<topic>:<partition>" → next offset, written with what came before
+    <prefix>service                hash     of the live path as a whole: skipped, lag, rate, at
+    <prefix>runs                   zset     run id → when it was last heard of, ms
+    <prefix>pulse                  stream   field `r`: ids of runs that changed, JSON
+    <prefix>run:<run>              hash     what is known of a run, its counters
+    <prefix>run:<run>:pulse        stream   one entry: wakes the run's page
+    <prefix>run:<run>:agents       hash     agent id → AgentSteps
+    <prefix>run:<run>:returns      hash     agent id → AgentReturns
+    <prefix>run:<run>:metrics      stream   field `b`: MetricsEntry
+    <prefix>run:<run>:logs         stream   field `b`: LogsEntry
+    <prefix>run:<run>:<agent>:steps     stream   field `b`: StepsEntry, the steps of one poll
+    <prefix>run:<run>:<agent>:episodes  stream   field `b`: EpisodesEntry
+    <prefix>run:<run>:<agent>:frame     stream   field `b`: LiveFrame; the newest only
+
+Run and agent ids are percent-encoded in keys: what a worker calls itself can never name another key.
+Entries are MessagePack arrays. Times are µs since 1970 (UTC) in entries, ms in scores and hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+from urllib.parse import quote
+
+from msgspec import Struct, msgpack
+
+FIELD = b"b"
+"""The one field of a packed entry."""
+
+LONGEST_ID = 200
+"""Characters of an id in a key; a longer one is hashed."""
+
+RUN_TEXTS = (
+    "name",
+    "project",
+    "status",
+    "reason",
+    "env_id",
+    "algorithm",
+    "config",
+    "host",
+    "git_commit",
+    "heartbeat",
+)
+"""Fields of a run's hash that hold text; `config` and `heartbeat` (its newest payload) are JSON."""
+
+RUN_COUNTERS = ("steps", "episodes", "metrics", "run_events", "logs", "frames", "dead_letters", "thinned")
+"""Fields of a run's hash that only grow: records that the live path has seen."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Every key, by the prefix of the settings."""
+
+    prefix: str
+
+    @property
+    def epoch(self) -> str:
+        """Names one filling of this Redis."""
+        return f"{self.prefix}epoch"
+
+    @property
+    def positions(self) -> str:
+        """Where the live consumer goes on."""
+        return f"{self.prefix}positions"
+
+    @property
+    def service(self) -> str:
+        """The live path as a whole."""
+        return f"{self.prefix}service"
+
+    @property
+    def runs(self) -> str:
+        """All runs known live."""
+        return f"{self.prefix}runs"
+
+    @property
+    def pulse(self) -> str:
+        """Wakes whoever shows the list of runs."""
+        return f"{self.prefix}pulse"
+
+    def run(self, run_id: str, what: str = "") -> str:
+        """A run's hash, or one of its keys: pulse, agents, returns, metrics, logs."""
+        key = f"{self.prefix}run:{quoted(run_id)}"
+        return f"{key}:{what}" if what else key
+
+    def agent(self, run_id: str, agent_id: str, what: str) -> str:
+        """One of an agent's keys: steps, episodes, frame."""
+        return f"{self.prefix}run:{quoted(run_id)}:{quoted(agent_id)}:{what}"
+
+
+def quoted(name: str) -> str:
+    """An id as a part of a key: no colon, no blank, no line end, never too long."""
+    text = quote(name, safe="", errors="replace")
+    if len(text) <= LONGEST_ID:
+        return text
+    return "~" + hashlib.sha256(name.encode(errors="replace")).hexdigest()
+
+
+class LiveStep(Struct, array_like=True):
+    """A step as it is shown. `action`, `observation`, `info`, `metrics`, `extras` are JSON texts."""
+
+    stream_id: str
+    seq: int
+    at: int
+    episode_index: int | None
+    step_index: int | None
+    action: str | None
+    reward: float | None
+    terminated: bool | None
+    truncated: bool | None
+    observation: str | None
+    info: str | None
+    metrics: str | None
+    extras: str | None
+
+
+class LiveEpisode(Struct, array_like=True):
+    """A finished episode as it is shown. `metrics` and `extras` are JSON texts."""
+
+    stream_id: str
+    seq: int
+    at: int
+    worker_id: str | None
+    episode_index: int | None
+    episode_return: float | None
+    episode_length: int | None
+    terminated: bool | None
+    truncated: bool | None
+    seed: int | None
+    duration: float | None
+    metrics: str | None
+    extras: str | None
+
+
+class LiveFrame(Struct, array_like=True):
+    """A picture. A grid is one of media type `application/json`: its data is the worker's render payload."""
+
+    at: int
+    episode_index: int | None
+    step_index: int | None
+    media_type: str
+    width: int | None
+    height: int | None
+    thinned: int
+    data: bytes
+
+
+class MetricPoint(Struct, array_like=True):
+    """Numbers by name at a global step."""
+
+    at: int
+    agent_id: str
+    global_step: int | None
+    values: dict[str, float | None]
+
+
+class LogRow(Struct, array_like=True):
+    """A line of a worker's other output."""
+
+    at: int
+    agent_id: str
+    worker_id: str | None
+    source: str
+    line: str
+
+
+class StepsEntry(Struct, array_like=True):
+    """The steps of one poll. `first` is the number of the first one among all that were seen, from 0."""
+
+    first: int
+    steps: list[LiveStep]
+
+
+class EpisodesEntry(Struct, array_like=True):
+    """The episodes of one poll. `first` as in StepsEntry."""
+
+    first: int
+    episodes: list[LiveEpisode]
+
+
+class MetricsEntry(Struct, array_like=True):
+    """The metric points of one poll."""
+
+    first: int
+    points: list[MetricPoint]
+
+
+class LogsEntry(Struct, array_like=True):
+    """The log lines of one poll."""
+
+    first: int
+    lines: list[LogRow]
+
+
+class AgentSteps(Struct, array_like=True):
+    """What an agent's steps sum up to. Times in ms."""
+
+    steps: int = 0
+    rate: float = 0.0
+    first_seen: int = 0
+    last_seen: int = 0
+
+
+class AgentReturns(Struct, array_like=True):
+    """What an agent's episodes sum up to. `newest`: the last returns, oldest first, at most a hundred."""
+
+    episodes: int = 0
+    best: float | None = None
+    last_seen: int = 0
+    newest: list[float] = []
+
+
+T = TypeVar("T")
+
+
+class Packed(Generic[T]):
+    """Writes and reads one kind of entry."""
+
+    def __init__(self, kind: type[T]) -> None:
+        self.pack = msgpack.Encoder().encode
+        self.unpack = msgpack.Decoder(kind).decode
+
+
+STEPS = Packed(StepsEntry)
+EPISODES = Packed(EpisodesEntry)
+METRICS = Packed(MetricsEntry)
+LOGS = Packed(LogsEntry)
+FRAME = Packed(LiveFrame)
+AGENT_STEPS = Packed(AgentSteps)
+AGENT_RETURNS = Packed(AgentReturns)
