@@ -1,0 +1,136 @@
+"""Reads topics from their first record to the last, and on from there, outside any consumer group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
+
+from infra import kafka
+from infra.settings import Settings
+from schemas.errors import BrokerError
+from schemas.topics import Kind
+
+BATCH = 5000
+POLL_S = 0.2
+
+
+class Entry(NamedTuple):
+    """One record as it lies in the log."""
+
+    kind: Kind
+    partition: int
+    offset: int
+    value: bytes
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A partition's offsets when the reader began: from `low`, up to but without `high`."""
+
+    low: int
+    high: int
+
+
+class LogReader:
+    """All partitions of some kinds' topics, for the records of one key.
+
+    A run has one partition in each topic, but had another one before a topic was given more, so all
+    are read; the key is compared before anything is decoded.
+
+    Raises:
+        BrokerError: no broker answers, or a topic is missing.
+    """
+
+    def __init__(self, settings: Settings, kinds: Iterable[Kind], key: str) -> None:
+        self._settings = settings
+        self._key = key.encode()
+        self._kinds = {kind.topic(settings.topic_prefix): kind for kind in kinds}
+        self._errors: list[KafkaError] = []
+        self._consumer = kafka.consumer(
+            settings,
+            "replay",
+            # Partitions are assigned by hand: no group, no commit.
+            **{
+                "group.protocol": "classic",
+                "enable.partition.eof": True,
+                "error_cb": self._errors.append,
+                "auto.offset.reset": "earliest",
+            },
+        )
+        try:
+            self.extents = self._find_extents()
+            self._consumer.assign(
+                [
+                    TopicPartition(kind.topic(settings.topic_prefix), partition, OFFSET_BEGINNING)
+                    for kind, partition in self.extents
+                ]
+            )
+        except KafkaException as error:
+            self._consumer.poll(0)  # serves the callback that fills `_errors`
+            self._consumer.close()
+            raise kafka.translated(error, settings, self._errors) from error
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+    def present(self) -> Iterator[list[Entry]]:
+        """Batches of what was there when the reader began; ends there."""
+        unread = {place for place, extent in self.extents.items() if extent.high > extent.low}
+        while unread:
+            batch = []
+            for message in self._consume(BATCH):
+                if self._at_end(message):
+                    unread.discard(self._place(message))
+                    continue
+                batch.append(message)
+                place = self._place(message)
+                if (message.offset() or 0) + 1 >= self.extents[place].high:
+                    unread.discard(place)
+            yield self._mine(batch)
+
+    def newer(self) -> list[Entry]:
+        """What came since the last call; may be empty."""
+        return self._mine(message for message in self._consume(BATCH) if not self._at_end(message))
+
+    def _find_extents(self) -> dict[tuple[Kind, int], Extent]:
+        found = self._consumer.list_topics(timeout=kafka.TIMEOUT_S).topics
+        if missing := [topic for topic in self._kinds if topic not in found]:
+            raise BrokerError(
+                f"Kafka has no topic {missing[0]}: run `stepstream topics create`, or is "
+                "STEPSTREAM_TOPIC_PREFIX another one?"
+            )
+        extents = {}
+        for topic, kind in self._kinds.items():
+            for partition in found[topic].partitions:
+                place = TopicPartition(topic, partition)
+                low, high = self._consumer.get_watermark_offsets(place, timeout=kafka.TIMEOUT_S)
+                extents[kind, partition] = Extent(low, high)
+        return extents
+
+    def _consume(self, count: int) -> list[Message]:
+        try:
+            return self._consumer.consume(count, timeout=POLL_S)
+        except KafkaException as error:
+            raise kafka.translated(error, self._settings, self._errors) from error
+
+    def _at_end(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return False
+        if error.code() == KafkaError._PARTITION_EOF:
+            return True
+        raise kafka.translated(KafkaException(error), self._settings, self._errors)
+
+    def _place(self, message: Message) -> tuple[Kind, int]:
+        return self._kinds[message.topic() or ""], message.partition() or 0
+
+    def _mine(self, messages: Iterable[Message]) -> list[Entry]:
+        return [
+            Entry(*self._place(message), message.offset() or 0, message.value() or b"")
+            for message in messages
+            if message.key() == self._key
+        ]
