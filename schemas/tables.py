@@ -23,6 +23,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
@@ -58,6 +59,12 @@ class UtcTime(TypeDecorator[datetime]):
 def utc_text(moment: datetime) -> str:
     """A moment as SQLite keeps it: fixed width, so that text order is time order."""
     return moment.astimezone(UTC).isoformat(" ", "microseconds")
+
+
+@compiles(JSON, "sqlite")
+def _json_as_text(_type: JSON, _compiler: Any, **_options: Any) -> str:
+    # A column declared JSON has numeric affinity in SQLite: the text 1.0 would become the number 1.
+    return "TEXT"
 
 
 _BIG = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")  # SQLite's INTEGER holds 64 bits
