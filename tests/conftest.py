@@ -154,7 +154,7 @@ def spawn_cli(home: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.P
     def spawn(*arguments: str, env: dict[str, str] | None = None) -> Any:
         log = tmp_path / f"{'-'.join(arguments)[:40].replace('/', '_')}-{len(started)}.log"
         with log.open("wb") as output:
-            child = process.spawn([str(PROGRAM), *arguments], output=output, env=os.environ | (env or {}))
+            child = process.spawn([str(PROGRAM), *arguments], output=output, variables=env)
         child.log = log  # type: ignore[attr-defined]
         started.append(child)
         return child

@@ -11,7 +11,9 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,8 +26,9 @@ import platformdirs
 from schemas.errors import StepstreamError, UsageError
 
 THREADS = 8
-Progress = Callable[[int], None]
-"""Called with the number of bytes that just arrived, from several threads."""
+TEMPORARY = ".fetch-"
+Progress = Callable[[int, int], None]
+"""Called with the bytes that just arrived and the bytes of all that is fetched, from several threads."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def missing(folder: Path) -> list[Jar]:
         return [jar for jar, good in zip(jars, whole, strict=True) if not good]
 
 
-def fetch(folder: Path, jars: list[Jar], progress: Progress = lambda _: None) -> None:
+def fetch(folder: Path, jars: list[Jar], progress: Progress = lambda _new, _total: None) -> None:
     """Download jars into the folder. One that fails leaves the others and no half-written file.
 
     Raises:
@@ -96,17 +99,18 @@ def fetch(folder: Path, jars: list[Jar], progress: Progress = lambda _: None) ->
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        total = sum(jar.size for jar in jars)
         # On the same file system as the cache, so that the last step is one rename.
-        with (
-            tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as name,
-            ThreadPoolExecutor(THREADS) as pool,
-        ):
-            list(pool.map(lambda jar: _fetch_one(jar, Path(name), folder, progress), jars))
+        made = tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY)
+        with made as name, ThreadPoolExecutor(THREADS) as pool:
+            place = Path(name), folder
+            list(pool.map(lambda jar: _fetch_one(jar, *place, lambda new: progress(new, total)), jars))
     except (OSError, RuntimeError) as error:
         raise _explained(error, folder) from error
 
 
-def class_path(named: Path, progress: Progress = lambda _: None) -> list[Path]:
+def class_path(named: Path, progress: Progress = lambda _new, _total: None) -> list[Path]:
     """All of Kafka's jars: those of the folder that the user named, else the cache's, fetched where needed.
 
     Raises:
@@ -120,21 +124,28 @@ def class_path(named: Path, progress: Progress = lambda _: None) -> list[Path]:
     return [folder / jar.filename for jar in pinned()]
 
 
-def _fetch_one(jar: Jar, temporary: Path, folder: Path, progress: Progress) -> None:
+def _fetch_one(jar: Jar, temporary: Path, folder: Path, progress: Callable[[int], None]) -> None:
     from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415 - 0.4 s, needed once
 
     @contextmanager
-    def follow(_name: str, _size: int) -> Iterator[Progress]:
+    def follow(_name: str, _size: int) -> Iterator[Callable[[int], None]]:
         yield progress
 
     context = MavenContext(repo_cache=temporary, resolver=PythonResolver(progress_callback=follow))
     path = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
     if not jar.is_whole(path):
         raise StepstreamError(
-            f"{jar.filename} arrived damaged (size or SHA-256 differ): "
-            "try again; where it stays so, a proxy alters downloads: set STEPSTREAM_JARS_DIR to a folder of jars."
+            f"{jar.filename} arrived damaged (size or SHA-256 differ): try again; where it stays so, a proxy "
+            "alters downloads: set STEPSTREAM_JARS_DIR to a folder of jars."
         )
     os.replace(path, folder / jar.filename)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a download that was killed left behind; one that goes on just now is younger."""
+    for left in folder.glob(f"{TEMPORARY}*"):
+        if time.time() - left.stat().st_mtime > 3600:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _explained(error: Exception, folder: Path) -> StepstreamError:
@@ -153,10 +164,6 @@ def _explained(error: Exception, folder: Path) -> StepstreamError:
 
 def _reason(error: BaseException) -> str:
     """The innermost cause: what requests wraps around it is five lines long."""
-    while (
-        inner := error.__cause__
-        or error.__context__
-        or next((a for a in error.args if isinstance(a, Exception)), None)
-    ):
+    while inner := error.__cause__ or error.__context__:
         error = inner
     return str(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -17,11 +17,10 @@ from pathlib import Path
 
 from infra.embedded import ports, process
 from infra.embedded.lock import FileLock
+from infra.embedded.room import check_room
 from schemas.errors import AlreadyRunning, BrokerError
 
 READY_SECONDS = 60.0
-FREE_BYTES = 200 * 1024 * 1024
-"""Less room than this and Kafka would come up only to halt at its first full segment."""
 
 JAVA_FLAGS = (
     "-XX:+UseSerialGC",
@@ -79,6 +78,7 @@ class KafkaServer:
         self.log = folder / "kafka.log"
         self._jars = jars
         self._heap = heap
+        self._controller_port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -105,7 +105,7 @@ class KafkaServer:
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start it and do not wait: for one that ended and is started again."""
-        self._check_room()
+        check_room(self.folder)
         lock = FileLock(self.folder / "lock")
         # Two brokers on one folder spoil its metadata before the second notices Kafka's own lock. Java
         # inherits ours and holds it as long as it lives; one whose parent was killed takes a moment to go.
@@ -150,14 +150,19 @@ class KafkaServer:
                 return True
             time.sleep(0.05)
         process.end(child, grace=5.0)
+        self._process = None
         return False
 
     def _configure(self) -> None:
-        """Write server.properties; where there is one, its ports are asked for again."""
+        """Write server.properties, with the ports of last time where they are free."""
         file = self.folder / "server.properties"
-        known = dict(line.split("=", 1) for line in file.read_text().splitlines()) if file.exists() else {}
-        before = int(known.get("stepstream.port", 0)), int(known.get("stepstream.controller.port", 0))
-        self.port, controller = ports.free_ports([self.port or before[0], before[1]])
+        if self._process is None:  # else clients know this one's port: it must stay
+            known = (
+                dict(line.split("=", 1) for line in file.read_text().splitlines()) if file.exists() else {}
+            )
+            before = int(known.get("stepstream.port", 0)), int(known.get("stepstream.controller.port", 0))
+            self.port, self._controller_port = ports.free_ports([self.port or before[0], before[1]])
+        controller = self._controller_port
         text = NODE + (
             f"listeners=PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{ports.LOOPBACK}:{controller}\n"
             f"advertised.listeners=PLAINTEXT://{self.bootstrap_servers}\n"
@@ -178,16 +183,6 @@ class KafkaServer:
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
             raise BrokerError(f"Kafka could not format {self.folder / 'data'}: {said[-1]}")
-
-    def _check_room(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        status = os.statvfs(self.folder)
-        free = status.f_bavail * status.f_frsize
-        if free < FREE_BYTES:
-            raise BrokerError(
-                f"The disk is full: {free // 1024**2} MB are free at {self.folder}, and Kafka needs "
-                f"{FREE_BYTES // 1024**2} MB to begin with. Free some, or set STEPSTREAM_HOME to another."
-            )
 
 
 def java_command(jars: list[Path], heap: str, main: str, *arguments: str) -> list[str]:

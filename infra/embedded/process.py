@@ -19,7 +19,7 @@ def spawn(
     command: Sequence[str],
     *,
     output: IO[bytes] | int | None = None,
-    env: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
     keep_open: Sequence[int] = (),
     death_signal: int = signal.SIGKILL,
     tie: str = TIE,
@@ -31,6 +31,7 @@ def spawn(
 
     Args:
         output: where its stdout and stderr go; None: where ours go.
+        variables: set in its environment, on top of ours.
         keep_open: file descriptors that it inherits, such as one that carries an flock.
         tie: `kernel` (Linux) or `watch`: how its death is bound to ours.
     """
@@ -39,7 +40,7 @@ def spawn(
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
-        env=None if env is None else dict(env),
+        env=None if variables is None else os.environ | variables,
         pass_fds=tuple(keep_open),
         process_group=0,
     )

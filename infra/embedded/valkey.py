@@ -48,8 +48,9 @@ class ValkeyServer:
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start it and do not wait: for one that ended and is started again."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.port,) = ports.free_ports([self.port or self._last_port()])
-        (self.folder / "port").write_text(str(self.port))
+        if self._process is None:  # else clients know this one's port: it must stay
+            (self.port,) = ports.free_ports([self.port or self._last_port()])
+            (self.folder / "port").write_text(str(self.port))
         with self.log.open("wb") as log:
             self._process = process.spawn(self._command(), output=log)
         return self._process

