@@ -36,7 +36,10 @@ class FrameGate:
         self._held_until = 0
 
     def take(self, agent_id: object, frame: object, last: bool) -> Picture | None:
-        """A copy of the frame if it is time for one; the last of an episode may come a little early."""
+        """A copy of the frame if it is time for one; the last of an episode may come a little early.
+
+        A function is called only then, so that nothing is drawn which nobody sees.
+        """
         now = time.monotonic_ns()
         due = self._due.get(agent_id, 0) - (self._interval // 2 if last else 0)
         if now < due or now < self._held_until:
@@ -45,7 +48,7 @@ class FrameGate:
             return None
         self._due[agent_id] = max(self._due.get(agent_id, 0), now - self._interval // 8) + self._interval
         try:
-            return picture(frame)
+            return picture(frame() if callable(frame) else frame)
         except Exception as error:
             _warn.once("frame", f"a frame could not be read as a picture and was left out ({error}).")
             return None

@@ -89,7 +89,8 @@ class Run:
         """One environment step, Gymnasium's words. Further names are metrics.
 
         Args:
-            frame: a picture of the environment: (H, W, 3) uint8, PNG or JPEG bytes, or ANSI text.
+            frame: a picture of the environment: (H, W, 3) uint8, PNG or JPEG bytes, or ANSI text; or a
+                function that draws one, such as `env.render`: it is called only when a picture is due.
             episode_index, step_index: counted per agent from 0 where left out.
         """
         if metrics and not _all_plain(map(type, metrics.values())):
