@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from infra.settings import Settings
-from schemas.errors import UsageError
+from schemas.errors import DatabaseError, UsageError
 
 SQLITE_BUSY_S = 30
 """How long a SQLite writer waits for another one."""
@@ -39,12 +42,116 @@ def engine(settings: Settings, **options: Any) -> Engine:
     if address.get_backend_name() == "sqlite":
         made = create_engine(address, connect_args={"timeout": SQLITE_BUSY_S}, **options)
         event.listen(made, "connect", _prepare_sqlite)
+        event.listen(made, "begin", _begin_sqlite)
         return made
     return create_engine(address, pool_pre_ping=True, **options)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # sqlite3 begins transactions late and by itself: then tables made in one are not undone, and a
+    # savepoint may stand outside of any. SQLAlchemy's word for beginning is _begin_sqlite.
+    connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
+
+
+WRITES_AT_ONCE = "stepstream_writes_at_once"
+"""Execution option: a SQLite transaction that takes the write lock when it begins, not at its first row."""
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    at_once = connection.get_execution_options().get(WRITES_AT_ONCE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if at_once else "BEGIN")
+
+
+class OutageError(DatabaseError):
+    """The database is away, or asks to try the transaction again: it costs time, never a record."""
+
+
+class ConflictError(DatabaseError):
+    """A row with this key is there already."""
+
+
+class BadDataError(DatabaseError):
+    """A value that the database refuses, whoever asks and when.
+
+    Args:
+        message: the database's words.
+        row: place of the row among those that were written, from 0; None: not known.
+    """
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+_POSTGRES: dict[str, type[DatabaseError]] = {
+    "23505": ConflictError,
+    "22": BadDataError,  # data exception
+    "23": BadDataError,  # another constraint
+    "08": OutageError,  # connection
+    "40": OutageError,  # serialisation failure, deadlock
+    "53": OutageError,  # disk full, out of memory, too many connections
+    "55": OutageError,  # lock not available
+    "57": OutageError,  # shut down, cancelled, starting up
+    "58": OutageError,  # I/O
+}
+"""SQLSTATE, or the class it begins with → what it means to a writer."""
+
+_SQLITE: dict[int, type[DatabaseError]] = {
+    sqlite3.SQLITE_CONSTRAINT: BadDataError,
+    sqlite3.SQLITE_TOOBIG: BadDataError,
+    sqlite3.SQLITE_MISMATCH: BadDataError,
+    sqlite3.SQLITE_BUSY: OutageError,
+    sqlite3.SQLITE_LOCKED: OutageError,
+    sqlite3.SQLITE_FULL: OutageError,
+    sqlite3.SQLITE_IOERR: OutageError,
+    sqlite3.SQLITE_NOMEM: OutageError,
+    sqlite3.SQLITE_CANTOPEN: OutageError,
+    sqlite3.SQLITE_PROTOCOL: OutageError,
+    sqlite3.SQLITE_SCHEMA: OutageError,
+}
+"""SQLite's primary result code → what it means to a writer."""
+
+BAD_VALUES = (OverflowError, UnicodeError)
+"""What drivers raise for a value before the database has seen it, beside their own errors."""
+
+DRIVER_ERRORS = (DBAPIError, psycopg.Error, sqlite3.Error)
+"""What SQLAlchemy and the drivers raise."""
+
+_COPY_LINE = re.compile(r"COPY \w+, line (\d+)")
+
+
+def triaged(error: BaseException) -> DatabaseError | None:
+    """What a driver's error means to whoever writes; None: nobody knows, so stop."""
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return OutageError(_words(error.orig or error))
+        return triaged(error.orig) if error.orig is not None else None
+    if isinstance(error, psycopg.Error):
+        return _triaged_postgres(error)
+    if isinstance(error, sqlite3.Error):
+        kind = _SQLITE.get((getattr(error, "sqlite_errorcode", None) or 0) & 0xFF)
+        if kind is None:
+            kind = BadDataError if isinstance(error, (sqlite3.DataError, sqlite3.InterfaceError)) else None
+        return kind(_words(error)) if kind else None
+    return BadDataError(_words(error)) if isinstance(error, BAD_VALUES) else None
+
+
+def _triaged_postgres(error: psycopg.Error) -> DatabaseError | None:
+    state = error.sqlstate
+    if state is None:  # psycopg's own: a value it cannot send, or a connection that broke
+        if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+            return OutageError(_words(error))
+        return BadDataError(_words(error)) if isinstance(error, psycopg.DataError) else None
+    kind = _POSTGRES.get(state) or _POSTGRES.get(state[:2])
+    if kind is BadDataError:
+        line = _COPY_LINE.search(error.diag.context or "")
+        return BadDataError(_words(error), int(line[1]) - 1 if line else None)
+    return kind(_words(error)) if kind else None
+
+
+def _words(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

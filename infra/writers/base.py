@@ -1,0 +1,194 @@
+"""What every writer does: rows, rollups and next offsets in one transaction.
+
+A row is a list in the order of its table's columns (`COLUMNS`), its event_time in µs since 1970, UTC.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, bindparam, func, select, text, tuple_, update
+
+from infra import sql
+from schemas.tables import EVENT_TABLES, ConsumerOffset, DeletedRun
+
+Row = list[Any]
+Key = tuple[str, str, int]
+"""run_id, stream_id, seq."""
+
+COLUMNS = {
+    name: tuple(column.name for column in table.columns if column.name != "redriven_at")
+    for name, table in EVENT_TABLES.items()
+}
+TIME_COLUMN = 5
+"""Where event_time stands in every one of them."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Partition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    number: int
+
+
+class Place(NamedTuple):
+    """Where persist goes on in a partition, and Kafka's id of the topic that this is true of."""
+
+    next_offset: int
+    topic_id: str | None
+
+
+class Inserted(NamedTuple):
+    """What `insert_new` did."""
+
+    new: set[Key]
+    contradicted: set[Key]
+    """There already, with another event_time: two workers share a stream_id."""
+
+
+_ADVANCE = (
+    update(ConsumerOffset)
+    .where(ConsumerOffset.topic == bindparam("t"), ConsumerOffset.topic_partition == bindparam("p"))
+    .values(next_offset=bindparam("o"))
+)
+
+_SET_PLACE = text(
+    "INSERT INTO consumer_offsets (topic, topic_partition, next_offset, topic_id) "
+    "VALUES (:topic, :number, :next_offset, :topic_id) ON CONFLICT (topic, topic_partition) "
+    "DO UPDATE SET next_offset = excluded.next_offset, topic_id = excluded.topic_id"
+)
+
+
+class Transaction(ABC):
+    """One open transaction. Errors are `infra.sql`'s three, or the driver's own where nobody knows it."""
+
+    def __init__(self, connection: Connection, writer: Writer) -> None:
+        self.connection = connection
+        self._writer = writer
+
+    def lock(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """Next offsets of these partitions, locked until the transaction ends, in one order for all."""
+        table = ConsumerOffset
+        query = (
+            select(table.topic, table.topic_partition, table.next_offset)
+            .where(tuple_(table.topic, table.topic_partition).in_(sorted(partitions)))
+            .order_by(table.topic, table.topic_partition)
+            .with_for_update()
+        )
+        return {Partition(topic, number): offset for topic, number, offset in self.connection.execute(query)}
+
+    def advance(self, next_offsets: Mapping[Partition, int]) -> None:
+        """Set where the partitions go on."""
+        self.connection.execute(
+            _ADVANCE,
+            [
+                {"t": topic, "p": number, "o": offset}
+                for (topic, number), offset in sorted(next_offsets.items())
+            ],
+        )
+
+    def deleted_runs(self) -> frozenset[str]:
+        """Runs that were deleted. Read after `lock`: whoever deletes waits for those locks."""
+        return self._writer.deleted.read(self.connection)
+
+    @abstractmethod
+    def insert(self, table: str, rows: Iterable[Row]) -> int:
+        """Insert rows the fast way, all or none; returns how many.
+
+        Raises:
+            ConflictError: one is there already.
+            BadDataError: the database refuses one; `row` says which, where that is known.
+        """
+
+    @abstractmethod
+    def insert_new(self, table: str, rows: Sequence[Row]) -> Inserted:
+        """Insert the rows that are not there yet, all or none.
+
+        Raises:
+            BadDataError: the database refuses one; `row` says which, where that is known.
+        """
+
+    @abstractmethod
+    def upsert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Put what a batch adds to `runs` or `agents` on top of what is there, in the order given."""
+
+
+class Writer(ABC):
+    """Writes into one database over one connection, which is made again after an outage."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.deleted = _DeletedRuns()
+        self._connection: Connection | None = None
+
+    @abstractmethod
+    def _begin(self, connection: Connection) -> Transaction:
+        """A transaction on a connection where one has begun."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """One transaction; commits at the end, rolls back on any error.
+
+        Raises:
+            OutageError: the database is away, or asks to try again. Whether a commit that was cut off
+                took place is told by the offsets: read them again.
+        """
+        try:
+            connection = self._connection = self._connection or self.engine.connect()
+            with connection.begin():
+                yield self._begin(connection)
+        except sql.DRIVER_ERRORS as error:
+            self.close()
+            raise (sql.triaged(error) or error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def places(self, partitions: Sequence[Partition]) -> dict[Partition, Place]:
+        """Where these partitions go on; one that was never read is not among them."""
+        table = ConsumerOffset
+        with self.transaction() as tx:
+            query = select(table.topic, table.topic_partition, table.next_offset, table.topic_id)
+            found = {Partition(row[0], row[1]): Place(row[2], row[3]) for row in tx.connection.execute(query)}
+        return {partition: found[partition] for partition in partitions if partition in found}
+
+    def set_places(self, places: Mapping[Partition, Place]) -> None:
+        """Write where partitions go on, whatever was there."""
+        with self.transaction() as tx:
+            for (topic, number), (next_offset, topic_id) in sorted(places.items()):
+                row = {"topic": topic, "number": number, "next_offset": next_offset, "topic_id": topic_id}
+                tx.connection.execute(_SET_PLACE, row)
+
+    def close(self) -> None:
+        """Give the connection back; the next transaction makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+
+class _DeletedRuns:
+    """The deleted runs, read again only when there are more of them."""
+
+    def __init__(self) -> None:
+        self._state: tuple[int, Any] = (0, None)
+        self._runs: frozenset[str] = frozenset()
+
+    def read(self, connection: Connection) -> frozenset[str]:
+        query = select(func.count(), func.max(DeletedRun.deleted_at))
+        count, newest = connection.execute(query).one()
+        if (count, newest) != self._state:
+            self._runs = frozenset(connection.scalars(select(DeletedRun.run_id)))
+            self._state = (count, newest)
+        return self._runs
+
+
+def moment(microseconds: int | None) -> datetime | None:
+    """A datetime of µs since 1970, which must be within the years 1 to 9999."""
+    return None if microseconds is None else EPOCH + timedelta(microseconds=microseconds)

@@ -1,0 +1,74 @@
+"""The tables that migrations make are those of the models, in both databases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, text
+
+from infra import migrations, sql
+from infra.settings import Settings, load
+from schemas.errors import DatabaseError, RevisionError
+from schemas.tables import Base
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings that name an empty database of each kind."""
+    if request.param == "sqlite":
+        return replace(load({}), database_url=f"sqlite:///{tmp_path / 'test.db'}")
+    return replace(load({}), database_url=request.getfixturevalue("postgres"))
+
+
+def test_migrations_make_the_models_tables(database: Settings):
+    """After every migration nothing is left that Alembic would change."""
+    engine = sql.engine(database)
+    assert migrations.upgrade(engine) == (None, migrations.head())
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    migrations.check(engine)
+
+
+def test_upgrading_twice_changes_nothing(database: Settings):
+    """`db upgrade` is harmless where the tables are up to date."""
+    engine = sql.engine(database)
+    migrations.upgrade(engine)
+    assert migrations.upgrade(engine) == (migrations.head(), migrations.head())
+
+
+def test_services_refuse_tables_they_do_not_know(database: Settings):
+    """Missing tables and those of a newer version are refused, with what to do."""
+    engine = sql.engine(database)
+    with pytest.raises(RevisionError, match="stepstream db upgrade"):
+        migrations.check(engine)
+    migrations.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(RevisionError, match="install the newer stepstream"):
+        migrations.check(engine)
+    with pytest.raises(RevisionError, match="install the newer stepstream"):
+        migrations.upgrade(engine)
+
+
+def test_a_database_that_is_away_is_one_sentence(tmp_path: Path):
+    """No traceback: the address, without its password, and what to look at."""
+    gone = replace(load({}), database_url="postgresql://me:secret@127.0.0.1:1/db")
+    with pytest.raises(DatabaseError, match="does not answer") as caught:
+        migrations.check(sql.engine(gone))
+    assert "secret" not in str(caught.value)
+
+
+def test_sqlite_keeps_json_as_the_workers_text(tmp_path: Path):
+    """`1.0` stays `1.0`, and text order of times is their order."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'test.db'}")
+    migrations.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO run_events VALUES ('r', 's', 1, 'a', NULL, 't', 'other', '1.0', 0, 0)")
+        )
+        assert connection.execute(text("SELECT payload FROM run_events")).scalar() == "1.0"

@@ -1,0 +1,240 @@
+"""One suite for every writer: what PostgreSQL promises, SQLite keeps, and the other way round."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from sqlalchemy import delete, func, insert, select
+
+from consumers.fold import LOST, RUNNING, STATUSES, AgentState, RunState, columns
+from infra import migrations
+from infra.settings import load
+from infra.sql import BadDataError, ConflictError
+from infra.writers import Partition, Place, Transaction, Writer, open_writer
+from infra.writers.base import COLUMNS, moment
+from schemas.tables import Agent, ConsumerOffset, DeletedRun, Run, RunEvent, Step
+
+NOW = 1_764_000_000_123_456
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Writer]:
+    """A writer into an empty database of each kind."""
+    postgres = request.param == "postgresql"
+    address = request.getfixturevalue("postgres") if postgres else f"sqlite:///{tmp_path / 'test.db'}"
+    made = open_writer(replace(load({}), database_url=address))
+    migrations.upgrade(made.engine)
+    yield made
+    made.close()
+    made.engine.dispose()
+
+
+def step(seq: int, **own: Any) -> list[Any]:
+    """A row of `steps`."""
+    row = {"run_id": "r", "stream_id": "s", "seq": seq, "agent_id": "a", "event_time": NOW + seq,
+           "topic_partition": 0, "topic_offset": seq, "action": "1.0", "reward": 0.5, **own}  # fmt: skip
+    return [row.get(name) for name in COLUMNS["steps"]]
+
+
+def count(tx: Transaction, model: Any) -> int:
+    """How many rows a table has."""
+    return tx.connection.scalar(select(func.count()).select_from(model)) or 0
+
+
+def test_rows_come_out_as_they_went_in(writer: Writer):
+    """Times to the microsecond, JSON as Python values, absent fields as null."""
+    with writer.transaction() as tx:
+        assert tx.insert("steps", iter([step(1, observation='{"x": [1, 2]}', terminated=True)])) == 1
+        row = tx.connection.execute(select(Step)).mappings().one()
+    assert row["event_time"] == datetime(2025, 11, 24, 16, 0, 0, 123457, tzinfo=UTC)
+    assert (row["observation"], row["action"], row["terminated"]) == ({"x": [1, 2]}, 1.0, True)
+    assert (row["truncated"], row["step_index"], row["topic_offset"]) == (None, None, 1)
+
+
+def test_numbers_that_are_none(writer: Writer):
+    """The infinities are kept; NaN is kept by PostgreSQL and null in SQLite."""
+    with writer.transaction() as tx:
+        tx.insert("steps", [step(1, reward=math.inf), step(2, reward=-math.inf), step(3, reward=math.nan)])
+        rewards = list(tx.connection.scalars(select(Step.reward).order_by(Step.seq)))
+    assert rewards[:2] == [math.inf, -math.inf]
+    assert rewards[2] is None if writer.engine.dialect.name == "sqlite" else math.isnan(rewards[2])
+
+
+@pytest.mark.parametrize("moment_us", [0, -1, 999_999, -62_135_596_800_000_000, 253_402_300_799_999_999])
+def test_times_of_any_year(writer: Writer, moment_us: int):
+    """Years 1 to 9999 are kept to the microsecond."""
+    with writer.transaction() as tx:
+        tx.insert("steps", [step(1, event_time=moment_us)])
+        assert tx.connection.scalar(select(Step.event_time)) == moment(moment_us)
+
+
+def test_a_row_that_is_there_is_a_conflict_and_nothing_is_written(writer: Writer):
+    """The fast way takes all or nothing, and the transaction goes on."""
+    with writer.transaction() as tx:
+        tx.insert("steps", [step(2)])
+        with pytest.raises(ConflictError):
+            tx.insert("steps", [step(1), step(2), step(3)])
+        with pytest.raises(ConflictError):
+            tx.insert("steps", [step(5), step(5)])
+        assert count(tx, Step) == 1
+
+
+def test_insert_new_tells_which_rows_were_new(writer: Writer):
+    """Those that were there are left as they are; one with another time is called a contradiction."""
+    with writer.transaction() as tx:
+        tx.insert("steps", [step(2), step(3)])
+        rows = [step(1), step(2), step(3, event_time=NOW), step(4), step(4)]
+        done = tx.insert_new("steps", rows)
+        assert done.new == {("r", "s", 1), ("r", "s", 4)}
+        assert done.contradicted == {("r", "s", 3)}
+        assert count(tx, Step) == 4
+        assert tx.insert_new("steps", rows).new == set()
+        assert rows[0] == step(1)
+
+
+@pytest.mark.parametrize("way", ["insert", "insert_new"])
+def test_a_refused_row_is_named_and_nothing_is_written(writer: Writer, way: str):
+    """Bad data tells its place, and the transaction goes on without it."""
+    bad = step(3, agent_id=None)
+    with writer.transaction() as tx:
+        with pytest.raises(BadDataError) as caught:
+            getattr(tx, way)("steps", [step(1), step(2), bad, step(4)])
+        assert caught.value.row in (2, None)
+        assert count(tx, Step) == 0
+        assert tx.insert("steps", [step(1)]) == 1
+
+
+@pytest.mark.parametrize("own", [{"worker_id": "a\0b"}, {"observation": "{"}, {"observation": "NaN"}])
+def test_what_only_postgresql_refuses(postgres: str, own: dict[str, Any]):
+    """NUL in text and text that is no JSON: the row is named, however it is written."""
+    writer = open_writer(replace(load({}), database_url=postgres))
+    migrations.upgrade(writer.engine)
+    with writer.transaction() as tx:
+        for way in (tx.insert, tx.insert_new):
+            with pytest.raises(BadDataError) as caught:
+                way("steps", [step(1), step(2, **own), step(3)])
+            assert caught.value.row == 1
+    writer.close()
+
+
+def test_json_that_postgresql_takes(writer: Writer):
+    """JSON text is kept whatever it says."""
+    texts = ['"\\u0000"', '"\\ud800"', "1e400", " [1] "]
+    with writer.transaction() as tx:
+        tx.insert("steps", [step(seq, info=text) for seq, text in enumerate(texts)])
+        assert count(tx, Step) == 4
+
+
+def test_other_tables_take_their_rows(writer: Writer):
+    """Each event table has the columns that its rows are made of."""
+    values = {"run_id": "r", "stream_id": "s", "seq": 1, "agent_id": "a", "event_time": NOW}
+    values |= {"source": "stdout", "line": "x", "event": "other", "payload": "{}", "metrics": '{"a": 1}'}
+    values |= {"reason": "r", "message": "m", "raw": b"\0\xff", "producer_version": "0"}
+    values |= {"topic_partition": 0, "topic_offset": 0}
+    with writer.transaction() as tx:
+        for table, names in COLUMNS.items():
+            assert tx.insert(table, [[values.get(name) for name in names]]) == 1
+        assert tx.connection.scalar(select(RunEvent.payload)) == {}
+
+
+def test_offsets_are_kept_with_the_rows(writer: Writer):
+    """A transaction that fails moves no offset; one that commits moves all."""
+    one, two = Partition("t", 0), Partition("t", 1)
+    assert writer.places([one]) == {}
+    writer.set_places({one: Place(5, "id"), two: Place(7, None)})
+    writer.set_places({one: Place(6, "other")})
+    assert writer.places([one, two]) == {one: Place(6, "other"), two: Place(7, None)}
+    with pytest.raises(ZeroDivisionError), writer.transaction() as tx:
+        _ = tx.advance({one: 100}), 1 // 0
+    with writer.transaction() as tx:
+        assert tx.lock([two, one]) == {one: 6, two: 7}
+        tx.advance({one: 10, two: 11})
+    assert [place.next_offset for place in writer.places([one, two]).values()] == [10, 11]
+
+
+def test_deleted_runs_are_seen_at_once(writer: Writer):
+    """A run that somebody deletes is known in the next transaction."""
+    with writer.transaction() as tx:
+        assert tx.deleted_runs() == frozenset()
+    with writer.engine.begin() as connection:
+        connection.execute(insert(DeletedRun).values(run_id="r", deleted_at=datetime.now(UTC)))
+    with writer.transaction() as tx:
+        assert tx.deleted_runs() == {"r"}
+
+
+_times = st.none() | st.integers(0, 5)
+_statuses = st.sampled_from(STATUSES)
+_names = st.none() | st.sampled_from("xy")
+_runs = st.builds(
+    RunState,
+    st.just("r"),
+    status=_statuses,
+    status_at=_times,
+    reason=_names,
+    ended_at=_times,
+    name=_names,
+    env_id=_names,
+    started_at=_times,
+    last_seen_at=st.integers(0, 6),
+    steps=st.integers(0, 3),
+    dead_letters=st.integers(0, 3),
+).filter(lambda run: run.status == RUNNING or run.status_at is not None)
+_returns = st.none() | st.sampled_from([-1.0, 0.0, 2.5])
+_agents = st.builds(
+    AgentState,
+    st.just("r"),
+    st.just("a"),
+    st.integers(0, 5),
+    st.integers(0, 5),
+    steps=st.integers(0, 3),
+    newest_return=_returns,
+    newest_episode_index=st.none() | st.integers(0, 3),
+    newest_episode_at=_times,
+    best_return=_returns,
+    return_sum=st.sampled_from([0.0, 1.5]),
+    returns=st.integers(0, 3),
+)
+
+
+@given(st.lists(_runs, min_size=1, max_size=4), st.lists(_agents, min_size=1, max_size=4))
+@examples(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_sql_merges_as_the_fold_does(writer: Writer, runs: list[RunState], agents: list[AgentState]):
+    """Batches on top of each other in SQL give what `merge` gives in memory."""
+    for run in runs:  # what a fold can hold: it revived what it heard
+        run.revive()
+        if run.status in (RUNNING, LOST):
+            run.ended_at = None
+    with writer.transaction() as tx:
+        tx.connection.execute(delete(Run))
+        tx.connection.execute(delete(Agent))
+        for state in runs:
+            tx.upsert("runs", [columns(state)])
+        for state in agents:
+            tx.upsert("agents", [columns(state)])
+        stored_run = dict(tx.connection.execute(select(Run.__table__)).mappings().one())
+        stored_agent = dict(tx.connection.execute(select(Agent.__table__)).mappings().one())
+    for first, rest, stored in ((runs[0], runs[1:], stored_run), (agents[0], agents[1:], stored_agent)):
+        for newer in rest:
+            first.merge(newer)  # type: ignore[arg-type]
+        expected = columns(first)
+        times = {name for name in expected if name.endswith("_at")}
+        assert stored == {name: moment(v) if name in times else v for name, v in expected.items()}
+
+
+def test_many_rollups_in_one_statement(writer: Writer):
+    """A thousand agents of a batch are stored at once, and config as JSON."""
+    with writer.transaction() as tx:
+        tx.upsert("agents", [columns(AgentState("r", str(i), 0, 1, steps=i)) for i in range(1000)])
+        tx.upsert("runs", [columns(RunState("r", config='{"lr": 0.5}'))])
+        assert tx.connection.scalar(select(func.sum(Agent.steps))) == 499_500
+        assert tx.connection.scalar(select(Run.config)) == {"lr": 0.5}
+        assert count(tx, ConsumerOffset) == 0
