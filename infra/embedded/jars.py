@@ -11,9 +11,7 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from pathlib import Path
 
 import platformdirs
 
+from infra.embedded.room import sweep
 from schemas.errors import StepstreamError, UsageError
 
 THREADS = 8
@@ -99,7 +98,7 @@ def fetch(folder: Path, jars: list[Jar], progress: Progress = lambda _new, _tota
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
+        sweep(folder, TEMPORARY, older_than=3600)  # a download that goes on just now is younger
         total = sum(jar.size for jar in jars)
         # On the same file system as the cache, so that the last step is one rename.
         made = tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY)
@@ -139,13 +138,6 @@ def _fetch_one(jar: Jar, temporary: Path, folder: Path, progress: Callable[[int]
             "alters downloads: set STEPSTREAM_JARS_DIR to a folder of jars."
         )
     os.replace(path, folder / jar.filename)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a download that was killed left behind; one that goes on just now is younger."""
-    for left in folder.glob(f"{TEMPORARY}*"):
-        if time.time() - left.stat().st_mtime > 3600:
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _explained(error: Exception, folder: Path) -> StepstreamError:

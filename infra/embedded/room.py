@@ -1,8 +1,10 @@
-"""Whether a data folder can be used at all, asked before anything is half written."""
+"""Folders for data and caches: whether they can be used, asked before anything is half written."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from pathlib import Path
 
 from schemas.errors import StepstreamError
@@ -31,3 +33,10 @@ def check_room(folder: Path) -> None:
             f"The disk is full: {free // 1024**2} MB are free at {folder}, and the local stack needs "
             f"{FREE_BYTES // 1024**2} MB to begin with. Free some, or set STEPSTREAM_HOME to another disk."
         )
+
+
+def sweep(folder: Path, prefix: str, older_than: float = 0.0) -> None:
+    """Remove temporary folders that a killed program left behind, last changed so many seconds ago."""
+    for left in folder.glob(f"{prefix}*"):
+        if time.time() - left.stat().st_mtime >= older_than:
+            shutil.rmtree(left, ignore_errors=True)

@@ -14,7 +14,7 @@ import redis
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from infra.embedded import ports, process
+from infra.embedded import ports
 from infra.embedded.kafka import KafkaServer
 from infra.embedded.valkey import ValkeyServer
 from schemas.errors import AlreadyRunning, StepstreamError
@@ -46,14 +46,13 @@ def test_kafka_keeps_every_acknowledged_record_and_its_port_over_sigkill(
 ) -> None:
     """After SIGKILL the broker comes up on the same port and holds all that was acknowledged."""
     server = KafkaServer(tmp_path, kafka_jars)
-    child = server.start()
+    server.start()
     admin = AdminClient({"bootstrap.servers": server.bootstrap_servers})
     admin.create_topics([NewTopic("t", 1, 1)])["t"].result(10)
     values = [b"%d" % n for n in range(500)]
     _acknowledged(server, values)
     port = server.port
-    process.kill_group(child)
-    child.wait()
+    server.kill()
 
     again = KafkaServer(tmp_path, kafka_jars)
     again.start()
