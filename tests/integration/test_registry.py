@@ -1,0 +1,195 @@
+"""Schemas in a real, Confluent-compatible registry, read back by Apache's own Avro library."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import avro.io
+import avro.schema
+import pytest
+import structlog
+from confluent_kafka.schema_registry import Schema as RegisteredSchema
+from confluent_kafka.schema_registry import SchemaRegistryClient
+
+from infra.embedded.ports import free_ports
+from infra.registry import COMPATIBILITY, Registry, subject_of
+from infra.settings import Settings, load
+from schemas.codec import Decoder, Encoder, current_id, current_schema, current_version, schema_text
+from schemas.errors import RegistryError, SchemaError, UsageError
+from schemas.topics import Kind
+from tests.support import containers
+
+pytestmark = pytest.mark.docker
+
+LOG = {
+    "run_id": "r1",
+    "stream_id": "s1",
+    "seq": 7,
+    "agent_id": "default",
+    "worker_id": None,
+    "event_time": 1_800_000_000_000_000,
+    "source": "stdout",
+    "line": "größer",
+}
+
+
+@pytest.fixture(scope="session")
+def registry_url() -> Iterator[str]:
+    """Address of a registry's Confluent API."""
+    with containers.registry() as container:
+        yield f"http://{containers.address(container, 8080)}{containers.REGISTRY_API}"
+
+
+@pytest.fixture
+def settings(registry_url: str, home: Any, request: pytest.FixtureRequest) -> Settings:
+    """Settings with the registry, and subjects that no other test sees."""
+    return replace(load(), schema_registry_url=registry_url, topic_prefix=f"{request.node.name}.")
+
+
+@pytest.fixture
+def client(registry_url: str) -> SchemaRegistryClient:
+    """A stock client of the registry."""
+    return SchemaRegistryClient({"url": registry_url, "timeout": 10})
+
+
+def subject(settings: Settings, kind: Kind) -> str:
+    """A kind's subject."""
+    return subject_of(kind, settings.topic_prefix)
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_each_schema_is_registered_under_its_topic(
+    settings: Settings, client: SchemaRegistryClient, kind: Kind
+) -> None:
+    """Subject `<topic>-value`, BACKWARD_TRANSITIVE, the schema to the letter; a second time the same id."""
+    number = Registry(settings).id_to_write(kind)
+    assert number == Registry(settings).id_to_write(kind)
+    name = f"{settings.topic_prefix}{kind.value}-value"
+    assert client.get_compatibility(name) == COMPATIBILITY == "BACKWARD_TRANSITIVE"
+    assert client.get_versions(name) == [1]
+    latest = client.get_latest_version(name)
+    assert latest.schema_id == number
+    assert json.loads(latest.schema.schema_str or "") == current_schema(kind)
+
+
+def test_a_stock_consumer_of_another_make_reads_what_was_written(
+    settings: Settings, client: SchemaRegistryClient
+) -> None:
+    """Apache Avro, given the schema that the registry has for the id in the bytes."""
+    value = Encoder(Kind.LOGS, Registry(settings).id_to_write(Kind.LOGS))(LOG)
+    magic, number = struct.unpack(">bI", value[:5])
+    schema = avro.schema.parse(client.get_schema(number).schema_str or "")
+    record: Any = avro.io.DatumReader(schema).read(avro.io.BinaryDecoder(io.BytesIO(value[5:])))
+    assert magic == 0
+    assert (record["run_id"], record["seq"], record["line"]) == ("r1", 7, "größer")
+
+
+def test_a_schema_is_found_by_its_id(settings: Settings) -> None:
+    """Whoever reads asks the registry once; records from before there was one are read, too."""
+    number = Registry(settings).id_to_write(Kind.LOGS)
+    assert number != current_id(Kind.LOGS)
+    decode = Decoder(Kind.LOGS, Registry(settings).schema)
+    assert decode(Encoder(Kind.LOGS, number)(LOG)) == LOG
+    assert decode(Encoder(Kind.LOGS)(LOG)) == LOG
+
+
+def test_a_newer_compatible_schema_is_read(settings: Settings, client: SchemaRegistryClient) -> None:
+    """A later stepstream adds a field with a default: this one reads its records."""
+    Registry(settings).id_to_write(Kind.LOGS)
+    newer = current_schema(Kind.LOGS)
+    newer["fields"].append({"name": "level", "type": ["null", "string"], "default": None})
+    number = client.register_schema(subject(settings, Kind.LOGS), RegisteredSchema(json.dumps(newer), "AVRO"))
+    body = io.BytesIO()
+    writer = avro.io.DatumWriter(avro.schema.parse(json.dumps(newer)))
+    moment = load_time(LOG["event_time"])
+    writer.write(LOG | {"event_time": moment, "level": "warn"}, avro.io.BinaryEncoder(body))
+    value = struct.pack(">bI", 0, number) + body.getvalue()
+    assert Decoder(Kind.LOGS, Registry(settings).schema)(value) == LOG
+
+
+def load_time(micros: Any) -> Any:
+    """µs since 1970 as Apache Avro takes a time."""
+    from datetime import UTC, datetime, timedelta
+
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+
+
+def test_an_incompatible_schema_of_somebody_else_is_named(
+    settings: Settings, client: SchemaRegistryClient
+) -> None:
+    """The subject is taken by another program: writing would break its readers."""
+    other = {"type": "record", "name": "Other", "fields": [{"name": "x", "type": "int"}]}
+    client.register_schema(subject(settings, Kind.LOGS), RegisteredSchema(json.dumps(other), "AVRO"))
+    with pytest.raises(RegistryError, match="do not fit this stepstream's schema"):
+        Registry(settings).id_to_write(Kind.LOGS)
+
+
+def test_without_auto_register_schemas_are_only_looked_up(
+    settings: Settings, client: SchemaRegistryClient
+) -> None:
+    """An operator registers them; until then the error names the subject and the setting."""
+    settings = replace(settings, schema_registry_auto_register=False)
+    name = subject(settings, Kind.LOGS)
+    with pytest.raises(RegistryError, match=f"{name}.*STEPSTREAM_SCHEMA_REGISTRY_AUTO_REGISTER is off"):
+        Registry(settings).id_to_write(Kind.LOGS)
+    assert name not in client.get_subjects()
+    text = schema_text(current_version(Kind.LOGS))
+    number = client.register_schema(name, RegisteredSchema(text, "AVRO"))
+    assert Registry(settings).id_to_write(Kind.LOGS) == number
+
+
+def test_an_unknown_id_is_a_schema_error(settings: Settings) -> None:
+    """So that the record becomes a dead letter, and nobody waits for it."""
+    with pytest.raises(SchemaError, match="knows no schema id 4242424"):
+        Registry(settings).schema(4_242_424)
+
+
+def test_a_registry_that_comes_later_is_waited_for(settings: Settings) -> None:
+    """Away at the start, it is asked again, with a log line that says why; then the id is had."""
+    [port] = free_ports([None])
+    away = replace(settings, schema_registry_url=f"http://127.0.0.1:{port}{containers.REGISTRY_API}")
+    with structlog.testing.capture_logs() as logs:
+        found: list[int] = []
+        asks = threading.Thread(
+            target=lambda: found.append(Registry(away, threading.Event()).id_to_write(Kind.LOGS))
+        )
+        asks.start()
+        wait_until(lambda: bool(logs))
+        with containers.registry(port):
+            asks.join(30)
+            assert found == [Registry(away).id_to_write(Kind.LOGS)]
+    assert logs[0]["event"] == "schema registry is away"
+    assert "Connection refused" in logs[0]["reason"]
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Wait, at most 30 s."""
+    until = time.monotonic() + 30
+    while not true() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert true()
+
+
+def test_while_nobody_answers_a_stop_ends_the_wait(settings: Settings) -> None:
+    """SIGTERM during the wait: the service ends, and says what it waited for."""
+    [port] = free_ports([None])
+    away = replace(settings, schema_registry_url=f"http://127.0.0.1:{port}")
+    stop = threading.Event()
+    threading.Timer(1.0, stop.set).start()
+    with pytest.raises(RegistryError, match="does not answer"):
+        Registry(away, stop).id_to_write(Kind.LOGS)
+
+
+def test_wrong_settings_are_a_sentence(settings: Settings) -> None:
+    """A file of authorities that is not there, an address that is none."""
+    with pytest.raises(UsageError, match="STEPSTREAM_SCHEMA_REGISTRY"):
+        Registry(replace(settings, schema_registry_ca="/nowhere/ca.pem"))
+    with pytest.raises(UsageError, match="STEPSTREAM_SCHEMA_REGISTRY"):
+        Registry(replace(settings, schema_registry_url="registry:8081"))
