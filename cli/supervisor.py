@@ -105,9 +105,9 @@ class Supervisor:
 
     def _adopt(self, service: Service, child: subprocess.Popen[bytes]) -> None:
         service.child = child
-        if child.stdout is not None:
-            os.set_blocking(child.stdout.fileno(), False)
-            self._selector.register(child.stdout, selectors.EVENT_READ, service)
+        if (pipe := child.stdout or child.stderr) is not None:
+            os.set_blocking(pipe.fileno(), False)
+            self._selector.register(pipe, selectors.EVENT_READ, service)
 
     def _pump(self, seconds: float) -> None:
         for key, _ in self._selector.select(seconds):
@@ -140,7 +140,7 @@ class Supervisor:
 
     def _close_pipe(self, service: Service, child: subprocess.Popen[bytes]) -> None:
         """Print the last words. A grandchild may hold the pipe open: nobody waits for its end."""
-        if (pipe := child.stdout) is None:
+        if (pipe := child.stdout or child.stderr) is None:
             return
         while select.select([pipe], [], [], 0)[0] and self._read(service, pipe.fileno()):
             pass

@@ -19,6 +19,7 @@ def spawn(
     command: Sequence[str],
     *,
     output: IO[bytes] | int | None = None,
+    errors: IO[bytes] | int | None = None,
     variables: Mapping[str, str] | None = None,
     keep_open: Sequence[int] = (),
     death_signal: int = signal.SIGKILL,
@@ -31,6 +32,7 @@ def spawn(
 
     Args:
         output: where its stdout and stderr go; None: where ours go.
+        errors: where its stderr goes, if elsewhere.
         variables: set in its environment, on top of ours.
         keep_open: file descriptors that it inherits, such as one that carries an flock.
         tie: `kernel` (Linux) or `watch`: how its death is bound to ours.
@@ -39,7 +41,7 @@ def spawn(
         [sys.executable, "-IS", str(LAUNCHER), str(os.getpid()), str(int(death_signal)), tie, *command],
         stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=subprocess.STDOUT if output is not None else None,
+        stderr=errors if output is None or errors is not None else subprocess.STDOUT,
         env=None if variables is None else os.environ | variables,
         pass_fds=tuple(keep_open),
         process_group=0,

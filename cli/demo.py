@@ -1,0 +1,100 @@
+"""`stepstream demo`: the local stack, and real training runs streaming into it."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from cli.stack import LocalStack, banner, local_stack, open_page
+from cli.supervisor import Service, Supervisor, how_it_ended, program
+from infra.embedded import process
+from schemas.errors import UsageError
+
+TRAININGS = {
+    "frozenlake": "q_learning_frozenlake.py",
+    "taxi": "q_learning_taxi.py",
+    "cartpole": "actor_critic_cartpole.py",
+    "tictactoe": "tictactoe_selfplay.py",
+}
+"""Name → program of `examples`; all of them learn within two minutes."""
+NEEDED = ("gymnasium", "pettingzoo", "pygame")
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the dashboard; 0: a free one.")
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+def demo(port: int | None, opens: bool) -> None:
+    """Start the stack, and four real trainings that stream into it; Ctrl-C ends everything.
+
+    Tabular Q-learning on FrozenLake and Taxi, actor-critic on CartPole, and two players of tic-tac-toe.
+    """
+    console = Console(highlight=False)
+    folder = _examples()
+    with local_stack(port, console) as stack:
+        trainings = _trainings(folder)
+
+        def ready(supervisor: Supervisor) -> None:
+            banner(stack, console)
+            _start(trainings, supervisor, stack)
+            if opens:
+                open_page(stack.url)
+
+        stack.run(console, first=trainings, on_ready=ready)
+
+
+def _examples() -> Path:
+    """The folder of training programs: beside us in a checkout, else where the wheel put it."""
+    if lacking := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise UsageError(
+            f"The demo's trainings need {', '.join(lacking)}: install stepstream-server[examples]."
+        )
+    folders = (Path(__file__).parents[1] / "examples", Path(sys.prefix) / "share" / "stepstream" / "examples")
+    return next(folder for folder in folders if (folder / TRAININGS["frozenlake"]).exists())
+
+
+def _trainings(folder: Path) -> list[Service]:
+    once = uuid.uuid4().hex[:4]
+    return [_training(f"demo-{name}-{once}", folder / file) for name, file in TRAININGS.items()]
+
+
+def _training(run_id: str, file: Path) -> Service:
+    # Niced and single-threaded: four of them leave two cores to the page and the pipeline.
+    worker = ["env", "OMP_NUM_THREADS=1", "nice", "-n", "10", sys.executable, str(file)]
+
+    def spawn() -> subprocess.Popen[bytes]:
+        # `run` ends its worker and says so in the run's record, so it is asked to end, also when we die.
+        return process.spawn(
+            program("run", "--run-id", run_id, "--", *worker),
+            output=subprocess.DEVNULL,
+            errors=subprocess.PIPE,
+            death_signal=signal.SIGTERM,
+        )
+
+    return Service(run_id, spawn, keep=False, due=None)
+
+
+def _start(trainings: list[Service], supervisor: Supervisor, stack: LocalStack) -> None:
+    """Let them begin now that somebody can look."""
+    left = {training.name for training in trainings}
+
+    def ended(name: str, code: int) -> None:
+        left.discard(name)
+        supervisor.say(name, f"training is over ({how_it_ended(code)})", "green" if code == 0 else "bold red")
+        if not left:
+            supervisor.say(
+                "demo", f"all trainings are over; look around at {stack.url}, Ctrl-C ends the stack", "bold"
+            )
+
+    for training in trainings:
+        training.due = time.monotonic()
+        training.on_end = partial(ended, training.name)
+        supervisor.say(training.name, "training starts")
