@@ -97,7 +97,7 @@ class Encoder:
 
 
 class Decoder:
-    """Turns wire bytes of one kind into records with the fields of the newest schema.
+    """Turns wire bytes of one kind into records with the fields of the newest schema, in its order.
 
     Times stay integers (µs since 1970, UTC): making datetimes of them costs a fifth of the decoder.
 
@@ -107,7 +107,9 @@ class Decoder:
     """
 
     def __init__(self, kind: Kind, lookup: Callable[[int], Schema] = checked_in) -> None:
-        self._reader = fastavro.parse_schema(plain(current_schema(kind)))
+        schema = plain(current_schema(kind))
+        self._reader = fastavro.parse_schema(schema)
+        self._names = [field["name"] for field in schema["fields"]]
         self._lookup = lookup
         self._writers: dict[int, Any] = {}
 
@@ -125,16 +127,21 @@ class Decoder:
         body = io.BytesIO(value)
         body.seek(HEADER.size)
         try:
-            # No reader schema where the writer's is the same: resolving costs more than reading.
-            reader = None if writer is self._reader else self._reader
-            return cast(Record, fastavro.schemaless_reader(body, writer, reader))
+            if writer is self._reader:  # resolving costs more than reading
+                return cast(Record, fastavro.schemaless_reader(body, writer, None))
+            read = cast(Record, fastavro.schemaless_reader(body, writer, self._reader))
+            return {name: read[name] for name in self._names}
         except Exception as error:  # fastavro raises whatever the broken bytes lead it to
             raise SchemaError(f"The Avro body does not fit its schema ({error}).") from error
 
     def _writer(self, schema_id: int) -> Any:
         writer = self._writers.get(schema_id)
         if writer is None:
-            writer = fastavro.parse_schema(plain(self._lookup(schema_id)))
+            schema = plain(self._lookup(schema_id))
+            try:
+                writer = fastavro.parse_schema(schema)
+            except Exception as error:
+                raise SchemaError(f"Schema {schema_id} cannot be read as Avro ({error}).") from error
             if writer == self._reader:
                 writer = self._reader
             self._writers[schema_id] = writer
