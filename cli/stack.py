@@ -142,7 +142,7 @@ def _start_servers(
     if not settings.bootstrap_servers:
         _need_wheels()
         with download_bar(console) as progress:
-            class_path = jars.class_path(settings.jars_dir, progress)
+            class_path = jars.class_path(settings.jars_dir, progress, settings.maven_url)
         heap, flags = settings.embedded_kafka_heap, aot.flags(class_path)
         broker = KafkaServer(settings.home / "kafka", class_path, heap=heap, java_flags=flags)
         with console.status("Starting Kafka"):

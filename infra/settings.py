@@ -114,6 +114,7 @@ class Settings:
     jars_dir: Path = _setting(
         _UNSET, "Folder with Kafka's jars; default: fetched once into the user's cache folder."
     )
+    maven_url: str = _setting("", "A mirror of Maven Central, from which Kafka's jars are fetched instead.")
     embedded_kafka_heap: str = _setting("512m", "Java heap of the embedded Kafka.")
     # Logs
     log_level: str = _setting("info", "debug, info, warning or error.")

@@ -18,11 +18,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from infra.embedded.room import sweep
 from schemas.errors import StepstreamError, UsageError
+
+if TYPE_CHECKING:
+    from jgo.maven import MavenContext
 
 THREADS = 8
 TEMPORARY = ".fetch-"
@@ -90,8 +94,13 @@ def missing(folder: Path) -> list[Jar]:
         return [jar for jar, good in zip(jars, whole, strict=True) if not good]
 
 
-def fetch(folder: Path, jars: list[Jar], progress: Progress = lambda _new, _total: None) -> None:
+def fetch(
+    folder: Path, jars: list[Jar], progress: Progress = lambda _new, _total: None, mirror: str = ""
+) -> None:
     """Download jars into the folder. One that fails leaves the others and no half-written file.
+
+    Args:
+        mirror: URL of a Maven repository; empty: Maven Central.
 
     Raises:
         StepstreamError: no network, no room, or a file that is not the pinned one.
@@ -103,13 +112,13 @@ def fetch(folder: Path, jars: list[Jar], progress: Progress = lambda _new, _tota
         # On the same file system as the cache, so that the last step is one rename.
         made = tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY)
         with made as name, ThreadPoolExecutor(THREADS) as pool:
-            place = Path(name), folder
-            list(pool.map(lambda jar: _fetch_one(jar, *place, lambda new: progress(new, total)), jars))
+            context = _context(Path(name), mirror, lambda new: progress(new, total))
+            list(pool.map(lambda jar: _fetch_one(jar, context, folder), jars))
     except (OSError, RuntimeError) as error:
-        raise _explained(error, folder) from error
+        raise _explained(error, folder, mirror or "Maven Central") from error
 
 
-def class_path(named: Path, progress: Progress = lambda _new, _total: None) -> list[Path]:
+def class_path(named: Path, progress: Progress = lambda _new, _total: None, mirror: str = "") -> list[Path]:
     """All of Kafka's jars: those of the folder that the user named, else the cache's, fetched where needed.
 
     Raises:
@@ -119,18 +128,23 @@ def class_path(named: Path, progress: Progress = lambda _new, _total: None) -> l
         return given(named)
     folder = default_folder()
     if lacking := missing(folder):
-        fetch(folder, lacking, progress)
+        fetch(folder, lacking, progress, mirror)
     return [folder / jar.filename for jar in pinned()]
 
 
-def _fetch_one(jar: Jar, temporary: Path, folder: Path, progress: Callable[[int], None]) -> None:
+def _context(temporary: Path, mirror: str, progress: Callable[[int], None]) -> MavenContext:
     from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415 - 0.4 s, needed once
 
     @contextmanager
     def follow(_name: str, _size: int) -> Iterator[Callable[[int], None]]:
         yield progress
 
-    context = MavenContext(repo_cache=temporary, resolver=PythonResolver(progress_callback=follow))
+    resolver = PythonResolver(progress_callback=follow)
+    repositories = {"mirror": mirror.rstrip("/")} if mirror else None
+    return MavenContext(repo_cache=temporary, resolver=resolver, remote_repos=repositories)
+
+
+def _fetch_one(jar: Jar, context: MavenContext, folder: Path) -> None:
     path = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
     if not jar.is_whole(path):
         raise StepstreamError(
@@ -140,7 +154,7 @@ def _fetch_one(jar: Jar, temporary: Path, folder: Path, progress: Callable[[int]
     os.replace(path, folder / jar.filename)
 
 
-def _explained(error: Exception, folder: Path) -> StepstreamError:
+def _explained(error: Exception, folder: Path, source: str) -> StepstreamError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StepstreamError(
             f"The disk is full: {folder} needs 45 MB for Kafka's jars. Free some, then try again."
@@ -148,8 +162,8 @@ def _explained(error: Exception, folder: Path) -> StepstreamError:
     if isinstance(error, PermissionError):
         return StepstreamError(f"{folder} cannot be written ({error.strerror}): Kafka's jars go there.")
     return StepstreamError(
-        f"Kafka's jars (45 MB, once) could not be fetched from Maven Central ({_reason(error)}). Connect and "
-        "try again, or set STEPSTREAM_BOOTSTRAP_SERVERS to a Kafka that runs, or STEPSTREAM_JARS_DIR to a "
+        f"Kafka's jars (45 MB, once) could not be fetched from {source} ({_reason(error)}). Connect and try "
+        "again, or set STEPSTREAM_BOOTSTRAP_SERVERS to a Kafka that runs, or STEPSTREAM_JARS_DIR to a "
         f"folder of jars (an unpacked Apache Kafka's libs, or another machine's {folder})."
     )
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import http.server
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,20 @@ def test_a_full_disk_is_said_and_leaves_nothing(tiny_disk: Path, monkeypatch: py
     with pytest.raises(StepstreamError, match="disk is full"):
         jars.fetch(tiny_disk, jars.pinned()[:1])
     assert list(tiny_disk.iterdir()) == []
+
+
+def test_a_mirror_is_asked_instead_of_maven_central(tmp_path: Path) -> None:
+    """With the setting, jars come from the mirror alone, checked as ever."""
+    jar = jars.Jar("org.example", "thing", "1", hashlib.sha256(b"whole").hexdigest(), 5)
+    served = tmp_path / "mirror" / "org/example/thing/1"
+    served.mkdir(parents=True)
+    (served / "thing-1.jar").write_bytes(b"whole")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "mirror"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        arrived: list[tuple[int, int]] = []
+        url = f"http://127.0.0.1:{server.server_port}/"
+        jars.fetch(tmp_path / "cache", [jar], lambda new, total: arrived.append((new, total)), url)
+        server.shutdown()
+    assert jar.is_whole(tmp_path / "cache" / "thing-1.jar")
+    assert arrived == [(5, 5)]
