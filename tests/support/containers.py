@@ -11,7 +11,7 @@ os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
 
 from testcontainers.core.container import DockerContainer
-from testcontainers.core.wait_strategies import HttpWaitStrategy
+from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWaitStrategy
 
 REGISTRY_API = "/apis/ccompat/v7"
 
@@ -26,3 +26,31 @@ def registry(port: int | None = None) -> Any:
 def address(container: DockerContainer, port: int) -> str:
     """Where a port of a container is reached from here: host:port."""
     return f"{container.get_container_host_ip()}:{container.get_exposed_port(port)}"
+
+
+def guarded_kafka(port: int, users: dict[str, str]) -> Any:
+    """A Kafka that wants a login (SASL PLAIN) and has ACLs; the user `admin` may do everything."""
+    logins = " ".join(f'user_{name}="{password}"' for name, password in users.items())
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule"
+    environment = {
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "KAFKA_LISTENERS": "CLIENTS://:9092,CONTROLLER://localhost:9093,BROKER://localhost:9094",
+        "KAFKA_ADVERTISED_LISTENERS": f"CLIENTS://127.0.0.1:{port},BROKER://localhost:9094",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": (
+            "CLIENTS:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT,BROKER:PLAINTEXT"
+        ),
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_INTER_BROKER_LISTENER_NAME": "BROKER",
+        "KAFKA_LISTENER_NAME_CLIENTS_SASL_ENABLED_MECHANISMS": "PLAIN",
+        "KAFKA_LISTENER_NAME_CLIENTS_PLAIN_SASL_JAAS_CONFIG": f"{login} required {logins};",
+        "KAFKA_AUTHORIZER_CLASS_NAME": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "KAFKA_SUPER_USERS": "User:ANONYMOUS;User:admin",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+    }
+    container = DockerContainer("apache/kafka:4.3.1").with_bind_ports(9092, port)
+    for name, value in environment.items():
+        container = container.with_env(name, value)
+    return container.waiting_for(LogMessageWaitStrategy("Kafka Server started"))
