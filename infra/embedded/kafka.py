@@ -22,6 +22,7 @@ from infra.embedded.room import check_room
 from schemas.errors import AlreadyRunning, BrokerError
 
 READY_SECONDS = 60.0
+PROPERTIES = "server.properties"
 
 JAVA_FLAGS = (
     "-XX:+UseSerialGC",
@@ -82,7 +83,7 @@ class KafkaServer:
         heap: str = "512m",
         java_flags: Sequence[str] = (),
     ) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()
         self.port = port
         self.log = folder / "kafka.log"
         self._jars = jars
@@ -130,10 +131,9 @@ class KafkaServer:
             if self.log.exists():
                 os.replace(self.log, self.log.with_suffix(".log.1"))
             with self.log.open("wb") as log:
-                properties = str(self.folder / "server.properties")
                 flags = self._java_flags
-                command = java_command(self._jars, self._heap, "kafka.Kafka", properties, java_flags=flags)
-                self._process = process.spawn(command, output=log, keep_open=[lock.fileno()])
+                command = java_command(self._jars, self._heap, "kafka.Kafka", PROPERTIES, java_flags=flags)
+                self._process = process.spawn(command, output=log, cwd=self.folder, keep_open=[lock.fileno()])
             return self._process
         finally:
             lock.release()
@@ -172,7 +172,7 @@ class KafkaServer:
 
     def _configure(self) -> None:
         """Write server.properties, with the ports of last time where they are free."""
-        file = self.folder / "server.properties"
+        file = self.folder / PROPERTIES
         if self._process is None:  # else clients know this one's port: it must stay
             known = (
                 dict(line.split("=", 1) for line in file.read_text().splitlines()) if file.exists() else {}
@@ -185,7 +185,7 @@ class KafkaServer:
             f"advertised.listeners=PLAINTEXT://{self.bootstrap_servers}\n"
             # Static voters: the controller's port may be another one at the next start.
             f"controller.quorum.voters=1@{ports.LOOPBACK}:{controller}\n"
-            f"log.dirs={self.folder / 'data'}\n"
+            "log.dirs=data\n"  # of the working folder: a path may hold commas and letters that Java misreads
             f"stepstream.port={self.port}\nstepstream.controller.port={controller}\n"
         )
         temporary = file.with_suffix(".new")
@@ -194,9 +194,9 @@ class KafkaServer:
 
     def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ["format", "--cluster-id", cluster, "--config", str(self.folder / "server.properties")]
+        arguments = ["format", f"--cluster-id={cluster}", "--config", PROPERTIES]
         command = java_command(self._jars, self._heap, "kafka.tools.StorageTool", *arguments)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
             raise BrokerError(f"Kafka could not format {self.folder / 'data'}: {said[-1]}")
