@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -47,6 +50,20 @@ def engine(settings: Settings, **options: Any) -> Engine:
     return create_engine(address, pool_pre_ping=True, **options)
 
 
+def make_folder(settings: Settings) -> None:
+    """Make the folder that a SQLite file is to lie in."""
+    address = url(settings)
+    if address.get_backend_name() == "sqlite" and address.database and address.database != ":memory:":
+        folder = Path(address.database).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabaseError(
+                f"The database's folder {folder} cannot be made ({error.strerror}): "
+                "set STEPSTREAM_HOME or STEPSTREAM_DATABASE_URL."
+            ) from None
+
+
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # sqlite3 begins transactions late and by itself: then tables made in one are not undone, and a
     # savepoint may stand outside of any. SQLAlchemy's word for beginning is _begin_sqlite.
@@ -55,6 +72,33 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection to read with.
+
+    Raises:
+        DatabaseError: the database does not answer, or refuses; one sentence.
+    """
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise translated(error, engine) from error
+
+
+def translated(error: DBAPIError, engine: Engine) -> DatabaseError:
+    """A driver's error as a sentence for the user."""
+    meaning = triaged(error)
+    words = str(meaning) if meaning is not None else _words(error.orig or error)
+    where = engine.url.render_as_string(hide_password=True)
+    if isinstance(meaning, OutageError):
+        return DatabaseError(
+            f"The database at {where} does not answer ({words}): is it running, and is "
+            "STEPSTREAM_DATABASE_URL right?"
+        )
+    return DatabaseError(f"The database at {where} refused: {words}")
 
 
 WRITES_AT_ONCE = "stepstream_writes_at_once"

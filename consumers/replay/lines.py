@@ -19,10 +19,12 @@ from schemas.topics import Kind
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOT_NUMBERS = {"NaN", "Infinity", "-Infinity"}
-JSON_FIELDS = frozenset({"observation", "action", "info", "payload"})
-SPREAD = frozenset({"metrics", "extras"})
-IDENTITY = frozenset({"run_id", "stream_id", "seq", "agent_id", "worker_id", "event_time"})
+JSON_COLUMNS = frozenset({"observation", "action", "info"})
 TYPES = {Kind.STEPS: "step", Kind.EPISODES: "episode"}
+KIND_NAMES = ("type", "event_type", "event")
+"""Names of the kind, in the order in which they are read."""
+OWN_NAMES = frozenset({"stream_id", "seq"})
+"""What names an event on Kafka; a line that is ingested again gets new ones."""
 
 
 def as_line(kind: Kind, record: Record) -> bytes | None:
@@ -33,33 +35,40 @@ def as_line(kind: Kind, record: Record) -> bytes | None:
     return _WRITERS[kind](record) if kind in _WRITERS else None
 
 
-def _event(kind: Kind) -> Callable[[Record], bytes]:
+def _step_or_episode(kind: Kind) -> Callable[[Record], bytes]:
+    """Its columns by their names, also `metrics` and `extras`: nothing in them can be taken for another."""
+
     def write(record: Record) -> bytes:
-        fields = _head(record)
-        if kind in TYPES:
-            fields["type"] = TYPES[kind]
+        fields = {"type": TYPES[kind], **_identity(record)}
         for name, value in record.items():
-            if value is not None and name not in IDENTITY and name not in SPREAD:
-                fields[name] = _raw(value) if name in JSON_FIELDS else _number(value)
-        metrics = _members(record.get("metrics"))
-        fields |= {name: _bare_word(value) for name, value in metrics.items() if name not in fields}
-        # A worker's own word for the kind was kept among the extras, and says more than ours.
-        extras = _members(record.get("extras"))
-        return _encode(fields | {k: v for k, v in extras.items() if k not in fields or k == "type"})
+            if name in fields or name in OWN_NAMES or value is None or name == "event_time":
+                continue
+            fields[name] = _column(name, value)
+        return _encode(fields)
 
     return write
 
 
-def _head(record: Record) -> dict[str, Any]:
-    when = EPOCH + timedelta(microseconds=record["event_time"])
-    fields = {
-        "ts": when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "run_id": record["run_id"],
-        "agent_id": record["agent_id"],
-    }
-    if record["worker_id"] is not None:
-        fields["worker_id"] = record["worker_id"]
-    return fields
+def _column(name: str, value: Any) -> Any:
+    if name in JSON_COLUMNS or name == "extras":
+        return _raw(value)
+    return _object(_numbers(value)) if name == "metrics" else _number(value)
+
+
+def _metrics(record: Record) -> bytes:
+    fields = _identity(record)
+    if record["global_step"] is not None:
+        fields["global_step"] = record["global_step"]
+    # The line's own names, as `metrics` in it would be one more name; they are no column's.
+    return _encode(_members(record["extras"]) | _numbers(record["metrics"]) | fields)
+
+
+def _run_event(record: Record) -> bytes:
+    fields = _members(record["payload"])
+    if record["event"] != "other":  # else the payload has the worker's own word for it
+        name = next((name for name in KIND_NAMES if name not in fields), KIND_NAMES[0])
+        fields[name] = record["event"]
+    return _encode(fields | _identity(record))
 
 
 def _log_line(record: Record) -> bytes:
@@ -71,19 +80,36 @@ def _letter(record: Record) -> bytes | None:
 
 
 _WRITERS: dict[Kind, Callable[[Record], bytes | None]] = {
-    Kind.STEPS: _event(Kind.STEPS),
-    Kind.EPISODES: _event(Kind.EPISODES),
-    Kind.METRICS: _event(Kind.METRICS),
-    Kind.RUNS: _event(Kind.RUNS),
+    Kind.STEPS: _step_or_episode(Kind.STEPS),
+    Kind.EPISODES: _step_or_episode(Kind.EPISODES),
+    Kind.METRICS: _metrics,
+    Kind.RUNS: _run_event,
     Kind.LOGS: _log_line,
     Kind.DLQ: _letter,
 }
+
+
+def _identity(record: Record) -> dict[str, Any]:
+    when = EPOCH + timedelta(microseconds=record["event_time"])
+    fields = {
+        "ts": when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "run_id": record["run_id"],
+        "agent_id": record["agent_id"],
+    }
+    if record["worker_id"] is not None:
+        fields["worker_id"] = record["worker_id"]
+    return fields
 
 
 def _number(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return msgspec.Raw(json.dumps(value).encode())
     return value
+
+
+def _numbers(text: str | None) -> dict[str, Any]:
+    """Numbers by name. There are no strings among them: one stands for NaN or an infinity."""
+    return {name: _bare_word(value) for name, value in _members(text).items()}
 
 
 def _raw(text: str) -> msgspec.Raw:
@@ -102,9 +128,12 @@ def _members(text: str | None) -> dict[str, Any]:
 
 
 def _bare_word(value: Any) -> Any:
-    """Metrics hold numbers only: a string there stands for NaN or an infinity."""
     word = bytes(value).strip(b'"').decode("utf-8", "replace")
     return _raw(word) if word in NOT_NUMBERS else value
+
+
+def _object(fields: dict[str, Any]) -> msgspec.Raw:
+    return msgspec.Raw(_encode(fields))
 
 
 def _encode(fields: dict[str, Any]) -> bytes:

@@ -12,8 +12,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from infra.sql import OutageError, triaged
-from schemas.errors import DatabaseError, RevisionError
+from infra.sql import reading, translated
+from schemas.errors import RevisionError
 
 LOCATION = "infra:migrations"
 LOCK = 0x57E95712EA
@@ -33,11 +33,8 @@ def current(engine: Engine) -> str | None:
     Raises:
         DatabaseError: the database does not answer.
     """
-    try:
-        with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
-    except DBAPIError as error:
-        raise translated(error, engine) from error
+    with reading(engine) as connection:
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(engine: Engine) -> tuple[str | None, str]:
@@ -71,19 +68,6 @@ def check(engine: Engine) -> None:
     if found != head():
         state = "has no tables yet" if found is None else f"has tables of revision {found}, not {head()}"
         raise RevisionError(f"The database {state}: run `stepstream db upgrade`.")
-
-
-def translated(error: DBAPIError, engine: Engine) -> DatabaseError:
-    """A driver's error as a sentence for the user."""
-    meaning = triaged(error)
-    words = str(meaning) if meaning is not None else str(error.orig).strip().splitlines()[0]
-    where = engine.url.render_as_string(hide_password=True)
-    if isinstance(meaning, OutageError):
-        return DatabaseError(
-            f"The database at {where} does not answer ({words}): is it running, and is "
-            "STEPSTREAM_DATABASE_URL right?"
-        )
-    return DatabaseError(f"The database at {where} refused: {words}")
 
 
 def _refuse_unknown(found: str | None) -> None:

@@ -72,16 +72,23 @@ class Transaction(ABC):
         self.connection = connection
         self._writer = writer
 
-    def lock(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        """Next offsets of these partitions, locked until the transaction ends, in one order for all."""
+    def places(self, partitions: Sequence[Partition]) -> dict[Partition, Place]:
+        """Where these partitions go on; one that was never read is not among them. Locked, in one order for
+        all, until the transaction ends."""
         table = ConsumerOffset
         query = (
-            select(table.topic, table.topic_partition, table.next_offset)
+            select(table.topic, table.topic_partition, table.next_offset, table.topic_id)
             .where(tuple_(table.topic, table.topic_partition).in_(sorted(partitions)))
             .order_by(table.topic, table.topic_partition)
             .with_for_update()
         )
-        return {Partition(topic, number): offset for topic, number, offset in self.connection.execute(query)}
+        rows = self.connection.execute(query)
+        return {Partition(topic, number): Place(offset, topic_id) for topic, number, offset, topic_id in rows}
+
+    def set_place(self, partition: Partition, place: Place) -> None:
+        """Write where a partition goes on, whatever was there."""
+        row = {"topic": partition.topic, "number": partition.number, **place._asdict()}
+        self.connection.execute(_SET_PLACE, row)
 
     def advance(self, next_offsets: Mapping[Partition, int]) -> None:
         """Set where the partitions go on."""
@@ -94,7 +101,7 @@ class Transaction(ABC):
         )
 
     def deleted_runs(self) -> frozenset[str]:
-        """Runs that were deleted. Read after `lock`: whoever deletes waits for those locks."""
+        """Runs that were deleted. Read after `places`: whoever deletes waits for those locks."""
         return self._writer.deleted.read(self.connection)
 
     @abstractmethod
@@ -149,21 +156,6 @@ class Writer(ABC):
         except BaseException:
             self.close()
             raise
-
-    def places(self, partitions: Sequence[Partition]) -> dict[Partition, Place]:
-        """Where these partitions go on; one that was never read is not among them."""
-        table = ConsumerOffset
-        with self.transaction() as tx:
-            query = select(table.topic, table.topic_partition, table.next_offset, table.topic_id)
-            found = {Partition(row[0], row[1]): Place(row[2], row[3]) for row in tx.connection.execute(query)}
-        return {partition: found[partition] for partition in partitions if partition in found}
-
-    def set_places(self, places: Mapping[Partition, Place]) -> None:
-        """Write where partitions go on, whatever was there."""
-        with self.transaction() as tx:
-            for (topic, number), (next_offset, topic_id) in sorted(places.items()):
-                row = {"topic": topic, "number": number, "next_offset": next_offset, "topic_id": topic_id}
-                tx.connection.execute(_SET_PLACE, row)
 
     def close(self) -> None:
         """Give the connection back; the next transaction makes a new one."""

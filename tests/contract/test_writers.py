@@ -149,16 +149,18 @@ def test_other_tables_take_their_rows(writer: Writer):
 def test_offsets_are_kept_with_the_rows(writer: Writer):
     """A transaction that fails moves no offset; one that commits moves all."""
     one, two = Partition("t", 0), Partition("t", 1)
-    assert writer.places([one]) == {}
-    writer.set_places({one: Place(5, "id"), two: Place(7, None)})
-    writer.set_places({one: Place(6, "other")})
-    assert writer.places([one, two]) == {one: Place(6, "other"), two: Place(7, None)}
+    with writer.transaction() as tx:
+        assert tx.places([one]) == {}
+        tx.set_place(one, Place(5, "id"))
+        tx.set_place(two, Place(7, None))
+        tx.set_place(one, Place(6, "other"))
     with pytest.raises(ZeroDivisionError), writer.transaction() as tx:
         _ = tx.advance({one: 100}), 1 // 0
     with writer.transaction() as tx:
-        assert tx.lock([two, one]) == {one: 6, two: 7}
+        assert tx.places([two, one]) == {one: Place(6, "other"), two: Place(7, None)}
         tx.advance({one: 10, two: 11})
-    assert [place.next_offset for place in writer.places([one, two]).values()] == [10, 11]
+    with writer.transaction() as tx:
+        assert [place.next_offset for place in tx.places([one, two]).values()] == [10, 11]
 
 
 def test_deleted_runs_are_seen_at_once(writer: Writer):

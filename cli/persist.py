@@ -1,0 +1,58 @@
+"""`persist`: the service that writes Kafka's records into SQL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import click
+
+from consumers.persist import Persist
+from consumers.persist_letters import LetterWriter
+from infra import log, migrations
+from infra.registry import Registry
+from infra.settings import load
+from infra.writers import open_writer
+from schemas.codec import Decoder
+from schemas.topics import Kind
+
+LAST_WORD_S = 4.5
+"""A database or broker that hangs may not keep us longer: what was not committed is read again."""
+
+
+@click.command()
+def persist() -> None:
+    """Service: Kafka to SQL, every record exactly once.
+
+    Start as many as there are partitions; they share them. Where each goes on stands in the database.
+    """
+    settings = load()
+    logger = log.configure(settings, "persist")
+    writer = open_writer(settings)
+    migrations.check(writer.engine)
+    registry = Registry(settings)
+    service = Persist(
+        settings,
+        writer,
+        decode=lambda kind: Decoder(kind, registry.schema),
+        letters=lambda: LetterWriter(registry.id_to_write(Kind.DLQ)),
+        log=logger,
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _end_soon(stop))
+    logger.info("started", database=writer.engine.url.render_as_string(), group=settings.group("persist"))
+    service.run(stop)
+    logger.info("stopped")
+
+
+def _end_soon(stop: threading.Event) -> None:
+    def force() -> None:
+        time.sleep(LAST_WORD_S)
+        os._exit(0)
+
+    if not stop.is_set():
+        stop.set()
+        threading.Thread(target=force, daemon=True).start()

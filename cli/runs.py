@@ -1,0 +1,78 @@
+"""`runs`: list, show, delete and export the runs in SQL."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Engine
+
+from consumers import runs as store
+from infra import migrations, sql
+from infra.settings import load
+
+
+@click.group()
+def runs() -> None:
+    """List, show, delete and export runs."""
+
+
+@runs.command("list")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects, newest first.")
+@click.option("--status", help="Only runs of this status.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many.")
+def list_(as_json: bool, status: str | None, limit: int | None) -> None:
+    """List the runs, newest first."""
+    found = store.listed(_engine(), status=status, limit=limit)
+    if as_json:
+        click.echo(json.dumps(found, default=_plain))
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "status", "environment", "algorithm", "agents", "steps", "episodes", "started"):
+        table.add_column(name, justify="right" if name in ("agents", "steps", "episodes") else "left")
+    for run in found:
+        table.add_row(*_cells(run))
+    Console().print(table if found else "No runs yet: `stepstream demo`, or `stepstream run -- COMMAND`.")
+
+
+@runs.command()
+@click.argument("run_id")
+@click.option("--json", "as_json", is_flag=True, help="One object: the columns of `runs` and the counts.")
+def show(run_id: str, as_json: bool) -> None:
+    """Show one run: its columns and counts."""
+    run = store.shown(_engine(), run_id)
+    if as_json:
+        click.echo(json.dumps(run, default=_plain))
+        return
+    for name, value in run.items():
+        click.echo(f"{name:13} {_text(value)}")
+
+
+def _engine() -> Engine:
+    settings = load()
+    engine = sql.engine(settings)
+    migrations.check(engine)
+    return engine
+
+
+def _cells(run: dict[str, Any]) -> list[str]:
+    started = run["started_at"].strftime("%Y-%m-%d %H:%M:%S") if run["started_at"] else ""
+    numbers = [f"{run[name]:,}" for name in ("agents", "steps", "episodes")]
+    return [run["run_id"], run["status"], run["env_id"] or "", run["algorithm"] or "", *numbers, started]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return "" if value is None else json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+
+
+def _plain(value: Any) -> str:
+    """A time as JSON has it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON")

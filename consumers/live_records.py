@@ -1,0 +1,128 @@
+"""Records as the live buffer shows them. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import msgspec
+
+from schemas.live import LiveEpisode, LiveFrame, LiveStep, LogRow, MetricPoint
+
+Record = dict[str, Any]
+
+LONG = 16_384
+"""A record of fewer bytes has no field that is too long."""
+LONGEST_TEXT = 8_192
+"""Characters of one text in the live buffer; SQL has it in full."""
+LONGEST_LINE = 4_096
+MOST_METRICS = 200
+"""Numbers of one metrics record in the live buffer."""
+LONGEST_GRID = 65_536
+
+
+def step(record: Record, size: int) -> LiveStep:
+    """A step. Texts of a large record are cut."""
+    made = LiveStep(
+        record["stream_id"],
+        record["seq"],
+        record["event_time"],
+        record["episode_index"],
+        record["step_index"],
+        record["action"],
+        record["reward"],
+        record["terminated"],
+        record["truncated"],
+        record["observation"],
+        record["info"],
+        record["metrics"],
+        record["extras"],
+    )
+    return cut(made) if size > LONG else made
+
+
+def cut(made: LiveStep) -> LiveStep:
+    """A step whose long texts became JSON strings of their heads, or were left out where they are objects."""
+    for name in ("action", "observation", "info"):
+        text = getattr(made, name)
+        if text is not None and len(text) > LONGEST_TEXT:
+            setattr(made, name, json.dumps(text[:LONGEST_TEXT] + " … (cut; SQL has all)"))
+    for name in ("metrics", "extras"):
+        text = getattr(made, name)
+        if text is not None and len(text) > LONGEST_TEXT:
+            setattr(made, name, None)
+    return made
+
+
+def episode(record: Record, size: int) -> LiveEpisode:
+    """A finished episode."""
+    large = size > LONG
+    return LiveEpisode(
+        record["stream_id"],
+        record["seq"],
+        record["event_time"],
+        record["worker_id"],
+        record["episode_index"],
+        record["episode_return"],
+        record["episode_length"],
+        record["terminated"],
+        record["truncated"],
+        record["seed"],
+        record["duration"],
+        None if large else record["metrics"],
+        None if large else record["extras"],
+    )
+
+
+def metric_point(record: Record) -> MetricPoint | None:
+    """Numbers by name; None where there are none. Those that are no numbers (NaN) are null."""
+    try:
+        values = json.loads(record["metrics"] or "{}")
+    except (ValueError, RecursionError):
+        return None
+    numbers = {
+        name: float(value) if math.isfinite(value) else None
+        for name, value in list(values.items())[:MOST_METRICS]
+        if isinstance(value, int | float)
+    }
+    if not numbers:
+        return None
+    return MetricPoint(record["event_time"], record["agent_id"], record["global_step"], numbers)
+
+
+def log_row(record: Record) -> LogRow:
+    """A log line, its head where it is long."""
+    line = record["line"]
+    return LogRow(
+        record["event_time"],
+        record["agent_id"],
+        record["worker_id"],
+        record["source"],
+        line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " …",
+    )
+
+
+def frame(record: Record) -> LiveFrame:
+    """A picture."""
+    names = ("event_time", "episode_index", "step_index", "media_type", "width", "height", "thinned", "data")
+    return LiveFrame(*(record[name] for name in names))
+
+
+def has_grid(extras: str | None) -> bool:
+    """Extras may hold a grid to be drawn: looked at before anything is parsed."""
+    return extras is not None and '"render_payload"' in extras and '"grid"' in extras
+
+
+def grid_frame(of: LiveStep, extras: str) -> LiveFrame | None:
+    """A step's grid as a picture of media type `application/json`."""
+    try:
+        payload = msgspec.json.decode(extras, type=dict[str, msgspec.Raw]).get("render_payload")
+        mode = msgspec.json.decode(payload, type=dict[str, msgspec.Raw]).get("mode") if payload else None
+    except msgspec.DecodeError:
+        return None
+    if payload is None or mode != b'"grid"' or len(payload) > LONGEST_GRID:
+        return None
+    return LiveFrame(
+        of.at, of.episode_index, of.step_index, "application/json", None, None, 0, bytes(payload)
+    )

@@ -1,0 +1,142 @@
+"""`persist`, the real program, between a real Kafka and both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from infra import kafka as kafka_clients
+from infra import migrations, sql
+from infra.settings import Settings, load
+from schemas.tables import EVENT_TABLES, Agent, DeadLetter, Run, Step
+from schemas.topics import LINES, Kind
+from tests.support.events import Stream, mixed, record, run_event, until
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """An upgraded database of each kind, which the programs of this test use, too; and topics."""
+    if request.param == "postgresql":
+        monkeypatch.setenv("STEPSTREAM_DATABASE_URL", request.getfixturevalue("postgres"))
+    kafka_clients.ensure_topics(settings)
+    engine = sql.engine(load())
+    migrations.upgrade(engine)
+    return engine
+
+
+@pytest.fixture
+def stream(settings: Settings) -> Stream:
+    """A worker's stream."""
+    return Stream(settings.bootstrap_servers, settings.topic_prefix)
+
+
+def counts(engine: Engine) -> dict[str, int]:
+    """Rows by table, those that have any."""
+    with engine.connect() as connection:
+        found = {
+            name: connection.scalar(select(func.count()).select_from(table))
+            for name, table in EVENT_TABLES.items()
+        }
+    return {name: count for name, count in found.items() if count}
+
+
+def rows(engine: Engine) -> int:
+    """All rows of events."""
+    return sum(counts(engine).values())
+
+
+def run_row(engine: Engine, run_id: str = "run") -> dict[str, Any]:
+    """The row of a run."""
+    with engine.connect() as connection:
+        found = connection.execute(select(Run.__table__).where(Run.run_id == run_id)).mappings().one_or_none()
+    return dict(found) if found else {}
+
+
+def test_every_line_becomes_one_row_and_is_counted(
+    database: Engine, stream: Stream, spawn_cli: Callable[..., Any]
+):
+    """Each kind lands in its table; the run's and its agents' counts add up to the lines."""
+    spawn_cli("persist")
+    stream.send(Kind.RUNS, run_event(0, "run_started", stream_id="s", env_id="Taxi-v3", algorithm="q"))
+    for kind, fields in mixed(2000):
+        stream.send(kind, fields)
+    stream.flush()
+    until(lambda: rows(database) == 2001)
+    assert counts(database) == {kind.table: stream.sent[kind] for kind in LINES}
+    run = run_row(database)
+    assert (
+        sum(run[name] for name in ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters"))
+        == 2001
+    )
+    assert (run["status"], run["env_id"], run["algorithm"]) == ("running", "Taxi-v3", "q")
+    with database.connect() as connection:
+        agent = connection.execute(select(Agent.__table__)).mappings().one()
+        places = connection.execute(select(Step.seq, Step.topic_offset).order_by(Step.seq)).all()
+    assert (agent["steps"], agent["episodes"], agent["best_return"]) == (1600, 100, 2000.0)
+    assert [offset for _, offset in places] == list(range(1600))
+
+
+def test_sent_twice_is_stored_once(database: Engine, stream: Stream, spawn_cli: Callable[..., Any]):
+    """A repeated window adds no row and counts nothing twice; what is new among it is stored."""
+    spawn_cli("persist")
+    for kind, fields in [*mixed(500), *mixed(700)]:
+        stream.send(kind, fields)
+    stream.flush()
+    until(lambda: rows(database) == 700)
+    stream.send(Kind.STEPS, record(Kind.STEPS, 9999))
+    stream.flush()
+    until(lambda: rows(database) == 701)
+    assert run_row(database)["steps"] == 561
+
+
+def test_a_bad_record_costs_only_itself(database: Engine, stream: Stream, spawn_cli: Callable[..., Any]):
+    """What cannot be read, or is refused, is one dead letter with its place; its neighbours are rows."""
+    spawn_cli("persist")
+    good = [fields for kind, fields in mixed(1000) if kind is Kind.STEPS]
+    for fields in good[:400]:
+        stream.send(Kind.STEPS, fields)
+    stream.raw(Kind.STEPS, b"\0\0\0\0\1nonsense")
+    stream.raw(Kind.STEPS, b"{}", b"\xff")
+    stream.raw(Kind.STEPS, None)
+    stream.raw(Kind.STEPS, b"\0\0\0\xff\xff...")
+    stream.send(Kind.STEPS, record(Kind.STEPS, 5000, event_time=1 << 62))
+    stream.send(Kind.STEPS, record(Kind.STEPS, 5001, stream_id="nul\0", observation="{"))
+    for fields in good[400:]:
+        stream.send(Kind.STEPS, fields)
+    stream.flush()
+    refused = 6 if database.dialect.name == "postgresql" else 5
+    until(lambda: counts(database) == {"steps": len(good) + 6 - refused, "dead_letters": refused})
+    with database.connect() as connection:
+        letters = connection.execute(select(DeadLetter.__table__).order_by(DeadLetter.seq)).mappings().all()
+    assert {letter["topic"] for letter in letters} == {Kind.STEPS.topic(stream.prefix)}
+    unreadable = [letter for letter in letters if letter["reason"] == "unreadable"]
+    assert [letter["seq"] for letter in unreadable] == [letter["topic_offset"] for letter in unreadable]
+    assert {bytes(letter["raw"]) for letter in letters} >= {b"{}", b"", b"\0\0\0\0\1nonsense"}
+    late = next(letter for letter in letters if letter["seq"] == 5000)
+    assert (late["stream_id"], late["reason"]) == ("stream", "refused")
+    assert run_row(database)["dead_letters"] == refused - 1  # one was of another key
+
+
+def test_it_goes_on_where_it_was(database: Engine, stream: Stream, spawn_cli: Callable[..., Any]):
+    """Stopped and started again, it repeats nothing and misses nothing; Kafka's own offsets do not matter."""
+    for start in (1, 501, 1001):
+        for kind, fields in mixed(500, start=start):
+            stream.send(kind, fields)
+        stream.flush()
+        program = spawn_cli("persist")
+        until(lambda start=start: rows(database) == start + 499)
+        program.terminate()
+        assert program.wait(6) == 0
+    assert "repeated" not in program.log.read_text()
+
+
+def test_it_refuses_to_start_without_tables(settings: Settings, run_cli: Callable[..., Any]):
+    """One sentence says what to run."""
+    done = run_cli("persist")
+    assert done.returncode == 1
+    assert "run `stepstream db upgrade`" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run_cli("db", "upgrade").returncode == 0
