@@ -49,8 +49,15 @@ class LocalStack:
         rest = [service for name, service in self.services.items() if name != "forward"]
         stages = [[*first, *self.background], [self.services["forward"]], rest, self.servers]
         supervisor = Supervisor(stages, console)
-        supervisor.when(lambda: answers(self.url), lambda: on_ready(supervisor))
-        supervisor.run()
+        status = console.status("Starting the services")
+
+        def ready() -> None:
+            status.stop()
+            on_ready(supervisor)
+
+        supervisor.when(lambda: answers(self.url), ready)
+        with status:
+            supervisor.run()
 
 
 @contextmanager

@@ -80,7 +80,14 @@ class Supervisor:
         """Print one line under a service's name."""
         colour = next((service.colour for service in self.services if service.name == name), "bold")
         said = Text(text, style) if style else Text.from_ansi(text)
-        self.console.print(Text(f"{name:<{self._width}} │ ", style=colour) + said, soft_wrap=True)
+        self._print(Text(f"{name:<{self._width}} │ ", style=colour) + said)
+
+    def _print(self, line: Text | str) -> None:
+        try:
+            self.console.print(line, soft_wrap=True)
+        except (OSError, SystemExit):  # the terminal is gone, or the pipe's reader: rich leaves for that
+            self.console.quiet = True
+            self._stops.append(time.monotonic())
 
     def run(self) -> None:
         """Keep everything running until SIGINT, SIGTERM or SIGHUP, then end it in order."""
@@ -163,7 +170,7 @@ class Supervisor:
                 then()
 
     def _end_all(self) -> None:
-        self.console.print("\n[bold]Stopping[/] (Ctrl-C again kills what is slow)")
+        self._print("\n[bold]Stopping[/] (Ctrl-C again kills what is slow)")
         for stage in self.stages:
             alive = [service for service in stage if service.child is not None]
             for service in alive:

@@ -77,7 +77,7 @@ def given(folder: Path) -> list[Path]:
     Raises:
         UsageError: it holds no Kafka.
     """
-    jars = sorted(folder.glob("*.jar"))
+    jars = sorted(folder.absolute().glob("*.jar"))
     if not any(jar.name.startswith("kafka_2.13-") for jar in jars):
         raise UsageError(
             f"STEPSTREAM_JARS_DIR is {folder}, and there is no kafka_2.13-*.jar in it: "

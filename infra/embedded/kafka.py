@@ -38,6 +38,9 @@ JAVA_FLAGS = (
     "-Xlog:all=error:stderr",
 )
 
+JAVA_LOCALE = {"LC_ALL": "C.UTF-8"}
+"""Under LC_ALL=C Java cannot open a path with a letter outside of ASCII, not even its working folder's."""
+
 # One small node: no replicas, few threads, no pauses meant for large groups.
 NODE = """\
 process.roles=broker,controller
@@ -133,7 +136,9 @@ class KafkaServer:
             with self.log.open("wb") as log:
                 flags = self._java_flags
                 command = java_command(self._jars, self._heap, "kafka.Kafka", PROPERTIES, java_flags=flags)
-                self._process = process.spawn(command, output=log, cwd=self.folder, keep_open=[lock.fileno()])
+                self._process = process.spawn(
+                    command, output=log, cwd=self.folder, variables=JAVA_LOCALE, keep_open=[lock.fileno()]
+                )
             return self._process
         finally:
             lock.release()
@@ -154,10 +159,11 @@ class KafkaServer:
     def last_words(self) -> str:
         """The newest error in its log, in one line."""
         with contextlib.suppress(OSError):
-            lines = self.log.read_text(errors="replace").splitlines()
+            lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
+            lines = [line for line in lines if not line.startswith(("at ", "... "))]
             telling = [line for line in lines if "Exception" in line or "ERROR" in line or "rror:" in line]
             if lines:
-                return (telling or lines)[-1].strip()[:300]
+                return (telling or lines)[-1][:300]
         return "it said nothing"
 
     def _wait_until_ready(self, child: subprocess.Popen[bytes]) -> bool:
@@ -196,10 +202,10 @@ class KafkaServer:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         arguments = ["format", f"--cluster-id={cluster}", "--config", PROPERTIES]
         command = java_command(self._jars, self._heap, "kafka.tools.StorageTool", *arguments)
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-            raise BrokerError(f"Kafka could not format {self.folder / 'data'}: {said[-1]}")
+        with self.log.open("wb") as log:
+            formatting = process.spawn(command, output=log, cwd=self.folder, variables=JAVA_LOCALE)
+        if formatting.wait() != 0:
+            raise BrokerError(f"Kafka could not format {self.folder / 'data'}: {self.last_words()}")
 
 
 def java_command(

@@ -21,6 +21,7 @@ def spawn(
     output: IO[bytes] | int | None = None,
     errors: IO[bytes] | int | None = None,
     variables: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
     keep_open: Sequence[int] = (),
     death_signal: int = signal.SIGKILL,
     tie: str = TIE,
@@ -43,6 +44,7 @@ def spawn(
         stdout=output,
         stderr=errors if output is None or errors is not None else subprocess.STDOUT,
         env=None if variables is None else os.environ | variables,
+        cwd=cwd,
         pass_fds=tuple(keep_open),
         process_group=0,
     )

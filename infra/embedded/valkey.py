@@ -52,7 +52,7 @@ class ValkeyServer:
             (self.port,) = ports.free_ports([self.port or self._last_port()])
             (self.folder / "port").write_text(str(self.port))
         with self.log.open("wb") as log:
-            self._process = process.spawn(self._command(), output=log)
+            self._process = process.spawn(self._command(), output=log, cwd=self.folder)
         return self._process
 
     def stop(self, grace: float = 5.0) -> None:
@@ -73,7 +73,6 @@ class ValkeyServer:
         options = {
             "bind": ports.LOOPBACK,
             "port": str(self.port),
-            "dir": str(self.folder),
             # It is a buffer of the newest: SQL has everything, so the oldest agents may go when it is full,
             # and a minute lost to a SIGKILL is no loss.
             "maxmemory": self._max_memory,

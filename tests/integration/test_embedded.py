@@ -45,7 +45,8 @@ def test_kafka_keeps_every_acknowledged_record_and_its_port_over_sigkill(
     tmp_path: Path, kafka_jars: list[Path]
 ) -> None:
     """After SIGKILL the broker comes up on the same port and holds all that was acknowledged."""
-    server = KafkaServer(tmp_path, kafka_jars)
+    folder = tmp_path / "wähl, dies = 1"
+    server = KafkaServer(folder, kafka_jars)
     server.start()
     admin = AdminClient({"bootstrap.servers": server.bootstrap_servers})
     admin.create_topics([NewTopic("t", 1, 1)])["t"].result(10)
@@ -54,7 +55,7 @@ def test_kafka_keeps_every_acknowledged_record_and_its_port_over_sigkill(
     port = server.port
     server.kill()
 
-    again = KafkaServer(tmp_path, kafka_jars)
+    again = KafkaServer(folder, kafka_jars)
     again.start()
     try:
         assert again.port == port
@@ -96,13 +97,14 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, kafka_jars: list[Path], tin
 
 def test_valkey_keeps_its_keys_and_port_over_a_restart(tmp_path: Path) -> None:
     """Ended by SIGTERM and started again, Valkey holds the same keys at the same address."""
-    server = ValkeyServer(tmp_path)
+    folder = tmp_path / "wähl, dies = 1"
+    server = ValkeyServer(folder)
     server.start()
     redis.Redis.from_url(server.url).set("k", "v")
     url = server.url
     server.stop()
 
-    again = ValkeyServer(tmp_path)
+    again = ValkeyServer(folder)
     again.start()
     try:
         assert again.url == url

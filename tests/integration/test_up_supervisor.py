@@ -170,3 +170,23 @@ def test_last_words_of_a_program_are_printed_whole(supervised) -> None:
     long, last = _lines(child, 2)
     assert long.count("x") == 200000
     assert last == "s │ last\n"
+
+
+def test_a_reader_that_goes_away_ends_everything_in_order(tmp_path: Path) -> None:
+    """`stepstream up | head`: with nobody to read, the programs are asked to end, not cut off."""
+    mark = tmp_path / "ended"
+    code = (
+        "import signal, sys, time\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: (open({str(mark)!r}, 'w').close(), sys.exit()))\n"
+        "while True: print('x' * 1000); time.sleep(0.01)\n"
+    )
+    body = f"Supervisor([[service('s', {code!r})]], Console()).run()"
+    command = [sys.executable, "-uc", PARENT.format(root=str(ROOT), body=body)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.stdout.close()
+        assert child.wait(20) == 0
+        assert child.stderr is not None
+        assert child.stderr.read() == b""
+    assert mark.exists()
