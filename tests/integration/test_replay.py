@@ -147,8 +147,8 @@ def test_lines_come_in_the_workers_order_over_all_topics(send: Any, run_cli: Cli
         "action": 1,
         "reward": 1.0,
         "terminated": False,
-        "epsilon": 0.5,
-        "note": "as it came",
+        "metrics": {"epsilon": 0.5},
+        "extras": {"note": "as it came"},
     }
     assert '"episode_return":NaN' in lines[9]
 
@@ -183,7 +183,7 @@ def test_stepstreams_own_records_are_played_when_asked_for(send: Any, run_cli: C
     send([(Kind.RUNS, started), *run_of("r1", "s1", episodes=1)])
     assert "run_started" not in run_cli("replay", "r1").stdout
     first = json.loads(run_cli("replay", "r1", "--meta").stdout.splitlines()[0])
-    assert (first["event"], first["payload"]) == ("run_started", {"host": "h"})
+    assert (first["type"], first["host"]) == ("run_started", "h")
 
 
 @pytest.mark.parametrize(
