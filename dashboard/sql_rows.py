@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, LargeBinary, String, Table, cast, func
+from sqlalchemy import ColumnElement, Integer, LargeBinary, String, Table, cast, func
 
 from schemas.tables import Base
 
@@ -26,6 +26,9 @@ RUNS: Table = Base.metadata.tables["runs"]
 AGENTS: Table = Base.metadata.tables["agents"]
 
 _WHO = {"timestamp": "event_time", "worker": "worker_id", "agent": "agent_id"}
+
+_TEXTS = {"observation", "action", "info", "metrics", "extras", "payload", "config", "line"}
+"""JSON and text that may be long. `metrics` of a run is a number."""
 
 NAMES: dict[Table, dict[str, str]] = {
     STEPS: _WHO
@@ -63,16 +66,7 @@ def selected(table: Table, full: bool = False) -> list[ColumnElement[Any]]:
     for column in table.c:
         if isinstance(column.type, LargeBinary):
             out.append((column if full else func.substr(column, 1, CUT)).label(column.name))
-        elif column.name in (
-            "observation",
-            "action",
-            "info",
-            "metrics",
-            "extras",
-            "payload",
-            "config",
-            "line",
-        ):
+        elif column.name in _TEXTS and not isinstance(column.type, Integer):
             out.append((text_of if full else head_of)(column).label(column.name))
         else:
             out.append(column)
