@@ -1,0 +1,52 @@
+"""`stepstream dashboard`: the web page, one process; run as many as you like."""
+
+from __future__ import annotations
+
+import socket
+
+import click
+import uvicorn
+
+from dashboard import app
+from infra import log, settings
+from schemas.errors import StepstreamError, UsageError
+
+
+@click.command(short_help="Service: the web page.")
+@click.option("--host", help="Address to bind to; default: the setting dashboard_host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0: a free one.")
+def dashboard(host: str | None, port: int | None) -> None:
+    """Serve the web page, until it is ended."""
+    found = settings.load()
+    logger = log.configure(found, "dashboard")
+    host = host or found.dashboard_host
+    listening = _listen(host, found.dashboard_port if port is None else port)
+    address, taken = listening.getsockname()[:2]
+    logger.info("dashboard_serves", url=f"http://{f'[{address}]' if ':' in address else address}:{taken}")
+    config = uvicorn.Config(
+        app.create(found),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=3,
+        ws_max_size=64 * 1024,
+        server_header=False,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bound before anything else is made, so that a port in use is said at once."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(256)
+    except socket.gaierror as error:
+        raise UsageError(f"{host} is no address of this machine: {error.strerror}.") from None
+    except OSError as error:
+        raise StepstreamError(
+            f"The dashboard cannot listen on {host}:{port} ({error.strerror}): is one running already? "
+            "Another port: --port, or STEPSTREAM_DASHBOARD_PORT."
+        ) from None
+    return made

@@ -1,0 +1,107 @@
+"""The web application: Dash on FastAPI, our routes beside it.
+
+The shell is plain HTML (`assets/shell.html`), so the page stands at once and needs no component for what
+comes in numbers. Dash is what reads SQL into its table; what is live comes over `/live`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from dash import Dash
+from fastapi import FastAPI, WebSocket
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.staticfiles import StaticFiles
+
+from dashboard import download, history, push
+from dashboard.buffer import LiveBuffer
+from dashboard.feeds import Feeds
+from dashboard.queries import Queries
+from dashboard.security import Guard
+from infra.settings import Settings
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+class Assets(StaticFiles):
+    """Files under a path that changes with their contents: a browser keeps them for good."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """A file, to be kept."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def create(settings: Settings) -> Guard:
+    """The application. Connects to nothing before the first request."""
+    queries, buffer = Queries(settings), LiveBuffer(settings)
+    feeds = Feeds(settings, buffer, queries)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await buffer.close()
+        queries.close()
+
+    server: Any = FastAPI(  # Any: Dash's annotation knows only Flask
+        title="stepstream", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
+    )
+    static = f"/static/{_fingerprint()}"
+    server.mount(static, Assets(directory=ASSETS))
+    _routes(server, feeds, queries)
+    app = Dash(
+        __name__,
+        server=server,
+        title="stepstream",
+        update_title="",
+        index_string=_index(static),
+        include_assets_files=False,
+        suppress_callback_exceptions=True,
+        compress=True,
+    )
+    app.layout = history.layout()
+    history.register(app, queries)
+    return Guard(server, settings, app.csp_hashes())
+
+
+def _routes(server: FastAPI, feeds: Feeds, queries: Queries) -> None:
+    @server.get("/healthz")
+    async def healthz() -> Response:
+        return PlainTextResponse("ok")
+
+    @server.websocket("/live")
+    async def live(socket: WebSocket) -> None:
+        await push.live(socket, feeds)
+
+    @server.get("/step")
+    async def step(run: str, stream: str, seq: int) -> Response:
+        row = await queries.step(run, stream, seq)
+        return JSONResponse(row, 200 if row else 404)
+
+    @server.get("/download")
+    async def csv(request: Request) -> Response:
+        name, lines = download.csv(queries, request.query_params)
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _index(static: str) -> str:
+    """The shell as Dash's index page, every module named so that none waits for another."""
+    modules = sorted(path.relative_to(ASSETS).as_posix() for path in ASSETS.glob("js/**/*.js"))
+    preload = "\n  ".join(f'<link rel="modulepreload" href="{static}/{name}">' for name in modules)
+    shell = (ASSETS / "shell.html").read_text(encoding="utf-8")
+    return shell.replace("{{static}}", static).replace("{{preload}}", preload)
+
+
+def _fingerprint() -> str:
+    found = hashlib.sha256()
+    for path in sorted(path for path in ASSETS.rglob("*") if path.is_file()):
+        found.update(path.relative_to(ASSETS).as_posix().encode())
+        found.update(path.read_bytes())
+    return found.hexdigest()[:12]

@@ -1,0 +1,332 @@
+// One agent: curve, newest frame, counters, charts and tables. Counters and caption are painted with every
+// delta, charts and tables at most ten times a second: eyes read no faster.
+
+import { Chart } from "../chart.js";
+import { byId, colour, copy, h, setAttr, setText } from "../dom.js";
+import { compact, exact, number, rate, readable, short } from "../format.js";
+import { showCaption, showFrame } from "../frame.js";
+import { here, patch } from "../router.js";
+import { Rows } from "../rows.js";
+import { Rolling, Series } from "../series.js";
+import { setting } from "../settings.js";
+import { EPISODES, STEPS, tsv } from "./columns.js";
+import { History, onOpen } from "./history.js";
+
+const WINDOW = 100;
+const HEAVY_MS = 100;
+const ROW_PX = 28;
+const LONG = ["action", "observation", "info"];
+const COLUMNS = { steps: STEPS, episodes: EPISODES };
+
+export class Agent {
+  constructor() {
+    this.history = new History();
+    onOpen((row, field) => this.#open(row, LONG.includes(field) && row[field] ? field : null));
+    byId("metric-chips").addEventListener("click", (event) => this.#toggleMetric(event));
+    for (const [id, key] of [["table-kinds", "table"], ["table-modes", "rows"]]) {
+      for (const button of byId(id).children) button.addEventListener("click", () => patch({ [key]: button.dataset.value }));
+    }
+    byId("episode-clear").addEventListener("click", () => patch({ episode: null }));
+    byId("copy-tsv").addEventListener("click", () => this.#copy());
+  }
+
+  enter() {
+    this.tone = null;
+    this.curve = new Series();
+    this.mean = new Series();
+    this.rolling = new Rolling(WINDOW);
+    this.reward = new Series();
+    this.seen = { shown: 0, thinned: 0, missed: 0 };
+    this.counted = null;
+    this.lag = null;
+    this.framed = false;
+    this.names = new Set();
+    this.rewardEpisode = undefined;
+    this.metrics = new Map();
+    this.rows = { steps: [], episodes: [] };
+    this.added = { steps: 0, episodes: 0 };
+    this.minute = [];
+  }
+
+  leave() {
+    this.#dropCharts();
+    this.table?.destroy();
+    this.table = null;
+    this.history.hide();
+    showFrame(null);
+    byId("metric-chips").replaceChildren();
+    clearTimeout(this.timer);
+    this.timer = null;
+  }
+
+  /** Another agent, or the first one of a page. */
+  open(agentId, state) {
+    this.leave();
+    this.enter();
+    this.id = agentId;
+    this.tone = colour(agentId);
+    this.#makeCharts();
+    this.change(state);
+  }
+
+  #makeCharts() {
+    const soft = { name: "episode", colour: this.tone, raw: true };
+    const mean = { name: `mean of ${WINDOW}`, colour: this.tone };
+    this.curveChart = new Chart(byId("curve"), {
+      lines: [soft, mean], label: "Return per episode", xName: "Episode", empty: "No finished episode yet",
+      onPick: (x) => patch({ episode: x, table: "steps" }),
+    });
+    this.rewardChart = new Chart(byId("reward"), {
+      lines: [{ name: "reward", colour: this.tone }], label: "Reward per step of the episode", xName: "Step", empty: "No step yet",
+    });
+  }
+
+  #dropCharts() {
+    for (const chart of [this.curveChart, this.rewardChart, ...[...(this.metrics?.values() || [])].map((m) => m.chart)]) chart?.destroy();
+    byId("metric-charts").replaceChildren();
+  }
+
+  /** The address changed, the agent did not. */
+  change(state) {
+    this.state = state;
+    const kind = state.table === "episodes" ? "episodes" : "steps";
+    if (kind !== this.kind || !this.table) this.#makeTable(kind);
+    for (const button of byId("table-kinds").children) setAttr(button, "aria-pressed", String(button.dataset.value === kind));
+    byId("episode-chip").hidden = !state.episode;
+    setText(byId("episode-chip-text"), `Episode ${state.episode}`);
+    this.showMode();
+  }
+
+  showMode() {
+    const mode = this.mode();
+    for (const button of byId("table-modes").children) setAttr(button, "aria-pressed", String(button.dataset.value === mode));
+    byId("rows").hidden = mode !== "newest";
+    byId("history").hidden = mode !== "all";
+    const wanted = { run: this.state.run, agent: this.id, kind: this.kind, episode: this.state.episode ?? null };
+    if (mode === "all") this.history.show(wanted);
+    else this.history.hide();
+    byId("download").href = `/download?${new URLSearchParams(Object.entries(wanted).filter(([, v]) => v !== null))}`;
+    this.curveChart?.setMark(this.state.episode ? Number(this.state.episode) : null);
+  }
+
+  // What is over, or looked at by episode, is read from SQL; what runs shows its newest.
+  mode() {
+    if (this.state.rows) return this.state.rows;
+    return this.state.episode || (this.over && !this.rows.steps.length) ? "all" : "newest";
+  }
+
+  #makeTable(kind) {
+    this.kind = kind;
+    this.table?.destroy();
+    this.table = new Rows(byId("rows"), {
+      columns: COLUMNS[kind], rowHeight: ROW_PX, caption: `Newest ${kind}`, hold: true,
+      onOpen: (row, event) => this.#open(row, event.target.closest("td")?.dataset.long || null),
+    });
+    this.table.set(this.rows[kind]);
+  }
+
+  #open(row, long) {
+    if (long) return showText(`${long[0].toUpperCase()}${long.slice(1)} of step ${row.step ?? "–"}`, row, long);
+    if (this.kind === "episodes" && row.episode !== null) patch({ episode: row.episode, table: "steps", rows: null });
+  }
+
+  apply(part, run) {
+    if (part.reset) this.#reset(part);
+    this.#takeEpisodes(part);
+    this.#takeSteps(part);
+    if (part.frame) showFrame(part.frame);
+    this.framed ||= Boolean(part.frame);
+    byId("stage").classList.toggle("no-frame", !this.framed);
+    this.counted = part.counters || this.counted;
+    this.lag = part.lag_ms ?? part.counters?.lag_ms ?? this.lag;
+    this.#counters(run);
+    this.#later();
+  }
+
+  #reset(part) {
+    const { x, y, mean_x: meanX, mean, tail } = part.curve;
+    this.curve.fill({ x, y });
+    this.mean.fill({ x: meanX, y: mean });
+    this.rolling = new Rolling(WINDOW, tail);
+    this.reward.clear();
+    this.rewardEpisode = undefined;
+    this.rows = { steps: [], episodes: [] };
+    this.seen = { shown: 0, thinned: 0, missed: 0 };
+    for (const { series } of this.metrics.values()) series.clear();
+    this.nextStep = 0;
+    if (!part.frame) showFrame(null);
+    this.framed = Boolean(part.frame);
+    if (part.episode) {
+      this.rewardEpisode = "chosen";
+      this.reward.fill(part.episode);
+    }
+  }
+
+  #takeEpisodes(part) {
+    const rows = part.episodes || [];
+    if (!part.reset) for (const row of rows) this.#curvePoint(row);
+    this.#keep("episodes", rows);
+  }
+
+  #curvePoint({ episode, total_reward: value }) {
+    if (typeof value !== "number") return;
+    this.curve.append(episode, value);
+    this.mean.append(this.curve.xs[this.curve.xs.length - 1], this.rolling.push(value));
+  }
+
+  #takeSteps(part) {
+    const steps = part.steps || [];
+    this.seen.shown += steps.length;
+    this.seen.thinned += part.thinned || 0;
+    this.seen.missed += part.missed || 0;
+    this.#keep("steps", steps);
+    for (const step of steps) {
+      if (this.rewardEpisode !== "chosen") this.#rewardOf(step);
+      for (const [name, value] of Object.entries(parsed(step.metrics))) this.#takeMetric(name, this.nextStep, value);
+      this.nextStep += 1;
+    }
+    const newest = steps[steps.length - 1];
+    if (!newest) return;
+    showCaption(newest);
+    setAttr(byId("agent"), "data-seq", newest.seq);
+  }
+
+  #rewardOf(step) {
+    if (step.episode !== this.rewardEpisode) {
+      this.reward.clear();
+      this.rewardEpisode = step.episode;
+    }
+    this.reward.append(step.step, typeof step.reward === "number" ? step.reward : null);
+  }
+
+  #takeMetric(name, x, value) {
+    if (!this.names.has(name)) {
+      this.names.add(name);
+      this.#chips();
+    }
+    if (this.state.metric.includes(name)) this.#metric(name).series.push(x, typeof value === "number" ? value : null);
+  }
+
+  #keep(kind, rows) {
+    if (!rows?.length) return;
+    this.rows[kind] = [...rows].reverse().concat(this.rows[kind]).slice(0, setting("buffer"));
+    this.added[kind] += rows.length;
+  }
+
+  #counters(run) {
+    const { seen, stored, waiting, rate: speed } = this.counted || {};
+    const { shown, thinned, missed } = this.seen;
+    const change = this.#lastMinute(seen ?? 0);
+    count("seen", seen, change ? `+${compact(change)} in 1 min` : "");
+    count("stored", stored);
+    count("shown", shown);
+    count("dropped", thinned + missed);
+    const running = run?.status === "running";
+    setText(byId("count-lag").firstChild, running ? short(this.lag) : "–");
+    setText(byId("count-lag").lastChild, running && waiting ? `${compact(waiting)} waiting` : "");
+    setAttr(byId("count-dropped").parentElement, "class", thinned + missed ? "warn" : "");
+    setText(byId("foot"), footer(this.seen));
+    const mean = this.rolling.mean();
+    setText(byId("curve-value"), mean === null ? "" : `${number(mean)} mean of ${this.rolling.values.length}`);
+    setText(byId("agent-rate"), running && speed ? `${rate(speed)} steps/s` : "");
+  }
+
+  #lastMinute(seen) {
+    const now = Date.now();
+    if (!this.minute.length || now - this.minute[this.minute.length - 1][0] > 1000) this.minute.push([now, seen]);
+    while (this.minute.length > 1 && now - this.minute[0][0] > 60_000) this.minute.shift();
+    return seen - this.minute[0][1];
+  }
+
+  #later() {
+    if (this.timer) return;
+    const left = HEAVY_MS - (performance.now() - (this.drawn || 0));
+    this.timer = setTimeout(() => {
+      this.timer = null;
+      this.drawn = performance.now();
+      this.draw();
+    }, Math.max(left, 0));
+  }
+
+  draw() {
+    if (!this.table) return;
+    this.curveChart.set([this.curve, this.mean]);
+    this.rewardChart.set([this.reward]);
+    setText(byId("reward-title"), this.rewardEpisode === "chosen" ? `Reward per step · episode ${this.state.episode}`
+      : `Reward per step${this.rewardEpisode !== undefined && this.rewardEpisode !== null ? ` · episode ${this.rewardEpisode}` : ""}`);
+    for (const { series, chart, value } of this.metrics.values()) {
+      chart.set([series]);
+      setText(value, number(series.last));
+    }
+    this.table.set(this.rows[this.kind], this.added[this.kind]);
+    this.added = { steps: 0, episodes: 0 };
+  }
+
+  #metric(name) {
+    if (!this.metrics.has(name)) {
+      const box = h("div", { className: "chart small" }), value = h("span", { className: "value muted" });
+      const head = h("div", { className: "panel-head" }, h("h3", { title: name }, name), h("span", { className: "space" }), value);
+      const card = h("section", { className: "card" }, head, box);
+      byId("metric-charts").append(card);
+      const chart = new Chart(box, { lines: [{ name, colour: colour(name) }], label: name, xName: "Step" });
+      this.metrics.set(name, { series: new Series(), chart, value, card });
+    }
+    return this.metrics.get(name);
+  }
+
+  #chips() {
+    const chosen = new Set(this.state.metric);
+    const chips = [...(this.names || [])].sort().map((name) =>
+      h("button", { type: "button", className: "chip", "aria-pressed": String(chosen.has(name)), "data-metric": name }, name));
+    byId("metric-chips").replaceChildren(...chips);
+    byId("metric-bar").hidden = !chips.length;
+  }
+
+  #toggleMetric(event) {
+    const name = event.target.closest(".chip")?.dataset.metric;
+    if (!name) return;
+    const chosen = new Set(here().metric);
+    if (!chosen.delete(name)) chosen.add(name);
+    patch({ metric: [...chosen] });
+  }
+
+  #copy() {
+    if (this.mode() === "all") return this.history.copy();
+    copy(tsv(COLUMNS[this.kind], this.rows[this.kind]), `${this.rows[this.kind].length} rows copied`);
+  }
+}
+
+function parsed(text) {
+  try {
+    return (text && JSON.parse(text)) || {};
+  } catch {
+    return {}; // only its head is here
+  }
+}
+
+function count(name, value, note = "") {
+  const el = byId(`count-${name}`);
+  setText(el.firstChild, compact(value));
+  setText(el.lastChild, note);
+  el.title = exact(value);
+  setAttr(el, "data-value", value ?? "");
+}
+
+function footer({ thinned, missed }) {
+  const parts = [];
+  if (thinned) parts.push(`${exact(thinned)} steps left out of this page for the eye`);
+  if (missed) parts.push(`${exact(missed)} came faster than it could follow`);
+  return parts.length ? `${parts.join(" · ")}. SQL has them all.` : "No step was left out since this page was opened.";
+}
+
+/** A long value in full: from the row, or where that was cut, from SQL. */
+export async function showText(title, row, key) {
+  const dialog = byId("text-dialog"), body = byId("text-body");
+  setText(byId("text-title"), title);
+  body.textContent = readable(row[key]);
+  dialog.showModal();
+  if (!row.cut) return;
+  const query = new URLSearchParams({ run: here().run, stream: row.stream_id, seq: row.seq });
+  const answer = await fetch(`/step?${query}`);
+  if (answer.ok) body.textContent = readable((await answer.json())[key]);
+}

@@ -1,0 +1,55 @@
+"""An agent's steps or episodes as CSV, streamed page by page."""
+
+from __future__ import annotations
+
+import csv as csv_writer
+import io
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from dashboard.history import read
+from dashboard.queries import Queries
+
+_BOTH = ("timestamp", "stream_id", "seq", "worker", "agent", "episode")
+_ENDED = ("terminated", "truncated")
+COLUMNS = {
+    "steps": (*_BOTH, "step", "episode_seed", "action", "reward", *_ENDED, "observation", "info", "metrics"),
+    "episodes": (*_BOTH, "steps", "total_reward", *_ENDED, "seed", "episode_seed", "mode", "game", "outcome"),
+}
+BLOCK = 500
+
+
+def csv(queries: Queries, asked: Mapping[str, str]) -> tuple[str, AsyncIterator[str]]:
+    """A file name, and the lines."""
+    kind = "episodes" if asked.get("kind") == "episodes" else "steps"
+    words = [asked.get("run", "run"), asked.get("agent", "all"), kind]
+    name = "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", word)[:60] for word in words)
+    return f"{name}.csv", _lines(queries, dict(asked), kind)
+
+
+async def _lines(queries: Queries, asked: dict[str, Any], kind: str) -> AsyncIterator[str]:
+    yield _text([COLUMNS[kind]])
+    start = 0
+    while True:
+        request = {
+            "startRow": start,
+            "endRow": start + BLOCK,
+            "sortModel": [{"colId": "episode", "sort": "asc"}],
+        }
+        page = await read(queries, asked, request)
+        if not page.rows:
+            return
+        yield _text([[_cell(row.get(name)) for name in COLUMNS[kind]] for row in page.rows])
+        start += len(page.rows)
+
+
+def _text(rows: Any) -> str:
+    out = io.StringIO()
+    csv_writer.writer(out).writerows(rows)
+    return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A spreadsheet takes a text that begins like a formula for one: a quote before it keeps it text."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+@\t\r" else value

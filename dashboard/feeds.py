@@ -1,0 +1,401 @@
+"""What a page is sent: Redis' newest on top of what SQL holds, as one message a delta.
+
+Redis away or empty: the same from SQL alone, read again every two seconds, and the page says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from dashboard import figures, wire
+from dashboard import sql_rows as rows
+from dashboard.buffer import LiveBuffer
+from dashboard.live_types import AgentRow, Delta, RunRow, View
+from dashboard.queries import Curve, PageRequest, Queries, RunHeader
+from infra.settings import Settings
+from schemas.errors import DatabaseError, LiveBufferError
+
+BEAT_S = 5.0
+"""A delta is sent at least this often: the page takes silence for a lost connection."""
+SQL_EVERY_S = 2.0
+STORED_S = 1.0
+"""All pages share one reading of a run's totals in SQL for so long."""
+NEWEST = 100
+FIRST_METRICS = 12
+"""Metrics that are drawn where the page has chosen none."""
+MAX_RUNS = 500
+
+NO_REDIS = "The live buffer does not answer: this page shows what SQL holds, read every two seconds."
+NO_SQL = "The database does not answer: this page shows the newest only."
+
+T = TypeVar("T")
+Message = dict[str, Any]
+
+
+class Wish(Struct, frozen=True):
+    """What a page looks at."""
+
+    page: str = "runs"
+    run: str = ""
+    panel: str = "agent"
+    """agent, metrics, log or config."""
+    agent: str | None = None
+    episode: str | None = None
+    metric: tuple[str, ...] = ()
+
+
+class Feeds:
+    """Makes feeds; holds what pages share."""
+
+    def __init__(self, settings: Settings, buffer: LiveBuffer, queries: Queries) -> None:
+        self.buffer, self.queries = buffer, queries
+        self.lost_seconds = settings.lost_seconds
+        self.headers: Shared[RunHeader | None] = Shared(queries.run, STORED_S)
+        self.agents: Shared[list[dict[str, Any]]] = Shared(queries.agents, STORED_S)
+        self.first_agents: dict[str, str] = {}
+
+    def of(self, wish: Wish) -> RunsFeed | RunFeed:
+        """The feed for what a page looks at."""
+        return RunFeed(self, wish) if wish.page == "run" else RunsFeed(self)
+
+
+class Shared(Generic[T]):
+    """One reading serves all who ask within `seconds`."""
+
+    def __init__(self, read: Callable[[str], Awaitable[T]], seconds: float) -> None:
+        self._read, self._seconds = read, seconds
+        self._held: dict[str, tuple[float, asyncio.Task[T]]] = {}
+
+    async def __call__(self, name: str) -> T:
+        """What was read last, or reads it."""
+        now = time.monotonic()
+        held = self._held.get(name)
+        if held is None or now - held[0] > self._seconds:
+            self._held = {key: one for key, one in self._held.items() if now - one[0] < 60}
+            held = (now, asyncio.ensure_future(self._read(name)))
+            self._held[name] = held
+        return await asyncio.shield(held[1])
+
+
+class _Feed:
+    """Waits on Redis; where it does not answer, sleeps, and what SQL holds is sent again."""
+
+    def __init__(self, feeds: Feeds) -> None:
+        self._feeds = feeds
+        self._since: str | None = None
+        self._notice = ""
+
+    async def _wait(self, view: View) -> Delta | None:
+        try:
+            delta = await self._feeds.buffer.wait(view, self._since, BEAT_S)
+        except LiveBufferError:
+            self._since, self._notice = None, NO_REDIS
+            return None
+        self._since, self._notice = delta.cursor, ""
+        return delta
+
+    async def _ask(self, asked: Awaitable[T], otherwise: T) -> T:
+        try:
+            return await asked
+        except DatabaseError:
+            self._notice = NO_SQL
+            return otherwise
+
+    def _message(self, full: bool) -> Message:
+        return {"full": full, "since": self._since, "notice": self._notice}
+
+
+class RunsFeed(_Feed):
+    """The list of runs."""
+
+    async def first(self, since: str | None) -> Message:
+        """Every run that SQL or Redis knows."""
+        self._since = since
+        delta = await self._wait(View())
+        if since and delta is not None and not delta.reset:
+            return await self._changed(delta, full=False)
+        return await self._changed(delta, full=True)
+
+    async def next(self) -> Message:
+        """What changed since."""
+        delta = await self._wait(View())
+        if delta is None:
+            await asyncio.sleep(SQL_EVERY_S)
+        return await self._changed(delta, full=delta is None or delta.reset)
+
+    async def _changed(self, delta: Delta | None, full: bool) -> Message:
+        lists = delta.runs if delta is not None else []
+        found: dict[str, dict[str, Any]] = {}
+        if full or any(row.run_id not in self._feeds.first_agents for row in lists):
+            request = PageRequest(0, MAX_RUNS)
+            page = await self._ask(self._feeds.queries.runs(request), None)
+            found = {row["run_id"]: row for row in page.rows} if page else {}
+        live = {row.run_id: row for row in lists}
+        names = [*live, *(run_id for run_id in found if run_id not in live)] if full else list(live)
+        made = [run_row(live.get(name), found.get(name), self._feeds.lost_seconds) for name in names]
+        await asyncio.gather(*(self._name_agent(row) for row in made if row["agents"]))
+        return self._message(full) | {"runs": made}
+
+    async def _name_agent(self, row: dict[str, Any]) -> None:
+        run_id = row["run_id"]
+        if run_id not in self._feeds.first_agents:
+            agents = await self._agents(run_id)
+            if agents:
+                self._feeds.first_agents[run_id] = min(agents, key=natural)
+        row["first_agent"] = self._feeds.first_agents.get(run_id)
+
+    async def _agents(self, run_id: str) -> list[str]:
+        try:
+            if live := await self._feeds.buffer.agents(run_id):
+                return [row.agent_id for row in live]
+        except LiveBufferError:
+            pass
+        return [row["agent_id"] for row in await self._ask(self._feeds.agents(run_id), [])]
+
+
+class RunFeed(_Feed):
+    """One run, and one of its panels."""
+
+    def __init__(self, feeds: Feeds, wish: Wish) -> None:
+        super().__init__(feeds)
+        self._wish = wish
+        self._agent = wish.agent if wish.panel == "agent" else None
+        self._run: dict[str, Any] = {}
+        self._known = False
+
+    @property
+    def _view(self) -> View:
+        panel = self._wish.panel
+        return View(
+            run_id=self._wish.run,
+            agent_id=self._agent,
+            agents=panel == "agent",
+            metrics=panel == "metrics",
+            logs=panel == "log",
+        )
+
+    async def first(self, since: str | None) -> Message:
+        """All there is; or, after a reconnect, what came since."""
+        self._since = since
+        delta = await self._wait(self._view)
+        if since and delta is not None and not delta.reset:
+            self._known = True
+            return await self._changed(delta)
+        return await self._whole(delta)
+
+    async def next(self) -> Message:
+        """What came since."""
+        delta = await self._wait(self._view)
+        if delta is None:
+            await asyncio.sleep(SQL_EVERY_S)
+            return await self._whole(None)
+        born = self._agent is None and self._wish.panel == "agent" and delta.agents
+        if delta.reset or born or (not self._known and delta.run is not None):
+            return await self._whole(delta)
+        return await self._changed(delta)
+
+    async def _whole(self, delta: Delta | None) -> Message:
+        live = delta or Delta("")
+        header = await self._ask(self._feeds.headers(self._wish.run), None)
+        listed = await self._listed(live)
+        if self._agent is None and self._wish.panel == "agent" and listed:
+            self._agent = min((row["agent_id"] for row in listed), key=natural)
+            self._since = None
+            again = await self._wait(self._view)
+            live = again or live
+        self._known = header is not None or live.run is not None
+        message = self._message(True) | {"unknown": not self._known, "agents": listed}
+        message |= self._head(live.run, header)
+        return message | await self._panel_whole(live)
+
+    async def _listed(self, live: Delta) -> list[dict[str, Any]]:
+        if self._wish.panel != "agent":
+            return []
+        stored = await self._ask(self._feeds.agents(self._wish.run), [])
+        merged = {row["agent_id"]: stored_agent(row) for row in stored}
+        for row in live.agents:
+            merged[row.agent_id] = live_agent(row, merged.get(row.agent_id))
+        return list(merged.values())
+
+    def _head(self, live: RunRow | None, header: RunHeader | None) -> Message:
+        if live is None and header is None:
+            return {}
+        stored = header.run if header is not None else None
+        self._run = run_row(live, stored, self._feeds.lost_seconds)
+        if header is not None and self._run["status"] in ("failed", "lost"):
+            self._run["last_lines"] = header.last_stderr
+        return {"run": self._run, "counts": counts(live, header)}
+
+    async def _panel_whole(self, live: Delta) -> Message:
+        if self._wish.panel == "metrics":
+            return {"metrics": await self._metrics(live)}
+        if self._wish.panel == "log":
+            return {"logs": {"reset": True, "lines": await self._lines(live)}}
+        if self._agent is not None:
+            return {"agent": await self._agent_whole(live)}
+        return {}
+
+    async def _agent_whole(self, live: Delta) -> Message:
+        run_id, agent_id, queries = self._wish.run, self._agent or "", self._feeds.queries
+        newest = PageRequest(0, NEWEST)
+        curve = await self._ask(queries.return_curve(run_id, agent_id, figures.POINTS), Curve())
+        seen = live.agent.episodes if live.agent is not None else 0
+        part: Message = {"id": agent_id, "reset": True}
+        part["curve"] = figures.return_curve(curve, live.episodes, seen)
+        part["steps"] = [wire.step(step, agent_id) for step in live.steps]
+        part["episodes"] = [wire.episode(one, agent_id, self._run) for one in live.episodes[-NEWEST:]]
+        if not live.steps:
+            page = await self._ask(queries.steps(run_id, agent_id, newest), None)
+            part["steps"] = [wire.short(row) for row in page.rows[::-1]] if page else []
+        if not live.episodes:
+            page = await self._ask(queries.episodes(run_id, agent_id, newest), None)
+            part["episodes"] = [wire.light(row) for row in page.rows[::-1]] if page else []
+        if (index := natural_index(self._wish.episode)) is not None:
+            steps = await self._ask(queries.episode_steps(run_id, agent_id, index), [])
+            part["episode"] = figures.episode_rewards(steps)
+        part["frame"] = wire.frame(live.frame) if live.frame is not None else None
+        part["counters"] = await self._counters(live)
+        return part
+
+    async def _counters(self, live: Delta) -> Message:
+        stored = await self._ask(self._feeds.agents(self._wish.run), [])
+        row = next((row for row in stored if row["agent_id"] == self._agent), None)
+        in_sql = row["steps"] if row else 0
+        newest = live.steps[-1].at / 1000 if live.steps else None
+        return {
+            "seen": max(live.agent.steps if live.agent else 0, in_sql),
+            "stored": in_sql,
+            "rate": live.agent.steps_per_second if live.agent else 0.0,
+            "lag_ms": None if newest is None else time.time() * 1000 - newest,
+            "waiting": live.run.lag if live.run else 0,
+        }
+
+    async def _metrics(self, live: Delta) -> Message:
+        run_id, queries = self._wish.run, self._feeds.queries
+        stored = await self._ask(queries.metric_names(run_id), [])
+        names = sorted({*stored, *(name for point in live.metrics for name in point.values)})
+        drawn = [name for name in names if name in self._wish.metric] or names[:FIRST_METRICS]
+        curves = await asyncio.gather(
+            *(self._ask(queries.metric_series(run_id, name), Curve()) for name in drawn)
+        )
+        series = {
+            name: figures.metric(curve, name, live.metrics) for name, curve in zip(drawn, curves, strict=True)
+        }
+        return {"reset": True, "names": names, "series": series}
+
+    async def _lines(self, live: Delta) -> list[dict[str, Any]]:
+        if live.logs:
+            return [wire.log(line) for line in live.logs]
+        request = PageRequest(0, 500)
+        page = await self._ask(self._feeds.queries.logs(self._wish.run, request), None)
+        found = page.rows[::-1] if page else []
+        return [{"at": row["timestamp"], "source": row["source"], "line": row["line"]} for row in found]
+
+    async def _changed(self, delta: Delta) -> Message:
+        message = self._message(False)
+        if delta.run is not None:
+            header = await self._ask(self._feeds.headers(self._wish.run), None)
+            message |= self._head(delta.run, header)
+        if delta.agents:
+            message["agents"] = [live_agent(row, None) for row in delta.agents]
+        if self._agent is not None:
+            message["agent"] = await self._agent_changed(delta, self._agent)
+        if delta.metrics:
+            points = [[at.global_step, at.values] for at in delta.metrics]
+            message["metrics"] = {"points": points}
+        if delta.logs:
+            message["logs"] = {"reset": False, "lines": [wire.log(line) for line in delta.logs]}
+        return message
+
+    async def _agent_changed(self, delta: Delta, agent_id: str) -> Message:
+        part: Message = {"id": agent_id, "thinned": delta.thinned, "missed": delta.missed}
+        if delta.steps:
+            part["steps"] = [wire.step(step, agent_id) for step in delta.steps]
+            part["lag_ms"] = time.time() * 1000 - delta.steps[-1].at / 1000
+        if delta.episodes:
+            part["episodes"] = [wire.episode(one, agent_id, self._run) for one in delta.episodes]
+        if delta.frame is not None:
+            part["frame"] = wire.frame(delta.frame)
+        if delta.agent is not None:
+            part["counters"] = await self._counters(delta)
+        return part
+
+
+def run_row(live: RunRow | None, stored: dict[str, Any] | None, lost_seconds: float) -> dict[str, Any]:
+    """A run's row from both: the newer word counts, of totals the larger."""
+    made: dict[str, Any] = msgspec.to_builtins(live) if live is not None else {}
+    if stored is None:
+        return made
+    for name, value in stored.items():
+        if name in ("steps", "episodes", "metrics", "logs", "dead_letters", "run_events", "agents"):
+            made[name] = max(made.get(name) or 0, value or 0)
+        elif not made.get(name):
+            made[name] = value
+    fresher = (stored.get("last_seen_at") or 0) >= (live.last_seen_at if live is not None else 0)
+    if live is None or (fresher and stored["status"] != "running"):
+        made["status"], made["reason"] = stored["status"], stored["reason"]
+    silent = time.time() - (made.get("last_seen_at") or 0) / 1000
+    if made["status"] == "running" and silent > lost_seconds:
+        made["status"] = "lost"
+    return made
+
+
+def live_agent(row: AgentRow, stored: dict[str, Any] | None) -> dict[str, Any]:
+    """An agent's row for the list."""
+    made: dict[str, Any] = msgspec.to_builtins(row)
+    if stored is not None:
+        made["steps"] = max(made["steps"], stored["steps"])
+        made["episodes"] = max(made["episodes"], stored["episodes"])
+    return made
+
+
+def stored_agent(row: dict[str, Any]) -> dict[str, Any]:
+    """The same of an agent that only SQL knows."""
+    names = ("agent_id", "steps", "episodes", "newest_return", "best_return", "first_seen_at", "last_seen_at")
+    return {name: row[name] for name in names} | {"steps_per_second": 0.0, "returns": []}
+
+
+def counts(live: RunRow | None, header: RunHeader | None) -> Message:
+    """Where the run's records are: printed, on Kafka, in SQL, dead-lettered."""
+    names = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters")
+    on_kafka = sum(getattr(live, name) for name in names) if live is not None else 0
+    in_sql = header.in_sql if header is not None else 0
+    beats = header.heartbeats if header is not None else []
+    if live is not None and live.heartbeat:
+        beats = [*beats, rows.parsed(live.heartbeat)]
+    told = max((beat.get("read") or 0 for beat in beats), default=0)
+    dead = max(live.dead_letters if live else 0, header.run["dead_letters"] if header else 0)
+    return {
+        "emitted": max(told, on_kafka, in_sql),
+        "on_kafka": max(on_kafka, in_sql),
+        "in_sql": in_sql,
+        "dead_letters": dead,
+        "latency_ms": live.latency_ms if live is not None else 0,
+        "lag": live.lag if live is not None else 0,
+    }
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A key that puts agent_2 before agent_10."""
+    words, out, digits = "", [], ""
+    for letter in text.lower() + "\0":
+        if letter.isdecimal():
+            digits += letter
+            continue
+        if digits:
+            out += [(1, 0, words), (0, int(digits), "")]
+            words, digits = "", ""
+        words += letter
+    return [*out, (1, 0, words)]
+
+
+def natural_index(text: Any) -> int | None:
+    """An episode's index as it stands in an address; None for all else."""
+    text = str(text or "")
+    return int(text) if text and text.lstrip("-").isdecimal() and len(text) < 18 else None

@@ -1,0 +1,102 @@
+"""Figures: data in, the points of a line out. Pure; our JS draws them.
+
+A figure is what `chart.js` takes: `{"x": [...], "y": [...]}`, x ascending, None where there is no value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dashboard.sql_curves import ROLLING, Curve, reduce, rolling_mean
+from schemas.live import LiveEpisode, MetricPoint
+
+POINTS = 2000
+"""Points of one curve at most: more than a screen has columns."""
+
+Figure = dict[str, Any]
+
+
+def return_curve(stored: Curve, episodes: Sequence[LiveEpisode], seen: int) -> Figure:
+    """Return per episode with its rolling mean: what SQL holds, then what only Redis has yet.
+
+    Args:
+        stored: the curve of the whole run from SQL; empty where SQL knows nothing.
+        episodes: the newest episodes from Redis, oldest first.
+        seen: how many episodes of the agent the live path has seen; the last of `episodes` is this one.
+
+    Returns:
+        `x, y, mean_x, mean`, and `tail`: the newest returns, from which the page goes on.
+    """
+    whole = stored if len(episodes) < seen or not episodes else Curve()
+    begin = seen - len(episodes)
+    last = whole.x[-1] if whole.x else -1.0
+    fresh = [
+        (float(begin + i if episode.episode_index is None else episode.episode_index), episode.episode_return)
+        for i, episode in enumerate(episodes)
+    ]
+    added = ascending([(x, y) for x, y in fresh if x > last and y is not None and math.isfinite(y)], last)
+    tail = [y for _, y in fresh if y is not None and math.isfinite(y)] or stored.y[-ROLLING:]
+    return _joined(whole, added) | {"tail": tail[-ROLLING:]}
+
+
+def _joined(stored: Curve, added: list[tuple[float, float]]) -> Figure:
+    x = np.array([at for at, _ in added])
+    y = np.array([value for _, value in added])
+    if not stored.x:
+        stored, x, y = reduce(x, y, POINTS), x[:0], y[:0]
+    carried = np.concatenate([np.array(stored.y[-ROLLING:]), y])
+    return {
+        "x": stored.x + x.tolist(),
+        "y": stored.y + y.tolist(),
+        "mean_x": stored.mean_x + x.tolist(),
+        "mean": stored.mean + rolling_mean(carried)[len(carried) - len(y) :].tolist(),
+    }
+
+
+def ascending(points: Iterable[tuple[float, float]], last: float) -> list[tuple[float, float]]:
+    """The points with x made to grow: a number that comes again (a restart) goes one to the right."""
+    out = []
+    for x, y in points:
+        last = x if x > last else last + 1
+        out.append((last, y))
+    return out
+
+
+def episode_rewards(steps: Sequence[Mapping[str, Any]]) -> Figure:
+    """Reward per step of one episode."""
+    points = [
+        (float(i if step["step"] is None else step["step"]), number(step["reward"]))
+        for i, step in enumerate(steps)
+    ]
+    return {"x": [x for x, _ in points], "y": [y for _, y in points]}
+
+
+def metric(stored: Curve, name: str, points: Sequence[MetricPoint]) -> Figure:
+    """One metric by its global step: from SQL, then what only Redis has yet."""
+    last = stored.x[-1] if stored.x else -math.inf
+    x, y = list(stored.x), list(stored.y)
+    for at, value in metric_points(points, name):
+        if at > last:
+            x.append(at)
+            y.append(value)
+            last = at
+    return {"x": x, "y": y}
+
+
+def metric_points(points: Sequence[MetricPoint], name: str) -> Iterable[tuple[float, float]]:
+    """The finite values of a metric; without a global step they stand side by side."""
+    for i, point in enumerate(points):
+        value = number(point.values.get(name))
+        if value is not None:
+            yield float(i if point.global_step is None else point.global_step), value
+
+
+def number(value: Any) -> float | None:
+    """A finite number; None for all else, as JSON has no NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)

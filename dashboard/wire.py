@@ -1,0 +1,83 @@
+"""Rows of the live buffer as the page's tables name them: the same keys as rows from SQL. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from dashboard import sql_rows as rows
+from dashboard.figures import number
+from schemas.live import LiveEpisode, LiveFrame, LiveStep, LogRow
+
+CUT = 600
+"""Characters of a long text in a live row; the page asks SQL for the rest."""
+
+_LONG = ("action", "observation", "info")
+
+
+def step(live: LiveStep, agent_id: str) -> dict[str, Any]:
+    """A step for the table of steps."""
+    row = {name: getattr(live, name) for name in LiveStep.__struct_fields__}
+    made = rows.step_row(row | {"event_time": None, "worker_id": None, "agent_id": agent_id})
+    return short(made | {"timestamp": live.at / 1000})
+
+
+def short(row: dict[str, Any]) -> dict[str, Any]:
+    """A step's row with long texts cut, and without what no table shows."""
+    cut = bool(row["cut"]) or any(len(row[name] or "") > CUT for name in _LONG)
+    heads = {name: row[name][:CUT] if row[name] else row[name] for name in _LONG}
+    made = row | heads | {"cut": cut, "reward": _shown(row["reward"])}
+    del made["extras"], made["worker"]
+    return made
+
+
+def episode(live: LiveEpisode, agent_id: str, run: Mapping[str, Any]) -> dict[str, Any]:
+    """An episode for the table of episodes. `run`: its row, for the game and the seed it was begun with."""
+    row = {name: getattr(live, name) for name in LiveEpisode.__struct_fields__}
+    seed = rows.parsed(run.get("config")).get("seed")
+    made = rows.episode_row(
+        row | {"event_time": None, "agent_id": agent_id},
+        run.get("env_id") or None,
+        seed if isinstance(seed, str | int | float) else None,
+    )
+    return light(made | {"timestamp": live.at / 1000})
+
+
+def light(row: dict[str, Any]) -> dict[str, Any]:
+    """An episode's row without what no table shows."""
+    made = row | {"total_reward": _shown(row["total_reward"])}
+    del made["extras"], made["metrics"]
+    return made
+
+
+def frame(live: LiveFrame) -> dict[str, Any]:
+    """A picture: base64 for images, text for grids and terminals."""
+    made: dict[str, Any] = {
+        "media_type": live.media_type,
+        "episode": live.episode_index,
+        "step": live.step_index,
+        "width": live.width,
+        "height": live.height,
+    }
+    if live.media_type.startswith("image/"):
+        return made | {"base64": live.data}  # msgspec writes bytes as base64
+    return made | {"text": live.data.decode(errors="replace")}
+
+
+def log(live: LogRow) -> dict[str, Any]:
+    """A line for the log."""
+    return {"at": live.at / 1000, "source": live.source, "line": live.line[: rows.CUT]}
+
+
+def encode(message: Any) -> str:
+    """A message as JSON text."""
+    return msgspec.json.encode(message).decode()
+
+
+def _shown(value: Any) -> float | str | None:
+    """A reward: NaN and the infinities by their names, as JSON has no number for them."""
+    if value is None or number(value) is not None:
+        return value  # type: ignore[no-any-return]
+    return str(value)
