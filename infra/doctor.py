@@ -10,13 +10,11 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
-from infra import kafka, redis, sql
+from infra import kafka, migrations, redis, sql
 from infra.registry import Registry
 from infra.settings import Settings, without_password
-from schemas.errors import BrokerError, DatabaseError, StepstreamError
+from schemas.errors import BrokerError, StepstreamError
 from schemas.topics import SPECS
 
 LITTLE_DISK_BYTES = 1024**3
@@ -117,17 +115,9 @@ def _registry(settings: Settings) -> Iterator[str]:
 
 
 def _sql(settings: Settings) -> Iterator[str]:
-    address = sql.url(settings)
-    where = address.render_as_string(hide_password=True)
-    try:
-        with sql.engine(settings).connect() as connection:
-            connection.execute(text("SELECT 1"))
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise DatabaseError(
-            f"{where} does not answer ({cause}): is it running, and is STEPSTREAM_DATABASE_URL right?"
-        ) from error
-    yield f"{where} answers"
+    migrations.check(sql.engine(settings))
+    yield f"{sql.url(settings).render_as_string(hide_password=True)} answers"
+    yield f"its tables are of revision {migrations.head()}, this version's"
 
 
 def _redis(settings: Settings) -> Iterator[str]:
