@@ -1,0 +1,205 @@
+"""`stepstream ingest`: JSONL that is there already."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import select
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from cli.waiting import Waiting, print_summary, say
+from infra import log as logs
+from infra import settings as settings_module
+from infra.kafka import client_config
+from infra.settings import Settings
+from producers.context import OPEN, SILENT
+from producers.meta import MetaStream
+from producers.shipping import Shipping
+from producers.source import Source, life_ahead
+from producers.spool import READ_BYTES, SpoolWriter, about_new, now_us
+from schemas.errors import StepstreamError, UsageError
+
+HEAD_BYTES = 4096
+FOLLOW_SECONDS = 0.02
+GZIP = b"\x1f\x8b"
+STATUS = {OPEN: "lost", SILENT: "completed"}
+"""How a run stands whose stream ended without a word about it."""
+REASONS = {
+    "lost": "the lines end before the run does",
+    "completed": "the lines end, and tell of no life cycle",
+}
+
+
+class NotAcknowledgedError(StepstreamError):
+    """The time was up before Kafka had all lines."""
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="[FILE… | -]")
+@click.option("--run-id", help="The run of lines that name none. Default: the first that the file names.")
+@click.option("--agent-id", help="The agent of lines that name none.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@click.option("--follow", is_flag=True, help="Go on with what is appended, until Ctrl-C.")
+@click.option("--force", is_flag=True, help="Take files that look like no text.")
+@click.option("--timeout", type=float, help="Give up after so many seconds; the lines stay in the spool.")
+def ingest(files: tuple[str, ...], as_json: bool, force: bool, timeout: float | None, **options: Any) -> int:
+    """Stream JSONL files, gzipped or not, or stdin (-).
+
+    Dead letters are no failure. While no broker answers it waits, and the lines are in the spool.
+    """
+    settings = settings_module.load()
+    logs.configure(settings, "ingest")
+    if not files and sys.stdin.isatty():
+        raise UsageError("Nothing to ingest: name a file, or pipe lines in: worker | stepstream ingest -")
+    inputs = [Input(name, force=force) for name in files or ("-",)]
+    client_config(settings)  # says so at once where no Kafka is known
+    began = time.monotonic()
+    session = Session(settings, timeout, **options)
+    landed = session.go(inputs)
+    totals = session.shipping.totals()
+    print_summary(totals, time.monotonic() - began, as_json=as_json, err=False)
+    if letters := totals.summary()["dead_letters"]:
+        say(f"{letters:,} of {totals.lines:,} lines are dead letters: `stepstream dlq list` says why.")
+    if not landed:
+        raise NotAcknowledgedError(
+            f"Kafka has not acknowledged all lines: they stay in {settings.spool_dir}, and "
+            "`stepstream up` or `stepstream forward` ships them."
+        )
+    return 0
+
+
+class Input:
+    """A file, gzipped or not, or stdin.
+
+    Raises:
+        UsageError: it cannot be read, or looks like no text.
+    """
+
+    def __init__(self, name: str, *, force: bool) -> None:
+        self.name, self.live = name, name == "-"
+        self.file: IO[bytes]
+        if self.live:
+            self.file = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - read to the end of the program
+            return
+        try:
+            if not Path(name).is_file() and not Path(name).is_fifo():
+                raise UsageError(
+                    f"{name} is no file." if Path(name).exists() else f"There is no file {name}."
+                )
+            self.file = open(name, "rb", buffering=0)  # noqa: SIM115
+            if not Path(name).is_file():
+                self.live = True
+                return
+            if os.pread(self.file.fileno(), len(GZIP), 0) == GZIP:
+                self.file = gzip.open(self.file)  # type: ignore[assignment]  # noqa: SIM115
+            head = self.file.read(HEAD_BYTES)
+            self.file.seek(0)
+        except (OSError, EOFError) as error:
+            raise UsageError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+        if b"\0" in head and not force:
+            raise UsageError(f"{name} looks like no text (a NUL byte in its first 4 KiB): --force takes it.")
+
+    def chunks(self, over: Callable[[], bool], *, follow: bool) -> Iterator[bytes]:
+        """What there is to read, and with `follow` what is appended; empty bytes while nothing is."""
+        while not over():
+            if self.live and not select.select([self.file], [], [], FOLLOW_SECONDS)[0]:
+                yield b""
+                continue
+            if data := self.file.read(READ_BYTES):
+                yield data
+            elif not follow:
+                return
+            else:
+                time.sleep(FOLLOW_SECONDS)
+                yield b""
+
+
+class Session:
+    """Every input is a stream of its own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        timeout: float | None,
+        run_id: str | None,
+        agent_id: str | None,
+        *,
+        follow: bool,
+    ) -> None:
+        self.settings, self.timeout, self.follow = settings, timeout, follow
+        self.run_id, self.agent_id = run_id, agent_id
+        self.waiting = Waiting()
+        self.shipping = Shipping(settings_module.load, self.waiting.told)
+
+    def go(self, inputs: list[Input]) -> bool:
+        """Ship all of it; False: the time was up."""
+        self.shipping.start()
+        sources = [self._copy(given) for given in inputs]
+        with self.waiting.until_signal(self.timeout) as over:
+            landed = [self._land(source, over) for source in sources]
+        self.shipping.close()
+        return all(landed)
+
+    def _copy(self, given: Input) -> Source:
+        about = about_new("ingest", self.run_id, self.agent_id)
+        spool = SpoolWriter(self.settings, about)
+        source = self.shipping.add(about, patient=not (given.live or self.follow))
+        spool.unshipped = source.unshipped
+        beats = Beats(self.settings, source, spool) if given.live or self.follow else None
+        with self.waiting.until_signal(None) as over:
+            try:
+                for data in given.chunks(over, follow=self.follow):
+                    if data:
+                        spool.append(data, now_us())
+                        self.shipping.wake()
+                    else:
+                        spool.sync_if_due()
+                    if beats is not None:
+                        beats.beat_if_due()
+            except (OSError, EOFError, zlib.error) as error:
+                say(f"{given.name} cannot be read to its end ({error}): what was read is shipped.")
+        spool.finish()
+        if beats is not None:
+            beats.close()
+        return source
+
+    def _land(self, source: Source, over: Callable[[], bool]) -> bool:
+        """Wait for the stream's lines; then say how its runs stand, and wait for that."""
+        landed = self.shipping.landed(source.stream_id, over)
+        runs = source.context.runs if landed else life_ahead(self.settings, source.stream_id)
+        ends = {run_id: STATUS[state] for run_id, state in runs.items() if state in STATUS}
+        meta = MetaStream(self.settings, source.about, "ingest", lambda: source.run_id)
+        for run_id, status in ends.items():
+            meta.say("stream_ended", run_id=run_id, status=status, reason=REASONS[status])
+        meta.finish()
+        if meta.about.stream_id not in self.shipping.known():
+            self.shipping.add(meta.about)
+        return landed and self.shipping.landed(meta.about.stream_id, over)
+
+
+class Beats:
+    """Heartbeats of a stream that is still being written."""
+
+    def __init__(self, settings: Settings, source: Source, spool: SpoolWriter) -> None:
+        self._meta = MetaStream(settings, source.about, "ingest", lambda: source.run_id)
+        self._source, self._spool = source, spool
+        self._pause = settings.heartbeat_seconds
+        self._due = time.monotonic()
+
+    def beat_if_due(self) -> None:
+        """One heartbeat, if it is time for it."""
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + self._pause
+            lines = {"lines_read": self._spool.lines, "lines_acked": self._source.place.line}
+            self._meta.say("heartbeat", **lines, lines_dropped=self._spool.dropped or None)
+
+    def close(self) -> None:
+        """No more of them; the end goes into the same stream."""
+        self._meta.close()

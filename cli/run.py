@@ -1,0 +1,182 @@
+"""`stepstream run`: start a worker and stream what it prints."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.waiting import Waiting, print_summary
+from infra import log as logs
+from infra import settings as settings_module
+from infra.settings import Settings
+from producers.context import ENDED, OPEN, SILENT
+from producers.host import facts
+from producers.meta import MetaStream
+from producers.shipping import Shipping
+from producers.source import life_ahead
+from producers.spool import About, SpoolWriter, about_new, new_id, now_us
+from producers.worker import CannotStartError, Worker
+from schemas.errors import UsageError
+
+TICK_SECONDS = 0.1
+GRACE_SECONDS = 5.0
+"""After a signal at the end, or a failed start, so long is waited for Kafka."""
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--run-id", help="The run of lines that name none. Default: the first that the worker names.")
+@click.option("--agent-id", help="The agent of lines that name none.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@click.option("--quiet", is_flag=True, help="Do not pass the worker's stdout through.")
+@click.option("--timeout", type=float, help="Wait at most so many seconds for Kafka at the end.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def run(command: tuple[str, ...], as_json: bool, timeout: float | None, **options: Any) -> int:
+    """Start a worker and stream what it prints: stepstream run [OPTIONS] -- CMD ARG…
+
+    Its stdout and stderr are passed through, its signals and its exit code too. Every line is kept on disk
+    until Kafka has it; what is not shipped at the end, `stepstream up` or `forward` ships.
+    """
+    if not command:
+        raise UsageError("Nothing to run: stepstream run -- python train.py")
+    settings = settings_module.load()
+    logs.configure(settings, "run")
+    session = Session(settings, list(command), **options)
+    code = session.go(timeout)
+    session.summary(as_json=as_json)
+    return code
+
+
+class Session:
+    """One worker from its start to the acknowledgement of its last line."""
+
+    def __init__(
+        self, settings: Settings, command: list[str], run_id: str | None, agent_id: str | None, *, quiet: bool
+    ) -> None:
+        self.settings, self.command, self.quiet = settings, command, quiet
+        self.began = time.monotonic()
+        self.fallback_run = run_id or new_id()
+        self.about = about_new("run", run_id, agent_id, generated=self.fallback_run)
+        self.waiting = Waiting()
+        self.shipping = Shipping(settings_module.load, self.waiting.told)
+        self.spool = SpoolWriter(settings, self.about)
+        self.source = self.shipping.add(self.about)
+        self.spool.unshipped = self.source.unshipped
+        self.meta = MetaStream(settings, self.about, "run", lambda: self.source.run_id)
+        self.shipping.add(self.meta.about)
+
+    def go(self, timeout: float | None) -> int:
+        """The worker's exit code, 128 + n after signal n."""
+        self.meta.say("run_started", **facts(self.command, Path.cwd()))
+        self.shipping.start()
+        try:
+            worker = self._worker()
+        except CannotStartError as error:
+            self._end("run_failed", timeout=GRACE_SECONDS, exit_code=error.exit_code, reason=str(error))
+            raise
+        code = self._watch(worker)
+        worker.finish()
+        self._end(_verdict(code, worker), timeout=timeout, **_how(code, worker))
+        return code if code >= 0 else 128 - code
+
+    def summary(self, *, as_json: bool) -> None:
+        """Print what became of the lines."""
+        totals = self.shipping.totals()
+        print_summary(totals, time.monotonic() - self.began, as_json=as_json, err=True)
+
+    def _worker(self) -> Worker:
+        return Worker(
+            self.command,
+            _environment(self.settings, self.about, self.fallback_run),
+            self._take,
+            lambda line: self.meta.say("log", source="stderr", line=line),
+            show_stdout=not self.quiet,
+        )
+
+    def _take(self, data: bytes) -> None:
+        self.spool.append(data, now_us())
+        self.shipping.wake()
+
+    def _watch(self, worker: Worker) -> int:
+        """Until the worker has ended: heartbeats, and the spool to the platter."""
+        beat_at = time.monotonic() + self.settings.heartbeat_seconds
+        while (code := worker.wait(TICK_SECONDS)) is None:
+            if time.monotonic() >= beat_at:
+                beat_at = time.monotonic() + self.settings.heartbeat_seconds
+                self._beat(worker)
+        return code
+
+    def _beat(self, worker: Worker) -> None:
+        totals = self.shipping.totals()
+        self.meta.say(
+            "heartbeat",
+            pid=worker.pid,
+            lines_read=self.spool.lines,
+            lines_acked=totals.lines,
+            lines_dropped=self.spool.dropped or None,
+            waiting=self.spool.waiting or None,
+        )
+        for run_id, state in totals.runs.items():
+            if state == OPEN and run_id != self.source.run_id:  # the SDK in the worker named another
+                self.meta.say("heartbeat", run_id=run_id)
+
+    def _end(self, event: str, *, timeout: float | None, **said: Any) -> None:
+        """Ship what is left, say how it ended where the worker did not, ship that."""
+        self.spool.finish()
+        shipping, meta_id = self.shipping, self.meta.about.stream_id
+        shipping.discover()
+        with self.waiting.until_signal(timeout) as over:
+            give_up = lambda: over() or shipping.knows_no_kafka  # noqa: E731 - a name for the next lines
+            landed = all(shipping.landed(stream_id, give_up) for stream_id in shipping.of_workers())
+            for run_id in self._runs_without_end():
+                self.meta.say(event, run_id=run_id, **said)
+            self.meta.finish()
+            landed = shipping.landed(meta_id, give_up) and landed
+        shipping.close()
+        if not landed:
+            self.waiting.kept(self.settings.spool_dir)
+
+    def _runs_without_end(self) -> list[str]:
+        runs = {self.source.run_id or self.fallback_run: SILENT} | self.shipping.totals().runs
+        for stream_id in self.shipping.of_workers():
+            runs |= life_ahead(self.settings, stream_id)
+        return [run_id for run_id, state in runs.items() if state != ENDED]
+
+
+def _verdict(code: int, worker: Worker) -> str:
+    if code == 0:
+        return "run_completed"
+    interrupted = code in (-signal.SIGINT, 128 + signal.SIGINT) or worker.stopped_by is not None
+    return "run_cancelled" if interrupted else "run_failed"
+
+
+def _how(code: int, worker: Worker) -> dict[str, Any]:
+    """Exit code or signal, and the worker's last words."""
+    if code == 0:
+        return {"exit_code": 0}
+    ended = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+    last = next((line.strip() for line in reversed(worker.last_lines) if line.strip()), None)
+    return {
+        "exit_code": code if code > 0 else None,
+        "signal": signal.Signals(-code).name if code < 0 else None,
+        "reason": f"{last} ({ended})" if last else ended,
+        "last_stderr": list(worker.last_lines),
+    }
+
+
+def _environment(settings: Settings, about: About, run_id: str) -> dict[str, str]:
+    """The worker's variables: the SDK in it writes its own streams beside ours."""
+    ours = {
+        "STEPSTREAM_HOME": str(settings.home.absolute()),
+        "STEPSTREAM_SPOOL_DIR": str(settings.spool_dir.absolute()),
+        "STEPSTREAM_RUN_ID": run_id,
+        "STEPSTREAM_PARENT_STREAM": about.stream_id,
+    }
+    if about.agent_id:
+        ours["STEPSTREAM_AGENT_ID"] = about.agent_id
+    # Python keeps 8 KiB of lines back where stdout is a pipe: then nothing would be live.
+    return {"PYTHONUNBUFFERED": "1", **os.environ, **ours}

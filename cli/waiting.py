@@ -1,0 +1,71 @@
+"""What `run` and `ingest` say on stderr while they wait and at their end, and how they are told to stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from producers.shipping import Totals
+
+COUNTED = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters", "frames")
+
+
+class Waiting:
+    """Speaks of what one command waits for."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._signalled = threading.Event()
+
+    def told(self, reason: str) -> None:
+        """Say what is waited for; "" when that is over."""
+        if reason:
+            self._since = self._since or time.monotonic()
+            say(f"waiting for Kafka, lines are kept on disk meanwhile: {reason}")
+        elif self._since is not None:
+            say(f"Kafka is there after {time.monotonic() - self._since:.0f} s.")
+            self._since = None
+
+    def kept(self, folder: Path) -> None:
+        """Say that lines stay in the spool."""
+        say(f"not all lines reached Kafka: they stay in {folder}, `stepstream up` or `forward` ships them.")
+
+    @contextmanager
+    def until_signal(self, timeout: float | None) -> Iterator[Callable[[], bool]]:
+        """Inside, SIGINT and SIGTERM only end the waiting; gives what says whether it is over."""
+        self._signalled.clear()
+        until = None if timeout is None else time.monotonic() + timeout
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield lambda: self._signalled.is_set() or (until is not None and time.monotonic() >= until)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._signalled.set()
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    click.echo(f"stepstream: {text}", err=True)
+
+
+def print_summary(totals: Totals, seconds: float, *, as_json: bool, err: bool) -> None:
+    """The last line of a command: what became of the lines."""
+    counts, run_ids = totals.summary(), list(totals.runs)
+    if as_json:
+        click.echo(json.dumps({**counts, "run_ids": run_ids, "seconds": round(seconds, 3)}), err=err)
+        return
+    words = [f"{counts[name]:,} {name.replace('_', ' ')}" for name in COUNTED if counts[name]]
+    runs = f"run {run_ids[0]}" if len(run_ids) == 1 else f"{len(run_ids)} runs"
+    lines = "1 line" if counts["read"] == 1 else f"{counts['read']:,} lines"
+    click.echo(f"stepstream: {lines} read: {', '.join(words) or 'nothing'}; {runs}; {seconds:.1f} s", err=err)

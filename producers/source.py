@@ -1,0 +1,247 @@
+"""One stream on its way to Kafka: its reader, its normaliser and its place."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from infra.settings import Settings
+from producers.context import Context, Identity
+from producers.lookahead import LookAhead
+from producers.normalise import LETTER_BYTES, Event, Normaliser, letter
+from producers.spool import About, Chunk, Long, Place, SpoolReader, is_held, segment_path, segments, try_lock
+from producers.thinning import Thinner
+from schemas.codec import Decoder
+from schemas.topics import META_SUFFIX, Kind
+
+SYNC_SECONDS = 1.0
+"""An old place after a power cut costs only work, so it goes to the platter this often."""
+
+
+class Source:
+    """A stream that this process ships: it holds its `ship.lock`.
+
+    Args:
+        patient: wait for a run's name until the stream ends, as it is a file that is there already.
+        parent: of a meta stream: the stream beside it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        about: About,
+        lock: int,
+        *,
+        patient: bool = False,
+        parent: Callable[[], Source | None] = lambda: None,
+    ) -> None:
+        self.folder, self.about = folder, about
+        self.place = Place.load(folder)
+        self.hurry = False
+        """Do not wait for the stream to name its run: that of the SDK beside it is known."""
+        self._settings, self._lock = settings, lock
+        self._patient, self._parent = patient, parent
+        self._reader = SpoolReader(folder, about, self.place, settings.max_line_bytes, LETTER_BYTES)
+        self._normalise: Normaliser | None = None
+        self._ahead: LookAhead | None = None
+        self._synced_at = 0.0
+        self._counts = dict(self.place.counts)
+        self.thinner = Thinner(settings.frames_per_second)
+        self.ended = False
+        """Every line was read, and no more will come."""
+
+    @classmethod
+    def claim(cls, settings: Settings, folder: Path, **options: object) -> Source | None:
+        """The stream, if it is there and nobody else ships it."""
+        about = About.read(folder)
+        if about is None:
+            return None
+        lock = try_lock(folder / "ship.lock")
+        if lock is None:
+            return None
+        return cls(settings, folder, about, lock, **options)  # type: ignore[arg-type]
+
+    @property
+    def stream_id(self) -> str:
+        """The stream's id."""
+        return self.about.stream_id
+
+    @property
+    def meta(self) -> bool:
+        """stepstream's own stream."""
+        return self.about.kind == "meta"
+
+    @property
+    def context(self) -> Context:
+        """What its lines named so far."""
+        return self._normalise.context if self._normalise else Context.from_json(self.place.context)
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that its next line belongs to, unless it names another; None: not decided yet."""
+        return self.context.run_id or self.place.run_id
+
+    def unshipped(self) -> int:
+        """Bytes that Kafka has not acknowledged."""
+        total = -self.place.offset
+        for first in segments(self.folder):
+            if first >= self.place.segment:
+                total += segment_path(self.folder, first).stat().st_size
+        return max(total, 0)
+
+    def writer_is_gone(self) -> bool:
+        """No more lines will come."""
+        return (self.folder / "done").exists() or not is_held(self.folder / "writer.lock")
+
+    def count(self, name: str, more: int = 1) -> None:
+        """Count a record more, or one less."""
+        self._counts[name] = self._counts.get(name, 0) + more
+
+    def read(self, most: int) -> Iterator[tuple[bytes, Event]] | None:
+        """The next lines, at most so many, each with its record; None: there are none yet."""
+        if self.ended:
+            return None
+        final = self.writer_is_gone()
+        normalise = self._normalise or self._begin(final)
+        if normalise is None:
+            return None
+        # A torn last line of our own was never complete.
+        chunk = self._reader.read(most, final=final and not self.meta)
+        if chunk is None:
+            self.ended = final
+            return None
+        return self._normalised(normalise, chunk)
+
+    def refused(self, kind: Kind, value: bytes, line: bytes, message: str) -> Event:
+        """The dead letter of a record that Kafka does not take; it counts as that."""
+        self.count(kind.value, -1)
+        self.count(Kind.DLQ.value)
+        return letter(Decoder(kind)(value), line, "too_large", message)
+
+    def snapshot(self) -> Place:
+        """The place behind the lines read so far, to be saved once they are acknowledged."""
+        reader = self._reader
+        return Place(
+            reader.segment,
+            reader.offset,
+            reader.line,
+            self.place.run_id,
+            self.context.to_json(),
+            dict(self._counts),
+        )
+
+    def acknowledge(self, place: Place) -> None:
+        """Kafka has all lines before this place."""
+        now = time.monotonic()
+        sync = now - self._synced_at >= SYNC_SECONDS
+        place.save(self.folder, sync=sync)
+        self._synced_at = now if sync else self._synced_at
+        if place.segment != self.place.segment:
+            self._tidy(place.segment)
+        self.place = place
+
+    def release(self) -> None:
+        """Let somebody else ship it."""
+        self._reader.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def discard_if_old(self) -> bool:
+        """Delete a stream that ended and is shipped, once its retention is over."""
+        done = self.folder / "done"
+        hours = self._settings.spool_retention_hours
+        if not (self.ended and done.exists() and self.unshipped() == 0):
+            return False
+        if time.time() - done.stat().st_mtime < hours * 3600:
+            return False
+        self.release()
+        # The lines first: whoever is interrupted here leaves a stream that is shipped, not one to ship.
+        for first in segments(self.folder):
+            segment_path(self.folder, first).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return True
+
+    def _tidy(self, current: int) -> None:
+        oldest = time.time() - self._settings.spool_retention_hours * 3600
+        for first in segments(self.folder):
+            path = segment_path(self.folder, first)
+            if first < current and path.stat().st_mtime <= oldest:
+                path.unlink(missing_ok=True)
+                segment_path(self.folder, first, "times").unlink(missing_ok=True)
+
+    def _begin(self, final: bool) -> Normaliser | None:
+        """The normaliser, once it is decided which run the lines before a named one belong to."""
+        about = self.about
+        if self.place.run_id is None:
+            self.place.run_id = self._run_of_unnamed(final)
+            if self.place.run_id is None:
+                return None
+            self.place.save(self.folder, sync=True)
+        identity = Identity(about.stream_id, self.place.run_id, about.agent_id, sdk=about.writer == "sdk")
+        self._normalise = Normaliser(identity, Context.from_json(self.place.context))
+        return self._normalise
+
+    def _run_of_unnamed(self, final: bool) -> str | None:
+        about = self.about
+        if about.run_id is not None:
+            return about.run_id
+        if self.meta:
+            return self._run_of_parent()
+        if self._ahead is None:
+            self._ahead = LookAhead(self._settings, self.folder, about, patient=self._patient)
+        found = self._ahead.decide(final or self.hurry)
+        if found is not None:
+            self._ahead.close()
+        return found
+
+    def _run_of_parent(self) -> str | None:
+        """A meta stream's lines are of the run that its worker's stream begins with."""
+        parent = self._parent()
+        if parent is not None:
+            return parent.place.run_id
+        folder = self.folder.with_name(self.stream_id.removesuffix(META_SUFFIX))
+        if not folder.exists():
+            return self.about.generated_run_id
+        return Place.load(folder).run_id
+
+    def _normalised(self, normalise: Normaliser, chunk: Chunk) -> Iterator[tuple[bytes, Event]]:
+        counts, seq = self._counts, chunk.first
+        if isinstance(chunk.lines, Long):
+            long, (_, arrived) = chunk.lines, chunk.times[0]
+            self.count(Kind.DLQ.value)
+            limit = self._settings.max_line_bytes
+            yield long.head, normalise.too_long(long.head, long.length, limit, seq, arrived)
+            return
+        for line, arrived in chunk.with_arrivals():
+            event = normalise(line, seq, arrived)
+            kind = event.kind.value
+            counts[kind] = counts.get(kind, 0) + 1
+            yield line, event
+            seq += 1
+
+
+def life_ahead(settings: Settings, stream_id: str) -> dict[str, str]:
+    """What the lines of a stream that are not shipped yet say about the life cycle of runs."""
+    folder = settings.spool_dir / stream_id
+    about, place = About.read(folder), Place.load(folder)
+    if about is None:
+        return {}
+    context = Context.from_json(place.context)
+    run_id = place.run_id or about.run_id or about.generated_run_id
+    normalise = Normaliser(Identity(stream_id, run_id, about.agent_id, sdk=about.writer == "sdk"), context)
+    reader = SpoolReader(folder, about, place, settings.max_line_bytes, LETTER_BYTES)
+    while (chunk := reader.read(settings.window_lines, final=True)) is not None:
+        for line in chunk.lines if isinstance(chunk.lines, list) else []:
+            if _LIFE.search(line):
+                normalise(line, 0, 0)
+    reader.close()
+    return context.runs
+
+
+_LIFE = re.compile(rb"run_(?:started|completed|failed|cancelled)", re.I)

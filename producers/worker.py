@@ -1,0 +1,173 @@
+"""A training program as a child: its stdout into the spool and on, its stderr into the log and on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import FrameType
+
+from schemas.errors import StepstreamError
+
+READ_BYTES = 256 * 1024
+LAST_LINES = 20
+LINE_BYTES = 64 * 1024
+"""A longer line of stderr is kept in parts."""
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+SILENCE_SECONDS = 1.0
+"""What a program started and left behind may still hold its pipes: after so much silence it is over."""
+
+
+class CannotStartError(StepstreamError):
+    """The program is not there (127), or is none (126)."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Worker:
+    """The child.
+
+    Args:
+        command: the program and its arguments.
+        environment: its variables.
+        on_data: takes what each read of stdout brought, before anything else happens to it.
+        on_log: takes a line of stderr.
+        show_stdout: also pass stdout through to ours.
+
+    Raises:
+        CannotStartError: there is no such program.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        environment: Mapping[str, str],
+        on_data: Callable[[bytes], None],
+        on_log: Callable[[str], None],
+        *,
+        show_stdout: bool = True,
+    ) -> None:
+        self.stopped_by: int | None = None
+        """The last signal that was sent to us and passed on."""
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._on_data, self._on_log = on_data, on_log
+        self._show_stdout = show_stdout
+        self._heard_at = time.monotonic()
+        self._pending = b""
+        self.error: BaseException | None = None
+        for number in PASSED_ON:
+            signal.signal(number, self._pass_on)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._child = self._start(command, environment)
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        self._threads = [
+            threading.Thread(target=self._read, args=(pipe.fileno(), take), daemon=True)
+            for pipe, take in ((self._child.stdout, self._stdout), (self._child.stderr, self._stderr))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._child is not None
+        return self._child.pid
+
+    def wait(self, seconds: float) -> int | None:
+        """Wait, at most so long, until it has ended and all it said is read: its return code."""
+        assert self._child is not None
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(until - time.monotonic(), 0))
+        if self.error is not None:
+            raise self.error
+        reading = any(thread.is_alive() for thread in self._threads)
+        code = self._child.poll()
+        if not reading and code is None:  # it closed its pipes and lives on
+            try:
+                return self._child.wait(max(until - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                return None
+        if reading and time.monotonic() - self._heard_at < SILENCE_SECONDS:
+            return None
+        return code
+
+    def finish(self) -> None:
+        """Give on what is left of a line without an end."""
+        if self._pending:
+            self._log(self._pending)
+            self._pending = b""
+
+    def _start(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            raise CannotStartError(
+                f"There is no program {command[0]!r}: check its name and PATH.", 127
+            ) from None
+        except OSError as error:
+            raise CannotStartError(f"{command[0]!r} cannot be started: {error.strerror}.", 126) from None
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        self.stopped_by = number
+        child = self._child
+        if child is None or child.poll() is not None:
+            return
+        if number in (signal.SIGINT, signal.SIGQUIT) and _is_foreground():
+            return  # the terminal sent it to the whole group: the child has it already
+        child.send_signal(number)
+
+    def _read(self, pipe: int, take: Callable[[bytes], None]) -> None:
+        try:
+            while data := os.read(pipe, READ_BYTES):
+                self._heard_at = time.monotonic()
+                take(data)
+        except BaseException as error:
+            self.error = error
+
+    def _stdout(self, data: bytes) -> None:
+        self._on_data(data)
+        if self._show_stdout:
+            self._show_stdout = _show(1, data)
+
+    def _stderr(self, data: bytes) -> None:
+        _show(2, data)
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        while len(self._pending) > LINE_BYTES:
+            lines.append(self._pending[:LINE_BYTES])
+            self._pending = self._pending[LINE_BYTES:]
+        for line in lines:
+            self._log(line)
+
+    def _log(self, line: bytes) -> None:
+        text = line.removesuffix(b"\r").decode("utf-8", "replace")
+        self.last_lines.append(text)
+        self._on_log(text)
+
+
+def _show(descriptor: int, data: bytes) -> bool:
+    """Write to our own stdout or stderr; False: nobody reads it any more."""
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError:
+        return False
+    return True
+
+
+def _is_foreground() -> bool:
+    try:
+        return os.tcgetpgrp(sys.__stderr__.fileno()) == os.getpgrp()  # type: ignore[union-attr]
+    except (OSError, ValueError, AttributeError):
+        return False
