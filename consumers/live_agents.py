@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from schemas.live import (
-    EPISODES as PACKED_EPISODES,
-)
-from schemas.live import (
-    STEPS as PACKED_STEPS,
-)
+import msgspec
+
+from consumers import live_records as records
+from schemas import live
 from schemas.live import (
     AgentReturns,
     AgentSteps,
-    EpisodesEntry,
+    HeldAgent,
+    HeldRun,
     LiveEpisode,
     LiveFrame,
     LiveStep,
     LogRow,
     MetricPoint,
-    StepsEntry,
 )
+from schemas.topics import Kind
 
 RETURNS = 100
 """Newest returns that are kept, of an agent and of a run."""
@@ -87,16 +87,25 @@ class Agent:
     steps: list[LiveStep] = field(default_factory=list)
     episodes: list[LiveEpisode] = field(default_factory=list)
     frame: LiveFrame | None = None
-    grid: tuple[LiveStep, str] | None = None
-    """The newest step with a grid in its extras, and the extras: turned into a frame when written."""
+    grid: LiveStep | None = None
+    """The newest step with a grid in its extras; a picture is made of it when written."""
     sums: AgentSteps = field(default_factory=AgentSteps)
     returns: AgentReturns = field(default_factory=AgentReturns)
     newest: deque[float] = field(default_factory=lambda: deque(maxlen=RETURNS))
     rate: Rate = field(default_factory=Rate)
-    cap: Cap = field(default_factory=Cap)
+    steps_cap: Cap = field(default_factory=Cap)
+    episodes_cap: Cap = field(default_factory=Cap)
     new: bool = True
     """Redis has no row of it yet."""
     expires_set: float = -math.inf
+    _keys: dict[str, str] = field(default_factory=dict)
+
+    def keys(self, what: str, make: Callable[[str], str]) -> str:
+        """One of its keys; made once, as quoting costs more than packing."""
+        key = self._keys.get(what)
+        if key is None:
+            key = self._keys[what] = make(what)
+        return key
 
     def add_step(self, step: LiveStep, at_ms: int) -> None:
         """Take a step."""
@@ -114,35 +123,56 @@ class Agent:
             self.newest.append(value)
             self.returns.best = value if self.returns.best is None else max(self.returns.best, value)
 
-    def restore(self, sums: AgentSteps | None, returns: AgentReturns | None) -> None:
-        """Put what Redis held below what came since."""
-        if sums is not None:
-            self.new = False
-            self.sums.steps = sums.steps
+    def restore(self, held: HeldAgent) -> None:
+        """Put what Redis held below what came since. Its newest entries know best how many came before."""
+        self.new = held.sums is None and held.returns is None
+        if held.sums is not None:
+            sums = live.AGENT_STEPS.unpack(held.sums)
+            self.sums.steps, self.rate.value = sums.steps, sums.rate
             self.sums.first_seen = sums.first_seen or self.sums.first_seen
-            self.rate.value = sums.rate
-        if returns is not None:
-            self.new = False
-            since = list(self.newest)
-            self.newest.clear()
-            self.newest.extend([*returns.newest, *since])
+        if held.returns is not None:
+            returns = live.AGENT_RETURNS.unpack(held.returns)
             self.returns.episodes = returns.episodes
+            self.newest = deque([*returns.newest, *self.newest], maxlen=RETURNS)
             known = [value for value in (returns.best, self.returns.best) if value is not None]
             self.returns.best = max(known, default=None)
+        if held.steps is not None:
+            last = live.STEPS.unpack(held.steps)
+            self.sums.steps = last.first + len(last.steps)
+        if held.episodes is not None:
+            newest = live.EPISODES.unpack(held.episodes)
+            self.returns.episodes = newest.first + len(newest.episodes)
 
     def take_steps(self) -> bytes:
         """The pending steps, packed; they count as written."""
-        entry = PACKED_STEPS.pack(StepsEntry(self.sums.steps, self.steps))
+        entry = live.STEPS.pack(live.StepsEntry(self.sums.steps, self.steps))
         self.sums.steps += len(self.steps)
         self.steps = []
         return entry
 
     def take_episodes(self) -> bytes:
         """The pending episodes, packed; they count as written."""
-        entry = PACKED_EPISODES.pack(EpisodesEntry(self.returns.episodes, self.episodes))
+        entry = live.EPISODES.pack(live.EpisodesEntry(self.returns.episodes, self.episodes))
         self.returns.episodes += len(self.episodes)
         self.episodes = []
         return entry
+
+    def take_frame(self) -> LiveFrame | None:
+        """The pending picture."""
+        frame, grid, self.frame, self.grid = self.frame, self.grid, None, None
+        if frame is None and grid is not None and grid.extras is not None:
+            return records.grid_frame(grid, grid.extras)
+        return frame
+
+    def row_of_steps(self, now: float) -> AgentSteps:
+        """Its cell of sums over steps."""
+        self.sums.rate = round(self.rate.take(now), 3)
+        return self.sums
+
+    def row_of_returns(self) -> AgentReturns:
+        """Its cell of sums over episodes."""
+        self.returns.newest = list(self.newest)
+        return self.returns
 
 
 @dataclass(slots=True)
@@ -151,7 +181,7 @@ class Run:
 
     run_id: str
     counts: dict[str, int] = field(default_factory=dict)
-    """Counter → what was seen since the last row."""
+    """Counter → what was seen since the last write."""
     metrics: list[MetricPoint] = field(default_factory=list)
     logs: list[LogRow] = field(default_factory=list)
     metrics_before: int = 0
@@ -159,23 +189,65 @@ class Run:
     newest: deque[float] = field(default_factory=lambda: deque(maxlen=RETURNS))
     rate: Rate = field(default_factory=Rate)
     last_seen: int = 0
+    """Kafka's time of its newest record, ms."""
+    newest_step_at: int | None = None
+    """The worker's time of its newest step, µs, until the delay is taken of it."""
     latency_us: float | None = None
     heartbeat: str | None = None
     told: bool = False
     """A record of the runs topic came since the last row: name, status and the rest may be new."""
+    status: str | None = None
+    """As it was written last."""
     new: bool = True
     partition: int = 0
     expires_set: float = -math.inf
+    marks: dict[tuple[Kind, str], int] = field(default_factory=dict)
+    """Kind and stream → the highest seq that was seen."""
+
+    def has_seen(self, kind: Kind, stream_id: str, seq: int) -> bool:
+        """This one, or a later one of its kind and stream; else remembers it."""
+        stream = (kind, stream_id)
+        if seq <= self.marks.get(stream, -1):
+            return True
+        self.marks[stream] = seq
+        return False
 
     def count(self, name: str, number: int = 1) -> None:
         """So many more of a kind."""
         self.counts[name] = self.counts.get(name, 0) + number
 
-    def seen(self, at_ms: int) -> None:
-        """A record of this Kafka time came."""
-        self.last_seen = max(self.last_seen, at_ms)
+    def add_return(self, value: float | None) -> None:
+        """An episode of any of its agents ended."""
+        if value is not None and math.isfinite(value):
+            self.newest.append(value)
+
+    def add_metrics(self, point: MetricPoint | None) -> None:
+        """Numbers by name, if there are any."""
+        if point is not None:
+            self.metrics.append(point)
+
+    def tell(self, event: str, payload: str | None) -> None:
+        """A record of the runs topic."""
+        if event != "heartbeat":
+            self.told = True
+        elif payload:
+            self.heartbeat = payload
 
     def delayed(self, microseconds: float) -> None:
         """A step took so long from its worker to here."""
-        known = self.latency_us
+        known, self.newest_step_at = self.latency_us, None
         self.latency_us = microseconds if known is None else known + 0.2 * (microseconds - known)
+
+    def restore(self, held: HeldRun) -> None:
+        """Put what Redis held below what came since."""
+        self.new = not held.fields
+        self.last_seen = max(self.last_seen, int(held.fields.get(b"last_seen_at", 0)))
+        if returns := held.fields.get(b"returns"):
+            before = msgspec.msgpack.decode(returns, type=list[float])
+            self.newest = deque([*before, *self.newest], maxlen=RETURNS)
+        if held.metrics is not None:
+            points = live.METRICS.unpack(held.metrics)
+            self.metrics_before = points.first + len(points.points)
+        if held.logs is not None:
+            lines = live.LOGS.unpack(held.logs)
+            self.logs_before = lines.first + len(lines.lines)

@@ -75,7 +75,7 @@ class LiveBuffer:
         """One agent of a run."""
         with redis.errors_translated(self._settings):
             steps, returns = await self._agent_cells(self._redis.pipeline(False), run_id, agent_id).execute()
-        return decode.agent_row(agent_id, steps, returns) if steps or returns else None
+        return decode.agent_row(agent_id, steps, returns, _now_ms()) if steps or returns else None
 
     async def frame(self, run_id: str, agent_id: str) -> LiveFrame | None:
         """The newest picture of an agent."""
@@ -174,8 +174,9 @@ class LiveBuffer:
         pipe.hgetall(self._keys.run(run_id, "agents"))
         pipe.hgetall(self._keys.run(run_id, "returns"))
         steps, returns = await pipe.execute()
+        now = _now_ms()
         return [
-            decode.agent_row(name.decode(), steps.get(name), returns.get(name))
+            decode.agent_row(name.decode(), steps.get(name), returns.get(name), now)
             for name in sorted({*steps, *returns})
         ]
 

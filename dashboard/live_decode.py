@@ -16,6 +16,9 @@ Entries = Sequence[tuple[bytes, Mapping[bytes, bytes]]]
 
 MAX_ROWS = {"episodes": 1000, "metrics": 1000, "logs": 500}
 """What a delta holds at most; the newest stay."""
+PROCESS_SILENT_MS = 10_000
+AGENT_SILENT_MS = 5_000
+"""Its rate, which nobody writes down any more, is 0 by then."""
 _LISTS: dict[str, tuple[Any, str]] = {
     "episodes": (live.EPISODES.unpack, "episodes"),
     "metrics": (live.METRICS.unpack, "points"),
@@ -126,12 +129,13 @@ def run_row(
     return row
 
 
-def agent_row(agent_id: str, steps: bytes | None, returns: bytes | None) -> AgentRow:
+def agent_row(agent_id: str, steps: bytes | None, returns: bytes | None, now_ms: int) -> AgentRow:
     """An agent's two cells as a row."""
     row = AgentRow(agent_id)
     if steps:
         cell = live.AGENT_STEPS.unpack(steps)
-        row.steps, row.steps_per_second = cell.steps, cell.rate
+        row.steps = cell.steps
+        row.steps_per_second = cell.rate if now_ms - cell.last_seen < AGENT_SILENT_MS else 0.0
         row.first_seen_at, row.last_seen_at = cell.first_seen, cell.last_seen
     if returns:
         found = live.AGENT_RETURNS.unpack(returns)
@@ -144,14 +148,20 @@ def agent_row(agent_id: str, steps: bytes | None, returns: bytes | None) -> Agen
 
 
 def service_row(fields: Mapping[bytes, bytes], now_ms: int) -> ServiceRow:
-    """The service's hash as a row."""
-    at = int(fields.get(b"at", 0))
+    """The service's hash as a row: all processes together."""
+    said = [
+        msgspec.json.decode(value, type=live.LiveProcess)
+        for name, value in fields.items()
+        if name.startswith(b"process:")
+    ]
+    alive = [process for process in said if now_ms - process.at < PROCESS_SILENT_MS]
+    at = max((process.at for process in said), default=0)
     return ServiceRow(
         at=at,
         silent_seconds=max(0.0, (now_ms - at) / 1000) if at else 0.0,
         skipped=int(fields.get(b"skipped", 0)),
-        lag=int(fields.get(b"lag", 0)),
-        rate=float(fields.get(b"rate", 0)),
+        lag=sum(process.lag for process in alive),
+        rate=sum(process.rate for process in alive),
     )
 
 

@@ -97,6 +97,7 @@ class Settings:
     retention_days: float = _setting(0.0, "Ended runs older than this are deleted from SQL; 0: never.")
     on_gap: str = _setting("stop", "stop or continue: when Kafka no longer holds what the database lacks.")
     live_buffer_steps: int = _setting(5000, "Newest steps that Redis keeps per agent.")
+    live_buffer_mb: int = _setting(128, "Memory in Redis that the steps of all agents share, in MiB.")
     live_max_lag_seconds: float = _setting(
         10.0, "The live path further behind than this jumps to the newest."
     )

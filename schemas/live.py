@@ -4,7 +4,7 @@ Everything is a buffer of the newest and can be thrown away: SQL and Kafka hold 
 
     <prefix>epoch                  string   names one filling of this Redis; gone or other: it was flushed
     <prefix>positions              hash     "<topic>:<partition>" → next offset, written with what came before
-    <prefix>service                hash     of the live path as a whole: skipped, lag, rate, at
+    <prefix>service                hash     `skipped`; "process:<id>" → LiveProcess, JSON
     <prefix>runs                   zset     run id → when it was last heard of, ms
     <prefix>pulse                  stream   field `r`: ids of runs that changed, JSON
     <prefix>run:<run>              hash     what is known of a run, its counters
@@ -24,8 +24,9 @@ Entries are MessagePack arrays. Times are µs since 1970 (UTC) in entries, ms in
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from msgspec import Struct, msgpack
@@ -215,6 +216,31 @@ class AgentReturns(Struct, array_like=True):
     best: float | None = None
     last_seen: int = 0
     newest: list[float] = []
+
+
+class LiveProcess(Struct, array_like=True):
+    """What a live process says of itself: `at` in ms, records that wait, records per second."""
+
+    at: int
+    lag: int
+    rate: float
+
+
+class HeldRun(NamedTuple):
+    """What Redis holds of a run: its hash, the newest entry of its metrics and of its logs."""
+
+    fields: Mapping[bytes, bytes]
+    metrics: bytes | None
+    logs: bytes | None
+
+
+class HeldAgent(NamedTuple):
+    """What Redis holds of an agent: its two cells, the newest entry of its steps and of its episodes."""
+
+    sums: bytes | None
+    returns: bytes | None
+    steps: bytes | None
+    episodes: bytes | None
 
 
 T = TypeVar("T")

@@ -1,0 +1,37 @@
+"""`live`: the service that puts the newest records into Redis."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import click
+
+from consumers.live import Live
+from infra import log, redis
+from infra.live_store import LiveStore
+from infra.registry import Registry
+from infra.settings import load
+from infra.tail import Tail
+from schemas.codec import Decoder
+from schemas.topics import Kind
+
+
+@click.command()
+def live() -> None:
+    """Service: Kafka to Redis, the newest for the dashboard.
+
+    Start as many as there are partitions; they share them. Where each goes on stands in Redis.
+    """
+    settings = load()
+    logger = log.configure(settings, "live")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    registry = Registry(settings, stop)
+    store = LiveStore(settings)
+    tail = Tail(settings, [kind.topic(settings.topic_prefix) for kind in Kind])
+    service = Live(settings, store, tail, decode=lambda kind: Decoder(kind, registry.schema))
+    logger.info("started", redis=redis.check(settings), group=settings.group("live"))
+    service.run(stop)
+    logger.info("stopped")
