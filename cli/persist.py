@@ -38,7 +38,6 @@ def persist() -> None:
         writer,
         decode=lambda kind: Decoder(kind, registry.schema),
         letters=lambda: LetterWriter(registry.id_to_write(Kind.DLQ)),
-        log=logger,
     )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

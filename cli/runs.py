@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine
 
+from cli import progress
 from consumers import runs as store
 from infra import migrations, sql
 from infra.settings import load
@@ -50,6 +51,27 @@ def show(run_id: str, as_json: bool) -> None:
         return
     for name, value in run.items():
         click.echo(f"{name:13} {_text(value)}")
+
+
+@runs.command()
+@click.argument("run_id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help='An object: {"run_id", "deleted"}.')
+def delete(run_id: str, yes: bool, as_json: bool) -> None:
+    """Delete a run from SQL, whole and for good.
+
+    What Kafka still holds of it is not stored again; what it gets from now on is the run begun anew.
+    """
+    engine = _engine()
+    run = store.shown(engine, run_id)
+    rows = sum(run[name] for name in ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters"))
+    if not yes:
+        click.confirm(f"Delete run {run_id} ({run['status']}, {rows:,} rows)?", abort=True, err=True)
+    with progress.bar("deleting", rows) as told:
+        deleted = store.remove(engine, run_id, datetime.now(UTC), told)
+    click.echo(
+        json.dumps({"run_id": run_id, "deleted": deleted}) if as_json else f"Deleted {deleted:,} rows."
+    )
 
 
 def _engine() -> Engine:

@@ -27,19 +27,24 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
+
+import structlog
 
 from consumers.persist_batch import Decode, Outcome, Storer, store_rollups
 from consumers.persist_letters import LetterWriter
+from consumers.persist_sweep import SWEEP_EVERY_S, Retention, SilenceWatch, lose_silent_runs, stored_offsets
 from infra.consumer_loop import Extent, GroupConsumer, Slice
 from infra.letterbox import Letterbox
 from infra.settings import Settings
 from infra.sql import OutageError
 from infra.writers import Partition, Place, Writer
-from schemas.errors import BrokerError, RegistryError, StepstreamError
+from schemas.errors import BrokerError, DatabaseError, RegistryError, StepstreamError
 from schemas.topics import LINES, Kind
 
 POLL_S = 0.1
@@ -48,14 +53,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 REPORT_EVERY_S = 10.0
 TOPICS_EVERY_S = 15.0
 
+log = structlog.get_logger(service="persist")
+
 OUTAGES = (OutageError, BrokerError, RegistryError)
-
-
-class Log(Protocol):
-    """What the service says."""
-
-    def info(self, event: str, **facts: Any) -> Any: ...  # noqa: D102
-    def warning(self, event: str, **facts: Any) -> Any: ...  # noqa: D102
 
 
 class GapError(StepstreamError):
@@ -92,7 +92,6 @@ class Persist:
         writer: the database; its tables are there and of this version.
         decode: how the values of a kind are read.
         letters: how dead letters are written.
-        log: where it says what it does.
     """
 
     def __init__(
@@ -101,18 +100,19 @@ class Persist:
         writer: Writer,
         decode: Callable[[Kind], Decode],
         letters: Callable[[], LetterWriter],
-        log: Log,
     ) -> None:
         self._settings = settings
         self._writer = writer
-        self._log = log
         self._kinds = {kind.topic(settings.topic_prefix): kind for kind in LINES}
+        self._runs_topic = Kind.RUNS.topic(settings.topic_prefix)
         self._storers = {kind: Storer(kind, decode(kind)) for kind in LINES}
         self._letters = letters
         self._letterbox = Letterbox(settings)
         self._consumer = GroupConsumer(settings, "persist", list(self._kinds))
         self._topic_ids: dict[str, str] = {}
         self._report = Report()
+        self._silence = SilenceWatch(settings.lost_seconds)
+        self._topics_due, self._sweep_due = Due(TOPICS_EVERY_S), Due(SWEEP_EVERY_S)
 
     def run(self, stop: threading.Event) -> None:
         """Store batches until told to stop.
@@ -121,13 +121,14 @@ class Persist:
             GapError: records are gone, and the settings say to stop then.
             StepstreamError, Exception: what only a person can mend; nothing is lost.
         """
+        Retention(self._writer.engine, self._settings.retention_days).start(stop)
         try:
             while not stop.is_set():
                 self._patiently(self._place, stop)
                 slices = self._consumer.poll(self._settings.batch_records, POLL_S)
                 if slices:
                     self._patiently(partial(self._store, slices), stop)
-                self._tell()
+                self._look_after()
         finally:
             self._consumer.close()
             self._writer.close()
@@ -140,7 +141,7 @@ class Persist:
                 return act()
             except OUTAGES as error:
                 wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - so that many do not come at once
-                self._log.warning("waiting", reason=str(error), again_in_s=round(wait, 1))
+                log.warning("waiting", reason=str(error), again_in_s=round(wait, 1))
                 self._consumer.wait(wait, stop)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
         return None
@@ -170,7 +171,7 @@ class Persist:
             tx.advance(next_offsets)
         self._consumer.advance(next_offsets)
         if moved := batch.keys() - mine.keys():
-            self._log.warning("somebody else wrote; begun anew there", partitions=_names(moved))
+            log.warning("somebody else wrote; begun anew there", partitions=_names(moved))
             self._consumer.unplace(moved)
         self._report.add(done)
 
@@ -209,7 +210,7 @@ class Persist:
     def _judge(self, resumes: dict[Partition, Resume]) -> None:
         """Say what was made anew, and what is gone; stop for that where the settings say so."""
         if remade := [partition for partition, resume in resumes.items() if resume.remade]:
-            self._log.warning("topic was made anew: begun at its beginning", partitions=_names(remade))
+            log.warning("topic was made anew: begun at its beginning", partitions=_names(remade))
         gaps = {partition: resume.gap for partition, resume in resumes.items() if resume.gap}
         if not gaps:
             return
@@ -222,36 +223,75 @@ class Persist:
                 f"Kafka no longer holds what the database lacks: {told}. Those records are lost; to go on "
                 "without them, start once with STEPSTREAM_ON_GAP=continue."
             )
-        self._log.warning("records are gone from Kafka, and were never stored", lost=told)
+        log.warning("records are gone from Kafka, and were never stored", lost=told)
 
-    def _tell(self) -> None:
+    def _look_after(self) -> None:
+        """What is due between batches. Where an address does not answer, it waits for the next time."""
         if self._report.due():
-            self._log.info("stored", **self._report.take())
+            log.info("stored", **self._report.take())
+        try:
+            if self._topics_due():
+                self._find_remade_topics()
+            if self._sweep_due() and Partition(self._runs_topic, 0) in self._consumer.positions:
+                self._find_silent_runs()
+        except (BrokerError, DatabaseError) as error:
+            log.debug("not now", reason=str(error))
+
+    def _find_remade_topics(self) -> None:
+        """A topic that was made anew while we read it has another id."""
+        now = self._consumer.topic_ids()
+        changed = {topic for topic, known in self._topic_ids.items() if now.get(topic, known) != known}
+        self._consumer.unplace([place for place in self._consumer.positions if place.topic in changed])
+
+    def _find_silent_runs(self) -> None:
+        """One process of the group, the one with the first runs partition, does it for all."""
+        engine = self._writer.engine
+        stored = stored_offsets(engine, list(self._kinds))
+        if (since := self._silence.silent_since(stored)) and (lost := lose_silent_runs(engine, since)):
+            log.warning("lost: silent for too long", runs=lost)
+        now = datetime.now(UTC)
+        self._silence.look(now, {place: end.high for place, end in self._consumer.extents(stored).items()})
+
+
+class Due:
+    """True once in so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._since = seconds, time.monotonic()
+
+    def __call__(self) -> bool:
+        """Whether it is time; if so, begins anew."""
+        due = time.monotonic() - self._since >= self._seconds
+        if due:
+            self._since = time.monotonic()
+        return due
 
 
 class Report:
     """Counts since the last line about them."""
 
     def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._counts = dict.fromkeys(("stored", "repeated", "refused", "of_deleted_runs", "contradicted"), 0)
+        self._due = Due(REPORT_EVERY_S)
+        self._counts: Counter[str] = Counter()
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, done: Outcome) -> None:
         """Take a batch."""
-        for name in self._counts:
-            value = getattr(outcome, name)
-            self._counts[name] += len(value) if isinstance(value, list) else value
+        self._counts += Counter(
+            stored=done.stored,
+            repeated=done.repeated,
+            refused=len(done.refused),
+            of_deleted_runs=done.of_deleted_runs,
+            contradicted=done.contradicted,
+        )
 
     def due(self) -> bool:
         """Whether there is something to say, and it is time."""
-        return any(self._counts.values()) and time.monotonic() - self._since >= REPORT_EVERY_S
+        return bool(self._counts) and self._due()
 
-    def take(self) -> dict[str, Any]:
-        """The counts that are not 0, and the rate; begins anew."""
-        seconds = time.monotonic() - self._since
-        said = {name: count for name, count in self._counts.items() if count}
-        self.__init__()  # type: ignore[misc]
-        return said | {"a_second": round(said.get("stored", 0) / seconds)}
+    def take(self) -> dict[str, int]:
+        """The counts that are not 0; begins anew."""
+        counts, self._counts = dict(self._counts), Counter()
+        return counts
 
 
 def _names(partitions: Any) -> str:

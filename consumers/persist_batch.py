@@ -75,7 +75,7 @@ class Storer:
         self._decode = decode
         self._careful = 0
 
-    def store(self, tx: Transaction, messages: Sequence[Message], deleted: frozenset[str]) -> Outcome:
+    def store(self, tx: Transaction, messages: Sequence[Message], deleted: Mapping[str, int]) -> Outcome:
         """Insert what is not there yet, without the records that cannot be read or are refused."""
         if self._careful:
             self._careful -= 1
@@ -96,7 +96,7 @@ class Storer:
     def _decoded(
         self,
         messages: Sequence[Message],
-        deleted: frozenset[str],
+        deleted: Mapping[str, int],
         outcome: Outcome,
         keep: list[tuple[Record, int, Any]] | None = None,
     ) -> Iterator[Row]:
@@ -108,15 +108,15 @@ class Storer:
             except SchemaError as error:
                 outcome.refused.append(Refused(kind, message, None, "VALUE_CONVERTER", error))
                 continue
-            if deleted and record["run_id"] in deleted:
-                outcome.of_deleted_runs += 1
-                continue
             if not MIN_TIME_US <= record["event_time"] <= MAX_TIME_US:
                 why = BadDataError("event_time is beyond the years 1 to 9999")
                 outcome.refused.append(Refused(kind, message, record, "TASK_PUT", why))
                 continue
             at = message.timestamp()[1] * 1000
             at = at if 0 <= at <= MAX_TIME_US else 0
+            if deleted and at <= deleted.get(record["run_id"], -1):
+                outcome.of_deleted_runs += 1  # what is newer is the run begun anew
+                continue
             add(kind, record, at)
             if keep is not None:
                 keep.append((record, at, message))

@@ -6,18 +6,24 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, insert, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from infra.settings import Settings
 from schemas.errors import DatabaseError, UsageError
+from schemas.tables import DeletedRun
 
 SQLITE_BUSY_S = 30
 """How long a SQLite writer waits for another one."""
+
+
+WRITES_AT_ONCE = "stepstream_writes_at_once"
+"""Execution option: a SQLite transaction that takes the write lock when it begins, not at its first row."""
 
 
 def url(settings: Settings) -> URL:
@@ -88,6 +94,29 @@ def reading(engine: Engine) -> Iterator[Connection]:
         raise translated(error, engine) from error
 
 
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction to write in: commits at the end.
+
+    Raises:
+        DatabaseError: the database does not answer, or refuses; one sentence.
+    """
+    try:
+        with engine.execution_options(**{WRITES_AT_ONCE: True}).begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise translated(error, engine) from error
+
+
+def fence_deletion(connection: Connection, run_id: str, now: datetime) -> None:
+    """Write a run down as deleted, while no batch of any persist is open; they wait until this commits."""
+    if connection.dialect.name == "postgresql":
+        # Every batch holds row locks in this table from its first statement on.
+        connection.exec_driver_sql("LOCK TABLE consumer_offsets IN EXCLUSIVE MODE")
+    connection.execute(delete(DeletedRun).where(DeletedRun.run_id == run_id))
+    connection.execute(insert(DeletedRun).values(run_id=run_id, deleted_at=now))
+
+
 def translated(error: DBAPIError, engine: Engine) -> DatabaseError:
     """A driver's error as a sentence for the user."""
     meaning = triaged(error)
@@ -99,10 +128,6 @@ def translated(error: DBAPIError, engine: Engine) -> DatabaseError:
             "STEPSTREAM_DATABASE_URL right?"
         )
     return DatabaseError(f"The database at {where} refused: {words}")
-
-
-WRITES_AT_ONCE = "stepstream_writes_at_once"
-"""Execution option: a SQLite transaction that takes the write lock when it begins, not at its first row."""
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -100,8 +100,9 @@ class Transaction(ABC):
             ],
         )
 
-    def deleted_runs(self) -> frozenset[str]:
-        """Runs that were deleted. Read after `places`: whoever deletes waits for those locks."""
+    def deleted_runs(self) -> Mapping[str, int]:
+        """Runs that were deleted, and when (µs since 1970). Read after `places`: whoever deletes waits
+        for those locks."""
         return self._writer.deleted.read(self.connection)
 
     @abstractmethod
@@ -166,17 +167,17 @@ class Writer(ABC):
 
 
 class _DeletedRuns:
-    """The deleted runs, read again only when there are more of them."""
+    """The deleted runs, read again only when they are others."""
 
     def __init__(self) -> None:
         self._state: tuple[int, Any] = (0, None)
-        self._runs: frozenset[str] = frozenset()
+        self._runs: dict[str, int] = {}
 
-    def read(self, connection: Connection) -> frozenset[str]:
-        query = select(func.count(), func.max(DeletedRun.deleted_at))
-        count, newest = connection.execute(query).one()
+    def read(self, connection: Connection) -> Mapping[str, int]:
+        count, newest = connection.execute(select(func.count(), func.max(DeletedRun.deleted_at))).one()
         if (count, newest) != self._state:
-            self._runs = frozenset(connection.scalars(select(DeletedRun.run_id)))
+            found = connection.execute(select(DeletedRun.run_id, DeletedRun.deleted_at))
+            self._runs = {run_id: (at - EPOCH) // timedelta(microseconds=1) for run_id, at in found}
             self._state = (count, newest)
         return self._runs
 

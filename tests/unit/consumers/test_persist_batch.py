@@ -1,0 +1,179 @@
+"""A batch is stored whole, whatever is in it: only what is new counts, only what is bad is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from sqlalchemy import delete, func, select
+
+from consumers.persist_batch import Outcome, Storer
+from consumers.persist_letters import LetterWriter
+from infra import migrations
+from infra.settings import load
+from infra.writers import Writer, open_writer
+from schemas.codec import Decoder, Encoder
+from schemas.tables import DeadLetter, Step
+from schemas.topics import Kind
+from tests.support.events import record
+
+ENCODERS = {kind: Encoder(kind) for kind in (Kind.STEPS, Kind.DLQ)}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A record as Kafka's client gives it."""
+
+    kind: Kind
+    at: int
+    body: bytes | None
+
+    def topic(self) -> str:
+        """Its topic."""
+        return f"telemetry.{self.kind.value}"
+
+    def partition(self) -> int:
+        """Its partition."""
+        return 2
+
+    def offset(self) -> int:
+        """Its offset."""
+        return self.at
+
+    def key(self) -> bytes | None:
+        """Its key."""
+        return b"run"
+
+    def value(self) -> bytes | None:
+        """Its bytes."""
+        return self.body
+
+    def timestamp(self) -> tuple[int, int]:
+        """Kafka's time."""
+        return 1, 1000 + self.at
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Writer]:
+    """A writer into an empty database of each kind."""
+    postgres = request.param == "postgresql"
+    address = request.getfixturevalue("postgres") if postgres else f"sqlite:///{tmp_path / 'test.db'}"
+    made = open_writer(replace(load({}), database_url=address))
+    migrations.upgrade(made.engine)
+    yield made
+    made.close()
+    made.engine.dispose()
+
+
+def step(offset: int, seq: int, **own: Any) -> Message:
+    """A step on Kafka."""
+    return Message(Kind.STEPS, offset, ENCODERS[Kind.STEPS](record(Kind.STEPS, seq, **own)))
+
+
+def store(
+    writer: Writer, messages: list[Message], storer: Storer | None = None, deleted: Any = None
+) -> Outcome:
+    """Store a batch of steps in a transaction of its own."""
+    storer = storer or Storer(Kind.STEPS, Decoder(Kind.STEPS))
+    with writer.transaction() as tx:
+        return storer.store(tx, messages, deleted or {})
+
+
+def seqs(writer: Writer) -> list[int]:
+    """What is stored."""
+    with writer.transaction() as tx:
+        return list(tx.connection.scalars(select(Step.seq).order_by(Step.seq)))
+
+
+bad = st.sampled_from(["unreadable", "late"])
+good = st.integers(1, 12)
+
+
+@given(st.lists(st.lists(good | bad, max_size=12), max_size=5))
+@examples(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_batches_of_new_known_and_bad_records(writer: Writer, batches: list[list[Any]]):
+    """Every key is stored once and counted once; every bad record is refused once; the rest are repeats."""
+    with writer.transaction() as tx:
+        tx.connection.execute(delete(Step))
+    storer, offset, total = Storer(Kind.STEPS, Decoder(Kind.STEPS)), 0, Outcome()
+    for batch in batches:
+        messages = []
+        for what in batch:
+            offset += 1
+            if what == "unreadable":
+                messages.append(Message(Kind.STEPS, offset, b"?"))
+            else:
+                late = {"event_time": 1 << 62} if what == "late" else {}
+                messages.append(step(offset, 99 if late else what, **late))
+        total.add(store(writer, messages, storer))
+    flat = [what for batch in batches for what in batch]
+    numbers = [what for what in flat if isinstance(what, int)]
+    assert seqs(writer) == sorted(set(numbers))
+    assert total.stored == len(set(numbers))
+    assert sum(run.steps for run in total.fold.runs.values()) == total.stored
+    assert sum(agent.steps for agent in total.fold.agents.values()) == total.stored
+    assert total.repeated == len(numbers) - total.stored
+    assert [refused.message.offset() for refused in total.refused] == [
+        place for place, what in enumerate(flat, 1) if isinstance(what, str)
+    ]
+
+
+def test_what_the_database_refuses_is_found_among_thousands(postgres: str):
+    """Bad rows anywhere in a batch are refused alone, each under its own name."""
+    writer = open_writer(replace(load({}), database_url=postgres))
+    migrations.upgrade(writer.engine)
+    wrong = {0: {"observation": "{"}, 700: {"worker_id": "\0"}, 701: {"extras": "NaN"}, 1999: {"info": ""}}
+    outcome = store(writer, [step(i, i, **wrong.get(i, {})) for i in range(2000)])
+    assert [refused.record["seq"] for refused in outcome.refused if refused.record] == list(wrong)
+    assert outcome.stored == 1996
+    assert seqs(writer) == [i for i in range(2000) if i not in wrong]
+    writer.close()
+
+
+def test_records_of_a_deleted_run_stay_away_and_a_run_begun_anew_does_not(writer: Writer):
+    """What Kafka got before the deletion is not stored; what it gets later under the same name is."""
+    deleted = {"run": (1000 + 5) * 1000}
+    outcome = store(writer, [step(i, i) for i in range(1, 10)], deleted=deleted)
+    assert seqs(writer) == [6, 7, 8, 9]
+    assert outcome.of_deleted_runs == 5
+
+
+def test_two_workers_on_one_stream_are_noticed(writer: Writer):
+    """A key that is there with another time is counted as a contradiction, and changes nothing."""
+    store(writer, [step(1, 1), step(2, 2)])
+    outcome = store(writer, [step(3, 1), step(4, 2, event_time=5)])
+    assert (outcome.stored, outcome.repeated, outcome.contradicted) == (0, 2, 1)
+
+
+def test_a_letter_about_a_letter_ends(writer: Writer):
+    """A letter that no database takes becomes one that every database takes."""
+    storer = Storer(Kind.DLQ, Decoder(Kind.DLQ))
+    broken = record(Kind.DLQ, 7, message="nul \0", run_id="a\0b", event_time=1 << 62)
+    with writer.transaction() as tx:
+        outcome = storer.store(tx, [Message(Kind.DLQ, 41, ENCODERS[Kind.DLQ](broken))], {})
+    letter = LetterWriter()(outcome.refused[0])
+    headers = dict(letter.headers)
+    assert headers["__connect.errors.topic"] == "telemetry.dlq"
+    assert (headers["__connect.errors.partition"], headers["__connect.errors.offset"]) == ("2", "41")
+    with writer.transaction() as tx:
+        again = storer.store(tx, [Message(Kind.DLQ, 42, letter.value)], {})
+        stored = tx.connection.execute(select(DeadLetter.__table__)).mappings().one()
+    assert (again.stored, again.refused) == (1, [])
+    assert (stored["stream_id"], stored["seq"], stored["run_id"]) == ("telemetry.dlq-2", 41, "a\ufffdb")
+    assert (stored["topic"], stored["topic_partition"], stored["topic_offset"]) == ("telemetry.dlq", 2, 41)
+
+
+def test_a_worker_s_letter_keeps_its_own_place(writer: Writer):
+    """A line that a producer refused has the place of its record on the dlq topic."""
+    with writer.transaction() as tx:
+        Storer(Kind.DLQ, Decoder(Kind.DLQ)).store(
+            tx, [Message(Kind.DLQ, 3, ENCODERS[Kind.DLQ](record(Kind.DLQ, 1)))], {}
+        )
+        assert tx.connection.scalar(select(func.count()).where(DeadLetter.topic.is_(None))) == 1
+        assert tx.connection.scalar(select(DeadLetter.topic_offset)) == 3
