@@ -26,21 +26,28 @@ TRAININGS = {
     "tictactoe": "tictactoe_selfplay.py",
 }
 """Name → program of `examples`; all of them learn within two minutes."""
+# Niced and single-threaded, four of them leave two cores to the page and the pipeline. pygame's SDL would
+# take SIGTERM for the closing of a window, and the training would go on.
+VARIABLES = ("OMP_NUM_THREADS=1", "SDL_NO_SIGNAL_HANDLERS=1")
 NEEDED = ("gymnasium", "pettingzoo", "pygame")
 
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the dashboard; 0: a free one.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
-def demo(port: int | None, opens: bool) -> None:
+@click.option("--verbose", "-v", is_flag=True, help="Show what the services log, not only what is wrong.")
+def demo(port: int | None, opens: bool, verbose: bool) -> None:
     """Start the stack, and four real trainings that stream into it; Ctrl-C ends everything.
 
     Tabular Q-learning on FrozenLake and Taxi, actor-critic on CartPole, and two players of tic-tac-toe.
     """
     console = Console(highlight=False)
     folder = _examples()
-    with local_stack(port, console) as stack:
-        trainings = _trainings(folder)
+    with local_stack(port, console, verbose=verbose) as stack:
+        once = uuid.uuid4().hex[:4]
+        trainings = [
+            _training(name, f"demo-{name}-{once}", folder / file) for name, file in TRAININGS.items()
+        ]
 
         def ready(supervisor: Supervisor) -> None:
             banner(stack, console)
@@ -61,25 +68,19 @@ def _examples() -> Path:
     return next(folder for folder in folders if (folder / TRAININGS["frozenlake"]).exists())
 
 
-def _trainings(folder: Path) -> list[Service]:
-    once = uuid.uuid4().hex[:4]
-    return [_training(f"demo-{name}-{once}", folder / file) for name, file in TRAININGS.items()]
-
-
-def _training(run_id: str, file: Path) -> Service:
-    # Niced and single-threaded: four of them leave two cores to the page and the pipeline.
-    worker = ["env", "OMP_NUM_THREADS=1", "nice", "-n", "10", sys.executable, str(file)]
+def _training(name: str, run_id: str, file: Path) -> Service:
+    worker = ["env", *VARIABLES, "nice", "-n", "10", sys.executable, str(file)]
 
     def spawn() -> subprocess.Popen[bytes]:
         # `run` ends its worker and says so in the run's record, so it is asked to end, also when we die.
         return process.spawn(
-            program("run", "--run-id", run_id, "--", *worker),
+            program("run", "--quiet", "--run-id", run_id, "--", *worker),
             output=subprocess.DEVNULL,
             errors=subprocess.PIPE,
             death_signal=signal.SIGTERM,
         )
 
-    return Service(run_id, spawn, keep=False, due=None)
+    return Service(name, spawn, keep=False, due=None)
 
 
 def _start(trainings: list[Service], supervisor: Supervisor, stack: LocalStack) -> None:
@@ -88,6 +89,8 @@ def _start(trainings: list[Service], supervisor: Supervisor, stack: LocalStack) 
 
     def ended(name: str, code: int) -> None:
         left.discard(name)
+        if supervisor.is_stopping:
+            return
         supervisor.say(name, f"training is over ({how_it_ended(code)})", "green" if code == 0 else "bold red")
         if not left:
             supervisor.say(

@@ -61,8 +61,11 @@ class LocalStack:
 
 
 @contextmanager
-def local_stack(port: int | None, console: Console) -> Iterator[LocalStack]:
+def local_stack(port: int | None, console: Console, *, verbose: bool) -> Iterator[LocalStack]:
     """Claim the home, start the servers that no setting names, make topics and tables.
+
+    Args:
+        verbose: services log what they do, not only what is wrong.
 
     Raises:
         StepstreamError: any of it fails; the sentence says what to do.
@@ -80,11 +83,7 @@ def local_stack(port: int | None, console: Console) -> Iterator[LocalStack]:
             kafka.ensure_topics(settings)
             _prepare_tables(settings)
         stack = LocalStack(settings, url, [service for _, _, service in servers])
-        logs = (
-            {"STEPSTREAM_LOG_FORMAT": "console"}
-            if console.is_terminal and settings.log_format == "auto"
-            else {}
-        )
+        logs = _log_variables(console, verbose)
         own = {"dashboard": {"STEPSTREAM_DASHBOARD_PORT": str(dashboard_port)}}
         stack.services = {name: _service(name, logs | own.get(name, {})) for name in SERVICES}
         if "bootstrap_servers" in {key for key, _, _ in servers}:
@@ -191,6 +190,17 @@ def _prepare_tables(settings: Settings) -> None:
         prepare(engine)
     finally:
         engine.dispose()
+
+
+def _log_variables(console: Console, verbose: bool) -> dict[str, str]:
+    """How services log into our terminal, where no setting says otherwise."""
+    sources = {name: item.source for name, item in settings_module.explain().items()}
+    variables = {}
+    if console.is_terminal and sources["log_format"] == "default":
+        variables["STEPSTREAM_LOG_FORMAT"] = "console"
+    if sources["log_level"] == "default" and not verbose:
+        variables["STEPSTREAM_LOG_LEVEL"] = "warning"
+    return variables
 
 
 def _service(name: str, variables: dict[str, str]) -> Service:

@@ -72,6 +72,11 @@ class Supervisor:
         for service, colour in zip(self.services, COLOURS * 9, strict=False):
             service.colour = colour
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether somebody has asked to stop."""
+        return bool(self._stops)
+
     def when(self, ready: Callable[[], bool], then: Callable[[], None]) -> None:
         """Call `then` once, as soon as `ready` says so; it is asked five times a second."""
         self._waiting.append((ready, then))

@@ -12,13 +12,14 @@ from cli.supervisor import Supervisor
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the dashboard; 0: a free one.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
-def up(port: int | None, opens: bool) -> None:
+@click.option("--verbose", "-v", is_flag=True, help="Show what the services log, not only what is wrong.")
+def up(port: int | None, opens: bool, verbose: bool) -> None:
     """Start Kafka, Redis, the services and the dashboard on this machine; Ctrl-C ends them all.
 
     Kafka and Redis are started only where no setting gives their address. Data stays in STEPSTREAM_HOME.
     """
     console = Console(highlight=False)
-    with local_stack(port, console) as stack:
+    with local_stack(port, console, verbose=verbose) as stack:
 
         def ready(_: Supervisor) -> None:
             banner(stack, console)

@@ -14,7 +14,8 @@ import psycopg
 
 from infra.embedded import ports, process
 
-NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--pdeathsig=INT"]
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+TIED = ["setpriv", "--pdeathsig=INT"]  # by a call of its own: the kernel forgets it when the user changes
 OPTIONS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "60",
            "listen_addresses": ports.LOOPBACK, "timezone": "UTC"}  # fmt: skip
 
@@ -54,9 +55,10 @@ class PostgresServer:
         )
         options = OPTIONS | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
         flags = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
-        command = [*self._as_nobody, str(self._binaries / "postgres"), "-D", data, *flags]
+        command = [str(self._binaries / "postgres"), "-D", data, *flags]
         with (self.folder / "log").open("wb") as log:
             if self._as_nobody:  # setpriv ties it to us; our own launcher's Python may be root's alone
+                command = [*NOBODY, *TIED, *command]
                 self._process = subprocess.Popen(
                     command, stdout=log, stderr=log, cwd=self.folder, process_group=0
                 )
