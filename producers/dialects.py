@@ -9,7 +9,7 @@ from typing import Any
 from producers.context import Context
 from producers.jsontext import Fields, join, strict
 from producers.said import Said
-from producers.values import BadValueError, TooWideError, boolean, integer, name_of, string
+from producers.values import BadValueError, TooWideError, boolean, clean, integer, name_of, string
 from schemas.topics import Kind
 
 Columns = dict[str, Any]
@@ -112,8 +112,8 @@ def log_line(said: Said, context: Context) -> tuple[Kind, Columns]:
     """A line of the worker's stderr, in stepstream's own stream."""
     source, line = said.take("source"), said.take("line")
     return Kind.LOGS, {
-        "source": string(source[1]) if source else "stderr",
-        "line": string(line[1]) if line else "",
+        "source": clean(string(source[1])) if source else "stderr",
+        "line": clean(string(line[1])) if line else "",
     }
 
 

@@ -1,0 +1,441 @@
+"""Every row of the dialects that RL workers print, one case each, and the samples of real workers."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers.context import Context, Identity
+from producers.normalise import Event, Normaliser
+from schemas.codec import Decoder, Encoder
+from schemas.topics import Kind
+
+ARRIVED = 1_795_000_000_000_000
+STREAM = "01K0000000000000000000TEST"
+SAMPLES = Path(__file__).parent / "samples"
+
+
+def normaliser(agent_id: str | None = None, run_id: str = "fallback", **context: Any) -> Normaliser:
+    return Normaliser(Identity(STREAM, run_id, agent_id), Context(**context))
+
+
+def read(*lines: str | bytes | dict[str, Any], **options: Any) -> Event:
+    """The event of the last of these lines."""
+    normalise = normaliser(**options)
+    for seq, line in enumerate(lines, 1):
+        text = json.dumps(line) if isinstance(line, dict) else line
+        event = normalise(text.encode() if isinstance(text, str) else text, seq, ARRIVED)
+        assert Encoder(event.kind)(event.record), "every record fits its schema"
+        assert Decoder(event.kind)(Encoder(event.kind)(event.record)).keys() == event.record.keys()
+    return event
+
+
+def columns(event: Event) -> dict[str, Any]:
+    """The record, its JSON columns parsed."""
+    parsed = {"observation", "action", "info", "metrics", "extras", "payload"}
+    return {
+        name: json.loads(value) if name in parsed and value is not None else value
+        for name, value in event.record.items()
+    }
+
+
+STEP = {"type": "step", "step_index": 1}
+EPISODE = {"type": "episode", "episode_index": 1}
+
+CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
+    # kind
+    "type": ({"type": "step", "reward": 1}, Kind.STEPS, {"reward": 1.0, "extras": None}),
+    "event_type": ({"event_type": "step", "reward": 1}, Kind.STEPS, {"reward": 1.0, "extras": None}),
+    "letter case": ({"type": "Episode_DONE", "reward": 1}, Kind.EPISODES, {"episode_return": 1.0}),
+    "event and payload": (
+        {
+            "event": "run_started",
+            "payload": {"algo": "ppo", "env_id": "CartPole-v1", "seed": 42, "worker_type": "cleanrl"},
+            "run_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "timestamp": 1704067200.123,
+        },
+        Kind.RUNS,
+        {
+            "event": "run_started",
+            "run_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "event_time": 1_704_067_200_123_000,
+            "payload": {"algo": "ppo", "env_id": "CartPole-v1", "seed": 42, "worker_type": "cleanrl"},
+        },
+    ),
+    "known kind wins over an unknown": (
+        {"type": "telemetry", "event": "step", "reward": 1},
+        Kind.STEPS,
+        {"extras": {"type": "telemetry"}},
+    ),
+    **{
+        f"episode kind {kind}": ({"type": kind, "reward": 2.5}, Kind.EPISODES, {"episode_return": 2.5})
+        for kind in ("episode", "episode_done", "episode_end")
+    },
+    **{
+        f"life cycle {kind}": ({"type": kind, "note": "x"}, Kind.RUNS, {"event": kind, "payload": {"note": "x"}})
+        for kind in (
+            "run_started", "run_completed", "run_failed", "run_cancelled", "heartbeat", "checkpoint_saved",
+            "checkpoint_loaded", "artifact", "error",
+        )
+    },
+    "run_completed with its status": (
+        {"type": "run_completed", "status": "failed"},
+        Kind.RUNS,
+        {"event": "run_completed", "payload": {"status": "failed"}},
+    ),
+    **{
+        f"chatter {kind}": ({"type": kind, "n": 1}, Kind.RUNS, {"event": "other", "payload": {"type": kind, "n": 1}})
+        for kind in ("init", "ready", "pong", "stopped", "agent_ready", "action_selected")
+    },
+    # no kind, or one of the worker's own
+    "step number and reward": (
+        {"type": "mine", "step_index": 3, "reward": 1.5},
+        Kind.STEPS,
+        {"step_index": 3, "reward": 1.5, "extras": {"type": "mine"}},
+    ),
+    "time_step and reward": ({"time_step": 3, "reward": 1.5}, Kind.STEPS, {"step_index": 3}),
+    "r and l": ({"r": -200.0, "l": 200, "t": 0.5}, Kind.EPISODES, {"episode_return": -200.0, "episode_length": 200}),
+    "return and length": (
+        {"total_reward": 3, "num_steps": 7},
+        Kind.EPISODES,
+        {"episode_return": 3.0, "episode_length": 7},
+    ),
+    "reward is a return here": ({"reward": 3, "steps": 7}, Kind.EPISODES, {"episode_return": 3.0}),
+    "episode number and return": ({"episode": 4, "reward": 3}, Kind.EPISODES, {"episode_index": 4}),
+    "a Monitor's header": (
+        {"t_start": 1795489278.8, "env_id": "MountainCar-v0"},
+        Kind.RUNS,
+        {"event": "run_started", "payload": {"t_start": 1795489278.8, "env_id": "MountainCar-v0"}},
+    ),
+    "numbers": (
+        {"step": 100, "train/loss": 0.3},
+        Kind.METRICS,
+        {"global_step": 100, "metrics": {"train/loss": 0.3}, "extras": None},
+    ),
+    "nested numbers": (
+        {"info": {"learner": {"loss": 0.1, "name": "x"}}, "hist": [1, 2], "timesteps_total": 5, "ok": True},
+        Kind.METRICS,
+        {
+            "global_step": 5,
+            "metrics": {"info/learner/loss": 0.1},
+            "extras": {"info/learner/name": "x", "hist": [1, 2], "ok": True},
+        },
+    ),
+    "a kind of its own with numbers": (
+        {"type": "eval", "score": 3},
+        Kind.METRICS,
+        {"metrics": {"score": 3}, "extras": {"type": "eval"}},
+    ),
+    "a global step at the end of a path": ({"time/total_timesteps": 64, "fps": 3}, Kind.METRICS, {"global_step": 64}),
+    "a kind without numbers": (
+        {"type": "hello_world", "text": "x"},
+        Kind.RUNS,
+        {"event": "other", "payload": {"type": "hello_world", "text": "x"}},
+    ),
+    "neither kind nor number": ({"text": "x"}, Kind.DLQ, {"reason": "unknown"}),
+    "nothing at all": ("{}", Kind.DLQ, {"reason": "empty"}),
+    "a SampleBatch": (
+        {"type": "SampleBatch", "obs": [[1], [2]], "actions": [0, 1], "rewards": [1, 1]},
+        Kind.DLQ,
+        {"reason": "batch"},
+    ),
+    "a MultiAgentBatch": ({"type": "MultiAgentBatch", "count": 2, "policy_batches": {}}, Kind.DLQ, {"reason": "batch"}),
+    "a batch of no kind": ({"obs": "BCJNG…", "rewards": [1, 1], "t": [0, 1]}, Kind.DLQ, {"reason": "batch"}),
+    # episode number
+    "episode_index before episode": (
+        EPISODE | {"episode": 6},
+        Kind.EPISODES,
+        {"episode_index": 1, "metrics": {"episode": 6}},
+    ),
+    "episode": (STEP | {"episode": 6}, Kind.STEPS, {"episode_index": 6, "metrics": None}),
+    "tail of an episode_id": (
+        STEP | {"episode_id": "run-w0-ep000004"},
+        Kind.STEPS,
+        {"episode_index": 4, "worker_id": "w0", "extras": {"episode_id": "run-w0-ep000004"}},
+    ),
+    "metadata is right": (
+        {"type": "episode", "episode": 9, "metadata": {"episode_index": 2}},
+        Kind.EPISODES,
+        {"episode_index": 2, "metrics": {"episode": 9}},
+    ),
+    "metadata_json is right": (
+        {"type": "episode", "episode": 9, "metadata_json": '{"episode_index": 2, "seed": 7}'},
+        Kind.EPISODES,
+        {"episode_index": 2, "extras": {"metadata": {"episode_index": 2, "seed": 7}}},
+    ),
+    "no episode number": (STEP, Kind.STEPS, {"episode_index": None, "reward": None}),
+    # step number
+    "step_index before step": (
+        STEP | {"step": 5, "time_step": 6},
+        Kind.STEPS,
+        {"step_index": 1, "metrics": {"step": 5, "time_step": 6}},
+    ),
+    "step before time_step": ({"type": "step", "step": 5, "time_step": 6}, Kind.STEPS, {"step_index": 5}),
+    # time
+    "ISO with zone": (STEP | {"ts": "2025-10-20T12:11:12.345+02:00"}, Kind.STEPS, {"event_time": 1760955072345000}),
+    "ISO with Z": (STEP | {"timestamp": "2025-10-20T10:11:12.345Z"}, Kind.STEPS, {"event_time": 1760955072345000}),
+    "ISO without zone is UTC": (STEP | {"ts": "2025-10-20T10:11:12.345"}, Kind.STEPS, {"event_time": 1760955072345000}),
+    "seconds": (STEP | {"ts": 1704067200.123}, Kind.STEPS, {"event_time": 1704067200123000}),
+    "seconds, whole": (STEP | {"timestamp": 1704067200}, Kind.STEPS, {"event_time": 1704067200000000}),
+    "seconds, a string": (STEP | {"ts": "1704067200.123"}, Kind.STEPS, {"event_time": 1704067200123000}),
+    "nanoseconds": (STEP | {"ts_unix_ns": 1795488952359781377}, Kind.STEPS, {"event_time": 1795488952359781}),
+    "nanoseconds, a string": (STEP | {"ts_unix_ns": "1795488952359781377"}, Kind.STEPS, {"event_time": 1795488952359781}),
+    "no time": (STEP, Kind.STEPS, {"event_time": ARRIVED}),
+    "no such time": (STEP | {"ts": "yesterday"}, Kind.DLQ, {"reason": "bad_value", "field": "ts"}),
+    # return and length
+    **{
+        f"return {name}": (EPISODE | {name: 1.5}, Kind.EPISODES, {"episode_return": 1.5, "metrics": None})
+        for name in ("total_reward", "episode_return", "return", "reward", "r")
+    },
+    **{
+        f"length {name}": (EPISODE | {name: 5}, Kind.EPISODES, {"episode_length": 5, "metrics": None})
+        for name in ("steps", "num_steps", "length", "episode_steps", "episode_length", "l")
+    },
+    "not told how it ended": (EPISODE, Kind.EPISODES, {"terminated": None, "truncated": None}),
+    # action
+    "action, a number": (STEP | {"action": 2}, Kind.STEPS, {"action": 2}),
+    "action, a string": (STEP | {"action": "e2e4"}, Kind.STEPS, {"action": "e2e4"}),
+    "action, a vector": (STEP | {"action": [0.1, -1]}, Kind.STEPS, {"action": [0.1, -1]}),
+    "action, a map": (STEP | {"action": {"a": 1}}, Kind.STEPS, {"action": {"a": 1}}),
+    # duration
+    "duration_seconds": (EPISODE | {"duration_seconds": 1.8}, Kind.EPISODES, {"duration": 1.8, "elapsed": None}),
+    "Gymnasium's t": (EPISODE | {"t": 1.8}, Kind.EPISODES, {"duration": 1.8, "elapsed": None}),
+    # JSON in JSON
+    "JSON in JSON": (
+        STEP
+        | {
+            "action_json": "[1, 2]",
+            "observation_json": '{"a": 1.50}',
+            "render_hint_json": '{"w": 1}',
+            "metadata_json": '{"k": null}',
+        },
+        Kind.STEPS,
+        {
+            "action": [1, 2],
+            "observation": {"a": 1.5},
+            "extras": {"render_hint": {"w": 1}, "metadata": {"k": None}},
+        },
+    ),
+    "JSON in JSON that is none": (STEP | {"action_json": "up"}, Kind.STEPS, {"action": "up"}),
+    # pictures
+    "grid": (
+        STEP | {"render_payload": {"mode": "grid", "grid": [["S", "F"]]}},
+        Kind.STEPS,
+        {"extras": {"render_payload": {"mode": "grid", "grid": [["S", "F"]]}}},
+    ),
+    "frame_ref stays text": (STEP | {"frame_ref": "a.png"}, Kind.STEPS, {"extras": {"frame_ref": "a.png"}}),
+    # done
+    "done": (STEP | {"done": True}, Kind.STEPS, {"terminated": True, "truncated": None, "extras": None}),
+    "not done": (STEP | {"done": False}, Kind.STEPS, {"terminated": False, "truncated": None}),
+    "done by the time limit": (
+        STEP | {"done": True, "info": {"TimeLimit.truncated": True}},
+        Kind.STEPS,
+        {"terminated": False, "truncated": True, "info": {"TimeLimit.truncated": True}},
+    ),
+    "done by the time limit, told beside": (
+        STEP | {"done": True, "TimeLimit.truncated": True},
+        Kind.STEPS,
+        {"terminated": False, "truncated": True},
+    ),
+    "done, not by the time limit": (
+        STEP | {"done": True, "TimeLimit.truncated": False},
+        Kind.STEPS,
+        {"terminated": True, "truncated": False},
+    ),
+    "done beside terminated": (
+        STEP | {"done": True, "terminated": False},
+        Kind.STEPS,
+        {"terminated": False, "extras": {"done": True}},
+    ),
+    # rewards that are no numbers
+    "reward null": (STEP | {"reward": None}, Kind.STEPS, {"reward": None, "extras": None}),
+    "reward a string": (STEP | {"reward": "1.0"}, Kind.STEPS, {"reward": 1.0}),
+    "reward nested": (STEP | {"reward": [[1.0]]}, Kind.STEPS, {"reward": 1.0}),
+    "reward Infinity": ('{"type":"step","reward":Infinity}', Kind.STEPS, {"reward": math.inf, "extras": None}),
+    "reward -Infinity": ('{"type":"step","reward":-Infinity}', Kind.STEPS, {"reward": -math.inf}),
+    "reward much": (STEP | {"reward": "much"}, Kind.DLQ, {"reason": "bad_value", "field": "reward"}),
+    "reward true": (STEP | {"reward": True}, Kind.DLQ, {"reason": "bad_value", "field": "reward"}),
+    "reward two": (STEP | {"reward": [1, 2]}, Kind.DLQ, {"reason": "bad_value", "field": "reward"}),
+    "reward a map": (STEP | {"reward": {"a": 1}}, Kind.DLQ, {"reason": "bad_value", "field": "reward"}),
+    # what is kept
+    "numbers to metrics, the rest to extras": (
+        STEP | {"epsilon": 0.5, "flag": True, "name": "x", "none": None, "list": [1], "map": {"a": 1}},
+        Kind.STEPS,
+        {
+            "metrics": {"epsilon": 0.5},
+            "extras": {"flag": True, "name": "x", "none": None, "list": [1], "map": {"a": 1}},
+        },
+    ),
+    "a bool is no number": ({"flag": True}, Kind.DLQ, {"reason": "unknown"}),
+    "a seed of 128 bits": (
+        EPISODE | {"seed": 2**127},
+        Kind.EPISODES,
+        {"seed": None, "extras": {"seed": 2**127}},
+    ),
+    # log lines
+    "a stray print": ("Episode 3 done", Kind.LOGS, {"source": "stdout", "line": "Episode 3 done"}),
+    "a blank line": ("", Kind.LOGS, {"line": ""}),
+    "a list": ("[1, 2]", Kind.LOGS, {"line": "[1, 2]"}),
+    "a number": ("3", Kind.LOGS, {"line": "3"}),
+    "no UTF-8 in a log line": (b"caf\xe9", Kind.LOGS, {"line": "caf\ufffd"}),
+    "NUL in a log line": ("a\0b", Kind.LOGS, {"line": "a\ufffdb"}),
+    "a carriage return": ("text\r", Kind.LOGS, {"line": "text"}),
+    # broken
+    "cut off": ('{"type":"step","rew', Kind.DLQ, {"reason": "broken_json", "raw": b'{"type":"step","rew'}),
+    "more behind it": ('{"type":"step"} {"type":"step"}', Kind.DLQ, {"reason": "broken_json"}),
+    "no UTF-8": (b'{"type":"step","name":"\xff"}', Kind.DLQ, {"reason": "not_utf8"}),
+    "nested too deep": ('{"a":' + "[" * 100_000, Kind.DLQ, {"reason": "broken_json"}),
+    # what does not matter
+    "a BOM": (b'\xef\xbb\xbf{"type":"step","reward":1}', Kind.STEPS, {"reward": 1.0}),
+    "blanks and a carriage return": (b'  \t{"type":"step","reward":1}  \r', Kind.STEPS, {"reward": 1.0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_line_becomes_what_the_table_says(name: str) -> None:
+    """One case per row of the dialects."""
+    line, kind, expected = CASES[name]
+    event = read(line)
+    assert event.kind is kind
+    found = columns(event)
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_nan_is_kept_as_a_double_and_noted_for_databases_that_have_none() -> None:
+    """`extras` says "NaN" under the field's name."""
+    found = columns(
+        read('{"type":"step","reward":NaN,"loss":NaN,"observation":[NaN,1.0,"NaN"],"x":-Infinity}')
+    )
+    assert math.isnan(found["reward"])
+    assert found["extras"] == {"reward": "NaN"}
+    assert found["metrics"] == {"loss": "NaN", "x": "-Infinity"}
+    assert found["observation"] == ["NaN", 1.0, "NaN"]
+
+
+def test_json_columns_hold_the_workers_own_text() -> None:
+    """Digits, spaces and escapes are as the worker wrote them, also beside words that are no JSON."""
+    for beside in ("1.0", "NaN"):
+        line = '{"type":"step","reward":%s,"observation":{"a" : 1.500, "b":"\\u0000\\ud800"},"big":36893488147419103232}'
+        record = read(line % beside).record
+        assert record["observation"] == '{"a" : 1.500, "b":"\\u0000\\ud800"}'
+        assert record["metrics"] == '{"big":36893488147419103232}'
+
+
+def test_text_columns_hold_no_nul_and_no_surrogate() -> None:
+    """Both become U+FFFD."""
+    record = read('{"type":"step","run_id":"a\\u0000b","agent_id":"c\\ud800d"}').record
+    assert record["run_id"] == "a\ufffdb"
+    assert record["agent_id"] == "c\ufffdd"
+
+
+def test_of_a_name_that_occurs_twice_the_last_counts() -> None:
+    """As every JSON reader has it."""
+    assert read('{"type":"step","reward":1,"reward":2}').record["reward"] == 2.0
+
+
+def test_action_null_is_kept_as_json() -> None:
+    """The worker said null; a field that is not there is NULL."""
+    assert read('{"type":"step","action":null}').record["action"] == "null"
+    assert read('{"type":"step"}').record["action"] is None
+
+
+def test_whole_numbers_of_more_than_64_bits_are_kept() -> None:
+    """No column takes them, so they stand in extras."""
+    found = columns(
+        read('{"type":"step","step_index":9223372036854775808,"episode_index":9223372036854775807}')
+    )
+    assert found["step_index"] is None
+    assert found["episode_index"] == 2**63 - 1
+    assert found["extras"] == {"step_index": 2**63}
+
+
+def test_t_after_a_monitors_header_is_the_time_since_it_began() -> None:
+    """Two different things, two names."""
+    header = {"t_start": 1795489278.8, "env_id": "MountainCar-v0"}
+    found = read(header, {"r": 1.0, "l": 2, "t": 5.5}).record
+    assert (found["duration"], found["elapsed"]) == (None, 5.5)
+
+
+@pytest.mark.parametrize(
+    ("lines", "run_id"),
+    [
+        (['{"a":1}'], "fallback"),
+        (['{"a":1,"run_id":"r1"}'], "r1"),
+        (['{"a":1,"run_id":"r1"}', '{"a":1}'], "r1"),
+        (['{"a":1,"run_id":"r1"}', '{"a":1,"run_id":"r2"}', "a print"], "r2"),
+        (['{"event":"run_started","payload":{"run_id":"r3"}}', "a print"], "r3"),
+        (['{"a":1,"run_id":7}'], "7"),
+        (['{"a":1,"run_id":null}'], "fallback"),
+        (['{"a":1,"run_id":"r1"}', "{broken"], "r1"),
+    ],
+)
+def test_a_line_without_a_run_belongs_to_the_one_named_last(lines: list[str], run_id: str) -> None:
+    """A line's own wins; before any was named it is the fallback."""
+    assert read(*lines).record["run_id"] == run_id
+
+
+@pytest.mark.parametrize(
+    ("lines", "option", "agent_id"),
+    [
+        (['{"a":1}'], None, "default"),
+        (['{"a":1,"agent_id":"x"}'], "opt", "x"),
+        (['{"a":1,"agent":"x"}'], None, "x"),
+        (['{"a":1,"player_id":2}'], None, "2"),
+        (['{"a":1}'], "opt", "opt"),
+        (['{"type":"run_started","config":{"agent_id":"c"}}', '{"a":1}'], None, "c"),
+        (['{"type":"ready","agent_id":"c"}', "a print"], None, "c"),
+        (['{"event":"run_started","payload":{"agent_id":"c"}}', '{"a":1}'], None, "c"),
+        (['{"type":"run_started","config":{"agent_id":"c"}}', '{"a":1}'], "opt", "opt"),
+        (['{"type":"step","agent_id":"x"}', '{"a":1}'], None, "default"),
+    ],
+)
+def test_whose_a_line_is(lines: list[str], option: str | None, agent_id: str) -> None:
+    """Its own agent, else the option's, else the one that run_started or ready named, else `default`."""
+    assert read(*lines, agent_id=option).record["agent_id"] == agent_id
+
+
+def rgb(width: int = 4, height: int = 2) -> list[list[list[int]]]:
+    return [[[x, y, 7] for x in range(width)] for y in range(height)]
+
+
+@pytest.mark.parametrize("mode", ["rgb", "rgb_array"])
+def test_a_picture_of_pixels_is_taken_out_of_the_step(mode: str) -> None:
+    """Its size stays with the step, its pixels do not."""
+    event = read(STEP | {"render_payload": {"mode": mode, "rgb": rgb(), "width": 4, "height": 2}})
+    assert event.picture is not None
+    assert columns(event)["extras"] == {"render_payload": {"mode": mode, "width": 4, "height": 2}}
+
+
+def test_ansi_text_is_a_picture() -> None:
+    """It goes to the frames topic as text."""
+    event = read(STEP | {"render_payload": {"mode": "ansi", "text": "\x1b[41mF\x1b[0m"}})
+    assert event.picture is not None
+    assert event.picture.data == "\x1b[41mF\x1b[0m"
+
+
+COUNTS = {
+    "q-learning_frozenlake_grid.jsonl.gz": {"steps": 1167, "episodes": 150, "runs": 3},
+    "random_minigrid_rgb.jsonl.gz": {"steps": 12, "runs": 8},
+    "minigrid_mixed_with_log.log.gz": {"steps": 8, "runs": 3, "logs": 360},
+    "monitor_mountaincar.json": {"episodes": 12, "runs": 1},
+    "ppo_cartpole_progress.json": {"metrics": 126},
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_streams_of_real_workers(name: str) -> None:
+    """Each line becomes what its README says; none is a dead letter."""
+    content = (SAMPLES / name).read_bytes()
+    content = gzip.decompress(content) if name.endswith(".gz") else content
+    lines = content.removesuffix(b"\n").split(b"\n")
+    normalise = normaliser()
+    events = [normalise(line, seq, ARRIVED) for seq, line in enumerate(lines, 1)]
+    assert Counter(event.kind.value for event in events) == COUNTS[name]
+    for event in events:
+        Encoder(event.kind)(event.record)
