@@ -21,7 +21,7 @@ from msgspec import Struct, field
 from sqlalchemy import ColumnElement, Connection, Table, and_, func, select, true
 
 from dashboard import sql_rows as rows
-from dashboard.sql_curves import IN_MEMORY, Curve, number_in, reduce, reduced_in_sql
+from dashboard.sql_curves import IN_MEMORY, ROLLING, Curve, number_in, reduce, reduced_in_sql
 from dashboard.sql_ladder import BY_EPISODE, BY_LINE, BY_STEP, Ladders
 from dashboard.sql_listing import Listing, read_page
 from dashboard.sql_page import Page, PageRequest, order_by, where
@@ -80,6 +80,10 @@ class Queries:
     async def return_curve(self, run_id: str, agent_id: str, points: int = 2000) -> Curve:
         """Return per episode of an agent over the whole run; x is the episode's index, or its number."""
         return await self._ask(self._return_curve, run_id, agent_id, points)
+
+    async def newest_returns(self, run_id: str) -> list[float]:
+        """Returns of a run's newest hundred episodes, oldest first, all agents together."""
+        return await self._ask(self._newest_returns, run_id)
 
     async def episodes(self, run_id: str, agent_id: str | None, request: PageRequest) -> Page:
         """Episodes, the newest first. Keys: `sql_rows.episode_row`."""
@@ -197,6 +201,17 @@ class Queries:
         table = rows.AGENTS
         statement = select(table).where(table.c.run_id == run_id).order_by(table.c.agent_id).limit(MAX_AGENTS)
         return [rows.plain_row(row) for row in connection.execute(statement).mappings()]
+
+    def _newest_returns(self, connection: Connection, run_id: str) -> list[float]:
+        table = rows.EPISODES
+        statement = (
+            select(table.c.episode_return)
+            .where(table.c.run_id == run_id)
+            .order_by(table.c.stream_id.desc(), table.c.seq.desc())  # the primary key, backwards
+            .limit(ROLLING)
+        )
+        found = connection.execute(statement).scalars()
+        return [value for value in found if value is not None and np.isfinite(value)][::-1]
 
     def _return_curve(self, connection: Connection, run_id: str, agent_id: str, points: int) -> Curve:
         table = rows.EPISODES
