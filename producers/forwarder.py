@@ -115,6 +115,16 @@ class Forwarder:
             self._flying = window
         return True
 
+    def land(self, seconds: float) -> None:
+        """Wait, at most so long, for what is on its way.
+
+        Raises:
+            Stopped: it is not acknowledged in time.
+        """
+        flying, self._flying = self._flying, None
+        if flying is not None and self._outbox is not None and self._outbox.flush(seconds):
+            self._land(flying)
+
     def finish(self, source: Source) -> None:
         """Send the pictures of a stream that still wait for their turn."""
         window = Window()
@@ -160,7 +170,11 @@ class Forwarder:
         window, most = Window(), self.settings.window_lines
         now = now_us()
         for source in self._in_turn():
-            events = source.read(most - len(window.items)) if len(window.items) < most else None
+            try:
+                events = source.read(most - len(window.items)) if len(window.items) < most else None
+            except OSError as error:
+                self._drop(source, error)
+                continue
             for line, event in events or ():
                 self._encode(window, source, line, event)
             for record, picture in source.thinner.late(now):
@@ -168,6 +182,12 @@ class Forwarder:
             if events is not None:
                 window.places[source.stream_id] = (source, source.snapshot())
         return window if window.items else None
+
+    def _drop(self, source: Source, error: OSError) -> None:
+        """A stream whose files cannot be read must not hold up the others."""
+        log.error("a spool cannot be read; its stream waits", folder=str(source.folder), reason=str(error))
+        self.sources.remove(source)
+        source.release()
 
     def _in_turn(self) -> list[Source]:
         """Another stream is first each time, so that a long one does not keep the others waiting."""

@@ -152,21 +152,6 @@ class Source:
             os.close(self._lock)
             self._lock = -1
 
-    def discard_if_old(self) -> bool:
-        """Delete a stream that ended and is shipped, once its retention is over."""
-        done = self.folder / "done"
-        hours = self._settings.spool_retention_hours
-        if not (self.ended and done.exists() and self.unshipped() == 0):
-            return False
-        if time.time() - done.stat().st_mtime < hours * 3600:
-            return False
-        self.release()
-        # The lines first: whoever is interrupted here leaves a stream that is shipped, not one to ship.
-        for first in segments(self.folder):
-            segment_path(self.folder, first).unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        return True
-
     def _tidy(self, current: int) -> None:
         oldest = time.time() - self._settings.spool_retention_hours * 3600
         for first in segments(self.folder):
@@ -224,6 +209,26 @@ class Source:
             counts[kind] = counts.get(kind, 0) + 1
             yield line, event
             seq += 1
+
+
+def discard_old(settings: Settings) -> list[str]:
+    """Delete streams that are complete and shipped, once their retention is over; which they were."""
+    oldest = time.time() - settings.spool_retention_hours * 3600
+    gone = []
+    for done in settings.spool_dir.glob("*/done"):
+        if done.stat().st_mtime > oldest:
+            continue
+        source = Source.claim(settings, done.parent)
+        if source is None:
+            continue
+        if source.unshipped() == 0:
+            # The lines first: whoever is interrupted here leaves a stream that is shipped, not one to ship.
+            for first in segments(source.folder):
+                segment_path(source.folder, first).unlink(missing_ok=True)
+            shutil.rmtree(source.folder, ignore_errors=True)
+            gone.append(source.stream_id)
+        source.release()
+    return gone
 
 
 def life_ahead(settings: Settings, stream_id: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ SAMPLES = Path(__file__).parent / "samples"
 
 
 def normaliser(agent_id: str | None = None, run_id: str = "fallback", **context: Any) -> Normaliser:
+    """A normaliser of one stream."""
     return Normaliser(Identity(STREAM, run_id, agent_id), Context(**context))
 
 
@@ -78,10 +79,21 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
         for kind in ("episode", "episode_done", "episode_end")
     },
     **{
-        f"life cycle {kind}": ({"type": kind, "note": "x"}, Kind.RUNS, {"event": kind, "payload": {"note": "x"}})
+        f"life cycle {kind}": (
+            {"type": kind, "note": "x"},
+            Kind.RUNS,
+            {"event": kind, "payload": {"note": "x"}},
+        )
         for kind in (
-            "run_started", "run_completed", "run_failed", "run_cancelled", "heartbeat", "checkpoint_saved",
-            "checkpoint_loaded", "artifact", "error",
+            "run_started",
+            "run_completed",
+            "run_failed",
+            "run_cancelled",
+            "heartbeat",
+            "checkpoint_saved",
+            "checkpoint_loaded",
+            "artifact",
+            "error",
         )
     },
     "run_completed with its status": (
@@ -90,7 +102,11 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
         {"event": "run_completed", "payload": {"status": "failed"}},
     ),
     **{
-        f"chatter {kind}": ({"type": kind, "n": 1}, Kind.RUNS, {"event": "other", "payload": {"type": kind, "n": 1}})
+        f"chatter {kind}": (
+            {"type": kind, "n": 1},
+            Kind.RUNS,
+            {"event": "other", "payload": {"type": kind, "n": 1}},
+        )
         for kind in ("init", "ready", "pong", "stopped", "agent_ready", "action_selected")
     },
     # no kind, or one of the worker's own
@@ -100,7 +116,11 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
         {"step_index": 3, "reward": 1.5, "extras": {"type": "mine"}},
     ),
     "time_step and reward": ({"time_step": 3, "reward": 1.5}, Kind.STEPS, {"step_index": 3}),
-    "r and l": ({"r": -200.0, "l": 200, "t": 0.5}, Kind.EPISODES, {"episode_return": -200.0, "episode_length": 200}),
+    "r and l": (
+        {"r": -200.0, "l": 200, "t": 0.5},
+        Kind.EPISODES,
+        {"episode_return": -200.0, "episode_length": 200},
+    ),
     "return and length": (
         {"total_reward": 3, "num_steps": 7},
         Kind.EPISODES,
@@ -132,7 +152,11 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
         Kind.METRICS,
         {"metrics": {"score": 3}, "extras": {"type": "eval"}},
     ),
-    "a global step at the end of a path": ({"time/total_timesteps": 64, "fps": 3}, Kind.METRICS, {"global_step": 64}),
+    "a global step at the end of a path": (
+        {"time/total_timesteps": 64, "fps": 3},
+        Kind.METRICS,
+        {"global_step": 64},
+    ),
     "a kind without numbers": (
         {"type": "hello_world", "text": "x"},
         Kind.RUNS,
@@ -145,7 +169,11 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
         Kind.DLQ,
         {"reason": "batch"},
     ),
-    "a MultiAgentBatch": ({"type": "MultiAgentBatch", "count": 2, "policy_batches": {}}, Kind.DLQ, {"reason": "batch"}),
+    "a MultiAgentBatch": (
+        {"type": "MultiAgentBatch", "count": 2, "policy_batches": {}},
+        Kind.DLQ,
+        {"reason": "batch"},
+    ),
     "a batch of no kind": ({"obs": "BCJNG…", "rewards": [1, 1], "t": [0, 1]}, Kind.DLQ, {"reason": "batch"}),
     # episode number
     "episode_index before episode": (
@@ -178,14 +206,30 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
     ),
     "step before time_step": ({"type": "step", "step": 5, "time_step": 6}, Kind.STEPS, {"step_index": 5}),
     # time
-    "ISO with zone": (STEP | {"ts": "2025-10-20T12:11:12.345+02:00"}, Kind.STEPS, {"event_time": 1760955072345000}),
-    "ISO with Z": (STEP | {"timestamp": "2025-10-20T10:11:12.345Z"}, Kind.STEPS, {"event_time": 1760955072345000}),
-    "ISO without zone is UTC": (STEP | {"ts": "2025-10-20T10:11:12.345"}, Kind.STEPS, {"event_time": 1760955072345000}),
+    "ISO with zone": (
+        STEP | {"ts": "2025-10-20T12:11:12.345+02:00"},
+        Kind.STEPS,
+        {"event_time": 1760955072345000},
+    ),
+    "ISO with Z": (
+        STEP | {"timestamp": "2025-10-20T10:11:12.345Z"},
+        Kind.STEPS,
+        {"event_time": 1760955072345000},
+    ),
+    "ISO without zone is UTC": (
+        STEP | {"ts": "2025-10-20T10:11:12.345"},
+        Kind.STEPS,
+        {"event_time": 1760955072345000},
+    ),
     "seconds": (STEP | {"ts": 1704067200.123}, Kind.STEPS, {"event_time": 1704067200123000}),
     "seconds, whole": (STEP | {"timestamp": 1704067200}, Kind.STEPS, {"event_time": 1704067200000000}),
     "seconds, a string": (STEP | {"ts": "1704067200.123"}, Kind.STEPS, {"event_time": 1704067200123000}),
     "nanoseconds": (STEP | {"ts_unix_ns": 1795488952359781377}, Kind.STEPS, {"event_time": 1795488952359781}),
-    "nanoseconds, a string": (STEP | {"ts_unix_ns": "1795488952359781377"}, Kind.STEPS, {"event_time": 1795488952359781}),
+    "nanoseconds, a string": (
+        STEP | {"ts_unix_ns": "1795488952359781377"},
+        Kind.STEPS,
+        {"event_time": 1795488952359781},
+    ),
     "no time": (STEP, Kind.STEPS, {"event_time": ARRIVED}),
     "no such time": (STEP | {"ts": "yesterday"}, Kind.DLQ, {"reason": "bad_value", "field": "ts"}),
     # return and length
@@ -204,7 +248,11 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
     "action, a vector": (STEP | {"action": [0.1, -1]}, Kind.STEPS, {"action": [0.1, -1]}),
     "action, a map": (STEP | {"action": {"a": 1}}, Kind.STEPS, {"action": {"a": 1}}),
     # duration
-    "duration_seconds": (EPISODE | {"duration_seconds": 1.8}, Kind.EPISODES, {"duration": 1.8, "elapsed": None}),
+    "duration_seconds": (
+        EPISODE | {"duration_seconds": 1.8},
+        Kind.EPISODES,
+        {"duration": 1.8, "elapsed": None},
+    ),
     "Gymnasium's t": (EPISODE | {"t": 1.8}, Kind.EPISODES, {"duration": 1.8, "elapsed": None}),
     # JSON in JSON
     "JSON in JSON": (
@@ -257,7 +305,11 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
     "reward null": (STEP | {"reward": None}, Kind.STEPS, {"reward": None, "extras": None}),
     "reward a string": (STEP | {"reward": "1.0"}, Kind.STEPS, {"reward": 1.0}),
     "reward nested": (STEP | {"reward": [[1.0]]}, Kind.STEPS, {"reward": 1.0}),
-    "reward Infinity": ('{"type":"step","reward":Infinity}', Kind.STEPS, {"reward": math.inf, "extras": None}),
+    "reward Infinity": (
+        '{"type":"step","reward":Infinity}',
+        Kind.STEPS,
+        {"reward": math.inf, "extras": None},
+    ),
     "reward -Infinity": ('{"type":"step","reward":-Infinity}', Kind.STEPS, {"reward": -math.inf}),
     "reward much": (STEP | {"reward": "much"}, Kind.DLQ, {"reason": "bad_value", "field": "reward"}),
     "reward true": (STEP | {"reward": True}, Kind.DLQ, {"reason": "bad_value", "field": "reward"}),
@@ -294,7 +346,7 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
     # what does not matter
     "a BOM": (b'\xef\xbb\xbf{"type":"step","reward":1}', Kind.STEPS, {"reward": 1.0}),
     "blanks and a carriage return": (b'  \t{"type":"step","reward":1}  \r', Kind.STEPS, {"reward": 1.0}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -321,7 +373,8 @@ def test_nan_is_kept_as_a_double_and_noted_for_databases_that_have_none() -> Non
 def test_json_columns_hold_the_workers_own_text() -> None:
     """Digits, spaces and escapes are as the worker wrote them, also beside words that are no JSON."""
     for beside in ("1.0", "NaN"):
-        line = '{"type":"step","reward":%s,"observation":{"a" : 1.500, "b":"\\u0000\\ud800"},"big":36893488147419103232}'
+        line = '{"type":"step","reward":%s,"big":36893488147419103232,'
+        line += '"observation":{"a" : 1.500, "b":"\\u0000\\ud800"}}'
         record = read(line % beside).record
         assert record["observation"] == '{"a" : 1.500, "b":"\\u0000\\ud800"}'
         assert record["metrics"] == '{"big":36893488147419103232}'
@@ -401,6 +454,7 @@ def test_whose_a_line_is(lines: list[str], option: str | None, agent_id: str) ->
 
 
 def rgb(width: int = 4, height: int = 2) -> list[list[list[int]]]:
+    """A picture as a worker prints it."""
     return [[[x, y, 7] for x in range(width)] for y in range(height)]
 
 

@@ -22,14 +22,57 @@ DECODERS = {kind: Decoder(kind) for kind in Kind}
 
 NAMES = sorted(
     {
-        *RETURN, *LENGTH, *GLOBAL_STEP, *AGENT_NAMES, *IN_JSON, "type", "event_type", "event", "payload", "ts",
-        "timestamp", "ts_unix_ns", "run_id", "worker_id", "episode_index", "episode", "episode_id",
-        "step_index", "time_step", "observation", "action", "reward", "terminated", "truncated", "done", "info",
-        "seed", "duration", "duration_seconds", "elapsed", "t", "t_start", "env_id", "metadata", "metrics",
-        "extras", "render_payload", "rgb_b64", "frame_b64", "frame_thinned", "config", "source", "line", "obs",
-        "rewards", "actions", "policy_batches", "loss", "TimeLimit.truncated",
+        *RETURN,
+        *LENGTH,
+        *GLOBAL_STEP,
+        *AGENT_NAMES,
+        *IN_JSON,
+        "type",
+        "event_type",
+        "event",
+        "payload",
+        "ts",
+        "timestamp",
+        "ts_unix_ns",
+        "run_id",
+        "worker_id",
+        "episode_index",
+        "episode",
+        "episode_id",
+        "step_index",
+        "time_step",
+        "observation",
+        "action",
+        "reward",
+        "terminated",
+        "truncated",
+        "done",
+        "info",
+        "seed",
+        "duration",
+        "duration_seconds",
+        "elapsed",
+        "t",
+        "t_start",
+        "env_id",
+        "metadata",
+        "metrics",
+        "extras",
+        "render_payload",
+        "rgb_b64",
+        "frame_b64",
+        "frame_thinned",
+        "config",
+        "source",
+        "line",
+        "obs",
+        "rewards",
+        "actions",
+        "policy_batches",
+        "loss",
+        "TimeLimit.truncated",
     }
-)  # fmt: skip
+)
 
 words = st.sampled_from(
     [
@@ -70,10 +113,12 @@ events = st.builds(
 
 
 def line_of(fields: dict[str, Any]) -> bytes:
+    """A line of these fields."""
     return json.dumps(fields).encode()  # escapes lone surrogates, prints NaN bare
 
 
 def checked(normalise: Normaliser, line: bytes) -> tuple[Kind, dict[str, Any]]:
+    """The record of a line, which fits its schema and holds valid JSON."""
     event = normalise(line, 1, 1_795_000_000_000_000)
     decoded = DECODERS[event.kind](ENCODERS[event.kind](event.record))
     assert decoded.keys() == event.record.keys()

@@ -1,0 +1,54 @@
+"""`stepstream forward`: ship every spool in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from infra import log as logs
+from infra import settings as settings_module
+from infra.kafka import client_config
+from infra.settings import Settings
+from producers.caretaker import Caretaker
+from schemas.errors import UsageError
+
+
+@click.command()
+@click.option(
+    "--dir", "folder", type=click.Path(path_type=Path), help="Folder of spools. Default: `spool_dir`."
+)
+def forward(folder: Path | None) -> None:
+    """Ship every spool in a folder, new ones as they appear, until SIGTERM.
+
+    These are the SDK's, and those of a `run` or `ingest` that is gone. Part of `up`; in a cluster it runs
+    beside the workers that share the folder.
+    """
+
+    def load() -> Settings:
+        settings = settings_module.load()
+        return settings if folder is None else replace(settings, spool_dir=folder.absolute())
+
+    settings = load()
+    log = logs.configure(settings, "forward")
+    client_config(settings)  # says so at once where no Kafka is known
+    if settings.spool_dir.exists() and not settings.spool_dir.is_dir():
+        raise UsageError(f"{settings.spool_dir} is no folder.")
+    _allow_many_files()
+    caretaker = Caretaker(load, threading.Event())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: caretaker.stop())
+    log.info("forwarding", folder=str(settings.spool_dir), kafka=settings.bootstrap_servers)
+    caretaker.run()
+
+
+def _allow_many_files() -> None:
+    """Each stream holds a lock and up to two files open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
