@@ -58,6 +58,7 @@ class Feeds:
         self.lost_seconds = settings.lost_seconds
         self.headers: Shared[RunHeader | None] = Shared(queries.run, STORED_S)
         self.agents: Shared[list[dict[str, Any]]] = Shared(queries.agents, STORED_S)
+        self.returns: Shared[list[float]] = Shared(queries.newest_returns, 30.0)
         self.first_agents: dict[str, str] = {}
 
     def of(self, wish: Wish) -> RunsFeed | RunFeed:
@@ -139,8 +140,16 @@ class RunsFeed(_Feed):
         live = {row.run_id: row for row in lists}
         names = [*live, *(run_id for run_id in found if run_id not in live)] if full else list(live)
         made = [run_row(live.get(name), found.get(name), self._feeds.lost_seconds) for name in names]
-        await asyncio.gather(*(self._name_agent(row) for row in made if row["agents"]))
+        await asyncio.gather(*(self._add(row) for row in made))
         return self._message(full) | {"runs": made}
+
+    async def _add(self, row: dict[str, Any]) -> None:
+        if row["agents"]:
+            await self._name_agent(row)
+        if not row.get("returns") and row["episodes"]:  # Redis knows it no more
+            returns = await self._ask(self._feeds.returns(row["run_id"]), [])
+            row["returns"] = returns[-60:]
+            row["mean_return"] = sum(returns) / len(returns) if returns else None
 
     async def _name_agent(self, row: dict[str, Any]) -> None:
         run_id = row["run_id"]
@@ -337,6 +346,8 @@ def run_row(live: RunRow | None, stored: dict[str, Any] | None, lost_seconds: fl
             made[name] = max(made.get(name) or 0, value or 0)
         elif not made.get(name):
             made[name] = value
+    if not isinstance(made.get("config") or "", str):
+        made["config"] = wire.encode(made["config"])
     fresher = (stored.get("last_seen_at") or 0) >= (live.last_seen_at if live is not None else 0)
     if live is None or (fresher and stored["status"] != "running"):
         made["status"], made["reason"] = stored["status"], stored["reason"]

@@ -126,8 +126,8 @@ STEPS = [
     _column("reward", "Reward", 96, "stepstreamNumber", **_NUMBER),
     _column("terminated", "Terminated", 104, "stepstreamYesNo"),
     _column("truncated", "Truncated", 98, "stepstreamYesNo"),
-    _column("observation", "Observation", 320, "stepstreamLine", flex=1, **_TEXT),
-    _column("info", "Info", 220, "stepstreamLine", flex=1, **_TEXT),
+    _column("observation", "Observation", 320, "stepstreamLine", minWidth=260, flex=2, **_TEXT),
+    _column("info", "Info", 220, "stepstreamLine", minWidth=160, flex=1, **_TEXT),
 ]
 EPISODES = [
     _column("timestamp", "Timestamp", 112, "stepstreamClock"),
@@ -141,6 +141,6 @@ EPISODES = [
     _column("seed", "Seed", 84, "stepstreamPlain", **_RIGHT, **_PLAIN),
     _column("episode_seed", "Episode seed", 116, "stepstreamPlain", **_NUMBER),
     _column("mode", "Mode", 90, "stepstreamPlain", **_PLAIN),
-    _column("game", "Game", 130, "stepstreamPlain", flex=1, **_PLAIN),
+    _column("game", "Game", 130, "stepstreamPlain", minWidth=110, flex=1, **_PLAIN),
     _column("outcome", "Outcome", 100, "stepstreamPlain", **_PLAIN),
 ]

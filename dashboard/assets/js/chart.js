@@ -6,12 +6,13 @@ import { number } from "./format.js";
 
 const LEFT = 48, RIGHT = 12, TOP = 8, BOTTOM = 20;
 
-/** Round numbers for an axis, at most `count` + 1. */
-export function ticks(low, high, count) {
+/** Round numbers for an axis, at most `count` + 1, not nearer to each other than `least`. */
+export function ticks(low, high, count, least = 0) {
   const span = high - low || 1;
   const raw = span / count, power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => span / s <= count) || power * 10;
   const out = [];
+  if (step < least) return ticks(low, high, Math.max(Math.floor(span / least), 1));
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) out.push(Number((i * step).toPrecision(12)));
   return out;
 }
@@ -29,6 +30,7 @@ export function linePath(xs, ys, from, to, toX, toY) {
     if (low < first || low < last) put(column, low);
     if (high > first || high > last) put(column, high);
     if (last !== first) put(column, last);
+    if (from + 1 === to) path += "h0"; // a point alone is a dot
   };
   for (let i = from; i < to; i++) {
     const value = ys[i];
@@ -142,7 +144,10 @@ export class Chart {
     const toY = (v) => TOP + (1 - (v - y[0]) / (y[1] - y[0])) * (height - TOP - BOTTOM);
     this.scale = { toX, toY, x0, span, width, height };
     this.#axes(x0, x1, y, width, height);
-    this.data.forEach(({ xs, ys }, k) => this.paths[k].setAttribute("d", linePath(xs, ys, ...ranges[k], toX, toY)));
+    this.data.forEach(({ xs, ys }, k) => {
+      this.paths[k].setAttribute("d", linePath(xs, ys, ...ranges[k], toX, toY));
+      this.paths[k].classList.toggle("alone", xs.length === 1);
+    });
     this.#place(this.marker, this.mark, height);
     this.#showHover();
     this.svg.setAttribute("aria-label", this.#summary());
@@ -165,7 +170,7 @@ export class Chart {
       out.push(svg("line", { class: "rule", x1: LEFT, x2: width - RIGHT, y1: y, y2: y }));
       out.push(svg("text", { x: LEFT - 8, y: y + 4, "text-anchor": "end" }, number(value)));
     }
-    for (const value of ticks(x0, x1, Math.max(Math.floor(width / 140), 2))) {
+    for (const value of ticks(x0, x1, Math.max(Math.floor(width / 90), 2), 1)) {
       const x = this.scale.toX(value);
       if (x < LEFT - 1 || x > width - RIGHT + 1) continue;
       const anchor = x > width - RIGHT - 20 ? "end" : x < LEFT + 12 ? "start" : "middle";
@@ -286,7 +291,8 @@ export function spark() {
   const el = svg("svg", { class: "spark", viewBox: "0 0 72 20", preserveAspectRatio: "none", "aria-hidden": "true" }, path);
   el.update = (values) => {
     const finite = (values || []).filter((v) => v !== null && Number.isFinite(v));
-    if (finite.length < 2) return path.setAttribute("d", "");
+    el.classList.toggle("none", finite.length < 2);
+    if (finite.length < 2) return;
     const low = Math.min(...finite), span = Math.max(...finite) - low || 1;
     const d = finite.map((v, i) => {
       const x = (i / (finite.length - 1)) * 70 + 1, y = 18 - ((v - low) / span) * 16;

@@ -62,14 +62,14 @@ export function clock(ms) {
   return `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}.${milli}`;
 }
 
-/** 24 Nov 14:03, with the year where it is another one. */
+/** 14:03 today, else 24 Nov, with the year where it is another one. */
 export function moment(ms) {
   if (ms === null || ms === undefined) return "–";
   const t = new Date(ms), now = new Date();
   const day = t.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
   const year = t.getFullYear() === now.getFullYear() ? "" : ` ${t.getFullYear()}`;
   const today = t.toDateString() === now.toDateString();
-  return `${today ? "" : day + year + " "}${two(t.getHours())}:${two(t.getMinutes())}`;
+  return today ? `${two(t.getHours())}:${two(t.getMinutes())}` : day + year;
 }
 
 export const iso = (ms) => (ms ? new Date(ms).toISOString() : "");

@@ -39,7 +39,6 @@ export class Agent {
     this.seen = { shown: 0, thinned: 0, missed: 0 };
     this.counted = null;
     this.lag = null;
-    this.framed = false;
     this.names = new Set();
     this.rewardEpisode = undefined;
     this.metrics = new Map();
@@ -82,8 +81,12 @@ export class Agent {
   }
 
   #dropCharts() {
-    for (const chart of [this.curveChart, this.rewardChart, ...[...(this.metrics?.values() || [])].map((m) => m.chart)]) chart?.destroy();
-    byId("metric-charts").replaceChildren();
+    for (const { chart, card } of this.metrics?.values() || []) {
+      chart.destroy();
+      card.remove();
+    }
+    this.curveChart?.destroy();
+    this.rewardChart?.destroy();
   }
 
   /** The address changed, the agent did not. */
@@ -91,6 +94,7 @@ export class Agent {
     this.state = state;
     const kind = state.table === "episodes" ? "episodes" : "steps";
     if (kind !== this.kind || !this.table) this.#makeTable(kind);
+    this.#dropMetrics();
     for (const button of byId("table-kinds").children) setAttr(button, "aria-pressed", String(button.dataset.value === kind));
     byId("episode-chip").hidden = !state.episode;
     setText(byId("episode-chip-text"), `Episode ${state.episode}`);
@@ -112,7 +116,7 @@ export class Agent {
   // What is over, or looked at by episode, is read from SQL; what runs shows its newest.
   mode() {
     if (this.state.rows) return this.state.rows;
-    return this.state.episode || (this.over && !this.rows.steps.length) ? "all" : "newest";
+    return this.state.episode || this.over ? "all" : "newest";
   }
 
   #makeTable(kind) {
@@ -135,8 +139,7 @@ export class Agent {
     this.#takeEpisodes(part);
     this.#takeSteps(part);
     if (part.frame) showFrame(part.frame);
-    this.framed ||= Boolean(part.frame);
-    byId("stage").classList.toggle("no-frame", !this.framed);
+    if (part.frame || part.reset) this.#frame(Boolean(part.frame));
     this.counted = part.counters || this.counted;
     this.lag = part.lag_ms ?? part.counters?.lag_ms ?? this.lag;
     this.#counters(run);
@@ -155,11 +158,18 @@ export class Agent {
     for (const { series } of this.metrics.values()) series.clear();
     this.nextStep = 0;
     if (!part.frame) showFrame(null);
-    this.framed = Boolean(part.frame);
     if (part.episode) {
       this.rewardEpisode = "chosen";
       this.reward.fill(part.episode);
     }
+  }
+
+  /** With a picture, the rewards make room for it. */
+  #frame(framed) {
+    byId("frame").hidden = !framed;
+    byId("stage").classList.toggle("framed", framed);
+    const place = byId(framed ? "metric-charts" : "stage"), card = byId("reward-card");
+    if (card.parentElement !== place) framed ? place.prepend(card) : place.append(card);
   }
 
   #takeEpisodes(part) {
@@ -272,6 +282,15 @@ export class Agent {
       this.metrics.set(name, { series: new Series(), chart, value, card });
     }
     return this.metrics.get(name);
+  }
+
+  #dropMetrics() {
+    for (const [name, { chart, card }] of this.metrics) {
+      if (this.state.metric.includes(name)) continue;
+      chart.destroy();
+      card.remove();
+      this.metrics.delete(name);
+    }
   }
 
   #chips() {

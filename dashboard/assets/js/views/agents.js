@@ -36,6 +36,7 @@ export class Agents {
     setText(byId("agent-count"), exact(this.tabs.size));
     byId("agent-search-box").hidden = this.tabs.size < SEARCH_FROM;
     if (born.length && this.search.value) this.#filter();
+    if (born.some((row) => row.agent_id === this.chosen)) this.#show(this.tabs.get(this.chosen));
   }
 
   states(status, now) {
@@ -55,9 +56,15 @@ export class Agents {
     if (this.chosen === agentId) return;
     this.chosen = agentId;
     for (const [id, tab] of this.tabs) this.#mark(tab, id === agentId);
-    const tab = this.tabs.get(agentId);
-    tab?.scrollIntoView({ block: "nearest", inline: "nearest" });
-    byId("agent").setAttribute("aria-labelledby", tab?.id || "");
+    this.#show(this.tabs.get(agentId));
+  }
+
+  // Within the list only: the page itself stays where it is.
+  #show(tab) {
+    if (!tab) return;
+    const { list } = this, above = tab.offsetTop - list.offsetTop, left = tab.offsetLeft - list.offsetLeft;
+    if (above < list.scrollTop || above + tab.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = above - list.clientHeight / 2;
+    if (left < list.scrollLeft || left + tab.offsetWidth > list.scrollLeft + list.clientWidth) list.scrollLeft = left - list.clientWidth / 2;
   }
 
   /** The neighbour of the chosen tab, among those in sight. */

@@ -75,16 +75,16 @@ function fillReturn(td, row) {
 }
 
 const COLUMNS = [
-  { name: "Status", cls: "state", width: "124px", fill: fillStatus, sort: (r) => STATES.indexOf(r.status) },
-  { name: "Run", cls: "name", width: "24%", fill: fillName, sort: (r) => (r.name || r.run_id).toLowerCase() },
-  { name: "Environment", cls: "minor", fill: text((r) => r.env_id || "–", (r) => r.env_id || ""), sort: (r) => r.env_id || "" },
-  { name: "Algorithm", cls: "minor", width: "10%", fill: text((r) => r.algorithm || "–", (r) => r.algorithm || ""), sort: (r) => r.algorithm || "" },
-  { name: "Agents", cls: "agents", width: "18%", fill: fillAgents, sort: (r) => r.agents || 0 },
-  { name: "Steps", cls: "number minor", width: "84px", fill: text((r) => compact(r.steps), (r) => exact(r.steps)), sort: (r) => r.steps || 0 },
-  { name: "Episodes", cls: "number minor", width: "84px", fill: text((r) => compact(r.episodes), (r) => exact(r.episodes)), sort: (r) => r.episodes || 0 },
-  { name: "Steps/s", cls: "number minor", width: "80px", fill: text((r) => rate(r.steps_per_second)), sort: (r) => r.steps_per_second || 0 },
-  { name: "Return", cls: "number return", width: "168px", title: "Mean of the last 100 episodes", fill: fillReturn, sort: (r) => r.mean_return ?? -Infinity },
-  { name: "Started", cls: "number minor", width: "112px", fill: text((r) => moment(r.started_at), (r) => iso(r.started_at)), sort: (r) => r.started_at || 0 },
+  { name: "Status", cls: "state", width: "112px", fill: fillStatus, sort: (r) => STATES.indexOf(r.status) },
+  { name: "Run", cls: "name", width: "18%", fill: fillName, sort: (r) => (r.name || r.run_id).toLowerCase() },
+  { name: "Environment", cls: "minor", width: "10%", fill: text((r) => r.env_id || "–", (r) => r.env_id || ""), sort: (r) => r.env_id || "" },
+  { name: "Algorithm", cls: "minor", width: "8%", fill: text((r) => r.algorithm || "–", (r) => r.algorithm || ""), sort: (r) => r.algorithm || "" },
+  { name: "Agents", cls: "agents", fill: fillAgents, sort: (r) => r.agents || 0 },
+  { name: "Steps", cls: "number minor", width: "72px", fill: text((r) => compact(r.steps), (r) => exact(r.steps)), sort: (r) => r.steps || 0 },
+  { name: "Episodes", cls: "number minor", width: "78px", fill: text((r) => compact(r.episodes), (r) => exact(r.episodes)), sort: (r) => r.episodes || 0 },
+  { name: "Steps/s", cls: "number minor", width: "64px", fill: text((r) => rate(r.steps_per_second)), sort: (r) => r.steps_per_second || 0 },
+  { name: "Return", cls: "number return", width: "132px", title: "Mean of the last 100 episodes", fill: fillReturn, sort: (r) => r.mean_return ?? -Infinity },
+  { name: "Started", cls: "number minor", width: "78px", fill: text((r) => moment(r.started_at), (r) => iso(r.started_at)), sort: (r) => r.started_at || 0 },
   { name: "Duration", cls: "number minor", width: "96px", fill: text((r) => duration(lasts(r))), sort: lasts },
 ];
 

@@ -140,16 +140,17 @@ export class Run {
     const lasts = (run.status === "running" ? Date.now() : run.ended_at || run.last_seen_at) - run.started_at;
     const facts = [
       ["", run.name && run.name !== run.run_id ? run.run_id : "", "mono"],
-      ["Environment", run.env_id], ["Algorithm", run.algorithm], ["Project", run.project],
+      ["Environment", run.env_id], ["Algorithm", run.algorithm], ["Project", run.project, "minor"],
       ["Started", run.started_at ? moment(run.started_at) : "", "", iso(run.started_at)],
       ["Duration", run.started_at ? duration(lasts) : ""],
-      ["Host", run.host], ["Commit", run.git_commit?.slice(0, 10), "mono", run.git_commit],
+      ["Host", run.host, "minor"], ["Commit", run.git_commit?.slice(0, 10), "minor mono", run.git_commit],
     ].filter(([, value]) => value);
     const key = JSON.stringify(facts);
     if (key === this.factsKey) return;
     this.factsKey = key;
     byId("run-facts").replaceChildren(...facts.map(([name, value, cls, title]) =>
-      h("span", { className: "fact", title: title || value }, name && `${name} `, h("b", { className: cls || "" }, value))));
+      h("span", { className: `fact ${cls?.includes("minor") ? "minor" : ""}`, title: title || value },
+        name && `${name} `, h("b", { className: cls?.includes("mono") ? "mono" : "" }, value))));
   }
 
   #failure(run) {
