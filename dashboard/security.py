@@ -38,13 +38,15 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 COOKIE = "stepstream"
 COOKIE_SECONDS = 30 * 24 * 60 * 60
 LOGIN_PATH = "/login"
+HEALTH_PATH = "/healthz"
+"""Answered without a login: an orchestrator's probe has none, and learns nothing but that we live."""
 MAX_BODY = 1024 * 1024
 MAX_MESSAGE = 64 * 1024
 MAX_LOGIN = 4 * 1024
 WRONG_TOKEN_WAIT_S = 0.5
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
-log = structlog.get_logger()
+log = structlog.get_logger(service="dashboard")
 
 
 class TooLarge(Exception):  # noqa: N818 - a reason to stop reading, never seen by users
@@ -117,7 +119,7 @@ class Guard:
         try:
             if refused := self._refused(request):
                 return await answer.text(403, refused)
-            if self._login and not self._user(request):
+            if self._login and request.path != HEALTH_PATH and not self._user(request):
                 return await self._ask(request, receive, answer)
             await self._app(request.scope, limited(receive, MAX_BODY), answer)
         except TooLarge:
