@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # Before testcontainers reads them. Every container here is ended by its fixture, so Ryuk, an image more to
@@ -54,3 +56,22 @@ def guarded_kafka(port: int, users: dict[str, str]) -> Any:
     for name, value in environment.items():
         container = container.with_env(name, value)
     return container.waiting_for(LogMessageWaitStrategy("Kafka Server started"))
+
+
+@contextmanager
+def cluster() -> Iterator[dict[str, str]]:
+    """Kafka, PostgreSQL and Redis; their addresses as the environment that stepstream reads."""
+    from testcontainers.community.kafka import KafkaContainer
+    from testcontainers.community.postgres import PostgresContainer
+    from testcontainers.community.redis import RedisContainer
+
+    with (
+        KafkaContainer("confluentinc/cp-kafka:8.3.2").with_kraft() as kafka,
+        PostgresContainer("postgres:17", driver="psycopg") as postgres,
+        RedisContainer("redis:8") as redis,
+    ):
+        yield {
+            "STEPSTREAM_BOOTSTRAP_SERVERS": kafka.get_bootstrap_server(),
+            "STEPSTREAM_DATABASE_URL": postgres.get_connection_url(),
+            "STEPSTREAM_REDIS_URL": f"redis://{address(redis, 6379)}/0",
+        }
