@@ -162,7 +162,9 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
 
 def explain(environ: Mapping[str, str] = os.environ) -> dict[str, Sourced]:
     """Every setting by name, with its source."""
-    home = Path(environ.get(f"{PREFIX}HOME") or platformdirs.user_data_dir("stepstream")).expanduser()
+    home = (
+        Path(environ.get(f"{PREFIX}HOME") or platformdirs.user_data_dir("stepstream")).expanduser().absolute()
+    )
     path, from_file = _read_file(environ, home)
     from_stack = running_stack(home)
     types = get_type_hints(Settings)
