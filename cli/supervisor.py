@@ -85,7 +85,7 @@ class Supervisor:
         """Print one line under a service's name."""
         colour = next((service.colour for service in self.services if service.name == name), "bold")
         said = Text(text, style) if style else Text.from_ansi(text)
-        self._print(Text(f"{name:<{self._width}} │ ", style=colour) + said)
+        self._print(Text.assemble((f"{name:<{self._width}} │ ", colour), said))
 
     def _print(self, line: Text | str) -> None:
         try:
