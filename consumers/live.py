@@ -55,7 +55,7 @@ LOOK_S = 1.0
 AWAY_S = 0.5
 SERVICE_KEPT_S = 60 * 60
 
-log = structlog.get_logger()
+log = structlog.get_logger(service="live")
 
 
 class Restart(Exception):  # noqa: N818 - no error: what was known no longer holds

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -33,6 +33,8 @@ RETURNS = 100
 RATE_S = 2.0
 """Rates are means over about so long."""
 LEAST_ENTRIES = 20
+ENTRY_BYTES = 128 * 1024
+"""The steps of one poll are split where they are larger: caps count entries."""
 
 
 class Rate:
@@ -85,6 +87,7 @@ class Agent:
     run_id: str
     agent_id: str
     steps: list[LiveStep] = field(default_factory=list)
+    steps_bytes: int = 0
     episodes: list[LiveEpisode] = field(default_factory=list)
     frame: LiveFrame | None = None
     grid: LiveStep | None = None
@@ -107,9 +110,10 @@ class Agent:
             key = self._keys[what] = make(what)
         return key
 
-    def add_step(self, step: LiveStep, at_ms: int) -> None:
-        """Take a step."""
+    def add_step(self, step: LiveStep, at_ms: int, size: int) -> None:
+        """Take a step of so many bytes."""
         self.steps.append(step)
+        self.steps_bytes += size
         self.rate.add()
         self.sums.first_seen = self.sums.first_seen or at_ms
         self.sums.last_seen = max(self.sums.last_seen, at_ms)
@@ -143,12 +147,16 @@ class Agent:
             newest = live.EPISODES.unpack(held.episodes)
             self.returns.episodes = newest.first + len(newest.episodes)
 
-    def take_steps(self) -> bytes:
-        """The pending steps, packed; they count as written."""
-        entry = live.STEPS.pack(live.StepsEntry(self.sums.steps, self.steps))
-        self.sums.steps += len(self.steps)
-        self.steps = []
-        return entry
+    def take_steps(self) -> Iterator[tuple[int, bytes]]:
+        """The pending steps, packed in entries of no more than some size; they count as written."""
+        steps, size = self.steps, self.steps_bytes
+        self.steps, self.steps_bytes = [], 0
+        rows = max(1, len(steps) * ENTRY_BYTES // size if size > ENTRY_BYTES else len(steps))
+        for begin in range(0, len(steps), rows):
+            some = steps[begin : begin + rows]
+            entry = live.STEPS.pack(live.StepsEntry(self.sums.steps, some))
+            self.sums.steps += len(some)
+            yield len(some), entry
 
     def take_episodes(self) -> bytes:
         """The pending episodes, packed; they count as written."""

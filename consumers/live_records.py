@@ -16,6 +16,8 @@ LONG = 16_384
 """A record of fewer bytes has no field that is too long."""
 LONGEST_TEXT = 8_192
 """Characters of one text in the live buffer; SQL has it in full."""
+CUT_MARK = " … (cut here; SQL has all of it)"
+LONGEST_STEP = 5 * LONGEST_TEXT
 LONGEST_LINE = 4_096
 MOST_METRICS = 200
 """Numbers of one metrics record in the live buffer."""
@@ -43,11 +45,12 @@ def step(record: Record, size: int) -> LiveStep:
 
 
 def cut(made: LiveStep) -> LiveStep:
-    """A step whose long texts became JSON strings of their heads, or were left out where they are objects."""
+    """A step whose long texts are JSON strings of their heads; objects that others read are left out."""
     for name in ("action", "observation", "info"):
         text = getattr(made, name)
         if text is not None and len(text) > LONGEST_TEXT:
-            setattr(made, name, json.dumps(text[:LONGEST_TEXT] + " … (cut; SQL has all)"))
+            words = json.loads(text) if text.startswith('"') else text
+            setattr(made, name, json.dumps(words[:LONGEST_TEXT] + CUT_MARK))
     for name in ("metrics", "extras"):
         text = getattr(made, name)
         if text is not None and len(text) > LONGEST_TEXT:
@@ -114,15 +117,25 @@ def has_grid(extras: str | None) -> bool:
     return extras is not None and '"render_payload"' in extras and '"grid"' in extras
 
 
+class _Payload(msgspec.Struct):
+    mode: Any = None
+
+
+class _Extras(msgspec.Struct):
+    render_payload: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_read_extras = msgspec.json.Decoder(_Extras).decode
+_read_payload = msgspec.json.Decoder(_Payload).decode
+
+
 def grid_frame(of: LiveStep, extras: str) -> LiveFrame | None:
-    """A step's grid as a picture of media type `application/json`."""
+    """A step's grid as a picture of media type `application/json`: the worker's render payload as it is."""
     try:
-        payload = msgspec.json.decode(extras, type=dict[str, msgspec.Raw]).get("render_payload")
-        mode = msgspec.json.decode(payload, type=dict[str, msgspec.Raw]).get("mode") if payload else None
+        payload = bytes(_read_extras(extras).render_payload)
+        drawable = len(payload) <= LONGEST_GRID and _read_payload(payload).mode == "grid"
     except msgspec.DecodeError:
         return None
-    if payload is None or mode != b'"grid"' or len(payload) > LONGEST_GRID:
+    if not drawable:
         return None
-    return LiveFrame(
-        of.at, of.episode_index, of.step_index, "application/json", None, None, 0, bytes(payload)
-    )
+    return LiveFrame(of.at, of.episode_index, of.step_index, "application/json", None, None, 0, payload)

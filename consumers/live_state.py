@@ -133,7 +133,7 @@ class LiveState:
 
     def _add_step(self, run: Run, record: Record, timestamp_ms: int, size: int) -> None:
         made, agent = records.step(record, size), self._agent(record)
-        agent.add_step(made, timestamp_ms)
+        agent.add_step(made, timestamp_ms, min(size, records.LONGEST_STEP))
         run.rate.add()
         run.newest_step_at = made.at
         if records.has_grid(made.extras):
@@ -183,9 +183,8 @@ class LiveState:
         def key(what: str) -> str:
             return self._keys.agent(agent.run_id, agent.agent_id, what)
 
-        if agent.steps:
-            rows, entry = len(agent.steps), agent.take_steps()
-            share = min(MOST_BYTES, max(LEAST_BYTES, self._buffer_bytes // len(self._agents)))
+        share = min(MOST_BYTES, max(LEAST_BYTES, self._buffer_bytes // len(self._agents)))
+        for rows, entry in agent.take_steps():
             most = agent.steps_cap.entries(rows, len(entry), self._buffer_steps, share)
             yield ("XADD", agent.keys("steps", key), "MAXLEN", "~", most, "*", FIELD, entry)
         if agent.episodes:

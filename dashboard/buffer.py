@@ -128,7 +128,7 @@ class LiveBuffer:
         for name, rows in entries.items():
             decode.add(delta, cursor, name, rows, view)
         timed_out = not entries
-        if delta.reset or ((timed_out or "pulse" in entries) and await self._epoch() != cursor.epoch):
+        if delta.reset or ((timed_out or "pulse" in entries) and await self._is_another(cursor)):
             return await self._snapshot(view, gap=True)
         if timed_out or "pulse" in entries:
             changed = None if timed_out else decode.changed_runs(entries["pulse"])
@@ -136,8 +136,11 @@ class LiveBuffer:
         delta.cursor = cursor.text()
         return delta
 
-    async def _epoch(self) -> str:
-        return str(await self._redis.get(self._keys.epoch) or b"", "utf-8")
+    async def _is_another(self, cursor: Cursor) -> bool:
+        """Redis was flushed since, or replaced. One that was empty when the page began is no other."""
+        epoch = str(await self._redis.get(self._keys.epoch) or b"", "utf-8")
+        before, cursor.epoch = cursor.epoch, epoch
+        return before not in ("", epoch)
 
     async def _rows(self, view: View, cursor: Cursor, delta: Delta, changed: set[str] | None) -> None:
         """The counters of what is on screen; `changed` None: of everything."""

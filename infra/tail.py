@@ -19,7 +19,7 @@ __all__ = ["Extent", "Message", "Partition", "Tail"]
 ANSWER_S = 5.0
 FETCHED_KB = 8 * 1024
 
-log = structlog.get_logger()
+log = structlog.get_logger(service="live")
 
 
 class Partition(NamedTuple):

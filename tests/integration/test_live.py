@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from consumers import live as live_module
 from consumers.live import Live
 from dashboard.buffer import Delta, LiveBuffer, View
 from infra import kafka
+from infra import redis as redis_clients
+from infra.embedded.valkey import ValkeyServer
 from infra.live_store import LiveStore
 from infra.settings import Settings
 from infra.tail import Tail
 from schemas.codec import Decoder
+from schemas.errors import LiveBufferError
+from schemas.live import Keys
 from schemas.topics import Kind
-from tests.support.records import Sender, step
+from tests.support.records import Sender, record, step
 
 Start = Callable[[], "Running"]
 
@@ -59,6 +71,23 @@ def sender(settings: Settings) -> Sender:
     return Sender(settings)
 
 
+@pytest.fixture
+async def buffer(settings: Settings) -> AsyncIterator[LiveBuffer]:
+    """The dashboard's reads."""
+    made = LiveBuffer(settings)
+    yield made
+    await made.close()
+
+
+async def eventually(holds: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
+    """What `holds` answers once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (answer := await holds()):
+        assert time.monotonic() < deadline, "it never came true"
+        await asyncio.sleep(0.05)
+    return answer
+
+
 class Viewer:
     """A page: it keeps what it was given, as the page's script does."""
 
@@ -68,6 +97,8 @@ class Viewer:
         self.seqs: list[int] = []
         self.resets = self.missed = 0
         self.agent_steps = 0
+        self.frames: list[int | None] = []
+        self.rows: dict[str, int] = {}
         self.last: Delta | None = None
 
     async def look(self, seconds: float = 1.0) -> Delta:
@@ -77,6 +108,9 @@ class Viewer:
             self.seqs, self.resets = [], self.resets + 1
         if delta.agent is not None:
             self.agent_steps = delta.agent.steps
+        if delta.frame is not None:
+            self.frames.append(delta.frame.step_index)
+        self.rows |= {row.run_id: row.steps for row in delta.runs}
         self.seqs += [live.seq for live in delta.steps]
         self.cursor, self.missed, self.last = delta.cursor, self.missed + delta.missed, delta
         return delta
@@ -89,10 +123,10 @@ class Viewer:
             await self.look()
 
 
-async def test_a_page_gets_every_step_once_in_order(settings: Settings, start: Start, sender: Sender) -> None:
+async def test_a_page_gets_every_step_once_in_order(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
     """Each step reaches an open page once, in its order; the counters say how many there are."""
     start()
-    viewer = Viewer(LiveBuffer(settings), View("run", "a", max_steps=10_000))
+    viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
     await viewer.look()
     for begin in range(1, 1001, 100):
         sender.send(Kind.STEPS, [step(seq) for seq in range(begin, begin + 100)])
@@ -100,7 +134,300 @@ async def test_a_page_gets_every_step_once_in_order(settings: Settings, start: S
     await viewer.until(lambda: len(viewer.seqs) >= 1000)
     assert viewer.seqs == list(range(1, 1001))
     await viewer.until(lambda: viewer.agent_steps == 1000)
-    run = await viewer.buffer.run("run")
+    run = await buffer.run("run")
     assert run is not None
     assert (run.steps, run.agents, run.status) == (1000, 1, "running")
-    await viewer.buffer.close()
+
+
+async def test_a_restart_neither_skips_nor_doubles(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
+    """A live process that ends and one that begins while records come: the page has each step once."""
+    first = start()
+    viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
+    sender.send(Kind.STEPS, [step(seq) for seq in range(1, 301)])
+    await viewer.until(lambda: len(viewer.seqs) >= 300)
+    first.end()
+    sender.send(Kind.STEPS, [step(seq) for seq in range(301, 601)])
+    start()
+    sender.send(Kind.STEPS, [step(seq) for seq in range(601, 901)])
+    await viewer.until(lambda: len(viewer.seqs) >= 900)
+    assert viewer.seqs == list(range(1, 901))
+    assert (viewer.resets, viewer.missed) == (1, 0)
+    await viewer.until(lambda: viewer.agent_steps == 900)
+
+
+async def test_a_killed_process_is_gone_on_after(
+    settings: Settings,
+    spawn_cli: Callable[..., subprocess.Popen[bytes]],
+    sender: Sender,
+    buffer: LiveBuffer,
+) -> None:
+    """`live` killed by SIGKILL in the middle: the next one shows what came meanwhile, nothing twice."""
+    kafka.ensure_topics(settings)
+    killed = spawn_cli("live")
+    viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
+    sender.send(Kind.STEPS, [step(seq) for seq in range(1, 301)])
+    await viewer.until(lambda: len(viewer.seqs) > 0)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(10)
+    sender.send(Kind.STEPS, [step(seq) for seq in range(301, 601)])
+    spawn_cli("live")
+    await viewer.until(lambda: len(viewer.seqs) >= 600, seconds=40)
+    assert viewer.seqs == list(range(1, 601))
+    assert viewer.resets == 1
+    await viewer.until(lambda: viewer.agent_steps == 600)
+
+
+async def test_two_processes_share_the_partitions(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
+    """A second process joins and the first one leaves, while runs go on: each step is shown once."""
+    runs = [f"run-{number}" for number in range(8)]
+    viewers = [Viewer(buffer, View(run_id, "a", max_steps=10_000)) for run_id in runs]
+    first = start()
+
+    def send(begin: int) -> None:
+        for run_id in runs:
+            sender.send(Kind.STEPS, [step(seq, run_id) for seq in range(begin, begin + 100)])
+
+    send(1)
+    await viewers[0].until(lambda: len(viewers[0].seqs) >= 100)
+    start()
+    send(101)
+    await asyncio.sleep(1)
+    send(201)
+    for viewer in viewers:
+        await viewer.until(lambda viewer=viewer: len(viewer.seqs) >= 300)  # type: ignore[misc]
+    first.end()
+    send(301)
+    for viewer in viewers:
+        await viewer.until(lambda viewer=viewer: len(viewer.seqs) >= 400)  # type: ignore[misc]
+        assert viewer.seqs == list(range(1, 401))
+        assert viewer.missed == 0
+
+
+async def test_a_flushed_redis_fills_again(
+    settings: Settings, start: Start, sender: Sender, buffer: LiveBuffer
+) -> None:
+    """After a flush the newest part of the log is read back, and an open page begins anew with it."""
+    start()
+    sender.send(Kind.STEPS, [step(seq) for seq in range(1, 201)])
+    viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
+    await viewer.until(lambda: len(viewer.seqs) >= 200)
+    client = redis_clients.client(settings)
+    for key in client.scan_iter(match=f"{settings.redis_prefix}*"):
+        client.delete(key)
+    await viewer.until(lambda: viewer.resets >= 2 and len(viewer.seqs) >= 200)
+    assert viewer.seqs == list(range(1, 201))
+    sender.send(Kind.STEPS, [step(seq) for seq in range(201, 301)])
+    await viewer.until(lambda: len(viewer.seqs) >= 300)
+    assert viewer.seqs == list(range(1, 301))
+    run = await buffer.run("run")
+    assert run is not None
+    assert run.steps == 300
+
+
+async def test_redis_away_and_back_empty(
+    settings: Settings, start: Start, sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis goes, which a page is told in a sentence, and comes back with nothing: it fills by itself."""
+    server = ValkeyServer(tmp_path / "valkey")
+    server.start()
+    mine = replace(settings, redis_url=server.url)
+    running, buffer = Running(mine), LiveBuffer(mine)
+    try:
+        sender.send(Kind.STEPS, [step(seq) for seq in range(1, 101)])
+        viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
+        await viewer.until(lambda: len(viewer.seqs) >= 100)
+        server.stop()
+        with pytest.raises(LiveBufferError, match="does not answer"):
+            await viewer.look()
+        sender.send(Kind.STEPS, [step(seq) for seq in range(101, 201)])
+        for dump in (tmp_path / "valkey").glob("*.rdb"):
+            dump.unlink()
+        server.start()
+        await viewer.until(lambda: len(viewer.seqs) >= 200)
+        assert viewer.seqs == list(range(1, 201))
+    finally:
+        running.end()
+        await buffer.close()
+        server.stop()
+
+
+async def test_a_backlog_is_jumped_over_and_counted(
+    start: Start, sender: Sender, buffer: LiveBuffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Far behind, with much waiting: the newest are shown at once, and what was skipped is counted."""
+    running = start()
+    sender.send(Kind.STEPS, [step(1)])
+    await eventually(lambda: buffer.run("run"))
+    running.end()
+    old = time.time_ns() // 1_000_000 - 60_000
+    sender.send(Kind.STEPS, [step(seq) for seq in range(2, 5001)], timestamp=old)
+    monkeypatch.setitem(live_module.TAIL, Kind.STEPS, 1000)
+    monkeypatch.setattr(live_module, "RECORDS", 100)
+    start()
+    viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
+    await viewer.until(lambda: bool(viewer.seqs) and viewer.seqs[-1] == 5000)
+    await eventually(lambda: _skipped(buffer))
+    assert (await buffer.service()).skipped == 5000 - 1 - 1000
+    assert viewer.seqs == [1, *range(4001, 5001)]
+
+
+async def _skipped(buffer: LiveBuffer) -> int:
+    return (await buffer.service()).skipped
+
+
+async def test_who_woke_up_too_late_cannot_write(settings: Settings) -> None:
+    """A process whose partitions were given away, and one whose Redis was flushed, write nothing."""
+    one, other = LiveStore(settings), LiveStore(settings)
+    one.begin()
+    one.place({"t:0": 5})
+    assert one.write({"t:0": 5}, {"t:0": 6}, [("SET", one.keys.run("x"), "1")])
+    other.begin()
+    other.place({"t:0": 9})
+    assert not one.write({"t:0": 6}, {"t:0": 7}, [("SET", one.keys.run("x"), "2")])
+    client = redis_clients.client(settings)
+    assert client.get(one.keys.run("x")) == b"1"
+    client.delete(one.keys.epoch)
+    assert not other.known()
+    assert not other.write({"t:0": 9}, {"t:0": 10}, [])
+
+
+async def test_a_repeated_window_is_shown_once(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
+    """A forwarder that was killed sends its last window again: the page does not see it twice."""
+    start()
+    viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
+    sender.send(Kind.STEPS, [step(seq) for seq in range(1, 101)])
+    sender.send(Kind.STEPS, [step(seq) for seq in range(51, 151)])
+    await viewer.until(lambda: len(viewer.seqs) >= 150)
+    assert viewer.seqs == list(range(1, 151))
+
+
+async def test_what_is_known_of_a_run(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
+    """Name, environment, status and why it failed, heartbeat, counts of every kind, newest returns."""
+    start()
+    told = {"name": "Lake", "config": {"env_id": "FrozenLake-v1", "algorithm": "q"}, "git_commit": "abc"}
+    events = [("run_started", told), ("heartbeat", {"read": 7}), ("run_failed", {"reason": "exit code 3"})]
+    sender.send(
+        Kind.RUNS,
+        [
+            record(Kind.RUNS, seq=seq, stream_id="s.meta", event=event, payload=json.dumps(payload))
+            for seq, (event, payload) in enumerate(events, 1)
+        ],
+    )
+    sender.send(Kind.EPISODES, [record(Kind.EPISODES, seq=n, episode_return=float(n)) for n in range(1, 201)])
+    sender.send(Kind.METRICS, [record(Kind.METRICS, seq=300, metrics='{"loss": 0.5, "kl": "NaN"}')])
+    sender.send(Kind.LOGS, [record(Kind.LOGS, seq=301, source="stdout", line="<b>hello</b>")])
+    sender.send(Kind.DLQ, [record(Kind.DLQ, seq=302, reason="broken_json", message="…", raw=b"{")])
+    viewer = Viewer(buffer, View("run", "a", metrics=True, logs=True))
+
+    async def all_there() -> Any:
+        row = await buffer.run("run")
+        return (
+            row if row and row.dead_letters and row.episodes == 200 and row.returns[-1:] == [200.0] else None
+        )
+
+    row = await eventually(all_there)
+    assert (row.name, row.env_id, row.algorithm, row.git_commit) == ("Lake", "FrozenLake-v1", "q", "abc")
+    assert (row.status, row.reason) == ("failed", "exit code 3")
+    assert json.loads(row.heartbeat) == {"read": 7}
+    assert (row.episodes, row.metrics, row.logs, row.dead_letters, row.run_events) == (200, 1, 1, 1, 0)
+    assert row.mean_return == sum(range(101, 201)) / 100
+    delta = await viewer.look()
+    assert [point.values for point in delta.metrics] == [{"loss": 0.5}]
+    assert [(line.source, line.line) for line in delta.logs] == [("stdout", "<b>hello</b>")]
+    assert [episode.episode_return for episode in delta.episodes] == [float(n) for n in range(1, 201)]
+    assert delta.agent is not None
+    assert (delta.agent.newest_return, delta.agent.best_return) == (200.0, 200.0)
+
+
+async def test_the_newest_picture_only(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
+    """Of many pictures the newest one is kept, and given only to who has not painted it."""
+    start()
+    viewer = Viewer(buffer, View("run", "a"))
+    pictures = [
+        record(Kind.FRAMES, seq=n, media_type="image/png", data=bytes([n]), step_index=n, thinned=2)
+        for n in range(1, 31)
+    ]
+    sender.send(Kind.FRAMES, pictures)
+    await eventually(lambda: buffer.frame("run", "a"))
+    await viewer.until(lambda: viewer.frames[-1:] == [30])
+    again = await viewer.look(0.3)
+    assert again.frame is None
+    run = await buffer.run("run")
+    assert run is not None
+    assert (run.frames, run.thinned) == (30, 60)
+
+
+async def test_a_grid_is_a_picture_too(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
+    """A step with a grid to draw gives a picture of media type application/json."""
+    start()
+    grid = {"mode": "grid", "grid": [[0, 1], [2, 3]], "player_position": [0, 1]}
+    sender.send(Kind.STEPS, [step(1, extras=json.dumps({"render_payload": grid}))])
+    frame = await eventually(lambda: buffer.frame("run", "a"))
+    assert (frame.media_type, json.loads(frame.data)) == ("application/json", grid)
+
+
+async def test_ids_are_only_names(
+    settings: Settings, start: Start, sender: Sender, buffer: LiveBuffer
+) -> None:
+    """Ids with colons, blanks, line ends, markup or a thousand characters name only themselves."""
+    start()
+    hostile = ["run:a:steps", "a b\r\nSET x y", "<script>", "é" * 1000, "*", "run", "epoch"]
+    for run_id in hostile:
+        sender.send(Kind.STEPS, [step(1, run_id, agent_id) for agent_id in hostile[:1]])
+        sender.send(Kind.STEPS, [step(2, run_id, agent_id) for agent_id in hostile[-1:]])
+
+    async def all_there() -> bool:
+        return {row.run_id for row in await buffer.runs()} == set(hostile)
+
+    await eventually(all_there)
+    for run_id in hostile:
+        assert [row.agent_id for row in await buffer.agents(run_id)] == sorted({hostile[0], hostile[-1]})
+        assert (await buffer.wait(View(run_id, hostile[0]))).steps[0].seq == 1
+    assert Keys(settings.redis_prefix).run("run:a") != Keys(settings.redis_prefix).agent("run", "a", "steps")
+
+
+async def test_memory_of_an_agent_is_bounded(
+    settings: Settings, start: Start, sender: Sender, buffer: LiveBuffer
+) -> None:
+    """A long stream of large steps leaves only the newest, by number and by bytes; long texts are cut."""
+    start()
+    text = json.dumps("x" * 30_000)
+    sender.send(Kind.STEPS, [step(seq, observation=text, info=text) for seq in range(1, 1501)])
+    viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
+    await viewer.until(lambda: 1500 in viewer.seqs)
+    client = redis_clients.client(settings)
+    held = client.memory_usage(Keys(settings.redis_prefix).agent("run", "a", "steps"), samples=0)
+    assert held < 6 * 1024 * 1024
+    assert viewer.last is not None
+    newest = (await buffer.wait(View("run", "a", max_steps=10))).steps[-1]
+    assert newest.seq == 1500
+    assert json.loads(newest.observation or "").startswith("xxx")
+
+
+async def test_a_list_of_runs_is_woken(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
+    """Whoever looks at the list of runs gets a run's row soon after its first event, and its changes."""
+    start()
+    viewer = Viewer(buffer, View())
+    await viewer.look(0.1)
+    sender.send(Kind.STEPS, [step(1, "first")])
+    await viewer.until(lambda: "first" in viewer.rows)
+    sender.send(Kind.STEPS, [step(2, "first"), step(1, "second")])
+    await viewer.until(lambda: viewer.rows.get("first") == 2 and viewer.rows.get("second") == 1)
+
+
+async def test_a_thousand_agents(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
+    """All agents of a large run are listed, each with its own steps."""
+    start()
+    steps = [step(seq, agent_id=f"agent-{seq % 1000:04}") for seq in range(1, 5001)]
+    sender.send(Kind.STEPS, steps)
+
+    async def all_there() -> Any:
+        rows = await buffer.agents("run")
+        return rows if len(rows) == 1000 and all(row.steps == 5 for row in rows) else None
+
+    rows = await eventually(all_there)
+    assert rows[7].agent_id == "agent-0007"
+    first = await buffer.wait(View("run", "agent-0007"))
+    assert [live.seq for live in first.steps] == [7, 1007, 2007, 3007, 4007]
+    assert first.run is not None
+    assert first.run.agents == 1000
