@@ -23,6 +23,7 @@ JSON_COLUMNS = frozenset({"observation", "action", "info"})
 TYPES = {Kind.STEPS: "step", Kind.EPISODES: "episode"}
 KIND_NAMES = ("type", "event_type", "event")
 """Names of the kind, in the order in which they are read."""
+GLOBAL_STEP_NAMES = ("global_step", "step", "total_timesteps")
 OWN_NAMES = frozenset({"stream_id", "seq"})
 """What names an event on Kafka; a line that is ingested again gets new ones."""
 
@@ -56,19 +57,23 @@ def _column(name: str, value: Any) -> Any:
 
 
 def _metrics(record: Record) -> bytes:
-    fields = _identity(record)
-    if record["global_step"] is not None:
-        fields["global_step"] = record["global_step"]
     # The line's own names, as `metrics` in it would be one more name; they are no column's.
-    return _encode(_members(record["extras"]) | _numbers(record["metrics"]) | fields)
+    fields = _members(record["extras"]) | _numbers(record["metrics"])
+    if record["global_step"] is not None:
+        fields[_free(GLOBAL_STEP_NAMES, fields)] = record["global_step"]
+    return _encode(fields | _identity(record))
 
 
 def _run_event(record: Record) -> bytes:
     fields = _members(record["payload"])
     if record["event"] != "other":  # else the payload has the worker's own word for it
-        name = next((name for name in KIND_NAMES if name not in fields), KIND_NAMES[0])
-        fields[name] = record["event"]
+        fields[_free(KIND_NAMES, fields)] = record["event"]
     return _encode(fields | _identity(record))
+
+
+def _free(names: tuple[str, ...], fields: dict[str, Any]) -> str:
+    """The first of some names of one meaning that the worker did not use for something else."""
+    return next((name for name in names if name not in fields), names[0])
 
 
 def _log_line(record: Record) -> bytes:
