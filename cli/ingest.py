@@ -141,18 +141,22 @@ class Session:
     def go(self, inputs: list[Input]) -> bool:
         """Ship all of it; False: the time was up."""
         self.shipping.start()
-        sources = [self._copy(given) for given in inputs]
+        copied = [self._copy(given) for given in inputs]
         with self.waiting.until_signal(self.timeout) as over:
-            landed = [self._land(source, over) for source in sources]
+            landed = [self._land(source, meta, over) for source, meta in copied]
         self.shipping.close()
         return all(landed)
 
-    def _copy(self, given: Input) -> Source:
+    def _copy(self, given: Input) -> tuple[Source, MetaStream]:
+        """All of an input into a spool of its own, which is shipped meanwhile."""
         about = about_new("ingest", self.run_id, self.agent_id)
         spool = SpoolWriter(self.settings, about)
-        source = self.shipping.add(about, patient=not (given.live or self.follow))
+        is_live = given.live or self.follow
+        source = self.shipping.add(about, patient=not is_live)
         spool.unshipped = source.unshipped
-        beats = Beats(self.settings, source, spool) if given.live or self.follow else None
+        meta = MetaStream(self.settings, about, "ingest", lambda: source.run_id)
+        self.shipping.add(meta.about)
+        beat = Beat(self.settings.heartbeat_seconds, meta, source, spool) if is_live else None
         with self.waiting.until_signal(None) as over:
             try:
                 for data in given.chunks(over, follow=self.follow):
@@ -161,45 +165,34 @@ class Session:
                         self.shipping.wake()
                     else:
                         spool.sync_if_due()
-                    if beats is not None:
-                        beats.beat_if_due()
+                    if beat is not None:
+                        beat.if_due()
             except (OSError, EOFError, zlib.error) as error:
                 say(f"{given.name} cannot be read to its end ({error}): what was read is shipped.")
         spool.finish()
-        if beats is not None:
-            beats.close()
-        return source
+        return source, meta
 
-    def _land(self, source: Source, over: Callable[[], bool]) -> bool:
+    def _land(self, source: Source, meta: MetaStream, over: Callable[[], bool]) -> bool:
         """Wait for the stream's lines; then say how its runs stand, and wait for that."""
         landed = self.shipping.landed(source.stream_id, over)
         runs = source.context.runs if landed else life_ahead(self.settings, source.stream_id)
         ends = {run_id: STATUS[state] for run_id, state in runs.items() if state in STATUS}
-        meta = MetaStream(self.settings, source.about, "ingest", lambda: source.run_id)
         for run_id, status in ends.items():
             meta.say("stream_ended", run_id=run_id, status=status, reason=REASONS[status])
         meta.finish()
-        if meta.about.stream_id not in self.shipping.known():
-            self.shipping.add(meta.about)
-        return landed and self.shipping.landed(meta.about.stream_id, over)
+        return self.shipping.landed(meta.about.stream_id, over) and landed
 
 
-class Beats:
+class Beat:
     """Heartbeats of a stream that is still being written."""
 
-    def __init__(self, settings: Settings, source: Source, spool: SpoolWriter) -> None:
-        self._meta = MetaStream(settings, source.about, "ingest", lambda: source.run_id)
-        self._source, self._spool = source, spool
-        self._pause = settings.heartbeat_seconds
-        self._due = time.monotonic()
+    def __init__(self, pause: float, meta: MetaStream, source: Source, spool: SpoolWriter) -> None:
+        self._pause, self._meta, self._source, self._spool = pause, meta, source, spool
+        self._due = time.monotonic() + pause
 
-    def beat_if_due(self) -> None:
+    def if_due(self) -> None:
         """One heartbeat, if it is time for it."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + self._pause
             lines = {"lines_read": self._spool.lines, "lines_acked": self._source.place.line}
             self._meta.say("heartbeat", **lines, lines_dropped=self._spool.dropped or None)
-
-    def close(self) -> None:
-        """No more of them; the end goes into the same stream."""
-        self._meta.close()
