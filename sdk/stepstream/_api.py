@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from stepstream import _warn
-from stepstream._run import Run, _live, how_it_ended
+from stepstream._run import Run, _late, _live, how_it_ended
 from stepstream._settings import Settings
 
 _KEPT = ("group", "job_type", "tags", "notes", "env_id", "algorithm", "entity")
@@ -163,7 +163,13 @@ def _at_exit() -> None:
     if error is None and _Process.exit_code:
         error = SystemExit(_Process.exit_code)
     for run in list(_live):
-        try:
-            run.finish(*how_it_ended(error), error=repr(error) if error is not None else None)
-        except Exception as problem:
-            _warn.once("finish", f"run {run.name} could not be ended properly ({problem!r}).")
+        _carefully(run, lambda run: run.finish(*how_it_ended(error), error=repr(error) if error else None))
+    for run in list(_late):
+        _carefully(run, Run._tell_late)
+
+
+def _carefully(run: Run, action: Callable[[Run], None]) -> None:
+    try:
+        action(run)
+    except Exception as problem:
+        _warn.once("finish", f"run {run.name} could not be ended properly ({problem!r}).")

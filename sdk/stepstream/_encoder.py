@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain, groupby, islice, repeat
+from operator import add, itemgetter
 
 from stepstream import _warn
-from stepstream._frames import FrameGate
+from stepstream._frames import FrameGate, Picture
 from stepstream._values import Dumper, quote
 
-STEP, EPISODE, METRICS, FRAME, LINE = range(5)
+STEP, PLACED, EPISODE, METRICS, FRAME, LINE, END = range(7)
+"""What a row is: the first of its shape. PLACED is a step that brings an index or a frame.
+
+A row begins with its shape and the time. The shape of a step goes on with agent_id, terminated, truncated,
+the types of the values and the names of the metrics: what rows of one shape have in common is done once.
+"""
+SHAPE = REWARD = itemgetter(0)
+MAX_PLANS = 1000
+"""Shapes of steps that are remembered per agent: names that are new in each step would fill the memory."""
 
 # Names that the reader of a line gives a meaning of their own: a metric of such a name goes below
 # "metrics", where every number is only a number.
@@ -35,19 +45,45 @@ _WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 class Agent:
     """How far one agent is: what the SDK counts where the caller does not."""
 
-    __slots__ = ("ended", "episode_index", "length", "plans", "prefix", "step_index", "total")
+    __slots__ = ("earlier", "ended", "episode_index", "length", "plans", "prefix", "step_index", "total")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
-        self.plans: dict[object, tuple[str, tuple[tuple[int, Callable[[object], str]], ...]]] = {}
+        self.earlier = self.length = 0
+        self.plans: dict[tuple, Plan] = {}
         self.begin(0)
 
     def begin(self, episode_index: int) -> None:
         """Count a new episode from its first step."""
         self.episode_index = episode_index
+        self.earlier += self.length
         self.step_index = self.length = 0
         self.total = 0.0
         self.ended: tuple[int, bool, bool] | None = None
+
+
+class Plan:
+    """How the lines of steps of one shape are made.
+
+    `template` takes time, episode, step and then the values; `odd` are places of values that need more
+    than `%r`; `floats` picks the values whose sum tells whether all are finite, which is far cheaper than
+    a search in the text; `rewarded`: rewards can be summed as they are.
+    """
+
+    __slots__ = ("floats", "odd", "rewarded", "template")
+
+    def __init__(self, template: str, odd: tuple, types: tuple) -> None:
+        self.template, self.odd = template, odd
+        places = [place for place, kind in enumerate(types) if kind is float]
+        self.floats = itemgetter(*places, places[0]) if places else None
+        self.rewarded = types[0] is float or types[0] is int
+
+    def mended(self, values: tuple) -> tuple:
+        """The values, those that are odd as JSON text."""
+        mended = list(values)
+        for index, convert in self.odd:
+            mended[index] = convert(mended[index])
+        return tuple(mended)
 
 
 class Encoder:
@@ -63,120 +99,121 @@ class Encoder:
         self.dump = Dumper()
         self.lost = 0
         """Rows that could not be made lines."""
-        self.steps = 0
-        """Steps so far, of all agents."""
         self._frames = frames
         self._run = f'"run_id":{quote(run_id)}'
         self._worker = f',"worker_id":{quote(worker_id)}' if worker_id else ""
         self._agent_id = agent_id
         self._agents: dict[object, Agent] = {}
-        self._second, self._stamp = -1, ""
+        self._second, self._stamp = 0, ""
         self._logs = 0
         self._clock = Clock()
-        self._by_kind = {EPISODE: self._episode, METRICS: self._metrics, FRAME: self._frame, LINE: self._line}
+        self._by_kind: dict[int, Callable[..., None]] = {
+            PLACED: self._step,
+            EPISODE: self._episode,
+            METRICS: self._metrics,
+            FRAME: self._frame,
+            LINE: self._line,
+            END: self._end,
+        }
 
-    def encode(self, rows: list[tuple]) -> tuple[bytes, int]:
+    def encode(self, rows: Iterable[tuple]) -> tuple[bytes, int]:
         """The rows as lines, and how many lines that is."""
-        offset, lines = self._clock.offset(), []
-        for row in rows:
+        self._lines: list[str] = []
+        self._count = 0
+        self._offset = self._clock.offset()
+        for shape, group in groupby(rows, SHAPE):
+            if shape[0] == STEP:
+                while some := list(islice(group, 256)):  # longer texts cost more, by the line
+                    self._steps(shape, some)
+            else:
+                for row in group:
+                    self._one(self._by_kind[shape[0]], row)
+        return "".join(self._lines).encode("ascii"), self._count
+
+    def _one(self, write: Callable[..., None], row: tuple) -> None:
+        try:
+            write(*row)
+        except Exception as error:  # whatever it was: the other rows are good
+            self.lost += 1
+            _warn.once(f"row:{error!r:.80}", f"an event could not be written and was dropped ({error!r}).")
+
+    def _add(self, text: str, lines: int = 1) -> None:
+        self._lines.append(text)
+        self._count += lines
+
+    def _steps(self, shape: tuple, rows: list[tuple]) -> None:
+        """Steps of one agent and one shape, next to each other."""
+        if len(rows) > 1 and not (shape[2] or shape[3]):
             try:
-                if row[0] == STEP:
-                    self._step(row, row[1] + offset, lines)
-                else:
-                    self._by_kind[row[0]](row, row[1] + offset, lines)
-            except Exception as error:  # whatever it was: the other rows are good
-                self.lost += 1
-                _warn.once(
-                    f"row:{error!r:.80}", f"an event could not be written and was dropped ({error!r})."
-                )
-        text = "".join(lines)
-        if '":nan' in text or '":inf' in text or '":-inf' in text:
-            text = _NOT_FINITE.sub(lambda found: '":' + _WORDS[found[1]], text)
-        return text.encode("ascii"), len(lines)
+                self._steps_at_once(shape, rows)
+                return
+            except Exception:
+                pass
+        for row in rows:
+            self._one(self._step, row)
 
-    def end(self) -> tuple[bytes, int]:
-        """The episodes that ended with the last step of their agent."""
-        lines: list[str] = []
-        for agent in self._agents.values():
-            if agent.ended is not None:
-                self._auto_episode(agent, lines)
-        return "".join(lines).encode("ascii"), len(lines)
+    def _steps_at_once(self, shape: tuple, rows: list[tuple]) -> None:
+        """The hot path: one `%` fills the lines of all rows, so that a row costs hardly any bytecode."""
+        agent = self._agents.get(shape[1]) or self._new_agent(shape[1])
+        if agent.ended is not None:
+            self._auto_episode(agent)
+        plan = agent.plans.get(shape) or self._plan(agent, shape)
+        values = [row[2] for row in rows]
+        if plan.odd:
+            values = [plan.mended(each) for each in values]
+        stamps, micros = self._times([row[1] for row in rows])
+        first, count = agent.step_index, len(rows)
+        heads = zip(stamps, micros, repeat(agent.episode_index), range(first, first + count))
+        text = plan.template * count % tuple(chain.from_iterable(map(add, heads, values)))
+        if plan.floats and sum(map(sum, map(plan.floats, values))) * 0.0 != 0.0:
+            text = _spelled(text)
+        if plan.rewarded:
+            agent.total += sum(map(REWARD, values))
+        self._add(text, count)
+        agent.step_index += count
+        agent.length += count
 
-    def _step(self, row: tuple, now: int, lines: list[str]) -> None:
-        (
-            _,
-            _,
-            agent_id,
-            episode_index,
-            step_index,
-            reward,
-            action,
-            observation,
-            terminated,
-            truncated,
-            info,
-            frame,
-            metrics,
-        ) = row
+    def _step(self, shape: tuple, now: int, values: tuple, place: tuple = (None, None, None)) -> None:
+        """One step, alone; `place` is its episode, its number there and its picture, where they are given."""
+        episode, step, frame = place
+        agent_id, terminated, truncated = shape[1:4]
         agent = self._agents.get(agent_id) or self._new_agent(agent_id)
         if agent.ended is not None:
-            self._auto_episode(agent, lines)
-        if episode_index is not None and episode_index != agent.episode_index:
-            agent.begin(int(episode_index))
-        if step_index is None:
-            step_index = agent.step_index
-        agent.step_index = step_index + 1
-        agent.length += 1
-        self.steps += 1
-        second, rest = divmod(now, 1_000_000_000)
-        if second != self._second:
-            self._new_second(second)
-        values = (
-            self._stamp,
-            rest // 1000,
-            agent.episode_index,
-            step_index,
-            reward,
-            action,
-            observation,
-            info,
-            *metrics.values(),
-        )
-        key = (terminated, truncated, tuple(map(type, values)), *metrics)
-        try:
-            template, odd = agent.plans[key]
-        except KeyError:
-            template, odd = self._plan(agent, key, metrics)
-        line = template % (values if not odd else _mended(values, odd))
+            self._auto_episode(agent)
+        if episode is not None and int(episode) != agent.episode_index:
+            agent.begin(int(episode))
+        step = agent.step_index if step is None else int(step)
+        plan = agent.plans.get(shape) or self._plan(agent, shape)
+        micros = self._micros(now + self._offset)
+        line = plan.template % (self._stamp, micros, agent.episode_index, step, *plan.mended(values))
+        if plan.floats and sum(plan.floats(values)) * 0.0 != 0.0:
+            line = _spelled(line)
         if frame is not None:
             line = self._frames.attach(line, frame, agent_id)
-        lines.append(line)
-        if reward is not None:
-            agent.total += reward if type(reward) is float else _number(reward)
+        self._add(line)
+        agent.step_index = step + 1
+        agent.length += 1
+        agent.total += _number(values[0])
         if terminated or truncated:
-            agent.ended = (now, terminated, truncated)
+            agent.ended = (now + self._offset, bool(terminated), bool(truncated))
 
-    def _plan(self, agent: Agent, key: tuple, metrics: dict) -> tuple:
+    def _plan(self, agent: Agent, shape: tuple) -> Plan:
         """Template and conversions for steps of one shape; kept, as long as there are not too many."""
-        terminated, truncated, types = key[:3]
-        parts = [
-            f'{{"type":"step","ts":"%s%06d+00:00",{_escaped(agent.prefix)}"episode_index":%d,"step_index":%d'
-        ]
+        _, _, terminated, truncated, types, *metrics = shape
+        head = '{"type":"step","ts":"%s%06d+00:00",'
+        parts = [head + _escaped(agent.prefix) + '"episode_index":%d,"step_index":%d']
         odd: list = []
-        for index, name in enumerate(("reward", "action", "observation", "info"), 4):
+        for index, name in enumerate(("reward", "action", "observation", "info")):
             parts.append(self._slot(name, index, types[index], odd))
         for name, value in (("terminated", terminated), ("truncated", truncated)):
             parts.append("" if value is None else f',"{name}":{"true" if value else "false"}')
-        nested: list[str] = []
-        # Slots are filled in the order of the values, so where one name goes below "metrics", all go.
-        below = any(name in RESERVED for name in metrics)
-        for index, name in enumerate(metrics, 8):
-            (nested if below else parts).append(self._slot(name, index, types[index], odd))
-        if below:
-            parts.append(',"metrics":{' + "".join(nested).lstrip(",") + "}")
-        plan = ("".join(parts) + "}\n", tuple(odd))
-        if len(agent.plans) < 1000:  # names that are new in each step would fill the memory
-            agent.plans[key] = plan
+        named = [self._slot(name, index, types[index], odd) for index, name in enumerate(metrics, 4)]
+        if not RESERVED.isdisjoint(metrics):
+            # Slots are filled in the order of the values, so where one name goes below, all go.
+            named = [',"metrics":{', "".join(named).replace(",", "", 1), "}"]
+        plan = Plan("".join([*parts, *named, "}\n"]), tuple(odd), types)
+        if len(agent.plans) < MAX_PLANS:
+            agent.plans[shape] = plan
         return plan
 
     def _slot(self, name: object, index: int, kind: type, odd: list) -> str:
@@ -189,65 +226,75 @@ class Encoder:
         odd.append((index, quote if kind is str else self.dump))
         return label + "%s"
 
-    def _auto_episode(self, agent: Agent, lines: list[str]) -> None:
-        now, terminated, truncated = agent.ended or (0, False, False)
-        fields = {
-            "episode_index": agent.episode_index,
-            "episode_return": agent.total,
-            "episode_length": agent.length,
-        }
-        fields.update(terminated=bool(terminated), truncated=bool(truncated))
-        lines.append(self._object("episode", now, agent.prefix, fields, {}))
+    def _times(self, nows: list[int]) -> tuple[Iterable[str], list[int]]:
+        """Text up to the second, and microseconds in it, of each time."""
+        self._micros(nows[0] + self._offset)
+        shift = self._offset - self._second
+        micros = [(now + shift) // 1000 for now in nows]
+        if min(micros) >= 0 and max(micros) < 1_000_000:
+            return repeat(self._stamp), micros
+        micros = []
+        stamps = []
+        for now in nows:
+            micros.append(self._micros(now + self._offset))
+            stamps.append(self._stamp)
+        return stamps, micros
+
+    def _micros(self, now: int) -> int:
+        """Microseconds in the second of `now`, whose text up to the point is `_stamp` from here on."""
+        second, rest = divmod(now, 1_000_000_000)
+        if second * 1_000_000_000 != self._second:
+            self._second = second * 1_000_000_000
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+        return rest // 1000
+
+    def _auto_episode(self, agent: Agent) -> None:
+        assert agent.ended is not None
+        now, terminated, truncated = agent.ended
+        fields: dict[str, object] = {"episode_index": agent.episode_index, "episode_return": agent.total}
+        fields.update(episode_length=agent.length, terminated=terminated, truncated=truncated)
+        self._object("episode", now, agent.prefix, fields, {})
         agent.begin(agent.episode_index + 1)
 
-    def _episode(self, row: tuple, now: int, lines: list[str]) -> None:
-        _, _, agent_id, fields, metrics = row
+    def _episode(self, _: tuple, now: int, agent_id: object, fields: dict, metrics: dict) -> None:
         agent = self._agents.get(agent_id) or self._new_agent(agent_id)
         index = fields.get("episode_index")
         if index is not None and int(index) != agent.episode_index:
             if agent.ended is not None:  # that one was another episode
-                self._auto_episode(agent, lines)
+                self._auto_episode(agent)
             if int(index) != agent.episode_index:
                 agent.begin(int(index))
         counted: dict[str, object] = {"episode_index": agent.episode_index}
         if agent.length:
             counted.update(episode_return=agent.total, episode_length=agent.length)
         if agent.ended is not None:
-            counted.update(terminated=bool(agent.ended[1]), truncated=bool(agent.ended[2]))
+            counted.update(terminated=agent.ended[1], truncated=agent.ended[2])
         counted.update((name, value) for name, value in fields.items() if value is not None)
-        lines.append(self._object("episode", now, agent.prefix, counted, metrics))
+        self._object("episode", now + self._offset, agent.prefix, counted, metrics)
         agent.begin(agent.episode_index + 1)
 
-    def _metrics(self, row: tuple, now: int, lines: list[str]) -> None:
-        _, _, agent_id, step, data = row
+    def _metrics(self, _: tuple, now: int, agent_id: object, step: int | None, data: dict) -> None:
         if step is None:  # as wandb counts; where steps are logged, they are the better measure
-            step = self.steps if self.steps else self._logs
+            step = self.steps or self._logs
         self._logs = int(step) + 1
-        prefix = self._prefix(agent_id) if agent_id is not None else self._default_prefix()
-        lines.append(self._object("metrics", now, prefix, {"step": step}, data))
+        self._object("metrics", now + self._offset, self._prefix(agent_id), {"step": step}, data)
 
-    def _frame(self, row: tuple, now: int, lines: list[str]) -> None:
-        _, _, agent_id, frame = row
+    def _frame(self, _: tuple, now: int, agent_id: object, frame: Picture) -> None:
         agent = self._agents.get(agent_id) or self._new_agent(agent_id)
         fields = {"episode_index": agent.episode_index, "step_index": max(agent.step_index - 1, 0)}
-        line = self._object("frame", now, agent.prefix, fields, {})
-        lines.append(self._frames.attach(line, frame, agent_id))
+        self._object("frame", now + self._offset, agent.prefix, fields, {})
+        self._lines[-1] = self._frames.attach(self._lines[-1], frame, agent_id)
 
-    def _line(self, row: tuple, now: int, lines: list[str]) -> None:
-        _, _, kind, fields = row
-        lines.append(self._object(kind, now, self._default_prefix(), fields, {}))
+    def _line(self, _: tuple, now: int, kind: str, fields: dict) -> None:
+        self._object(kind, now + self._offset, self._prefix(None), fields, {})
 
-    def _object(self, kind: str, now: int, prefix: str, fields: dict, metrics: dict) -> str:
-        second, rest = divmod(now, 1_000_000_000)
-        if second != self._second:
-            self._new_second(second)
-        dump = self.dump
-        parts = [f'{{"type":"{kind}","ts":"{self._stamp}{rest // 1000:06d}+00:00",{prefix[:-1]}']
+    def _object(self, kind: str, now: int, prefix: str, fields: dict, metrics: dict) -> None:
+        dump, micros = self.dump, self._micros(now)
+        parts = [f'{{"type":"{kind}","ts":"{self._stamp}{micros:06d}+00:00",{prefix[:-1]}']
         parts += [f"{quote(str(name))}:{dump(value)}" for name, value in fields.items()]
-        below = any(name in RESERVED for name in metrics)
         named = [f"{quote(str(name))}:{dump(value)}" for name, value in metrics.items()]
-        parts += ['"metrics":{' + ",".join(named) + "}"] if below else named
-        return ",".join(parts) + "}\n"
+        parts += named if RESERVED.isdisjoint(metrics) else ['"metrics":{' + ",".join(named) + "}"]
+        self._add(",".join(parts) + "}\n")
 
     def _new_agent(self, agent_id: object) -> Agent:
         agent = self._agents[agent_id] = Agent(self._prefix(agent_id))
@@ -258,12 +305,19 @@ class Encoder:
         who = self._agent_id if agent_id is None else str(agent_id)
         return self._run + self._worker + (f',"agent_id":{quote(who)},' if who is not None else ",")
 
-    def _default_prefix(self) -> str:
-        return self._prefix(None)
+    @property
+    def steps(self) -> int:
+        """Steps so far, of all agents."""
+        return sum(agent.earlier + agent.length for agent in self._agents.values())
 
-    def _new_second(self, second: int) -> None:
-        self._second = second
-        self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+    def end(self) -> tuple[bytes, int]:
+        """The episodes that ended with the last step of their agent."""
+        return self.encode([((END,), 0)])
+
+    def _end(self, _: tuple, now: int) -> None:
+        for agent in self._agents.values():
+            if agent.ended is not None:
+                self._auto_episode(agent)
 
 
 class Clock:
@@ -282,11 +336,9 @@ class Clock:
         return self._offset
 
 
-def _mended(values: tuple, odd: tuple) -> tuple:
-    mended = list(values)
-    for index, convert in odd:
-        mended[index] = convert(mended[index])
-    return tuple(mended)
+def _spelled(text: str) -> str:
+    """Python's words for numbers that are none as JSON dialects have them."""
+    return _NOT_FINITE.sub(lambda found: '":' + _WORDS[found[1]], text)
 
 
 def _escaped(text: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from stepstream import _ulid, _warn
 from stepstream._config import Config, as_dict
-from stepstream._encoder import EPISODE, FRAME, LINE, METRICS, STEP, Encoder
+from stepstream._encoder import EPISODE, FRAME, LINE, MAX_PLANS, METRICS, PLACED, STEP, Encoder
 from stepstream._frames import FrameGate
 from stepstream._settings import Settings, fallback_spool_dir
 from stepstream._spool import Spool
@@ -18,7 +18,8 @@ from stepstream._values import PLAIN, freeze
 from stepstream._writer import HIGH_WATER, Writer
 
 _now = time.monotonic_ns
-_all_plain = PLAIN.issuperset
+_plain_shapes: set[tuple] = set()
+"""Types of the values of steps that need no copy: looking a tuple up is cheaper than looking at each."""
 
 
 class Run:
@@ -47,6 +48,7 @@ class Run:
         self._facts = {name: value for name, value in (facts or {}).items() if value is not None}
         self._error: str | None = None
         self._status: str | None = None
+        self._late = 0
         self._owner = owner
         self._begin()
         self.config = Config(config, self._announce)
@@ -93,30 +95,17 @@ class Run:
                 function that draws one, such as `env.render`: it is called only when a picture is due.
             episode_index, step_index: counted per agent from 0 where left out.
         """
-        if metrics and not _all_plain(map(type, metrics.values())):
-            metrics = {name: freeze(value) for name, value in metrics.items()}
-        if not _all_plain((type(reward), type(action), type(observation), type(info))):
-            reward, action = freeze(reward), freeze(action)
-            observation, info = freeze(observation), freeze(info)
-        if frame is not None:
-            frame = self._frames.take(agent_id, frame, bool(terminated or truncated))
-        self._put(
-            (
-                STEP,
-                _now(),
-                agent_id,
-                episode_index,
-                step_index,
-                reward,
-                action,
-                observation,
-                terminated,
-                truncated,
-                info,
-                frame,
-                metrics,
-            )
-        )
+        values = (reward, action, observation, info, *metrics.values())
+        types = tuple(map(type, values))
+        if types not in _plain_shapes:
+            values, types = _frozen(values, types)
+        if frame is None and step_index is None and episode_index is None:
+            self._put(((STEP, agent_id, terminated, truncated, types, *metrics), _now(), values))
+        else:
+            if frame is not None:
+                frame = self._frames.take(agent_id, frame, bool(terminated or truncated))
+            shape = (PLACED, agent_id, terminated, truncated, types, *metrics)
+            self._put((shape, _now(), values, (episode_index, step_index, frame)))
         if len(self._rows) > HIGH_WATER:
             self._writer.relieve()
 
@@ -147,7 +136,7 @@ class Run:
             "seed": freeze(seed),
             "duration_seconds": freeze(duration),
         }
-        self._put((EPISODE, _now(), agent_id, fields, freeze(metrics)))
+        self._put(((EPISODE,), _now(), agent_id, fields, freeze(metrics)))
 
     def log(
         self,
@@ -176,7 +165,7 @@ class Run:
             if commit is False:
                 return
             data, self._pending = self._pending, {}
-        self._put((METRICS, _now(), agent_id, freeze(step), data))
+        self._put(((METRICS,), _now(), agent_id, freeze(step), data))
         if len(self._rows) > HIGH_WATER:
             self._writer.relieve()
 
@@ -184,7 +173,7 @@ class Run:
         """A picture of what an agent sees now; `step(frame=…)` is better, as it says of which step."""
         picture = self._frames.take(agent_id, image, False)
         if picture is not None:
-            self._put((FRAME, _now(), agent_id, picture))
+            self._put(((FRAME,), _now(), agent_id, picture))
 
     def flush(self) -> None:
         """Write all that was logged so far; not needed, as it happens all the time."""
@@ -218,9 +207,11 @@ class Run:
             "summary": dict(self.summary) or None,
         }
         last = {name: freeze(value) for name, value in last.items() if value is not None}
-        self._put = self._after_finish
-        self._writer.close((LINE, _now(), "run_completed", last) if self._owner else None)
         _live.discard(self)
+        if self.disabled:
+            return
+        self._put = self._after_finish
+        self._writer.close(((LINE,), _now(), "run_completed", last) if self._owner else None)
 
     def __enter__(self) -> Run:
         return self
@@ -283,7 +274,7 @@ class Run:
         """Say what is known of the run; said again when the config changes."""
         if self._owner and self._status is None:
             config = freeze(dict(self.config))
-            self._put((LINE, _now(), "run_started", {**self._facts, "config": config}))
+            self._put(((LINE,), _now(), "run_started", {**self._facts, "config": config}))
 
     def _unwrapped(self, value: object, agent_id: object) -> object:
         image = getattr(value, "stepstream_frame", None)  # a stand-in for wandb.Image
@@ -294,6 +285,16 @@ class Run:
 
     def _after_finish(self, row: tuple) -> None:
         _warn.once("finished", f"run {self.name} is finished; what is logged to it now is dropped.")
+        self._late += 1
+        _late.add(self)
+
+    def _tell_late(self) -> None:
+        """At the end of the program: how much came after the end of the run, in a stream of its own."""
+        dropped = self._writer.count_lost()["stepstream/dropped"] + self._late
+        self._late = 0
+        after = Run(self.id, self.agent_id, settings=self._settings, owner=False)
+        after.log({"stepstream/dropped": dropped})
+        after.finish()
 
     def _ignore(self, row: tuple) -> None:
         """A disabled run."""
@@ -324,6 +325,18 @@ def how_it_ended(error: BaseException | None) -> tuple:
 
 
 _live: set[Run] = set()
+_late: set[Run] = set()
+"""Runs that were logged to after their end."""
+
+
+def _frozen(values: tuple, types: tuple) -> tuple:
+    """The values as they are now, and their types."""
+    if PLAIN.issuperset(types):
+        if len(_plain_shapes) < MAX_PLANS:
+            _plain_shapes.add(types)
+        return values, types
+    values = tuple(map(freeze, values))
+    return values, tuple(map(type, values))
 
 
 def _worker_name() -> str:

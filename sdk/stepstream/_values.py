@@ -8,6 +8,10 @@ from json.encoder import encode_basestring_ascii as quote
 
 from stepstream import _warn
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing takes longer than all of this package
+    from typing import Any
+
 PLAIN = frozenset((int, float, bool, str, type(None)))
 """Types that nobody can change after the call, and that JSON has."""
 
@@ -30,11 +34,22 @@ def freeze(value: object, depth: int = 0) -> object:
         return {key: freeze(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
         return [freeze(item, depth + 1) for item in value]
+    try:
+        return _of_array(value)
+    except Exception:  # an object that only looks like an array
+        return value
+
+
+def _of_array(value: Any) -> object:
     if hasattr(value, "detach"):  # torch
         value = value.detach()
-        return value.clone() if hasattr(value, "clone") else value
+        return value.clone() if getattr(value, "is_cuda", False) or value.numel() > 1 else value.item()
     if hasattr(value, "tolist"):  # numpy, jax, tensorflow's eager arrays
-        return value.copy() if getattr(value, "ndim", 0) and hasattr(value, "copy") else value.tolist()
+        if not getattr(value, "shape", ()):
+            return value.tolist()
+        if _elements(value) == 1:
+            return value.reshape(-1)[0].item()
+        return value.copy() if hasattr(value, "copy") else value
     return _plain_object(value)
 
 

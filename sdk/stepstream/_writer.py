@@ -149,9 +149,9 @@ class Writer:
     def _report(self) -> None:
         counts = {name: number for name, number in self.count_lost().items() if number}
         now = time.monotonic_ns()
-        rows: list[tuple] = [(LINE, now, "sdk_warning", {"message": text}) for text in _warn.untold()]
+        rows: list[tuple] = [((LINE,), now, "sdk_warning", {"message": text}) for text in _warn.untold()]
         if counts != self._told:
-            rows.append((METRICS, now, None, self._encoder.steps, counts))
+            rows.append(((METRICS,), now, None, self._encoder.steps, counts))
             self._told = counts
         self._keep(self._encoder.encode(rows))
 
