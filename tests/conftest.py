@@ -30,6 +30,11 @@ NO_SKIP = os.environ.get("STEPSTREAM_TEST_NO_SKIP") == "1"
 GIVEN_JARS = Path(os.environ.get("STEPSTREAM_JARS_DIR", ""))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--faults=100`: how often each fault test strikes; a few times where it is not said."""
+    parser.addoption("--faults", type=int, default=0, help="strikes of each fault test (default: a few)")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run and say why; with STEPSTREAM_TEST_NO_SKIP=1 fail instead."""
     for marker, missing in (("docker", needs.docker), ("browser", needs.chromium)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -37,7 +38,30 @@ class PostgresServer:
                 self._binaries = shutil.copytree(self._binaries.parent, self.folder / "pginstall") / "bin"
 
     def start(self) -> None:
-        """Make the cluster and start it; returns once it answers (1 s)."""
+        """Start it, with a new cluster the first time; returns once it answers (1 s)."""
+        if not (self.folder / "data").exists():
+            self._make_cluster()
+        data = str(self.folder / "data")
+        options = OPTIONS | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
+        flags = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
+        command = [str(self._binaries / "postgres"), "-D", data, *flags]
+        with (self.folder / "log").open("ab") as log:
+            if self._as_nobody:  # setpriv ties it to us; our own launcher's Python may be root's alone
+                command = [*NOBODY, *TIED, *command]
+                self._process = subprocess.Popen(
+                    command, stdout=log, stderr=log, cwd=self.folder, process_group=0
+                )
+            else:
+                self._process = process.spawn(command, output=log)
+        self._wait()
+
+    def crash(self) -> None:
+        """What `pg_ctl stop -m immediate` does: every process ends at once, and nothing is written."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(10)
+
+    def _make_cluster(self) -> None:
         data = str(self.folder / "data")
         initdb = [
             str(self._binaries / "initdb"),
@@ -53,18 +77,6 @@ class PostgresServer:
         subprocess.run(
             [*self._as_nobody, *initdb, "-D", data], check=True, capture_output=True, cwd=self.folder
         )
-        options = OPTIONS | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
-        flags = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
-        command = [str(self._binaries / "postgres"), "-D", data, *flags]
-        with (self.folder / "log").open("wb") as log:
-            if self._as_nobody:  # setpriv ties it to us; our own launcher's Python may be root's alone
-                command = [*NOBODY, *TIED, *command]
-                self._process = subprocess.Popen(
-                    command, stdout=log, stderr=log, cwd=self.folder, process_group=0
-                )
-            else:
-                self._process = process.spawn(command, output=log)
-        self._wait()
 
     def stop(self) -> None:
         """End it and remove its data."""
