@@ -30,8 +30,11 @@ NEWEST = 100
 FIRST_METRICS = 12
 """Metrics that are drawn where the page has chosen none."""
 MAX_RUNS = 500
+BEHIND_MS = 5000
+"""Redis that is so much older than SQL is not being filled."""
 
 NO_REDIS = "The live buffer does not answer: this page shows what SQL holds, read every two seconds."
+NO_LIVE = "The live service is behind SQL: this page shows what SQL holds, read every few seconds."
 NO_SQL = "The database does not answer: this page shows the newest only."
 
 T = TypeVar("T")
@@ -93,6 +96,7 @@ class _Feed:
         self._notice = ""
 
     async def _wait(self, view: View) -> Delta | None:
+        """What Redis says; None where SQL alone must do."""
         try:
             delta = await self._feeds.buffer.wait(view, self._since, BEAT_S)
         except LiveBufferError:
@@ -124,11 +128,13 @@ class RunsFeed(_Feed):
         return await self._changed(delta, full=True)
 
     async def next(self) -> Message:
-        """What changed since."""
+        """What changed since; after some silence, everything."""
+        begun = time.monotonic()
         delta = await self._wait(View())
         if delta is None:
             await asyncio.sleep(SQL_EVERY_S)
-        return await self._changed(delta, full=delta is None or delta.reset)
+        beat = time.monotonic() - begun > 0.9 * BEAT_S
+        return await self._changed(delta, full=delta is None or delta.reset or beat)
 
     async def _changed(self, delta: Delta | None, full: bool) -> Message:
         lists = delta.runs if delta is not None else []
@@ -153,19 +159,18 @@ class RunsFeed(_Feed):
 
     async def _name_agent(self, row: dict[str, Any]) -> None:
         run_id = row["run_id"]
-        if run_id not in self._feeds.first_agents:
-            agents = await self._agents(run_id)
-            if agents:
-                self._feeds.first_agents[run_id] = min(agents, key=natural)
+        if run_id not in self._feeds.first_agents and (agents := await self._agents(run_id)):
+            self._feeds.first_agents[run_id] = min(agents, key=natural)
         row["first_agent"] = self._feeds.first_agents.get(run_id)
 
     async def _agents(self, run_id: str) -> list[str]:
         try:
             if live := await self._feeds.buffer.agents(run_id):
-                return [row.agent_id for row in live]
+                return [row.agent_id for row in live if row.steps or row.episodes]
         except LiveBufferError:
             pass
-        return [row["agent_id"] for row in await self._ask(self._feeds.agents(run_id), [])]
+        stored = await self._ask(self._feeds.agents(run_id), [])
+        return [row["agent_id"] for row in stored if row["steps"] or row["episodes"]]
 
 
 class RunFeed(_Feed):
@@ -205,23 +210,38 @@ class RunFeed(_Feed):
             await asyncio.sleep(SQL_EVERY_S)
             return await self._whole(None)
         born = self._agent is None and self._wish.panel == "agent" and delta.agents
+        if await self._behind(delta):
+            self._notice = NO_LIVE
+            return await self._whole(None)
         if delta.reset or born or (not self._known and delta.run is not None):
             return await self._whole(delta)
         return await self._changed(delta)
+
+    async def _behind(self, delta: Delta) -> bool:
+        """Redis brought nothing new, and what it holds is older than SQL: the live service is away."""
+        if delta.steps or delta.episodes or delta.reset or delta.run is None:
+            return False
+        header = await self._ask(self._feeds.headers(self._wish.run), None)
+        newest = (header.run["last_seen_at"] or 0) if header is not None else 0
+        return bool(newest > delta.run.last_seen_at + BEHIND_MS)
 
     async def _whole(self, delta: Delta | None) -> Message:
         live = delta or Delta("")
         header = await self._ask(self._feeds.headers(self._wish.run), None)
         listed = await self._listed(live)
         if self._agent is None and self._wish.panel == "agent" and listed:
-            self._agent = min((row["agent_id"] for row in listed), key=natural)
-            self._since = None
-            again = await self._wait(self._view)
-            live = again or live
+            acting = [row for row in listed if row["steps"] or row["episodes"]]
+            self._agent = min((row["agent_id"] for row in acting or listed), key=natural)
+            if delta is not None:
+                self._since = None
+                live = await self._wait(self._view) or live
         self._known = header is not None or live.run is not None
         message = self._message(True) | {"unknown": not self._known, "agents": listed}
         message |= self._head(live.run, header)
-        return message | await self._panel_whole(live)
+        message |= await self._panel_whole(live)
+        if delta is None and "agent" in message:
+            del message["agent"]["frame"]  # SQL holds no pictures: the last one stays
+        return message
 
     async def _listed(self, live: Delta) -> list[dict[str, Any]]:
         if self._wish.panel != "agent":
@@ -336,13 +356,16 @@ class RunFeed(_Feed):
         return part
 
 
+_GROWS = {"steps", "episodes", "metrics", "logs", "dead_letters", "run_events", "agents", "last_seen_at"}
+
+
 def run_row(live: RunRow | None, stored: dict[str, Any] | None, lost_seconds: float) -> dict[str, Any]:
     """A run's row from both: the newer word counts, of totals the larger."""
     made: dict[str, Any] = msgspec.to_builtins(live) if live is not None else {}
     if stored is None:
         return made
     for name, value in stored.items():
-        if name in ("steps", "episodes", "metrics", "logs", "dead_letters", "run_events", "agents"):
+        if name in _GROWS:
             made[name] = max(made.get(name) or 0, value or 0)
         elif not made.get(name):
             made[name] = value

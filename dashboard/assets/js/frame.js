@@ -29,11 +29,13 @@ function showGrid(box, text) {
   const grid = payload.grid || [];
   const rows = grid.map((row) => (typeof row === "string" ? [...row] : [row].flat()));
   const columns = Math.max(1, ...rows.map((row) => row.length));
-  const size = Math.max(6, Math.floor(Math.min(208 / Math.max(rows.length, 1), 260 / columns, 48)));
+  const size = Math.max(6, Math.min(Math.floor(164 / Math.max(rows.length, 1)) - 2, Math.floor(268 / columns) - 2, 44));
   const place = [payload.agent_position, payload.agent_pos, payload.agent, payload.position].find(Array.isArray);
   const cells = rows.flatMap((row, r) => row.map((value, c) => {
-    const here = place && place[0] === r && place[1] === c;
-    return h("span", { className: here ? "here" : "", style: `background:${tint(value)};font-size:${Math.min(size * 0.5, 16)}px` }, size < 12 ? "" : String(value));
+    const here = value === "agent" || (place && place[0] === r && place[1] === c), words = String(value);
+    const type = Math.min(size / Math.max(words.length, 2) * 1.5, 15);
+    const style = `background:${tint(value)};font-size:${type}px`;
+    return h("span", { className: here ? "here" : "", title: words, style }, type < 7 ? "" : words);
   }));
   const style = `grid-template-columns:repeat(${columns},${size}px);grid-auto-rows:${size}px`;
   box.replaceChildren(h("div", { className: "cells", role: "img", "aria-label": `Grid, ${rows.length} by ${columns}`, style }, ...cells));
@@ -72,8 +74,9 @@ export function ansi(text) {
 
 const paint = (k) => (SGR[k].startsWith("--") ? `var(${SGR[k]})` : SGR[k]);
 
-/** Episode, step, action and reward of the newest step. */
-export function showCaption(step) {
+/** Episode, step, action and reward of the newest step; null: there is none. */
+export function showCaption(newest) {
+  const step = newest || {};
   setText(byId("now-episode"), step.episode ?? "–");
   setText(byId("now-step"), step.step ?? "–");
   setText(byId("now-action"), oneLine(step.action));

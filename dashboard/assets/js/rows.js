@@ -74,7 +74,7 @@ export class Rows {
 
   #head({ name, cls, title, sort }) {
     const label = sort ? h("button", { type: "button" }, name) : name;
-    const th = h("th", { className: cls || "", scope: "col", title }, label);
+    const th = h("th", { className: (cls || "").replace(/long|mono/g, ""), scope: "col", title }, label);
     if (sort) label.addEventListener("click", () => this.onSort?.(name));
     return th;
   }

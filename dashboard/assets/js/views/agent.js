@@ -14,6 +14,7 @@ import { History, onOpen } from "./history.js";
 
 const WINDOW = 100;
 const HEAVY_MS = 100;
+const BESIDE = 2;
 const ROW_PX = 28;
 const LONG = ["action", "observation", "info"];
 const COLUMNS = { steps: STEPS, episodes: EPISODES };
@@ -136,10 +137,10 @@ export class Agent {
 
   apply(part, run) {
     if (part.reset) this.#reset(part);
+    if (part.frame) showFrame(part.frame);
+    if (part.frame !== undefined) this.#frame(Boolean(part.frame));
     this.#takeEpisodes(part);
     this.#takeSteps(part);
-    if (part.frame) showFrame(part.frame);
-    if (part.frame || part.reset) this.#frame(Boolean(part.frame));
     this.counted = part.counters || this.counted;
     this.lag = part.lag_ms ?? part.counters?.lag_ms ?? this.lag;
     this.#counters(run);
@@ -157,7 +158,7 @@ export class Agent {
     this.seen = { shown: 0, thinned: 0, missed: 0 };
     for (const { series } of this.metrics.values()) series.clear();
     this.nextStep = 0;
-    if (!part.frame) showFrame(null);
+    if (part.frame === null) showFrame(null);
     if (part.episode) {
       this.rewardEpisode = "chosen";
       this.reward.fill(part.episode);
@@ -214,7 +215,7 @@ export class Agent {
       this.names.add(name);
       this.#chips();
     }
-    if (this.state.metric.includes(name)) this.#metric(name).series.push(x, typeof value === "number" ? value : null);
+    if (this.#drawn().includes(name)) this.#metric(name).series.push(x, typeof value === "number" ? value : null);
   }
 
   #keep(kind, rows) {
@@ -227,7 +228,7 @@ export class Agent {
     const { seen, stored, waiting, rate: speed } = this.counted || {};
     const { shown, thinned, missed } = this.seen;
     const change = this.#lastMinute(seen ?? 0);
-    count("seen", seen, change ? `+${compact(change)} in 1 min` : "");
+    count("seen", seen, change ? `+${compact(change)}/min` : "");
     count("stored", stored);
     count("shown", shown);
     count("dropped", thinned + missed);
@@ -284,9 +285,16 @@ export class Agent {
     return this.metrics.get(name);
   }
 
+  /** The chosen numbers; without a choice, as many as stand beside the rewards. */
+  #drawn() {
+    if (this.state.metric.length) return this.state.metric;
+    return byId("stage").classList.contains("framed") ? [...this.names].slice(0, BESIDE) : [];
+  }
+
   #dropMetrics() {
+    const drawn = this.#drawn();
     for (const [name, { chart, card }] of this.metrics) {
-      if (this.state.metric.includes(name)) continue;
+      if (drawn.includes(name)) continue;
       chart.destroy();
       card.remove();
       this.metrics.delete(name);
@@ -294,8 +302,8 @@ export class Agent {
   }
 
   #chips() {
-    const chosen = new Set(this.state.metric);
-    const chips = [...(this.names || [])].sort().map((name) =>
+    const chosen = new Set(this.#drawn());
+    const chips = [...this.names].sort().map((name) =>
       h("button", { type: "button", className: "chip", "aria-pressed": String(chosen.has(name)), "data-metric": name }, name));
     byId("metric-chips").replaceChildren(...chips);
     byId("metric-bar").hidden = !chips.length;
@@ -304,7 +312,7 @@ export class Agent {
   #toggleMetric(event) {
     const name = event.target.closest(".chip")?.dataset.metric;
     if (!name) return;
-    const chosen = new Set(here().metric);
+    const chosen = new Set(this.#drawn());
     if (!chosen.delete(name)) chosen.add(name);
     patch({ metric: [...chosen] });
   }

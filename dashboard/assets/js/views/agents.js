@@ -8,6 +8,9 @@ import { here, patch } from "../router.js";
 const SEARCH_FROM = 9;
 const LIVE_MS = 10_000;
 
+/** Who only logs metrics stands below those who act. */
+const acts = (row) => Boolean(row.steps || row.episodes);
+
 export const tabText = (agentId) => `Live-${agentId}-Training`;
 
 export class Agents {
@@ -30,8 +33,9 @@ export class Agents {
   update(rows, status, now) {
     const born = rows.filter((row) => !this.tabs.has(row.agent_id));
     for (const row of born) this.tabs.set(row.agent_id, this.#tab(row));
-    if (born.length) this.#order();
+    const began = rows.some((row) => acts(row) && !acts(this.tabs.get(row.agent_id).row));
     for (const row of rows) this.#fill(this.tabs.get(row.agent_id), row);
+    if (born.length || began) this.#order();
     this.states(status, now);
     setText(byId("agent-count"), exact(this.tabs.size));
     byId("agent-search-box").hidden = this.tabs.size < SEARCH_FROM;
@@ -101,7 +105,7 @@ export class Agents {
 
   #order() {
     const compare = new Intl.Collator("en", { numeric: true }).compare;
-    const tabs = [...this.tabs.values()].sort((a, b) => compare(a.row.agent_id, b.row.agent_id));
+    const tabs = [...this.tabs.values()].sort(({ row: a }, { row: b }) => acts(b) - acts(a) || compare(a.agent_id, b.agent_id));
     tabs.forEach((tab, i) => {
       const there = this.list.children[i];
       if (there !== tab) this.list.insertBefore(tab, there || null); // the others stay: focus is not lost

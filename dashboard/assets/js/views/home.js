@@ -16,7 +16,7 @@ const lasts = (row) => (row.status === "running" ? Date.now() : row.ended_at || 
 
 export function statusOf(row) {
   const silent = Date.now() - (row.last_seen_at || 0);
-  if (row.status === "running" && silent > SILENT_MS) return ["silent", `silent for ${duration(silent)}`];
+  if (row.status === "running" && silent > SILENT_MS) return ["silent", `silent ${duration(silent)}`];
   return [row.status, row.status];
 }
 
