@@ -27,7 +27,7 @@ from dashboard.sql_listing import Listing, read_page
 from dashboard.sql_page import Page, PageRequest, order_by, where
 from infra import sql
 from infra.settings import Settings
-from infra.sql_read import reading
+from infra.sql_read import LONGEST_S, reading
 
 __all__ = ["Curve", "Page", "PageRequest", "Queries", "RunHeader"]
 
@@ -55,9 +55,15 @@ class RunHeader(Struct):
 
 
 class Queries:
-    """Reads of both kinds of database. One per process; its methods may run side by side."""
+    """Reads of both kinds of database. One per process; its methods may run side by side.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: where the database is.
+        seconds: what one question may take.
+    """
+
+    def __init__(self, settings: Settings, seconds: float = LONGEST_S) -> None:
+        self._seconds = seconds
         self._engine = sql.engine(settings)
         self._ladders = Ladders()
 
@@ -127,7 +133,7 @@ class Queries:
         self, read: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         def work() -> T:
-            with reading(self._engine) as connection:
+            with reading(self._engine, self._seconds) as connection:
                 return read(connection, *args, **kwargs)
 
         return await asyncio.to_thread(work)
@@ -157,7 +163,7 @@ class Queries:
         known = {run_id: rest for run_id, *rest in connection.execute(statement)}
         for row in listed:
             agents, return_sum, returns = known.get(row["run_id"], (0, 0.0, 0))
-            row["agents"], row["mean_return"] = agents, return_sum / returns if returns else None
+            row["agents"], row["mean_return"] = agents, return_sum / int(returns) if returns else None
 
     def _run(self, connection: Connection, run_id: str) -> RunHeader | None:
         table = rows.RUNS

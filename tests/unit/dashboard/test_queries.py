@@ -1,0 +1,378 @@
+"""The dashboard's reads from SQL, on both kinds of database."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, insert
+
+from dashboard import sql_ladder
+from dashboard.queries import PageRequest, Queries
+from dashboard.sql_curves import reduce, rolling_mean
+from dashboard.sql_ladder import Order
+from infra import settings, sql
+from infra.settings import Settings
+from schemas.errors import DatabaseError, UsageError
+from schemas.tables import Agent, Base, DeadLetter, Episode, LogLine, Metrics, Run, RunEvent, Step
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+HOSTILE = "x'; DROP TABLE runs; --<script>\"%_"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, home: Path) -> Settings:
+    """Settings of an empty database."""
+    url = f"sqlite:///{home}/test.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
+    return settings.load({"STEPSTREAM_HOME": str(home), "STEPSTREAM_DATABASE_URL": url})
+
+
+@pytest.fixture
+def engine(database: Settings) -> Iterator[Engine]:
+    """A connection to write by; the tables are there."""
+    made = sql.engine(database)
+    Base.metadata.create_all(made)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def queries(database: Settings, engine: Engine) -> Iterator[Queries]:
+    """The reads."""
+    made = Queries(database)
+    yield made
+    made.close()
+
+
+def event(seq: int, run_id: str = "run", agent_id: str = "a", stream_id: str = "s", **fields: Any) -> Any:
+    """A row of an event table."""
+    who = {"run_id": run_id, "stream_id": stream_id, "seq": seq, "agent_id": agent_id, "worker_id": "w"}
+    place = {"topic_partition": 0, "topic_offset": seq}
+    return who | {"event_time": T0 + timedelta(seconds=seq)} | place | fields
+
+
+def write(engine: Engine, table: Any, rows: list[Any]) -> None:
+    """Put rows into a table; what only some of them have is null in the others."""
+    names = {name for row in rows for name in row}
+    rows = [dict.fromkeys(names) | row for row in rows]
+    with engine.begin() as connection:
+        connection.execute(insert(table), rows)
+
+
+def steps(count: int, length: int = 7, **fields: Any) -> list[Any]:
+    """Steps in episodes of one length; the reward is the step's number in its stream."""
+    return [
+        event(
+            seq, episode_index=(seq - 1) // length, step_index=(seq - 1) % length, reward=float(seq), **fields
+        )
+        for seq in range(1, count + 1)
+    ]
+
+
+@pytest.mark.parametrize("way", ["asc", "desc"])
+@pytest.mark.parametrize("numbered", [True, False], ids=["by episode", "as printed"])
+async def test_any_rows_in_order(
+    engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch, way: str, numbered: bool
+) -> None:
+    """Any page of the steps is what sorting all of them gives, whatever stretch of keys it lies in."""
+    monkeypatch.setattr("dashboard.queries.BY_STEP", Order(("episode_index", "step_index"), 3))
+    monkeypatch.setattr("dashboard.sql_listing.BY_LINE", Order(("stream_id", "seq"), 10))
+    rows = steps(200)
+    if not numbered:  # one step without a number is enough
+        rows[50]["step_index"] = None
+    random.Random(1).shuffle(rows)
+    write(engine, Step, rows)
+    write(engine, Step, steps(50, agent_id="other", stream_id="t"))
+    expected = list(range(1, 201)) if way == "asc" else list(range(200, 0, -1))
+    for start, end in [(0, 10), (95, 130), (195, 300), (0, 200), (250, 260), (199, 200)]:
+        request = PageRequest(start, end, [{"colId": "step", "sort": way}])
+        page = await queries.steps("run", "a", request)
+        assert [row["seq"] for row in page.rows] == expected[start:end]
+        assert page.total == 200
+
+
+async def test_numbers_below_zero_and_one_long_episode(
+    engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers from below zero, and an episode longer than a stretch, keep their order."""
+    monkeypatch.setattr("dashboard.queries.BY_STEP", Order(("episode_index", "step_index"), 4))
+    rows = [event(n + 50, episode_index=n // 20, step_index=n, reward=0.0) for n in range(-30, 30)]
+    write(engine, Step, rows)
+    page = await queries.steps("run", "a", PageRequest(20, 30, [{"colId": "step", "sort": "asc"}]))
+    assert [row["step"] for row in page.rows] == list(range(-10, 0))
+
+
+async def test_all_agents_as_printed(engine: Engine, queries: Queries) -> None:
+    """Without an agent the steps of all come, the newest line first."""
+    write(engine, Step, steps(20))
+    write(engine, Step, [event(seq, agent_id="b", stream_id="z", reward=0.0) for seq in (1, 2)])
+    page = await queries.steps("run", None, PageRequest(0, 4))
+    assert [(row["agent"], row["seq"]) for row in page.rows] == [("b", 2), ("b", 1), ("a", 20), ("a", 19)]
+
+
+async def test_sort_and_filter(engine: Engine, queries: Queries) -> None:
+    """Any column can be sorted and filtered by; nulls come last; hostile words are only words."""
+    rows = steps(30)
+    rows[3] |= {"reward": None, "observation": {"text": HOSTILE}}
+    write(engine, Step, rows)
+    page = await queries.steps("run", "a", PageRequest(0, 3, [{"colId": "reward", "sort": "desc"}]))
+    assert [row["reward"] for row in page.rows] == [30.0, 29.0, 28.0]
+    lowest = await queries.steps("run", "a", PageRequest(28, 30, [{"colId": "reward", "sort": "asc"}]))
+    assert [row["reward"] for row in lowest.rows] == [30.0, None]
+    number = {"filterType": "number", "type": "inRange", "filter": 5, "filterTo": 7}
+    found = await queries.steps("run", "a", PageRequest(filters={"reward": number}))
+    assert (sorted(row["seq"] for row in found.rows), found.total) == ([5, 6, 7], 3)
+    for words in ("DROP TABLE", "%_", "--<script>"):
+        text = {"filterType": "text", "type": "contains", "filter": words}
+        found = await queries.steps("run", "a", PageRequest(filters={"observation": text}))
+        assert [row["seq"] for row in found.rows] == [4]
+    found = await queries.steps("run", HOSTILE, PageRequest(filters={"nonsense": {"type": HOSTILE}}))
+    assert found.rows == []
+
+
+async def test_sorted_rows_are_capped(
+    engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sorted by what has no index, only so many rows are reached, and the page says so."""
+    monkeypatch.setattr("dashboard.sql_listing.MAX_SORTED", 10)
+    write(engine, Step, steps(30))
+    page = await queries.steps("run", "a", PageRequest(5, 15, [{"colId": "reward", "sort": "asc"}]))
+    assert ([row["seq"] for row in page.rows], page.total, page.capped) == ([6, 7, 8, 9, 10], 10, True)
+
+
+def test_a_request_that_is_none() -> None:
+    """A request that AG Grid would not send is refused in a sentence; one too large is cut."""
+    with pytest.raises(UsageError, match="no page"):
+        PageRequest.of({"startRow": "zero"})
+    assert PageRequest.of({"startRow": -5, "endRow": 10**9}) == PageRequest(0, 500)
+    assert PageRequest.of(None) == PageRequest(0, 100)
+
+
+async def test_a_filter_without_a_number(engine: Engine, queries: Queries) -> None:
+    """A number filter whose value is none is refused in a sentence."""
+    bad = {"filterType": "number", "type": "equals", "filter": "many"}
+    with pytest.raises(UsageError, match="reward"):
+        await queries.steps("run", "a", PageRequest(filters={"reward": bad}))
+
+
+async def test_long_texts_are_cut_and_whole(engine: Engine, queries: Queries) -> None:
+    """A page holds the head of a long text and says so; one step has it in full, as the worker wrote it."""
+    write(engine, Step, [event(1, observation="x" * 50_000, action=1, info={"a": [1, 2]}, reward=1.0)])
+    (row,) = (await queries.steps("run", "a", PageRequest())).rows
+    assert row["cut"]
+    assert len(row["observation"]) < 3_000
+    whole = await queries.step("run", "s", 1)
+    assert whole is not None
+    assert (json.loads(whole["observation"]), whole["action"], whole["cut"]) == ("x" * 50_000, "1", False)
+    assert await queries.step("run", "s", 2) is None
+
+
+async def test_the_episodes_table(engine: Engine, queries: Queries) -> None:
+    """What no column holds comes from extras and the run's config: seed, mode, game, outcome."""
+    write(engine, Run, [_run(config={"seed": 42}, env_id="Lake")])
+    told = {"extras": {"mode": "human", "game_id": "Chess", "outcome": "draw"}, "seed": 7}
+    write(
+        engine,
+        Episode,
+        [
+            event(1, episode_index=0, episode_return=0.5, episode_length=9, terminated=True) | told,
+            event(2, episode_index=1, episode_return=1.0, extras={"success": True}),
+        ],
+    )
+    second, first = (await queries.episodes("run", "a", PageRequest())).rows
+    names = [
+        "steps",
+        "total_reward",
+        "terminated",
+        "truncated",
+        "seed",
+        "episode_seed",
+        "mode",
+        "game",
+        "outcome",
+    ]
+    assert [first[name] for name in names] == [9, 0.5, True, None, 42, 7, "human", "Chess", "draw"]
+    assert [second[name] for name in ("steps", "seed", "game", "outcome")] == [None, 42, "Lake", "success"]
+    assert first["timestamp"] == int((T0 + timedelta(seconds=1)).timestamp() * 1000)
+
+
+async def test_the_steps_of_an_episode(engine: Engine, queries: Queries) -> None:
+    """All steps of an episode, in order."""
+    write(engine, Step, steps(30))
+    found = await queries.episode_steps("run", "a", 2)
+    assert [(row["step"], row["seq"]) for row in found] == [(n, 15 + n) for n in range(7)]
+
+
+async def test_the_head_of_a_run(engine: Engine, queries: Queries) -> None:
+    """Status, reason, counts, the newest heartbeat of each stream, and the last words on stderr."""
+    write(engine, Run, [_run(status="failed", reason="exit code 1", steps=5, logs=2, git_commit="abc")])
+    write(engine, Agent, [_agent("a"), _agent("b")])
+    heartbeats = [
+        event(seq, stream_id=stream, event="heartbeat", payload={"read": seq})
+        for stream in ("s.meta", "t.meta")
+        for seq in (1, 2)
+    ]
+    write(engine, RunEvent, [*heartbeats, event(3, stream_id="s.meta", event="other", payload={"read": 99})])
+    write(
+        engine,
+        LogLine,
+        [event(n, source="stderr", line=f"line {n}", stream_id="s.meta") for n in range(9, 40)],
+    )
+    header = await queries.run("run")
+    assert header is not None
+    assert (header.run["status"], header.run["reason"]) == ("failed", "exit code 1")
+    assert (header.agents, header.in_sql) == (2, 7)
+    assert header.heartbeats == [{"read": 2}, {"read": 2}]
+    assert header.last_stderr == [f"line {n}" for n in range(20, 40)]
+    assert await queries.run("nobody") is None
+
+
+async def test_the_list_of_runs(engine: Engine, queries: Queries) -> None:
+    """The newest first, with agents and mean return; sorted and filtered by any column."""
+    runs = [_run(f"run-{n}", started_at=T0 + timedelta(hours=n), steps=10 - n) for n in range(5)]
+    write(engine, Run, runs)
+    write(engine, Agent, [_agent("a", "run-1", return_sum=6.0, returns=3), _agent("b", "run-1")])
+    page = await queries.runs(PageRequest(0, 3))
+    assert ([row["run_id"] for row in page.rows], page.total) == (["run-4", "run-3", "run-2"], 5)
+    page = await queries.runs(PageRequest(sort=[{"colId": "steps", "sort": "desc"}]))
+    assert [row["steps"] for row in page.rows] == [10, 9, 8, 7, 6]
+    assert [(row["agents"], row["mean_return"]) for row in page.rows][:2] == [(0, None), (2, 2.0)]
+    named = {"filterType": "text", "type": "endsWith", "filter": "-3"}
+    page = await queries.runs(PageRequest(filters={"run_id": named}))
+    assert [row["run_id"] for row in page.rows] == ["run-3"]
+
+
+async def test_a_curve_keeps_its_extremes(engine: Engine, queries: Queries) -> None:
+    """A curve of few points still shows the best and the worst episode, in order."""
+    returns = [float(n % 50) for n in range(3_000)]
+    returns[1234], returns[2345] = 999.0, -999.0
+    write(
+        engine,
+        Episode,
+        [event(n + 1, episode_index=n, episode_return=value) for n, value in enumerate(returns)],
+    )
+    curve = await queries.return_curve("run", "a", points=200)
+    assert (curve.total, curve.reduced) == (3_000, True)
+    assert len(curve.x) <= 200
+    assert (max(curve.y), min(curve.y)) == (999.0, -999.0)
+    assert curve.x == sorted(curve.x)
+    assert curve.x[curve.y.index(999.0)] == 1234
+    whole = await queries.return_curve("run", "a", points=5_000)
+    assert whole.y == returns
+
+
+async def test_a_curve_of_very_many_points(
+    engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than fit into memory are reduced by the database, with the same extremes."""
+    monkeypatch.setattr("dashboard.queries.IN_MEMORY", 100)
+    returns = [float(n % 50) for n in range(1_000)]
+    returns[777], returns[333] = 999.0, -999.0
+    write(
+        engine,
+        Episode,
+        [event(n + 1, episode_index=n, episode_return=value) for n, value in enumerate(returns)],
+    )
+    curve = await queries.return_curve("run", "a", points=100)
+    assert (curve.total, curve.reduced) == (1_000, True)
+    assert len(curve.x) <= 102
+    assert (max(curve.y), min(curve.y)) == (999.0, -999.0)
+    assert sum(curve.mean) / len(curve.mean) == pytest.approx(np.mean(returns), abs=0.01)
+
+
+async def test_episodes_without_numbers_are_counted(engine: Engine, queries: Queries) -> None:
+    """Where a worker numbers no episodes, a curve's x counts them."""
+    write(engine, Episode, [event(n, episode_return=float(n)) for n in range(1, 6)])
+    curve = await queries.return_curve("run", "a")
+    assert (curve.x, sorted(curve.y)) == ([0.0, 1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0, 5.0])
+
+
+async def test_metrics_by_name(engine: Engine, queries: Queries) -> None:
+    """Names with slashes, quotes and dots are names; values that are no numbers are passed over."""
+    names = ["train/loss", 'a"b', "x.y[0]", HOSTILE]
+    write(
+        engine,
+        Metrics,
+        [
+            event(n, global_step=n * 10, metrics=dict.fromkeys(names, n / 2) | {"odd": "NaN"})
+            for n in range(1, 5)
+        ],
+    )
+    assert sorted(await queries.metric_names("run")) == sorted([*names, "odd"])
+    for name in names:
+        curve = await queries.metric_series("run", name)
+        assert (curve.x, curve.y) == ([10.0, 20.0, 30.0, 40.0], [0.5, 1.0, 1.5, 2.0])
+    assert (await queries.metric_series("run", "odd")).y == []
+    assert (await queries.metric_series("run", "nobody")).y == []
+
+
+async def test_numbers_that_steps_carry(engine: Engine, queries: Queries) -> None:
+    """The names of the numbers beside an agent's rewards."""
+    write(engine, Step, [event(1, episode_index=0, step_index=0, metrics={"epsilon": 0.1}, reward=0.0)])
+    assert await queries.step_metric_names("run", "a") == ["epsilon"]
+
+
+async def test_logs_and_dead_letters(engine: Engine, queries: Queries) -> None:
+    """The newest first; raw bytes become text for the eye."""
+    write(engine, LogLine, [event(n, source="stdout", line=f"line {n}") for n in range(1, 6)])
+    page = await queries.logs("run", PageRequest(0, 2))
+    assert ([row["line"] for row in page.rows], page.total) == (["line 5", "line 4"], 5)
+    letter = {"reason": "not_utf8", "message": "…", "raw": b'{"a": \xff', "producer_version": "1"}
+    write(engine, DeadLetter, [event(1, **letter)])
+    (row,) = (await queries.dead_letters("run", PageRequest())).rows
+    assert (row["reason"], row["raw"], row["redriven_at"]) == ("not_utf8", '{"a": \ufffd', None)
+
+
+async def test_no_tables_yet(database: Settings) -> None:
+    """A database without tables is a sentence that says what to start."""
+    queries = Queries(database)
+    with pytest.raises(DatabaseError, match="persist"):
+        await queries.runs(PageRequest())
+    queries.close()
+
+
+async def test_a_question_that_takes_too_long(
+    engine: Engine, database: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement over its time limit is given up, and says so; the next one is answered."""
+    write(engine, Step, steps(20_000))
+    queries = Queries(database, seconds=0.001)
+    with pytest.raises(DatabaseError, match="took longer"):
+        await queries.steps("run", "a", PageRequest(sort=[{"colId": "observation", "sort": "asc"}]))
+    queries.close()
+
+
+def test_a_ladder_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ladders of tables that nobody looks at go: there are never more than some."""
+    monkeypatch.setattr(sql_ladder, "MAX_LADDERS", 3)
+    monkeypatch.setattr(sql_ladder.Ladder, "build", lambda *_: object())
+    ladders = sql_ladder.Ladders()
+    for name in range(10):
+        ladders.get(name, None, Base.metadata.tables["steps"], sql_ladder.BY_LINE, None)  # type: ignore[arg-type]
+    assert len(ladders._held) == 3
+
+
+def test_reducing_leaves_out_what_is_no_number() -> None:
+    """NaN and the infinities are no points; the rolling mean is that of the values before."""
+    y = np.array([1.0, np.nan, 3.0, np.inf, 5.0])
+    curve = reduce(np.arange(5.0), y, 100)
+    assert (curve.x, curve.y, curve.mean) == ([0.0, 2.0, 4.0], [1.0, 3.0, 5.0], [1.0, 2.0, 3.0])
+    assert rolling_mean(np.arange(6.0), 2).tolist() == [0.0, 0.5, 1.5, 2.5, 3.5, 4.5]
+    assert reduce(np.array([]), np.array([]), 10).x == []
+
+
+def _run(run_id: str = "run", **fields: Any) -> Any:
+    blank = {column.name: None for column in Base.metadata.tables["runs"].c}
+    zero = dict.fromkeys(("steps", "episodes", "metrics", "run_events", "logs", "dead_letters"), 0)
+    return blank | zero | {"run_id": run_id, "status": "running"} | fields
+
+
+def _agent(agent_id: str, run_id: str = "run", **fields: Any) -> Any:
+    zero = {"steps": 0, "episodes": 0, "metrics": 0, "return_sum": 0.0, "returns": 0}
+    return zero | {"run_id": run_id, "agent_id": agent_id} | fields
