@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.text import Text
 
 from infra.embedded import process
+from schemas.errors import UsageError
 
 TICK_SECONDS = 0.2
 LONGEST_PAUSE = 30.0
@@ -148,7 +149,7 @@ class Supervisor:
                 if service.on_end is not None:
                     service.on_end(code)
                 if service.keep and not self._stops:
-                    self._after_an_end(service, f"ended ({how_it_ended(code)})")
+                    self._after_an_end(service, f"ended ({how_it_ended(code)})", code)
 
     def _close_pipe(self, service: Service, child: subprocess.Popen[bytes]) -> None:
         """Print the last words. A grandchild may hold the pipe open: nobody waits for its end."""
@@ -160,7 +161,10 @@ class Supervisor:
             self._selector.unregister(pipe)
         pipe.close()
 
-    def _after_an_end(self, service: Service, what: str) -> None:
+    def _after_an_end(self, service: Service, what: str, code: int = 1) -> None:
+        if code == UsageError.exit_code:
+            self.say(service.name, f"{what}: a setting is wrong, so it is not started again", "bold red")
+            return
         if time.monotonic() - service.started > STEADY_SECONDS:
             service.failures = 0
         pause = min(0.5 * 2**service.failures, LONGEST_PAUSE)

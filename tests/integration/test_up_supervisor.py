@@ -85,6 +85,16 @@ def test_the_pause_before_a_new_start_grows(supervised) -> None:
     assert pauses == [0.5, 1.0, 2.0]
 
 
+def test_who_is_set_up_wrongly_is_not_started_again(supervised) -> None:
+    """Exit code 2 is a wrong setting, which no new start mends; the others run on."""
+    child = supervised(
+        f"Supervisor([[service('s', 'raise SystemExit(2)'), service('t', {TALKS!r})]], Console()).run()"
+    )
+    lines = sorted(_lines(child, 2))
+    assert "not started again" in lines[0]
+    assert "t │ pid" in lines[1]
+
+
 def test_what_cannot_start_does_not_stop_the_others(supervised) -> None:
     """A program that is missing is reported; the other one runs."""
     child = supervised(
