@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from stepstream import _warn
-from stepstream._run import Run, _late, _live, how_it_ended
+from stepstream import _ending, _warn
+from stepstream._run import WORKER_OF, Run, joined
 from stepstream._settings import Settings
 
 _KEPT = ("group", "job_type", "tags", "notes", "env_id", "algorithm", "entity")
@@ -25,9 +24,6 @@ class _Process:
 
     newest: Run | None = None
     used_run_id = False
-    hooked = False
-    exit_code: object = None
-    error: BaseException | None = None
 
 
 def init(
@@ -51,13 +47,12 @@ def init(
     settings.disabled = settings.disabled or wandbs.get("mode") == "disabled"
     _warn_of_unknown(wandbs)
     before = _Process.newest
-    if before is not None and before in _live:
+    if before is not None and before in _ending.live:
         if wandbs.get("reinit") == "return_previous":
             return before
         _second_run(before, wandbs.get("reinit"))
     run_id = run_id or wandbs.get("id") or _named_run(settings)  # type: ignore[assignment]
     facts = {"project": project, "name": name, **{key: wandbs.get(key) for key in _KEPT}, **_process_facts()}
-    _hook()
     _Process.newest = Run(run_id, agent_id, config, facts=facts, settings=settings)
     return _Process.newest
 
@@ -93,11 +88,20 @@ def newest() -> Run | None:
     return _Process.newest
 
 
+def newest_or_new(**facts: object) -> Run:
+    """The newest run that has not ended, else a new one: what integrations log to."""
+    run = _Process.newest
+    return run if run is not None and not run.finished else init(**facts)  # type: ignore[arg-type]
+
+
 def _current(what: str) -> Run:
     if _Process.newest is None:
-        _warn.once("no init", f"{what} was called before init: a run was begun for it.")
-        init()
-    assert _Process.newest is not None
+        parent = os.environ.get(WORKER_OF)
+        if parent:  # a worker process of a run
+            _Process.newest = joined(parent, None)
+        else:
+            _warn.once("no init", f"{what} was called before init: a run was begun for it.")
+            _Process.newest = init()
     return _Process.newest
 
 
@@ -137,39 +141,3 @@ def _process_facts() -> dict[str, object]:
         "python": sys.version.split()[0],
         "sdk_version": __version__,
     }
-
-
-def _hook() -> None:
-    """See how the program ends: an exception nobody caught, sys.exit with a code, or simply its end."""
-    if _Process.hooked:
-        return
-    _Process.hooked = True
-    atexit.register(_at_exit)
-    inner_hook, inner_exit = sys.excepthook, sys.exit
-
-    def excepthook(kind: type, error: BaseException, trace: object) -> None:
-        _Process.error = error
-        inner_hook(kind, error, trace)  # type: ignore[arg-type]
-
-    def leave(status: object = None) -> None:
-        _Process.exit_code = status
-        inner_exit(status)  # type: ignore[arg-type]
-
-    sys.excepthook, sys.exit = excepthook, leave  # type: ignore[assignment]
-
-
-def _at_exit() -> None:
-    error = _Process.error
-    if error is None and _Process.exit_code:
-        error = SystemExit(_Process.exit_code)
-    for run in list(_live):
-        _carefully(run, lambda run: run.finish(*how_it_ended(error), error=repr(error) if error else None))
-    for run in list(_late):
-        _carefully(run, Run._tell_late)
-
-
-def _carefully(run: Run, action: Callable[[Run], None]) -> None:
-    try:
-        action(run)
-    except Exception as problem:
-        _warn.once("finish", f"run {run.name} could not be ended properly ({problem!r}).")

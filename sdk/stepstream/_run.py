@@ -8,8 +8,8 @@ import sys
 import time
 from collections.abc import Mapping
 
-from stepstream import _ulid, _warn
-from stepstream._config import Config, as_dict
+from stepstream import _ending, _ulid, _warn
+from stepstream._config import Config
 from stepstream._encoder import EPISODE, FRAME, LINE, MAX_PLANS, METRICS, PLACED, STEP, Encoder
 from stepstream._frames import FrameGate
 from stepstream._settings import Settings, fallback_spool_dir
@@ -18,6 +18,8 @@ from stepstream._values import PLAIN, freeze
 from stepstream._writer import HIGH_WATER, Writer
 
 _now = time.monotonic_ns
+WORKER_OF = "STEPSTREAM_WORKER_OF"
+"""Environment variable that tells the programs below this one which run they log to by `stepstream.log`."""
 _plain_shapes: set[tuple] = set()
 """Types of the values of steps that need no copy: looking a tuple up is cheaper than looking at each."""
 
@@ -71,6 +73,11 @@ class Run:
         """True: this run writes nothing (`mode="disabled"`)."""
         return self._settings.disabled
 
+    @property
+    def finished(self) -> bool:
+        """True after `finish`."""
+        return self._status is not None
+
     # What training code calls
 
     def step(
@@ -120,12 +127,14 @@ class Run:
         truncated: object = None,
         seed: int | None = None,
         duration: float | None = None,
+        elapsed: float | None = None,
         **metrics: object,
     ) -> None:
         """One finished episode. What is left out is taken from the agent's steps, where there were any.
 
         Args:
             duration: seconds that this episode took.
+            elapsed: seconds since a Monitor began.
         """
         fields = {
             "episode_index": episode_index,
@@ -135,6 +144,7 @@ class Run:
             "truncated": freeze(truncated),
             "seed": freeze(seed),
             "duration_seconds": freeze(duration),
+            "elapsed": freeze(elapsed),
         }
         self._put(((EPISODE,), _now(), agent_id, fields, freeze(metrics)))
 
@@ -159,7 +169,7 @@ class Run:
                 "log", f"log takes a dictionary of numbers by name, not {type(data).__name__}: left out."
             )
             return
-        data = {name: self._unwrapped(value, agent_id) for name, value in data.items()}
+        data = {name: self._unwrapped(value, agent_id) for name, value in _flat(data).items()}
         if self._pending or commit is False:
             self._pending.update(data)
             if commit is False:
@@ -207,17 +217,19 @@ class Run:
             "summary": dict(self.summary) or None,
         }
         last = {name: freeze(value) for name, value in last.items() if value is not None}
-        _live.discard(self)
+        _ending.live.discard(self)
         if self.disabled:
             return
         self._put = self._after_finish
+        if os.environ.get(WORKER_OF) == self.id:
+            del os.environ[WORKER_OF]
         self._writer.close(((LINE,), _now(), "run_completed", last) if self._owner else None)
 
     def __enter__(self) -> Run:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        self.finish(*how_it_ended(error))
+        self.finish(_ending.how(error))
 
     def __reduce__(self) -> tuple:
         """Sent to another process, it is the same run there, with a stream of its own."""
@@ -234,13 +246,16 @@ class Run:
         self._frames = FrameGate(self._settings.frames_per_second)
         worker = None if self._owner else _worker_name()
         encoder = Encoder(self.id, self.agent_id, worker, self._frames)
+        if self._owner:
+            os.environ[WORKER_OF] = self.id
         self._writer = Writer(encoder, self._open_spool, self._settings.flush_interval)
         self._rows = self._writer.rows
         self._put = self._ignore if self._settings.disabled else self._first
-        _live.add(self)
+        _ending.live.add(self)
 
     def _first(self, row: tuple) -> None:
         """The first row of this process: from the next one on, a row is only appended."""
+        _ending.watch()
         self._put = self._rows.append
         self._rows.append(row)
         with contextlib.suppress(
@@ -286,7 +301,7 @@ class Run:
     def _after_finish(self, row: tuple) -> None:
         _warn.once("finished", f"run {self.name} is finished; what is logged to it now is dropped.")
         self._late += 1
-        _late.add(self)
+        _ending.late.add(self)
 
     def _tell_late(self) -> None:
         """At the end of the program: how much came after the end of the run, in a stream of its own."""
@@ -304,29 +319,20 @@ class Run:
         self._writer.abandon()
         self._owner = False
         if self._status is None:
-            self._begin()
+            self._rows = []
+            self._put = self._first_in_child
+
+    def _first_in_child(self, row: tuple) -> None:
+        self._begin()  # only now: right after the fork, multiprocessing has not named the process yet
+        self._put(row)
 
 
 def joined(run_id: str, agent_id: str | None) -> Run:
     """The run of another process, in this one: one object for each run."""
-    for run in list(_live):
+    for run in list(_ending.live):
         if run.id == run_id:
             return run
     return Run(run_id, agent_id, owner=False)
-
-
-def how_it_ended(error: BaseException | None) -> tuple:
-    """Arguments of `finish` for an exception that ends the program, or None."""
-    if error is None or (isinstance(error, SystemExit) and not error.code):
-        return ("completed",)
-    if isinstance(error, KeyboardInterrupt):
-        return ("cancelled",)
-    return ("failed",)
-
-
-_live: set[Run] = set()
-_late: set[Run] = set()
-"""Runs that were logged to after their end."""
 
 
 def _frozen(values: tuple, types: tuple) -> tuple:
@@ -339,18 +345,18 @@ def _frozen(values: tuple, types: tuple) -> tuple:
     return values, tuple(map(type, values))
 
 
+def _flat(data: Mapping[object, object], prefix: str = "") -> dict[str, object]:
+    """Nested names joined by `/`."""
+    flat: dict[str, object] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}/"))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
 def _worker_name() -> str:
     process = sys.modules.get("multiprocessing.process")
     name = process.current_process().name if process is not None else "MainProcess"  # type: ignore[attr-defined]
     return f"{name}-{os.getpid()}"
-
-
-def _after_fork() -> None:
-    for run in list(_live):
-        run._in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-__all__ = ["Run", "as_dict", "how_it_ended", "joined"]

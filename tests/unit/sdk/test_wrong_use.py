@@ -1,4 +1,8 @@
-"""Whatever is logged, and however: training goes on, one warning says what was done, what is lost is counted."""
+"""Whatever is logged: training goes on, one warning says what was done, what is lost is counted.
+
+A warning may come from the thread that writes, with any of the calls.
+"""
+# ruff: noqa: PT031 - so the blocks below hold several calls
 
 import math
 import os

@@ -1,0 +1,1 @@
+"""Thin bridges to training libraries; each module imports its library, and only that."""

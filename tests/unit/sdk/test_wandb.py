@@ -1,0 +1,72 @@
+"""`import stepstream as wandb` keeps a script's logging code."""
+# ruff: noqa: PT031 - the warnings of several calls are counted
+
+import warnings
+
+import pytest
+import stepstream as wandb
+
+
+def test_a_wandb_script_runs_as_it_is(home):
+    """init, config, log with and without a step, summary, finish."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = wandb.init(
+            project="p", entity="e", id="abc", name="n", config={"lr": 1}, tags=["a"], mode="online"
+        )
+        wandb.config.update({"batch": 32})
+        wandb.config.layers = 2
+        assert (wandb.config.lr, wandb.config["batch"], run.config.layers) == (1, 32, 2)
+        wandb.log({"loss": 0.5, "nested": {"a": 1}})
+        wandb.log({"loss": 0.4}, step=10)
+        wandb.log({"first": 1}, commit=False)
+        wandb.log({"second": 2})
+        wandb.run.summary["best"] = 0.4
+        assert (wandb.run.id, wandb.run.name) == ("abc", "n")
+        wandb.finish(exit_code=1)
+    assert home.lines("run_started")[-1]["config"] == {"lr": 1, "batch": 32, "layers": 2}
+    first, second, third = home.lines("metrics")
+    assert (first["step"], first["loss"], first["nested/a"]) == (0, 0.5, 1)
+    assert (second["step"], third["step"]) == (10, 11)
+    assert (third["first"], third["second"]) == (1, 2)
+    (ended,) = home.lines("run_completed")
+    assert (ended["status"], ended["summary"]) == ("failed", {"best": 0.4})
+
+
+def test_what_is_missing_is_named_once_and_does_nothing(home):
+    """No call of wandb's raises."""
+    with pytest.warns(wandb.StepstreamWarning, match="watch") as caught:
+        wandb.watch(object())
+        wandb.watch(object(), log="all")
+        artifact = wandb.Artifact("model", type="model")
+        artifact.add_file("x")
+        wandb.log_artifact(artifact)
+        with wandb.anything() as thing:
+            thing.more["x"] = 1
+    assert len(caught) == 4
+    assert not wandb.plot.line(1, 2)
+
+
+def test_an_argument_that_does_nothing_here_is_named(home):
+    """sync_tensorboard is the usual one."""
+    with pytest.warns(wandb.StepstreamWarning, match="sync_tensorboard"):
+        wandb.init(sync_tensorboard=True).finish()
+
+
+def test_a_table_in_a_log_does_not_lose_the_rest(home, run):
+    """What cannot be logged is replaced; the numbers beside it arrive."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run.log({"loss": 1.0, "table": wandb.Table(columns=["a"])})
+        run.finish()
+    assert home.lines("metrics")[0]["loss"] == 1.0
+
+
+def test_init_twice_in_a_notebook_ends_the_first_run(home, monkeypatch):
+    """Running a cell again is no second run beside the first."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    wandb.init(run_id="a")
+    wandb.init(run_id="b").finish()
+    assert [line["run_id"] for line in home.lines("run_completed")] == ["a", "b"]
