@@ -121,9 +121,9 @@ class Guard:
                 return await answer.text(403, refused)
             if self._login and request.path != HEALTH_PATH and not self._user(request):
                 return await self._ask(request, receive, answer)
-            await self._app(request.scope, limited(receive, MAX_BODY), answer)
+            await self._app(request.scope, limited(receive, MAX_BODY, answer.refuse), answer)
         except TooLarge:
-            await answer.text(413, "This request is too large.")
+            await answer.too_large()
         except Exception as error:
             log.exception("request failed", path=request.path, error=repr(error))
             await answer.text(500, "This failed; the dashboard's log says why.")
@@ -239,9 +239,24 @@ class Answer:
 
     def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self._send, self._headers, self._begun = send, headers, False
+        self._refused = self._ended = False
+
+    def refuse(self) -> None:
+        """The request is too large: whatever the app makes of that, this is what is said."""
+        self._refused = True
+
+    async def too_large(self) -> None:
+        """Say so."""
+        self._refused = False
+        await self.text(413, "This request is too large.")
+        self._ended = True
 
     async def __call__(self, message: Message) -> None:
         """Pass on what the app sends."""
+        if self._refused and not self._begun:
+            return await self.too_large()
+        if self._ended:
+            return None
         if message["type"] == "http.response.start":
             self._begun = True
             theirs = list(message.get("headers", []))
@@ -287,8 +302,8 @@ def local(target: str) -> str:
     return target if fits else "/"
 
 
-def limited(receive: Receive, limit: int) -> Receive:
-    """The same, up to so many bytes of body."""
+def limited(receive: Receive, limit: int, refuse: Callable[[], None] = lambda: None) -> Receive:
+    """The same, up to so many bytes of body; above it calls `refuse` and raises TooLarge."""
     seen = 0
 
     async def receive_less() -> Message:
@@ -296,6 +311,7 @@ def limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         seen += len(message.get("body", b"") or b"")
         if seen > limit:
+            refuse()
             raise TooLarge
         return message
 

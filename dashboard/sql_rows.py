@@ -101,14 +101,17 @@ def episode_row(row: Row, env_id: str | None = None, seed: Any = None) -> dict[s
         seed: the run's.
     """
     told = told_in(row)
+    own = _first(told, "episode_seed")
+    its = row["seed"]
     return _who(row) | {
         "episode": row["episode_index"],
         "steps": row["episode_length"],
         "total_reward": row["episode_return"],
         "terminated": row["terminated"],
         "truncated": row["truncated"],
-        "seed": _first(told, "run_seed", "base_seed", "seed") if seed is None else seed,
-        "episode_seed": row["seed"] if row["seed"] is not None else _first(told, "episode_seed"),
+        # One that names both means the run's by `seed`.
+        "seed": _given(_first(told, "seed"), None if own is None else its, seed),
+        "episode_seed": _given(own, its),
         "mode": _first(told, "mode", "control_mode"),
         "game": _first(told, "game_id", "env_id", "env_name", "game") or env_id,
         "outcome": _outcome(told),
@@ -167,6 +170,10 @@ def _who(row: Row) -> dict[str, Any]:
         "worker": row["worker_id"],
         "agent": row["agent_id"],
     }
+
+
+def _given(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
 
 
 def _first(told: Row, *names: str) -> Any:
