@@ -177,11 +177,11 @@ class Live:
             value = message.value() or b""
             try:
                 record = self._decoders[kind](value)
+                self._state.add(kind, record, message.timestamp()[1], len(value), message.partition() or 0)
             except SchemaError:
                 unreadable += 1  # persist makes a dead letter of it
-                continue
-            partition = message.partition() or 0
-            self._state.add(kind, record, message.timestamp()[1], len(value), partition)
+            except Exception:  # whatever it is: one record may not keep all others from being shown
+                log.exception("a record cannot be shown", topic=message.topic(), offset=message.offset())
         if unreadable:
             log.warning("records that cannot be read", count=unreadable)
 

@@ -81,8 +81,10 @@ def episode(record: Record, size: int) -> LiveEpisode:
 def metric_point(record: Record) -> MetricPoint | None:
     """Numbers by name; None where there are none. Those that are no numbers (NaN) are null."""
     try:
-        values = json.loads(record["metrics"] or "{}")
+        values = json.loads(record["metrics"] or "{}", parse_int=float)
     except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict):
         return None
     numbers = {
         name: float(value) if math.isfinite(value) else None
