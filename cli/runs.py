@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,9 +15,11 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from cli import progress
+from consumers import export as exports
 from consumers import runs as store
 from infra import migrations, sql
 from infra.settings import load
+from schemas.errors import UsageError
 
 
 @click.group()
@@ -51,6 +56,39 @@ def show(run_id: str, as_json: bool) -> None:
         return
     for name, value in run.items():
         click.echo(f"{name:13} {_text(value)}")
+
+
+@runs.command()
+@click.argument("run_id")
+@click.option("--format", "kind", type=click.Choice(exports.FORMATS), default="parquet", show_default=True)
+@click.option("--table", "tables", type=click.Choice([*exports.TABLES]), multiple=True, help="Only these.")
+@click.option(
+    "--output",
+    help="Folder for a file a table; default: named after the run. `-`: one table to stdout, no parquet.",
+)
+@click.option("--json", "as_json", is_flag=True, help='An object: {"run_id", "folder", "rows" by table}.')
+def export(run_id: str, kind: str, tables: tuple[str, ...], output: str | None, as_json: bool) -> None:
+    """Write a run's rows into files, however many they are."""
+    engine = _engine()
+    run = store.shown(engine, run_id)
+    chosen = tables or tuple(exports.TABLES)
+    if output == "-":
+        _to_stdout(engine, run_id, kind, chosen)
+        return
+    folder = Path(output or re.sub(r"[^\w.-]+|^\.+", "_", run_id))
+    with progress.bar("exporting", sum(run.get(table) or 0 for table in chosen)) as told:
+        written = exports.export_run(engine, run_id, folder, kind, tables=chosen, progress=told)
+    if as_json:
+        click.echo(json.dumps({"run_id": run_id, "folder": str(folder), "rows": written}))
+    else:
+        click.echo(f"{sum(written.values()):,} rows in {folder}")
+
+
+def _to_stdout(engine: Engine, run_id: str, kind: str, tables: tuple[str, ...]) -> None:
+    if len(tables) != 1:
+        raise UsageError("One table fits on stdout: name it, such as --table steps.")
+    with exports.open_sink(kind, tables[0], sys.stdout) as sink:
+        exports.export_table(engine, run_id, tables[0], sink)
 
 
 @runs.command()

@@ -10,7 +10,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from schemas.codec import Encoder
+from schemas.codec import Encoder, current_schema
 from schemas.topics import Kind
 
 EVENT_TIME = 1_764_000_000_000_000
@@ -31,7 +31,8 @@ def record(
         Kind.LOGS: {"source": "stdout", "line": f"line {seq}"},
         Kind.DLQ: {"reason": "broken_json", "message": "cut off", "raw": b"{", "producer_version": "0"},
     }[kind]  # fmt: skip
-    return common | fields | own
+    absent = {field["name"]: None for field in current_schema(kind)["fields"]}
+    return absent | common | fields | own
 
 
 def run_event(
