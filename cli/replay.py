@@ -9,8 +9,9 @@ import click
 
 from consumers.replay.play import Replay, Sink
 from consumers.replay.position import FORMS, parse_position
-from consumers.replay.sinks import JsonLines
+from consumers.replay.sinks import JsonLines, Topic
 from consumers.replay.window import Window
+from infra.registry import Registry
 from infra.settings import Settings, load
 from schemas.errors import UsageError
 
@@ -44,11 +45,11 @@ def replay(
         settings,
         run_id,
         window,
-        _sink(output, settings),
+        _sink(output, settings, run_id),
         speed=_speed(speed, output),
         follow=follow,
         meta=meta or output != "jsonl",
-        tell=lambda note: click.echo(f"stepstream: {note}", err=True),
+        tell=_say,
     )
     try:
         player.play()
@@ -57,10 +58,27 @@ def replay(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _sink(output: str, settings: Settings) -> Sink:
-    kind, _, rest = output.partition(":")
-    if kind == "jsonl" and not rest:
-        return JsonLines(settings, sys.stdout.buffer)
+def _say(note: str) -> None:
+    click.echo(f"stepstream: {note}", err=True)
+
+
+def _sink(output: str, settings: Settings, run_id: str) -> Sink:
+    lookup = Registry(settings).schema
+    match output.partition(":"):
+        case ("jsonl", "", _):
+            return JsonLines(lookup, sys.stdout.buffer)
+        case ("topic", _, name) if name:
+            return Topic(settings, name, run_id)
+        case ("sql", _, url) if url:
+            from consumers.replay.sink_sql import Database  # noqa: PLC0415 - SQL's libraries take a second
+
+            return Database(settings, url, lookup, run_id)
+        case ("dashboard", "", _):
+            from consumers.replay.sink_live import Dashboard  # noqa: PLC0415 - Redis' likewise
+
+            sink = Dashboard(settings, lookup, run_id)
+            _say(f"Plays as {sink.run_id} on the dashboard.")
+            return sink
     raise UsageError(f"--output {output!r} is none of {OUTPUTS}.")
 
 

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from infra.settings import Settings
 from schemas.errors import BrokerError, UsageError
-from schemas.topics import SPECS, TopicSpec
+from schemas.topics import LARGE, SPECS, TopicSpec
 
 TIMEOUT_S = 10.0
 
@@ -133,6 +133,23 @@ def ensure_topics(settings: Settings, specs: Iterable[TopicSpec] = SPECS) -> lis
     except KafkaException as error:
         client.poll(0)  # serves the callback that fills `errors`
         raise translated(error, settings, errors) from error
+
+
+def ensure_topic(settings: Settings, name: str) -> None:
+    """Create one topic that is none of ours, with the settings of ours, where it is missing.
+
+    Raises:
+        BrokerError: no broker answers, or it refuses.
+    """
+    errors: list[KafkaError] = []
+    client = admin(settings, errors)
+    new = NewTopic(name, settings.partitions, settings.replication_factor, config=LARGE)
+    try:
+        client.create_topics([new])[name].result(TIMEOUT_S)
+    except KafkaException as error:
+        if kafka_error(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            client.poll(0)
+            raise translated(error, settings, errors) from error
 
 
 def _differences(client: AdminClient, name: str, spec: TopicSpec) -> dict[str, tuple[str, str]]:

@@ -23,6 +23,8 @@ class Entry(NamedTuple):
     kind: Kind
     partition: int
     offset: int
+    timestamp: int
+    """Kafka's, ms since 1970."""
     value: bytes
 
 
@@ -130,7 +132,9 @@ class LogReader:
 
     def _mine(self, messages: Iterable[Message]) -> list[Entry]:
         return [
-            Entry(*self._place(message), message.offset() or 0, message.value() or b"")
+            Entry(
+                *self._place(message), message.offset() or 0, message.timestamp()[1], message.value() or b""
+            )
             for message in messages
             if message.key() == self._key
         ]

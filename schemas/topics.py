@@ -57,16 +57,16 @@ class TopicSpec:
         return self.kind.topic(prefix)
 
 
-_LARGE = {
+LARGE = {
     "max.message.bytes": str(16 * 1024 * 1024)
 }  # a text observation or a picture; Kafka's 1 MiB is too small
 
 SPECS: tuple[TopicSpec, ...] = (
-    TopicSpec(Kind.STEPS, {"retention.ms": str(7 * DAY_MS)} | _LARGE),
-    TopicSpec(Kind.EPISODES, {"retention.ms": str(30 * DAY_MS)} | _LARGE),
-    TopicSpec(Kind.METRICS, {"retention.ms": str(30 * DAY_MS)} | _LARGE),
-    TopicSpec(Kind.RUNS, {"retention.ms": str(30 * DAY_MS)} | _LARGE),
-    TopicSpec(Kind.LOGS, {"retention.ms": str(7 * DAY_MS)} | _LARGE),
-    TopicSpec(Kind.FRAMES, {"retention.ms": str(DAY_MS), "retention.bytes": str(1024**3)} | _LARGE),
-    TopicSpec(Kind.DLQ, {"retention.ms": str(30 * DAY_MS)} | _LARGE),
+    TopicSpec(Kind.STEPS, {"retention.ms": str(7 * DAY_MS)} | LARGE),
+    TopicSpec(Kind.EPISODES, {"retention.ms": str(30 * DAY_MS)} | LARGE),
+    TopicSpec(Kind.METRICS, {"retention.ms": str(30 * DAY_MS)} | LARGE),
+    TopicSpec(Kind.RUNS, {"retention.ms": str(30 * DAY_MS)} | LARGE),
+    TopicSpec(Kind.LOGS, {"retention.ms": str(7 * DAY_MS)} | LARGE),
+    TopicSpec(Kind.FRAMES, {"retention.ms": str(DAY_MS), "retention.bytes": str(1024**3)} | LARGE),
+    TopicSpec(Kind.DLQ, {"retention.ms": str(30 * DAY_MS)} | LARGE),
 )

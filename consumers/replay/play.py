@@ -167,7 +167,8 @@ class Replay:
         if not is_meta and self.window.ends_before(head, entry.kind, entry.partition, entry.offset):
             return True
         wanted = self.window.begins_before(head) and (self.meta or not is_meta)
-        tail.push(head.stream_id, head.seq, Item(entry.kind, head.event_time, entry.value), wanted)
+        item = Item(*entry[:-1], head.event_time, entry.value)
+        tail.push(head.stream_id, head.seq, item, wanted)
         return False
 
 

@@ -27,7 +27,9 @@ NONE = -(2**63)
 """Stands for null in a column of integers."""
 
 HEAD_FIELDS = frozenset({"stream_id", "seq", "event_time", "episode_index"})
-COLUMNS = ("stream", "seq", "time", "episode", "kind", "partition", "offset", "at", "size")
+COLUMNS = ("stream", "seq", "time", "episode", "kind", "partition", "offset", "timestamp", "at", "size")
+
+SOME = 10_000
 
 Ints = NDArray[np.int64]
 
@@ -79,8 +81,12 @@ class Item(NamedTuple):
     """A record on its way out."""
 
     kind: Kind
+    partition: int
+    offset: int
+    timestamp: int
+    """Kafka's, ms since 1970."""
     time: int
-    """µs since 1970; never falls within a stream, so that one can pace by it."""
+    """Of the event, µs since 1970; never falls within a stream, so that one can pace by it."""
     value: bytes
 
 
@@ -103,7 +109,7 @@ class Tape:
         """Give the disk back."""
         self._file.close()
 
-    def add(self, kind: Kind, partition: int, offset: int, value: bytes) -> None:
+    def add(self, kind: Kind, partition: int, offset: int, timestamp: int, value: bytes) -> None:
         """Take a record."""
         try:
             head = self.head(value)
@@ -112,7 +118,7 @@ class Tape:
             return
         stream = self.streams.setdefault(head.stream_id, len(self.streams))
         episode = NONE if head.episode_index is None else head.episode_index
-        place = (KINDS.index(kind), partition, offset, self._end, len(value))
+        place = (KINDS.index(kind), partition, offset, timestamp, self._end, len(value))
         row = (stream, head.seq, head.event_time, episode, *place)
         for column, number in zip(self._columns.values(), row, strict=True):
             column.append(number)
@@ -150,10 +156,14 @@ class Order:
 
     def items(self, rows: Ints) -> Iterator[Item]:
         """The records of some rows."""
-        kinds, paced, at, size = (self[name] for name in ("kind", "paced", "at", "size"))
-        for row in rows.tolist():
-            self._file.seek(int(at[row]))
-            yield Item(KINDS[kinds[row]], int(paced[row]), self._file.read(int(size[row])))
+        columns = [
+            self[name][rows] for name in ("kind", "partition", "offset", "timestamp", "paced", "at", "size")
+        ]
+        for begin in range(0, len(rows), SOME):  # plain integers for some rows at a time, not for all
+            some = (column[begin : begin + SOME].tolist() for column in columns)
+            for kind, partition, offset, timestamp, paced, at, size in zip(*some, strict=True):
+                self._file.seek(at)
+                yield Item(KINDS[kind], partition, offset, timestamp, paced, self._file.read(size))
 
 
 def _one_of_each(columns: dict[str, Ints]) -> Ints:
