@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cli import main
 from infra import kafka
 from infra.settings import Settings
 from schemas.codec import Encoder
@@ -21,6 +22,7 @@ START = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 EPISODE_LINES = 5
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def micros(seq: int) -> int:
@@ -120,6 +122,21 @@ def send(settings: Settings) -> Callable[[list[tuple[Kind, dict[str, Any]]]], No
     return send
 
 
+@pytest.fixture
+def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    """`stepstream replay …` in this process: many of them take no time to start."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr("sys.argv", ["stepstream", "replay", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main.main()
+        said = capfd.readouterr()
+        code = end.value.code if isinstance(end.value.code, int) else 0
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
+
+    return run
+
+
 def seqs(done: subprocess.CompletedProcess[str]) -> list[int]:
     """Line numbers by the lines' own times; log lines and letters have none."""
     assert done.returncode == 0, done.stderr
@@ -153,27 +170,27 @@ def test_lines_come_in_the_workers_order_over_all_topics(send: Any, run_cli: Cli
     assert '"episode_return":NaN' in lines[9]
 
 
-def test_what_was_sent_twice_or_late_is_played_once_and_in_its_place(send: Any, run_cli: Cli) -> None:
+def test_what_was_sent_twice_or_late_is_played_once_and_in_its_place(send: Any, here: Here) -> None:
     """A window sent again, a record sent late and a redriven letter change nothing."""
     records = run_of("r1", "s1", episodes=2)
     late = records.pop(3)
     send(records)
     send([late, *records[2:7]])
     send([(Kind.LOGS, log_line("r1", "s1", 12, "mended"))])
-    done = run_cli("replay", "r1")
+    done = here("r1")
     assert seqs(done) == list(range(1, 11))
     assert done.stdout.splitlines()[-2:] == ["saved, bye", "mended"]
 
 
-def test_only_the_run_asked_for_is_played(send: Any, run_cli: Cli) -> None:
+def test_only_the_run_asked_for_is_played(send: Any, here: Here) -> None:
     """Runs share partitions, not replays; streams of one run are merged by time."""
     send(run_of("r1", "s1", episodes=1) + run_of("r2", "s2", episodes=2) + run_of("r1", "s3", episodes=1))
-    done = run_cli("replay", "r1")
+    done = here("r1")
     assert seqs(done) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert '"run_id":"r2"' not in done.stdout
 
 
-def test_stepstreams_own_records_are_played_when_asked_for(send: Any, run_cli: Cli) -> None:
+def test_stepstreams_own_records_are_played_when_asked_for(send: Any, here: Here) -> None:
     """The stream `.meta` is no worker's: it is left out, so that what is ingested again counts the same."""
     started = identity("r1", "s1.meta", 1) | {
         "event_time": micros(0),
@@ -181,32 +198,40 @@ def test_stepstreams_own_records_are_played_when_asked_for(send: Any, run_cli: C
         "payload": '{"host": "h"}',
     }
     send([(Kind.RUNS, started), *run_of("r1", "s1", episodes=1)])
-    assert "run_started" not in run_cli("replay", "r1").stdout
-    first = json.loads(run_cli("replay", "r1", "--meta").stdout.splitlines()[0])
+    assert "run_started" not in here("r1").stdout
+    first = json.loads(here("r1", "--meta").stdout.splitlines()[0])
     assert (first["type"], first["host"]) == ("run_started", "h")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--from", "beginning"], range(1, 16)),
-        (["--from", "end"], range(0)),
-        (["--from", "seq:7"], range(7, 16)),
-        (["--from", "seq:7", "--to", "seq:9"], range(7, 10)),
-        (["--from", "episode:1"], range(6, 16)),
-        (["--from", "episode:1", "--to", "episode:1"], range(6, 11)),
-        (["--to", "episode:0"], range(1, 6)),
-        (["--from", "time:2026-11-24T08:00:00.004"], range(4, 16)),
-        (
-            ["--from", "time:2026-11-24T09:00:00.004+01:00", "--to", "time:2026-11-24T08:00:00.006Z"],
-            range(4, 7),
-        ),
-    ],
-)
-def test_positions(send: Any, run_cli: Cli, arguments: list[str], expected: range) -> None:
-    """From is the first that is played, to is the last."""
+POSITIONS: list[tuple[str, range]] = [
+    ("--from beginning", range(1, 16)),
+    ("--from end", range(0)),
+    ("--from seq:7", range(7, 16)),
+    ("--from seq:7 --to seq:9", range(7, 10)),
+    ("--from episode:1", range(6, 16)),
+    ("--from episode:1 --to episode:1", range(6, 11)),
+    ("--to episode:0", range(1, 6)),
+    ("--from time:2026-11-24T08:00:00.004", range(4, 16)),
+    ("--from time:2026-11-24T09:00:00.004+01:00 --to time:2026-11-24T08:00:00.006Z", range(4, 7)),
+    ("--from offset:STEPS:5", range(7, 16)),  # the sixth step is the seventh line
+    ("--from offset:STEPS:5 --to offset:episodes:EPISODES:1", range(7, 11)),
+    ("--from offset:PREFIXepisodes:EPISODES:2", range(15, 16)),
+]
+
+
+def test_positions(send: Any, settings: Settings, here: Here, subtests: pytest.Subtests) -> None:
+    """From is the first that is played, to is the last; offsets are of steps unless another is named."""
     send(run_of("r1", "s1", episodes=3))
-    assert seqs(run_cli("replay", "r1", *arguments)) == list(expected)
+    for arguments, expected in POSITIONS:
+        with subtests.test(arguments):
+            assert seqs(here("r1", *with_partitions(settings, arguments))) == list(expected)
+
+
+def with_partitions(settings: Settings, arguments: str) -> list[str]:
+    """The arguments, with the partitions where the run's records lie."""
+    for kind in (Kind.STEPS, Kind.EPISODES):
+        arguments = arguments.replace(f":{kind.name}:", f":{partition_of(settings, 'r1', kind)}:")
+    return arguments.replace("PREFIX", settings.topic_prefix).split()
 
 
 def partition_of(settings: Settings, run: str, kind: Kind) -> int:
@@ -220,50 +245,36 @@ def partition_of(settings: Settings, run: str, kind: Kind) -> int:
         reader.close()
 
 
-def test_offsets_are_of_the_steps_topic_unless_another_is_named(
-    send: Any, run_cli: Cli, settings: Settings
-) -> None:
-    """Offset 5 of steps is the sixth step, the seventh line; offset 1 of episodes is the tenth line."""
-    send(run_of("r1", "s1", episodes=3))
-    steps = partition_of(settings, "r1", Kind.STEPS)
-    episodes = partition_of(settings, "r1", Kind.EPISODES)
-    assert seqs(run_cli("replay", "r1", "--from", f"offset:{steps}:5")) == list(range(7, 16))
-    both = ["--from", f"offset:{steps}:5", "--to", f"offset:episodes:{episodes}:1"]
-    assert seqs(run_cli("replay", "r1", *both)) == [7, 8, 9, 10]
-    long_name = f"offset:{settings.topic_prefix}episodes:{episodes}:2"
-    assert seqs(run_cli("replay", "r1", "--from", long_name)) == [15]
+WRONG: list[tuple[str, int, str]] = [
+    ("nobody", 1, "Kafka holds nothing of a run 'nobody'"),
+    ("r1 --from offset:STEPS:13", 1, "holds the offsets 0 to 11: 13 is outside"),
+    ("r1 --from offset:77:0", 2, "has the partitions 0 to 3; there is no 77"),
+    ("r1 --from seq:99", 1, "Kafka holds its lines 1 to 17 and episodes 0 to 2"),
+    ("r1 --from episode:3", 1, "episodes 0 to 2"),
+    ("r1 --from yesterday", 2, "'yesterday' is no position"),
+    ("r1 --from offset:steps", 2, "offset takes PARTITION:N or TOPIC:PARTITION:N"),
+    ("r1 --from offset:stairs:0:1", 2, "'stairs' is no topic"),
+    ("r1 --from seq:-1", 2, "'-1' is no whole number"),
+    ("r1 --from time:noon", 2, "'noon' is no ISO-8601 time"),
+    ("r1 --speed 0", 2, "neither max nor a factor above 0"),
+    ("r1 --output csv", 2, "none of jsonl, dashboard, topic:NAME or sql:URL"),
+]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "says"),
-    [
-        (["nobody"], 1, "Kafka holds nothing of a run 'nobody'"),
-        (["r1", "--from", "offset:P:13"], 1, "holds the offsets 0 to 11: 13 is outside"),
-        (["r1", "--from", "offset:77:0"], 2, "has the partitions 0 to 3; there is no 77"),
-        (["r1", "--from", "seq:99"], 1, "Kafka holds its lines 1 to 17 and episodes 0 to 2"),
-        (["r1", "--from", "episode:3"], 1, "episodes 0 to 2"),
-        (["r1", "--from", "yesterday"], 2, "'yesterday' is no position"),
-        (["r1", "--from", "offset:steps"], 2, "offset takes PARTITION:N or TOPIC:PARTITION:N"),
-        (["r1", "--from", "offset:stairs:0:1"], 2, "'stairs' is no topic"),
-        (["r1", "--from", "seq:-1"], 2, "'-1' is no whole number"),
-        (["r1", "--from", "time:noon"], 2, "'noon' is no ISO-8601 time"),
-        (["r1", "--speed", "0"], 2, "neither max nor a factor above 0"),
-        (["r1", "--output", "csv"], 2, "none of jsonl, dashboard, topic:NAME or sql:URL"),
-    ],
-)
 def test_wrong_use_is_one_sentence(
-    send: Any, run_cli: Cli, settings: Settings, *, arguments: list[str], code: int, says: str
+    send: Any, settings: Settings, here: Here, subtests: pytest.Subtests
 ) -> None:
-    """It names what is wrong and what would be right; no traceback."""
+    """It names what is wrong and what would be right."""
     send(run_of("r1", "s1", episodes=3))
-    steps = partition_of(settings, "r1", Kind.STEPS)
-    done = run_cli("replay", *(argument.replace("P:", f"{steps}:") for argument in arguments))
-    assert (done.returncode, done.stdout) == (code, "")
-    assert says in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    for arguments, code, says in WRONG:
+        with subtests.test(arguments):
+            done = here(*with_partitions(settings, arguments))
+            assert (done.returncode, done.stdout) == (code, "")
+            assert says in done.stderr
+            assert len(done.stderr.splitlines()) == 1
 
 
-def test_speed_is_a_factor_of_the_runs_own(send: Any, run_cli: Cli) -> None:
+def test_speed_is_a_factor_of_the_runs_own(send: Any, here: Here) -> None:
     """Fifteen lines a second apart, played fifty times as fast, take at least their fiftieth."""
     records = run_of("r1", "s1", episodes=3)
     for kind, record in records:
@@ -271,7 +282,7 @@ def test_speed_is_a_factor_of_the_runs_own(send: Any, run_cli: Cli) -> None:
         assert kind
     send(records)
     begin = time.monotonic()
-    done = run_cli("replay", "r1", "--speed", "50")
+    done = here("r1", "--speed", "50")
     assert time.monotonic() - begin >= 16 / 50
     assert len(done.stdout.splitlines()) == 17
 
