@@ -8,6 +8,7 @@ from typing import Any
 
 from schemas.topics import META_SUFFIX
 
+NO_AGENT = "default"
 SILENT, OPEN, ENDED = "silent", "open", "ended"
 """Of a run's life cycle a stream said nothing; that it started; that it ended."""
 

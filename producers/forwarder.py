@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import structlog
 
@@ -29,9 +28,9 @@ from infra.registry import Registry
 from infra.settings import Settings
 from producers.normalise import Event
 from producers.pictures import NotAPictureError, Picture, encode
-from producers.source import Source
+from producers.source import Coder, Encoded, Source
 from producers.spool import Place, now_us
-from schemas.codec import Encoder, Record
+from schemas.codec import Record
 from schemas.errors import BrokerError, RegistryError, UsageError
 from schemas.topics import Kind
 
@@ -47,14 +46,8 @@ class Stopped(Exception):  # noqa: N818 - a state
     """Asked to stop while something was on its way: it stays in the spool."""
 
 
-class Item(NamedTuple):
-    """One encoded record, and the line it was made of (none for a picture)."""
-
-    kind: Kind
-    key: bytes
-    value: bytes
-    source: Source
-    line: bytes | None
+Item = tuple[Kind, bytes, bytes, Source, bytes | None]
+"""Kind, key and value of a record, its stream, and its line (a picture has none)."""
 
 
 @dataclass
@@ -81,7 +74,8 @@ class Forwarder:
         self._load, self._report = load, report
         self._stop = threading.Event()
         self._outbox: Outbox | None = None
-        self._encoders: dict[Kind, Encoder] = {}
+        self._coder: Coder | None = None
+        self._limits: dict[Kind, int] = {}
         self._topics: dict[Kind, str] = {}
         self._turn = 0
         self._flying: Window | None = None
@@ -144,9 +138,10 @@ class Forwarder:
             try:
                 self.settings = self._load()
                 registry = Registry(self.settings, self._stop)
-                self._encoders = {kind: Encoder(kind, registry.id_to_write(kind)) for kind in Kind}
+                self._coder = Coder({kind: registry.id_to_write(kind) for kind in Kind})
                 self._topics = {kind: kind.topic(self.settings.topic_prefix) for kind in Kind}
                 self._outbox = Outbox(self.settings)
+                self._limits = {kind: self._outbox.limits[topic] for kind, topic in self._topics.items()}
             except (BrokerError, RegistryError, UsageError) as error:
                 self.knows_no_kafka = not self.settings.bootstrap_servers
                 self._wait(began, str(error))
@@ -167,21 +162,50 @@ class Forwarder:
     # A window
 
     def _make(self) -> Window | None:
+        assert self._coder is not None
         window, most = Window(), self.settings.window_lines
         now = now_us()
         for source in self._in_turn():
+            left = most - len(window.items)
             try:
-                events = source.read(most - len(window.items)) if len(window.items) < most else None
+                records = source.read(left, self._coder) if left > 0 else None
             except OSError as error:
                 self._drop(source, error)
                 continue
-            for line, event in events or ():
-                self._encode(window, source, line, event)
+            if records is not None:
+                self._take(window, source, records)
             for record, picture in source.thinner.late(now):
                 self._picture(window, source, record, picture)
-            if events is not None:
+            if records is not None:
                 window.places[source.stream_id] = (source, source.snapshot())
         return window if window.items else None
+
+    def _take(self, window: Window, source: Source, records: Iterable[Encoded]) -> None:
+        append, limits = window.items.append, self._limits
+        for kind, key, value, line, event in records:
+            if len(value) > limits[kind]:
+                self._refuse(window, source, (kind, key, value, source, line))
+            else:
+                append((kind, key, value, source, line))
+            if event is not None and event.picture is not None:
+                due = source.thinner.offer(event.record, event.picture)
+                if due is not None:
+                    self._picture(window, source, *due)
+
+    def _refuse(self, window: Window, source: Source, item: Item) -> None:
+        kind, _, value, _, line = item
+        message = f"Its record of {len(value):,} bytes is too large for Kafka."
+        window.items.append(self._letter(source, kind, value, line or b"", message))
+
+    def _letter(self, source: Source, kind: Kind, value: bytes, line: bytes, message: str) -> Item:
+        assert self._coder is not None
+        letter_kind, key, encoded, _, _ = self._coder(source.refused(kind, value, line, message), line)
+        return letter_kind, key, encoded, source, line
+
+    def _in_turn(self) -> list[Source]:
+        """Another stream is first each time, so that a long one does not keep the others waiting."""
+        self._turn = (self._turn + 1) % max(len(self.sources), 1)
+        return self.sources[self._turn :] + self.sources[: self._turn]
 
     def _drop(self, source: Source, error: OSError) -> None:
         """A stream whose files cannot be read must not hold up the others."""
@@ -189,29 +213,8 @@ class Forwarder:
         self.sources.remove(source)
         source.release()
 
-    def _in_turn(self) -> list[Source]:
-        """Another stream is first each time, so that a long one does not keep the others waiting."""
-        self._turn = (self._turn + 1) % max(len(self.sources), 1)
-        return self.sources[self._turn :] + self.sources[: self._turn]
-
-    def _encode(self, window: Window, source: Source, line: bytes, event: Event) -> None:
-        assert self._outbox is not None
-        kind, record, picture = event
-        value = self._encoders[kind](record)
-        if len(value) > self._outbox.limits[self._topics[kind]]:
-            refused = source.refused(
-                kind, value, line, f"A record of {len(value):,} bytes is too large for Kafka."
-            )
-            kind, record = refused.kind, refused.record
-            value = self._encoders[kind](record)
-        window.items.append(Item(kind, record["run_id"].encode(), value, source, line))
-        if picture is not None:
-            due = source.thinner.offer(record, picture)
-            if due is not None:
-                self._picture(window, source, *due)
-
     def _picture(self, window: Window, source: Source, record: Record, picture: Picture) -> None:
-        assert self._outbox is not None
+        assert self._coder is not None
         try:
             media_type, data, width, height = encode(picture, self.settings.frame_format)
         except NotAPictureError as error:
@@ -219,11 +222,11 @@ class Forwarder:
             log.warning("a picture could not be decoded", line=record["seq"], reason=str(error))
             return
         frame = record | {"media_type": media_type, "data": data, "width": width, "height": height}
-        value = self._encoders[Kind.FRAMES](frame)
-        if len(value) > self._outbox.limits[self._topics[Kind.FRAMES]]:
+        _, key, value, _, _ = self._coder(Event(Kind.FRAMES, frame), b"")
+        if len(value) > self._limits[Kind.FRAMES]:
             log.warning("a picture is too large for Kafka", line=record["seq"], bytes=len(value))
             return
-        window.items.append(Item(Kind.FRAMES, record["run_id"].encode(), value, source, None))
+        window.items.append((Kind.FRAMES, key, value, source, None))
         source.count(Kind.FRAMES.value)
 
     def _send(self, window: Window) -> None:
@@ -276,23 +279,18 @@ class Forwarder:
 
     def _one_by_one(self, window: Window, failures: list[Failure]) -> None:
         """Send what failed again, alone; what fails alone is a dead letter."""
-        failed = {(failure.topic, failure.value): failure for failure in failures}
+        failed = {(failure.topic, failure.value) for failure in failures}
         for item in window.items:
-            failure = failed.get((self._topics[item.kind], item.value))
-            if failure is None:
+            kind, _, value, source, line = item
+            if (self._topics[kind], value) not in failed:
                 continue
             again = self._alone(item)
-            if again and item.line is not None:
-                self._letter(window, item, again[0].reason)
-
-    def _letter(self, window: Window, item: Item, reason: str) -> None:
-        source = item.source
-        letter = source.refused(item.kind, item.value, item.line or b"", f"Kafka refuses it: {reason}.")
-        value = self._encoders[letter.kind](letter.record)
-        self._alone(item._replace(kind=letter.kind, value=value))
-        counts = window.places[source.stream_id][1].counts
-        counts[item.kind.value] -= 1
-        counts[letter.kind.value] = counts.get(letter.kind.value, 0) + 1
+            if again and line is not None:
+                letter = self._letter(source, kind, value, line, f"Kafka refuses it: {again[0].reason}.")
+                self._alone(letter)
+                counts = window.places[source.stream_id][1].counts
+                counts[kind.value] -= 1
+                counts[Kind.DLQ.value] = counts.get(Kind.DLQ.value, 0) + 1
 
     def _alone(self, item: Item) -> list[Failure]:
         single = Window([item])

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from producers import pictures
-from producers.context import ENDED, OPEN, SILENT, Context, Identity
+from producers.context import ENDED, NO_AGENT, OPEN, SILENT, Context, Identity
 from producers.dialects import (
     KINDS,
     META_KINDS,
@@ -22,11 +22,13 @@ from producers.dialects import (
     classified,
     kind_of,
     other,
+    step,
     worker_of,
 )
 from producers.jsontext import Fields, NotJsonError, join, split
 from producers.pictures import Picture
 from producers.said import Said, unpack
+from producers.shortcut import Shortcut
 from producers.values import BadValueError, clean, moment, name_of, nanoseconds
 from schemas.topics import Kind
 
@@ -36,7 +38,6 @@ BOM = b"\xef\xbb\xbf"
 BLANKS = b" \t\r\v\f"
 LETTER_BYTES = 8 * 1024 * 1024
 """A dead letter keeps so much of its line."""
-NO_AGENT = "default"
 AGENT_NAMES = ("agent_id", "agent", "player_id")
 IDENTITY = ("run_id", "stream_id", "seq", "agent_id", "worker_id", "event_time")
 TIME_NAMES = ("ts", "timestamp", "ts_unix_ns")
@@ -69,6 +70,8 @@ class Normaliser:
     def __init__(self, identity: Identity, context: Context | None = None) -> None:
         self.identity = identity
         self.context = context or Context()
+        self.shortcut: Shortcut | None = None
+        """Learns from steps that come this way; whoever encodes asks it first."""
         self._kinds = META_KINDS if identity.meta else SDK_KINDS if identity.sdk else KINDS
 
     def __call__(self, line: bytes, seq: int, arrived: int) -> Event:
@@ -117,6 +120,7 @@ class Normaliser:
 
     def _event(self, record: Record, bare: bytes) -> Event:
         fields = split(bare.decode())
+        names = tuple(fields)
         unpack(fields)
         kind, kind_name = kind_of(fields, self._kinds)
         if kind is not None:
@@ -131,6 +135,8 @@ class Normaliser:
         record |= columns
         if topic is Kind.RUNS:
             self._life(record)
+        elif handler is step and kind is not None and picture is None and self.shortcut is not None:
+            self.shortcut.learn(names)
         return Event(topic, record, picture)
 
     def _handler(self, said: Said) -> Handler:

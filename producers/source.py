@@ -13,13 +13,18 @@ from infra.settings import Settings
 from producers.context import Context, Identity
 from producers.lookahead import LookAhead
 from producers.normalise import LETTER_BYTES, Event, Normaliser, letter
+from producers.shortcut import Shortcut
 from producers.spool import About, Chunk, Long, Place, SpoolReader, is_held, segment_path, segments, try_lock
 from producers.thinning import Thinner
-from schemas.codec import Decoder
+from schemas.codec import HEADER, MAGIC, Decoder, Encoder
 from schemas.topics import META_SUFFIX, Kind
 
 SYNC_SECONDS = 1.0
 """An old place after a power cut costs only work, so it goes to the platter this often."""
+
+
+Encoded = tuple[Kind, bytes, bytes, bytes, Event | None]
+"""Kind, key and value of a record, its line, and where that did not go the short way, its event."""
 
 
 class Source:
@@ -48,6 +53,7 @@ class Source:
         self._patient, self._parent = patient, parent
         self._reader = SpoolReader(folder, about, self.place, settings.max_line_bytes, LETTER_BYTES)
         self._normalise: Normaliser | None = None
+        self._coder: Coder | None = None
         self._ahead: LookAhead | None = None
         self._synced_at = 0.0
         self._counts = dict(self.place.counts)
@@ -102,8 +108,8 @@ class Source:
         """Count a record more, or one less."""
         self._counts[name] = self._counts.get(name, 0) + more
 
-    def read(self, most: int) -> Iterator[tuple[bytes, Event]] | None:
-        """The next lines, at most so many, each with its record; None: there are none yet."""
+    def read(self, most: int, coder: Coder) -> Iterator[Encoded] | None:
+        """The records of the next lines, at most so many; None: there are none yet."""
         if self.ended:
             return None
         final = self.writer_is_gone()
@@ -115,7 +121,10 @@ class Source:
         if chunk is None:
             self.ended = final
             return None
-        return self._normalised(normalise, chunk)
+        if coder is not self._coder:
+            self._coder = coder
+            normalise.shortcut = Shortcut(normalise.identity, normalise.context, coder.steps_header)
+        return self._encoded(normalise, chunk, coder)
 
     def refused(self, kind: Kind, value: bytes, line: bytes, message: str) -> Event:
         """The dead letter of a record that Kafka does not take; it counts as that."""
@@ -195,20 +204,44 @@ class Source:
             return self.about.generated_run_id
         return Place.load(folder).run_id
 
-    def _normalised(self, normalise: Normaliser, chunk: Chunk) -> Iterator[tuple[bytes, Event]]:
-        counts, seq = self._counts, chunk.first
+    def _encoded(self, normalise: Normaliser, chunk: Chunk, coder: Coder) -> Iterator[Encoded]:
+        counts, seq, shortcut = self._counts, chunk.first, normalise.shortcut
+        assert shortcut is not None
         if isinstance(chunk.lines, Long):
             long, (_, arrived) = chunk.lines, chunk.times[0]
-            self.count(Kind.DLQ.value)
             limit = self._settings.max_line_bytes
-            yield long.head, normalise.too_long(long.head, long.length, limit, seq, arrived)
+            event = normalise.too_long(long.head, long.length, limit, seq, arrived)
+            self.count(event.kind.value)
+            yield coder(event, long.head)
             return
         for line, arrived in chunk.with_arrivals():
-            event = normalise(line, seq, arrived)
-            kind = event.kind.value
-            counts[kind] = counts.get(kind, 0) + 1
-            yield line, event
+            value = shortcut(line, seq, arrived)
+            if value is not None:
+                counts["steps"] = counts.get("steps", 0) + 1
+                yield Kind.STEPS, shortcut.key, value, line, None
+            else:
+                event = normalise(line, seq, arrived)
+                kind = event.kind.value
+                counts[kind] = counts.get(kind, 0) + 1
+                yield coder(event, line)
             seq += 1
+
+
+class Coder:
+    """Encodes records of every kind, with the ids that a registry gave.
+
+    Args:
+        ids: schema id of each kind.
+    """
+
+    def __init__(self, ids: dict[Kind, int]) -> None:
+        self._encoders = {kind: Encoder(kind, number) for kind, number in ids.items()}
+        self.steps_header = HEADER.pack(MAGIC, ids[Kind.STEPS])
+
+    def __call__(self, event: Event, line: bytes) -> Encoded:
+        """An event as it is sent."""
+        kind, record, _ = event
+        return kind, record["run_id"].encode(), self._encoders[kind](record), line, event
 
 
 def discard_old(settings: Settings) -> list[str]:

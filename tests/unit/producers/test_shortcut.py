@@ -1,0 +1,131 @@
+"""The short way of a common step gives the same record as the long way, or leaves the line to it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producers.context import Context, Identity
+from producers.normalise import Normaliser
+from producers.shortcut import Shortcut
+from schemas.codec import HEADER, MAGIC, Decoder, Encoder, current_id
+from schemas.topics import Kind
+
+STEP_HEADER = HEADER.pack(MAGIC, current_id(Kind.STEPS))
+ENCODERS = {kind: Encoder(kind) for kind in Kind}
+DECODE = Decoder(Kind.STEPS)
+ARRIVED = 1_795_000_000_123_456
+
+texts = st.one_of(st.sampled_from(["", "a", "é", "a\0b", "\ud800", "r1"]), st.text(max_size=4))
+numbers = st.one_of(
+    st.integers(), st.floats(), st.sampled_from([0, 1, 31.0, -0.0, 2**63, 2**63 - 1, -(2**63), 10**400])
+)
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    numbers,
+    texts,
+    st.lists(numbers, max_size=3),
+    st.dictionaries(texts, numbers, max_size=2),
+)
+stamps = st.one_of(
+    st.datetimes().map(lambda moment: moment.isoformat() + "+00:00"),
+    st.sampled_from(
+        [
+            "2025-10-20T10:11:12.345678+00:00",
+            "2025-10-20 10:11:12.345678+00:00",
+            "2025-10-20T10:11:12.34567\uff18+00:00",
+            "2025-10-20T10:11:12.12_456+00:00",
+            "2025-10-20T25:11:12.345678+00:00",
+            "2025-10-20T10:11:12Z",
+            1704067200.123,
+            1704067200,
+        ]
+    ),
+    anything,
+)
+
+
+def often(usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Mostly what a field is meant to hold, now and then anything."""
+    return st.one_of(usual, usual, usual, anything)
+
+
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "ts": stamps,
+    "run_id": often(texts),
+    "agent_id": often(texts),
+    "worker_id": often(texts),
+    "episode_index": often(st.integers(0, 9)),
+    "episode": often(st.integers(0, 9)),
+    "step_index": often(st.integers(0, 9)),
+    "step": often(st.integers(0, 9)),
+    "time_step": anything,
+    "observation": anything,
+    "action": anything,
+    "info": anything,
+    "reward": often(st.floats(-1, 1)),
+    "terminated": often(st.booleans()),
+    "truncated": often(st.booleans()),
+    "done": st.booleans(),
+    "timestamp": stamps,
+    "metadata": anything,
+    "epsilon": often(st.floats(0, 1)),
+    "q": anything,
+    'é"\\': anything,
+    "agent": anything,
+}
+lines = st.fixed_dictionaries({"type": st.just("step")}, optional=FIELDS).map(json.dumps)
+plain = st.fixed_dictionaries(
+    {"type": st.just("step"), "ts": stamps, "reward": st.floats(-1, 1), "step_index": st.integers(0, 9)},
+    optional={"epsilon": st.floats(0, 1), "run_id": texts, "info": anything},
+).map(lambda fields: json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace").decode())
+
+
+def same(value: bytes) -> dict[str, Any]:
+    """A record to compare: of JSON objects the order of names does not count, nor of doubles NaN's."""
+    record = DECODE(value)
+    for name in ("metrics", "extras"):
+        record[name] = json.loads(record[name]) if record[name] else record[name]
+    return {name: repr(value) if isinstance(value, float) else value for name, value in record.items()}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(lines, plain), min_size=2, max_size=6))
+def test_both_ways_lead_to_the_same(given_lines: list[str]) -> None:
+    """Also in what they make of the run and agent of the lines that follow."""
+    identity = Identity("STREAM", "fallback")
+    long_way, short_way = Normaliser(identity), Normaliser(identity)
+    shortcut = short_way.shortcut = Shortcut(identity, short_way.context, STEP_HEADER)
+    for seq, text in enumerate(given_lines, 1):
+        line = text.encode()
+        expected = long_way(line, seq, ARRIVED)
+        value = shortcut(line, seq, ARRIVED)
+        if value is None:
+            event = short_way(line, seq, ARRIVED)
+            assert event.kind is expected.kind
+            value = ENCODERS[event.kind](event.record)
+            assert value == ENCODERS[expected.kind](expected.record)
+        else:
+            assert expected.kind is Kind.STEPS
+            assert same(value) == same(ENCODERS[Kind.STEPS](expected.record))
+            assert shortcut.key == expected.record["run_id"].encode()
+        assert short_way.context == long_way.context
+
+
+def test_a_common_line_goes_the_short_way_from_its_second_on() -> None:
+    """Byte for byte what the long way and fastavro write."""
+    identity = Identity("01K0000000000000000000TEST", "fallback")
+    normalise = Normaliser(identity, Context())
+    shortcut = normalise.shortcut = Shortcut(identity, normalise.context, STEP_HEADER)
+    line = (
+        b'{"type":"step","ts":"2026-11-24T08:00:00.123456+00:00","run_id":"r","agent_id":"a","worker_id":"w",'
+        b'"episode_index":12,"step_index":345,"observation":[0.01, "\xc3\xa9"],"action":{"a":1},"reward":1,'
+        b'"terminated":false,"truncated":null,"info":null,"epsilon":0.10,"name":"x","big":36893488147419103232}'
+    )
+    assert shortcut(line, 1, ARRIVED) is None
+    expected = ENCODERS[Kind.STEPS](normalise(line, 1, ARRIVED).record)
+    assert shortcut(line, 1, ARRIVED) == expected
