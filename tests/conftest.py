@@ -55,7 +55,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory, kafka_jars: list[Path]) -> I
     """Address of an embedded Apache Kafka."""
     server = KafkaServer(tmp_path_factory.mktemp("kafka"), kafka_jars, java_flags=aot.flags(kafka_jars))
     server.start()
-    yield server.bootstrap_servers
+    yield server.address
     server.stop()
 
 
@@ -64,7 +64,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of an embedded Valkey."""
     server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
     server.start()
-    yield server.url
+    yield server.address
     server.stop()
 
 

@@ -75,7 +75,7 @@ _API_VERSIONS = bytes.fromhex("0000000a0012000000000001ffff")
 
 
 class KafkaServer:
-    """One broker on one data folder. `start()` returns once it answers."""
+    """One broker on one data folder."""
 
     def __init__(
         self,
@@ -96,8 +96,8 @@ class KafkaServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def bootstrap_servers(self) -> str:
-        """Its address, as clients want it."""
+    def address(self) -> str:
+        """What clients need: `bootstrap.servers`."""
         return f"{ports.LOOPBACK}:{self.port}"
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -107,15 +107,20 @@ class KafkaServer:
             AlreadyRunning: a broker runs on this folder.
             BrokerError: it did not come up; the sentence has its last words.
         """
-        for last_try in (False, True):  # another program may take a free port before Java binds it
+        return self.ready(self.spawn())
+
+    def ready(self, child: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """Wait until the spawned one answers; where another program took its port, spawn it once more.
+
+        Raises:
+            BrokerError: it did not come up; the sentence has its last words.
+        """
+        if not self._wait_until_ready(child) and "failed to bind" in self.last_words():
             child = self.spawn()
-            if self._wait_until_ready(child):
-                return child
-            if last_try or "failed to bind" not in self.last_words():
-                raise BrokerError(
-                    f"The embedded Kafka did not come up: {self.last_words()} (its log: {self.log})"
-                )
-        raise AssertionError("unreachable")
+            self._wait_until_ready(child)
+        if self._process is None:
+            raise BrokerError(f"The embedded Kafka did not come up: {self.last_words()} (log: {self.log})")
+        return child
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start it and do not wait: for one that ended and is started again."""
@@ -187,8 +192,8 @@ class KafkaServer:
             self.port, self._controller_port = ports.free_ports([self.port or before[0], before[1]])
         controller = self._controller_port
         text = NODE + (
-            f"listeners=PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{ports.LOOPBACK}:{controller}\n"
-            f"advertised.listeners=PLAINTEXT://{self.bootstrap_servers}\n"
+            f"listeners=PLAINTEXT://{self.address},CONTROLLER://{ports.LOOPBACK}:{controller}\n"
+            f"advertised.listeners=PLAINTEXT://{self.address}\n"
             # Static voters: the controller's port may be another one at the next start.
             f"controller.quorum.voters=1@{ports.LOOPBACK}:{controller}\n"
             "log.dirs=data\n"  # of the working folder: a path may hold commas and letters that Java misreads

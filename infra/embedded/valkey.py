@@ -14,7 +14,7 @@ MAX_MEMORY = "256mb"
 
 
 class ValkeyServer:
-    """One server on one data folder. `start()` returns once it answers (50 ms)."""
+    """One server on one data folder."""
 
     def __init__(self, folder: Path, *, port: int = 0, max_memory: str = MAX_MEMORY) -> None:
         self.folder = folder
@@ -24,17 +24,24 @@ class ValkeyServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def url(self) -> str:
-        """Its address, as clients want it."""
+    def address(self) -> str:
+        """What clients need: a URL."""
         return f"redis://{ports.LOOPBACK}:{self.port}/0"
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it and wait until it answers; on the port of last time, where that is free.
+        """Start it and wait until it answers (50 ms); on the port of last time, where that is free.
 
         Raises:
             LiveBufferError: it did not come up; the sentence has its last words.
         """
-        child = self.spawn()
+        return self.ready(self.spawn())
+
+    def ready(self, child: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """Wait until the spawned one answers.
+
+        Raises:
+            LiveBufferError: it did not come up; the sentence has its last words.
+        """
         deadline = time.monotonic() + READY_SECONDS
         while child.poll() is None and time.monotonic() < deadline:
             # A plain socket: a client's own retries would wait a second.
@@ -43,7 +50,7 @@ class ValkeyServer:
             time.sleep(0.01)
         process.end(child, grace=1.0)
         words = self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-        raise LiveBufferError(f"The embedded Valkey did not come up: {words[-1]} (its log: {self.log})")
+        raise LiveBufferError(f"The embedded Valkey did not come up: {words[-1]} (log: {self.log})")
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start it and do not wait: for one that ended and is started again."""

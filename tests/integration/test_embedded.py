@@ -22,7 +22,7 @@ from tests.support.processes import wait_until_gone
 
 
 def _acknowledged(server: KafkaServer, values: list[bytes]) -> None:
-    producer = Producer({"bootstrap.servers": server.bootstrap_servers, "acks": "all"})
+    producer = Producer({"bootstrap.servers": server.address, "acks": "all"})
     for value in values:
         producer.produce("t", value)
     assert producer.flush(20) == 0
@@ -30,7 +30,7 @@ def _acknowledged(server: KafkaServer, values: list[bytes]) -> None:
 
 def _read(server: KafkaServer, count: int) -> list[bytes]:
     consumer = Consumer(
-        {"bootstrap.servers": server.bootstrap_servers, "group.id": "g", "auto.offset.reset": "earliest"}
+        {"bootstrap.servers": server.address, "group.id": "g", "auto.offset.reset": "earliest"}
     )
     consumer.subscribe(["t"])
     values: list[bytes] = []
@@ -48,7 +48,7 @@ def test_kafka_keeps_every_acknowledged_record_and_its_port_over_sigkill(
     folder = tmp_path / "wähl, dies = 1"
     server = KafkaServer(folder, kafka_jars)
     server.start()
-    admin = AdminClient({"bootstrap.servers": server.bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": server.address})
     admin.create_topics([NewTopic("t", 1, 1)])["t"].result(10)
     values = [b"%d" % n for n in range(500)]
     _acknowledged(server, values)
@@ -100,15 +100,15 @@ def test_valkey_keeps_its_keys_and_port_over_a_restart(tmp_path: Path) -> None:
     folder = tmp_path / "wähl, dies = 1"
     server = ValkeyServer(folder)
     server.start()
-    redis.Redis.from_url(server.url).set("k", "v")
-    url = server.url
+    redis.Redis.from_url(server.address).set("k", "v")
+    url = server.address
     server.stop()
 
     again = ValkeyServer(folder)
     again.start()
     try:
-        assert again.url == url
-        assert redis.Redis.from_url(again.url).get("k") == b"v"
+        assert again.address == url
+        assert redis.Redis.from_url(again.address).get("k") == b"v"
     finally:
         again.stop()
 
@@ -118,7 +118,7 @@ def test_valkey_stays_within_its_memory(tmp_path: Path) -> None:
     server = ValkeyServer(tmp_path, max_memory="8mb")
     server.start()
     try:
-        client = redis.Redis.from_url(server.url)
+        client = redis.Redis.from_url(server.address)
         for n in range(40):
             client.set(f"k{n}", b"x" * 1024 * 1024)
         assert client.info("memory")["used_memory"] <= 9 * 1024 * 1024
