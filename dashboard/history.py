@@ -1,6 +1,7 @@
-"""The table of every row: an AG Grid with the infinite row model over SQL, community features only.
+"""The tables of every row: AG Grids with the infinite row model over SQL, community features only.
 
-One callback makes the grid for what the page has chosen, another fills it, page by page.
+A grid is made when its table is looked at first, and stays: one that goes while an answer is under way
+fails in the browser. Another agent or episode only empties its cache.
 """
 
 from __future__ import annotations
@@ -15,33 +16,44 @@ from dashboard.feeds import natural_index
 from dashboard.queries import Page, PageRequest, Queries
 from schemas.errors import StepstreamError
 
-GRID = "history-grid"
+KINDS = ("steps", "episodes")
 BLOCK = 100
 
 
 def layout() -> html.Div:
-    """Dash's part of the page: what is looked at, and where its grid goes."""
-    return html.Div([dcc.Store(id="history-view"), html.Div(id="history-slot")])
+    """Dash's part of the page: for each table whether it is open, what it shows, and its place."""
+    return html.Div([part for kind in KINDS for part in _parts(kind)])
+
+
+def _parts(kind: str) -> list[Any]:
+    place = html.Div(id=f"history-{kind}", className="history-slot", hidden=True)
+    return [dcc.Store(id=f"open-{kind}"), dcc.Store(id=f"view-{kind}"), place]
 
 
 def register(app: Dash, queries: Queries) -> None:
-    """The two callbacks."""
+    """Two callbacks for each table: one makes its grid, one fills it."""
+    for kind in KINDS:
+        _register(app, queries, kind)
 
-    @app.callback(Output("history-slot", "children"), Input("history-view", "data"))
-    async def make(view: dict[str, Any] | None) -> Any:
-        return grid(str(view.get("kind"))) if view else None
+
+def _register(app: Dash, queries: Queries, kind: str) -> None:
+    @app.callback(
+        Output(f"history-{kind}", "children"), Input(f"open-{kind}", "data"), prevent_initial_call=True
+    )
+    async def make(_: Any) -> Any:
+        return grid(kind)
 
     @app.callback(
-        Output(GRID, "getRowsResponse"),
-        Input(GRID, "getRowsRequest"),
-        State("history-view", "data"),
+        Output(f"grid-{kind}", "getRowsResponse"),
+        Input(f"grid-{kind}", "getRowsRequest"),
+        State(f"view-{kind}", "data"),
         prevent_initial_call=True,
     )
     async def fill(request: dict[str, Any] | None, view: dict[str, Any] | None) -> Any:
         if not request or not view:
             return no_update
         try:
-            page = await read(queries, view, request)
+            page = await read(queries, view | {"kind": kind}, request)
         except StepstreamError:
             return {"rowData": [], "rowCount": 0}
         return {"rowData": page.rows, "rowCount": page.total}
@@ -66,7 +78,7 @@ async def read(queries: Queries, view: dict[str, Any], request: dict[str, Any]) 
 def grid(kind: str) -> dash_ag_grid.AgGrid:
     """The empty grid of one kind."""
     return dash_ag_grid.AgGrid(
-        id=GRID,
+        id=f"grid-{kind}",
         rowModelType="infinite",
         columnDefs=EPISODES if kind == "episodes" else STEPS,
         defaultColDef={"sortable": True, "resizable": True, "filter": False, "minWidth": 64},
@@ -85,10 +97,9 @@ def grid(kind: str) -> dash_ag_grid.AgGrid:
             "suppressCellFocus": False,
             "enableCellTextSelection": True,
             "ensureDomOrder": True,
-            "onCellClicked": {"function": "stepstreamOpen(params)"},
         },
+        eventListeners={"cellClicked": ["stepstreamOpen(params)"]},
         style={"height": "100%", "width": "100%"},
-        className="history-grid",
         dangerously_allow_code=False,
     )
 

@@ -228,7 +228,7 @@ export class Agent {
     const { seen, stored, waiting, rate: speed } = this.counted || {};
     const { shown, thinned, missed } = this.seen;
     const change = this.#lastMinute(seen ?? 0);
-    count("seen", seen, change ? `+${compact(change)}/min` : "");
+    count("seen", seen, run?.status === "running" && change ? `+${compact(change)}/min` : "");
     count("stored", stored);
     count("shown", shown);
     count("dropped", thinned + missed);

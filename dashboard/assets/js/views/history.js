@@ -3,8 +3,6 @@
 import { copy } from "../dom.js";
 import { clock, number, oneLine, yesNo } from "../format.js";
 
-const GRID = "history-grid";
-
 // Dash AG Grid finds these by name; a cell is text, so a worker's words stay words.
 window.dashAgGridFunctions = Object.assign(window.dashAgGridFunctions || {}, {
   stepstreamPlain: (value) => (value === null || value === undefined ? "–" : String(value)),
@@ -20,47 +18,60 @@ let open = null;
 /** Whoever shows a long value, or the steps of an episode. */
 export const onOpen = (listener) => (open = listener);
 
+const KINDS = ["steps", "episodes"];
+const slot = (kind) => document.getElementById(`history-${kind}`);
+
 export class History {
   constructor() {
-    this.shown = null;
+    this.shown = {};
+    this.kind = null;
   }
 
+  /** `wanted`: {run, agent, kind, episode}. Dash may not have drawn its part yet: the newest wish waits for it. */
   show(wanted) {
-    const text = JSON.stringify(wanted);
-    if (text === this.shown) return;
-    this.shown = text;
-    setView(wanted);
+    this.kind = wanted.kind;
+    if (!slot(wanted.kind) || !window.dash_clientside?.set_props) {
+      clearTimeout(this.later);
+      this.later = setTimeout(() => this.kind === wanted.kind && this.show(wanted), 20);
+      return;
+    }
+    for (const kind of KINDS) slot(kind).hidden = kind !== wanted.kind;
+    const text = JSON.stringify(wanted), before = this.shown[wanted.kind];
+    if (text === before) return;
+    this.shown[wanted.kind] = text;
+    window.dash_clientside.set_props(`view-${wanted.kind}`, { data: wanted });
+    if (before === undefined) window.dash_clientside.set_props(`open-${wanted.kind}`, { data: true });
+    else this.#again();
   }
 
   hide() {
-    if (this.shown === null) return;
-    this.shown = null;
-    setView(null);
+    this.kind = null;
+  }
+
+  /** Rows that SQL has got since, without moving. */
+  refresh() {
+    this.api?.refreshInfiniteCache();
+  }
+
+  #again() {
+    this.api?.ensureIndexVisible(0, "top");
+    this.api?.purgeInfiniteCache();
   }
 
   get api() {
-    return window.dash_ag_grid?.getApi(GRID);
+    try {
+      return this.kind && window.dash_ag_grid?.getApi(`grid-${this.kind}`);
+    } catch {
+      return null; // not made yet
+    }
   }
 
   copy() {
-    const rows = [];
-    this.api?.forEachNode((node) => node.data && rows.push(node.data));
-    const fields = this.api?.getColumnDefs().map(({ field, headerName }) => [field, headerName]) || [];
+    const { api } = this, rows = [];
+    api?.forEachNode((node) => node.data && rows.push(node.data));
+    const fields = api?.getColumnDefs().map(({ field, headerName }) => [field, headerName]) || [];
     const line = (cells) => cells.map((v) => String(v ?? "").replace(/[\t\r\n]+/g, " ")).join("\t");
     const text = [line(fields.map(([, name]) => name)), ...rows.map((row) => line(fields.map(([field]) => row[field])))].join("\n");
     copy(text, `${rows.length} rows copied`);
-  }
-}
-
-
-let wish = null;
-
-/** Dash may not have drawn its part yet: the newest wish waits for it. */
-function setView(wanted) {
-  wish = { data: wanted };
-  if (document.getElementById("history-slot") && window.dash_clientside?.set_props) {
-    window.dash_clientside.set_props("history-view", wish);
-  } else {
-    setTimeout(() => wish.data === wanted && setView(wanted), 20);
   }
 }

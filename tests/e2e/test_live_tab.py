@@ -1,0 +1,180 @@
+"""A worker that nobody mocked, and what a browser shows of it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Stack
+from tests.support.processes import wait_for
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "a'; DROP TABLE steps; --",
+    'quo"te & amp;',
+    "a/b?c=d#e",
+    "дом 日本",
+]
+TRAINING = """
+emit(type="run_started", config={"env_id": "FrozenLake-v1", "algorithm": "q-learning", "seed": 7})
+for episode in range(8):
+    total = 0.0
+    for step in range(5):
+        reward = round(episode / 8 + step / 100, 4)
+        total += reward
+        emit(type="step", agent_id="ada", episode_index=episode, step_index=step, action=step % 4,
+             reward=reward, terminated=step == 4, truncated=False, observation={"state": step},
+             epsilon=1 - episode / 8)
+        time.sleep(0.02)
+    emit(type="episode", agent_id="ada", episode_index=episode, total_reward=round(total, 4), steps=5,
+         terminated=True, truncated=False, seed=100 + episode)
+print("a line that is no event", flush=True)
+emit(type="run_completed", status="completed")
+"""
+
+
+def test_a_tab_is_born_by_itself_and_ends_with_the_numbers_of_sql(
+    stack: Stack, open_page: Callable[..., Page], run_id: str
+) -> None:
+    """The page is open before the run is; what it shows in the end is what was emitted and what SQL holds."""
+    page = open_page(f"/runs/{run_id}")
+    expect(page.get_by_text("No run has this id")).to_be_visible()
+    worker = stack.run(run_id, TRAINING)
+    expect(page.get_by_role("tab", name="Live-ada-Training", exact=True)).to_be_visible()
+    expect(page.get_by_text("Live-ada-Training", exact=True)).to_be_visible()
+    assert worker.wait(60) == 0
+    expect(page.locator("#run-status")).to_have_text("completed")
+    expect(page.locator("#count-seen")).to_have_attribute("data-value", "40")
+    expect(page.locator("#count-stored")).to_have_attribute("data-value", "40")
+    expect(page.locator("#count-shown")).to_have_attribute("data-value", "40")
+    expect(page.locator("#count-dropped")).to_have_attribute("data-value", "0")
+    with sqlite3.connect(stack.folder / "stepstream.db") as sql:
+        steps = sql.execute("SELECT count(*) FROM steps WHERE run_id = ?", [run_id]).fetchone()
+        returns = sql.execute(
+            "SELECT episode_return FROM episodes WHERE run_id = ? ORDER BY episode_index DESC", [run_id]
+        ).fetchall()
+    assert steps == (40,)
+    page.get_by_role("button", name="Episodes").click()
+    page.get_by_role("button", name="Newest").click()
+    shown = page.locator("#rows tbody tr:not(.spacer):not([hidden]) td:nth-child(6)")
+    expect(shown).to_have_count(8)
+    assert [float(text) for text in shown.all_inner_texts()] == [round(value, 4) for (value,) in returns]
+    expect(page.locator("#flow-dead")).to_have_attribute("data-value", "0")
+    expect(page.locator("#flow-sql")).to_have_attribute("data-value", "51")  # 40 + 8 + 2 + one line of log
+
+
+def test_the_list_of_runs_links_to_the_tab(stack: Stack, open_page: Callable[..., Page], run_id: str) -> None:
+    """A run appears in the open list by itself, with a link to its agent."""
+    page = open_page("/")
+    stack.run(run_id, TRAINING).wait(60)
+    row = page.locator("tr", has_text=run_id)
+    expect(row.get_by_text("Live-ada-Training", exact=True)).to_be_visible()
+    expect(row.locator(".status")).to_have_text("completed")
+    row.get_by_text("Live-ada-Training", exact=True).click()
+    expect(page.get_by_role("tab", name="Live-ada-Training", exact=True)).to_have_attribute(
+        "aria-selected", "true"
+    )
+    page.go_back()
+    expect(page.locator("#home-title")).to_be_visible()
+
+
+def test_hostile_ids_are_text(stack: Stack, open_page: Callable[..., Page], run_id: str) -> None:
+    """Whatever a worker calls its run and agents stands there letter for letter, and does nothing."""
+    run = f"{HOSTILE[0]} {run_id}"
+    lines = [
+        {"type": "step", "agent_id": agent, "episode_index": 0, "step_index": i, "reward": i, "action": agent,
+         "observation": agent, "info": {agent: agent}}
+        for agent in HOSTILE
+        for i in range(2)
+    ]  # fmt: skip
+    stack.ingest(run, "\n".join(map(json.dumps, lines)))
+    page = open_page(f"/runs/{quote(run, safe='')}")
+    for agent in HOSTILE:
+        tab = page.get_by_role("tab", name=f"Live-{agent}-Training", exact=True)
+        expect(tab).to_be_visible()
+        assert tab.inner_text() == f"Live-{agent}-Training"
+        tab.click()
+        expect(page.locator("#now-action")).to_have_text(agent)
+        expect(page.locator("#count-stored")).to_have_attribute("data-value", "2")
+    page.reload()
+    expect(page.get_by_role("tab", name=f"Live-{HOSTILE[-1]}-Training", exact=True)).to_have_attribute(
+        "aria-selected", "true"
+    )
+
+
+def test_the_page_goes_on_after_the_server_restarted(
+    stack: Stack, open_page: Callable[..., Page], run_id: str, forgiven: list[str]
+) -> None:
+    """It says that it is stale, comes back by itself, and shows each step once: no gap, no double."""
+    forgiven.append("WebSocket connection")
+    worker = stack.run(
+        run_id,
+        """
+        for i in range(150):
+            emit(type="step", agent_id="ada", episode_index=0, step_index=i, reward=i)
+            time.sleep(0.1)
+        """,
+    )
+    page = open_page(f"/runs/{run_id}?agent=ada")
+    wait_for(lambda: int(page.locator("#agent").get_attribute("data-seq") or 0) > 10, 60)
+    stack.stop("dashboard")
+    expect(page.locator("#stale")).to_be_visible()
+    expect(page.locator("#stale")).to_contain_text("Reconnecting, last data")
+    stack.start_dashboard()
+    expect(page.locator("#stale")).to_be_hidden()
+    worker.wait(60)
+    expect(page.locator("#agent")).to_have_attribute("data-seq", "150")
+    page.get_by_role("button", name="Newest").click()
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    page.get_by_role("button", name="Copy TSV").click()
+    rows = page.evaluate("window.copied").splitlines()[1:]
+    assert [int(row.split("\t")[3]) for row in rows] == list(range(149, -1, -1))
+
+
+def test_redis_flushed_the_same_page_comes_from_sql(
+    stack: Stack, open_page: Callable[..., Page], run_id: str, valkey: str
+) -> None:
+    """A run that Redis no longer knows is shown from SQL: tab, curve, tables, counters."""
+    import redis
+
+    stack.run(run_id, TRAINING).wait(60)
+    wait_for(lambda: "completed" in stack.cli("runs", "show", run_id).stdout, 60)
+    client = redis.Redis.from_url(valkey)
+    mine = list(client.scan_iter(f"{stack.env['STEPSTREAM_REDIS_PREFIX']}run:{run_id}*", 1000))
+    client.delete(*mine)
+    page = open_page(f"/runs/{run_id}")
+    expect(page.get_by_role("tab", name="Live-ada-Training", exact=True)).to_be_visible()
+    expect(page.locator("#count-seen")).to_have_attribute("data-value", "40")
+    expect(
+        page.get_by_role("img", name="Return per episode, 8 points. Newest: episode 4.475")
+    ).to_be_visible()
+    expect(page.locator(".ag-center-cols-container .ag-row").first).to_be_visible()
+
+
+def test_a_failed_run_says_why(stack: Stack, open_page: Callable[..., Page], run_id: str) -> None:
+    """Reason and the last words of stderr stand in the head, and the title says it."""
+    worker = stack.run(
+        run_id, "emit(type='step', reward=1)\nraise SystemExit('the reward is NaN <b>here</b>')"
+    )
+    worker.wait(60)
+    page = open_page(f"/runs/{run_id}")
+    expect(page.locator("#run-status")).to_have_text("failed")
+    expect(page.locator("#run-failure")).to_contain_text("the reward is NaN <b>here</b>")
+    assert page.title().startswith("✕")
+
+
+def test_viewers_side_by_side_see_the_same(stack: Stack, open_page: Callable[..., Page], run_id: str) -> None:
+    """Six pages side by side on one run end at the same numbers."""
+    pages = [open_page(f"/runs/{run_id}") for _ in range(6)]
+    stack.run(run_id, TRAINING).wait(60)
+    for page in pages:
+        expect(page.locator("#count-stored")).to_have_attribute("data-value", "40")
+        expect(page.locator("#count-shown")).to_have_attribute("data-value", "40")

@@ -1,0 +1,227 @@
+"""What a person does on the pages: search, keys, links, tables, themes, small screens."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Stack
+from tests.support.processes import wait_for
+
+pytestmark = pytest.mark.browser
+
+AGENTS, EPISODES, LENGTH = 3, 30, 10
+PROMPT = "What is the capital of Wyoming?\n" * 100
+
+
+def lines() -> list[str]:
+    """Three agents, thirty episodes each, a text as observation, a line of log, metrics."""
+    out = [
+        json.dumps({"type": "run_started", "config": {"env_id": "Text-v0", "lr": 0.1, "net": {"width": 64}}}),
+        "a plain line <b>of log</b>",
+    ]
+    for number in range(AGENTS):
+        for episode in range(EPISODES):
+            who = {"agent_id": f"agent_{number}", "episode_index": episode}
+            told = {"type": "step", "action": "Cheyenne", "observation": PROMPT}
+            out += [
+                json.dumps(who | told | {"step_index": step, "reward": episode + step / 100})
+                for step in range(LENGTH)
+            ]
+            ended = {
+                "total_reward": 10 * episode + 0.45,
+                "steps": LENGTH,
+                "seed": 1000 + episode,
+                "mode": "train",
+            }
+            out.append(json.dumps({"type": "episode"} | who | ended))
+    out += [json.dumps({"step": step, "loss/policy": 1 / (1 + step)}) for step in range(50)]
+    return [*out, json.dumps({"type": "run_completed", "status": "completed"})]
+
+
+@pytest.fixture(scope="session")
+def told(stack: Stack) -> str:
+    """A run that is over and in SQL."""
+    run_id = f"told-{uuid.uuid4().hex[:8]}"
+    stack.ingest(run_id, "\n".join(lines()))
+
+    def stored() -> bool:
+        shown = stack.cli("runs", "show", run_id, "--json").stdout
+        return bool(json.loads(shown)["steps"] == AGENTS * EPISODES * LENGTH)
+
+    wait_for(stored, 60)
+    return run_id
+
+
+def chosen(page: Page) -> str:
+    """The tab that is chosen."""
+    return page.locator("[role=tab][aria-selected=true]").inner_text()
+
+
+def test_keys_move_through_agents_and_the_back_button_returns(
+    told: str, open_page: Callable[..., Page]
+) -> None:
+    """j, k, arrows, Home and End choose the neighbour; the tab list is one stop of the Tab key."""
+    page = open_page(f"/runs/{told}")
+    first = page.get_by_role("tab", name="Live-agent_0-Training", exact=True)
+    expect(first).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("j")
+    expect(page.get_by_role("tab", name="Live-agent_1-Training", exact=True)).to_have_attribute(
+        "tabindex", "0"
+    )
+    page.keyboard.press("k")
+    first.focus()
+    page.keyboard.press("ArrowDown")
+    assert chosen(page) == "Live-agent_1-Training"
+    page.keyboard.press("End")  # who only logs metrics stands last
+    assert chosen(page) == "Live-default-Training"
+    assert page.evaluate("document.activeElement.innerText") == "Live-default-Training"
+    page.keyboard.press("Home")
+    assert chosen(page) == "Live-agent_0-Training"
+    page.get_by_role("link", name="Config", exact=True).click()
+    expect(page.locator("#config")).to_contain_text("net.width")
+    page.go_back()
+    expect(page.locator("#agent")).to_be_visible()
+
+
+def test_an_episode_opens_from_its_row_and_has_an_address(told: str, open_page: Callable[..., Page]) -> None:
+    """A click on an episode shows its steps and rewards; the address alone brings them back."""
+    page = open_page(f"/runs/{told}?agent=agent_1&table=episodes")
+    page.locator(".ag-row .ag-cell[col-id=episode]", has_text="29").first.click()
+    expect(page.locator("#episode-chip")).to_contain_text("Episode 29")
+    page.goto(page.url)
+    expect(page.locator("#reward-title")).to_contain_text("episode 29")
+    cells = page.locator("#history-steps .ag-center-cols-container .ag-cell[col-id=step]")
+    expect(cells).to_have_count(LENGTH)
+    assert cells.all_inner_texts() == [str(step) for step in range(LENGTH)]
+    page.get_by_role("button", name="Episode 29").click()
+    expect(page.locator("#episode-chip")).to_be_hidden()
+
+
+def test_long_texts_are_readable_in_full(told: str, open_page: Callable[..., Page]) -> None:
+    """A language model's turn is cut in the table and whole in the dialog."""
+    page = open_page(f"/runs/{told}?rows=newest")
+    page.locator("#rows td[data-long=observation]").first.click()
+    expect(page.locator("#text-body")).to_have_text(PROMPT)
+
+
+def test_the_tables_are_copied_and_downloaded(
+    told: str, open_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    """CSV holds every row of the agent, in order."""
+    page = open_page(f"/runs/{told}?agent=agent_2")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download CSV").click()
+    download.value.save_as(tmp_path / "steps.csv")
+    rows = list(csv.DictReader((tmp_path / "steps.csv").open(encoding="utf-8", newline="")))
+    assert [(int(row["episode"]), int(row["step"])) for row in rows] == [
+        (episode, step) for episode in range(EPISODES) for step in range(LENGTH)
+    ]
+    assert {row["agent"] for row in rows} == {"agent_2"}
+
+
+def test_runs_are_filtered_sorted_and_linked(told: str, open_page: Callable[..., Page]) -> None:
+    """`/` goes to the filter; filter, status and order stand in the address."""
+    page = open_page("/")
+    expect(page.get_by_role("link", name=told)).to_be_visible()
+    page.keyboard.press("/")
+    page.keyboard.type(told)
+    page.get_by_role("button", name=re.compile("^Completed")).click()
+    page.get_by_role("button", name="Steps", exact=True).click()
+    for word in (f"q={told}", "status=completed", "sort=-Steps"):
+        assert word in page.url
+    page.reload()
+    expect(page.locator(".runs-grid tbody tr:not(.spacer):not([hidden])")).to_have_count(1)
+    expect(page.locator("th[aria-sort=descending]")).to_have_text("Steps")
+
+
+def test_metrics_and_log_of_a_run(told: str, open_page: Callable[..., Page]) -> None:
+    """Each metric is a chart; the log shows lines that are no event, as text."""
+    page = open_page(f"/runs/{told}?panel=metrics")
+    expect(page.get_by_role("img", name="loss/policy, 50 points")).to_be_visible()
+    page.get_by_role("link", name="Log", exact=True).click()
+    expect(page.get_by_text("a plain line <b>of log</b>", exact=True)).to_be_visible()
+
+
+def test_hundreds_of_agents_are_a_list_to_search(stack: Stack, open_page: Callable[..., Page]) -> None:
+    """Three hundred tabs stay usable: the search narrows them, the chosen one is in sight."""
+    run_id = f"many-{uuid.uuid4().hex[:8]}"
+    many = [{"type": "step", "agent_id": f"w{i}", "step_index": 0, "reward": i} for i in range(300)]
+    stack.ingest(run_id, "\n".join(map(json.dumps, many)))
+    page = open_page(f"/runs/{run_id}?agent=w250")
+    expect(page.get_by_role("tab")).to_have_count(300)
+    expect(page.get_by_role("tab", name="Live-w250-Training", exact=True)).to_be_in_viewport()
+    page.keyboard.press("/")
+    page.keyboard.type("w29")
+    expect(page.locator("[role=tab]:not([hidden])")).to_have_count(11)
+    page.get_by_role("tab", name="Live-w299-Training", exact=True).click()
+    expect(page.locator("#now-reward")).to_have_text("299")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_follow_the_system_and_are_readable(
+    told: str, open_page: Callable[..., Page], scheme: str
+) -> None:
+    """Every text on the page has a contrast of at least 4.5 to what is behind it (WCAG AA)."""
+    page = open_page(f"/runs/{told}?rows=newest", color_scheme=scheme)
+    expect(page.locator("html")).to_have_attribute("data-theme", scheme)
+    expect(page.locator("#rows tbody tr").nth(2)).to_be_visible()
+    assert page.evaluate(CONTRAST) == []
+
+
+CONTRAST = """() => {
+  const parse = (c) => { const [r, g, b, a = 1] = c.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
+  const light = ([r, g, b]) => [r, g, b].map((v) => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; })
+    .reduce((s, v, i) => s + v * [.2126, .7152, .0722][i], 0);
+  const ground = (el) => {
+    let layers = [], node = el;
+    for (; node; node = node.parentElement) { const c = parse(getComputedStyle(node).backgroundColor); layers.push(c); if (c[3] === 1) break; }
+    return layers.reverse().reduce((under, [r, g, b, a]) => [r, g, b].map((v, i) => v * a + under[i] * (1 - a)), [255, 255, 255]);
+  };
+  const bad = [];
+  for (const el of document.querySelectorAll("body *")) {
+    const own = [...el.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !el.checkVisibility({ opacityProperty: true, visibilityProperty: true }) || el.closest("[aria-hidden=true]")) continue;
+    const svg = el instanceof SVGElement, ink = parse(getComputedStyle(el)[svg ? "fill" : "color"]), paper = ground(el);
+    const [a, b] = [light(ink), light(paper)].sort((x, y) => y - x);
+    if ((a + .05) / (b + .05) < 4.5) bad.push([el.tagName, el.className, el.textContent.slice(0, 30), (a + .05) / (b + .05)]);
+  }
+  return bad;
+}"""  # noqa: E501 - a formula reads better in one piece
+
+
+def test_a_phone_shows_everything_in_one_column(told: str, open_page: Callable[..., Page]) -> None:
+    """No page is wider than a phone."""
+    for path in ("/", f"/runs/{told}", f"/runs/{told}?panel=metrics", f"/runs/{told}?panel=log"):
+        page = open_page(path, viewport={"width": 390, "height": 844})
+        expect(page.locator("main section:not([hidden])").first).to_be_visible()
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_settings_of_the_page_are_kept(told: str, open_page: Callable[..., Page]) -> None:
+    """Theme, rate and rows kept are this browser's, also after a reload."""
+    page = open_page(f"/runs/{told}", color_scheme="light")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Theme").select_option("dark")
+    page.get_by_label("Rows kept").select_option("50")
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.get_by_role("button", name="Newest").click()
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    page.get_by_role("button", name="Copy TSV").click()
+    assert len(page.evaluate("window.copied").splitlines()) == 51
+
+
+def test_without_motion_nothing_moves(told: str, open_page: Callable[..., Page]) -> None:
+    """prefers-reduced-motion switches every animation off."""
+    page = open_page(f"/runs/{told}", reduced_motion="reduce")
+    expect(page.locator("#run-name")).to_be_visible()
+    assert page.evaluate("document.getAnimations().length") == 0
