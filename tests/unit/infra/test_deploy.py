@@ -1,0 +1,47 @@
+"""What the deployment files and their page name exists: settings, commands, files."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from cli.main import COMMANDS
+from infra.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[3]
+FILES = [
+    "infra/deploy/Dockerfile",
+    "infra/deploy/compose/compose.yaml",
+    "infra/deploy/kubernetes/stepstream.yaml",
+    "docs/deploy.md",
+    "docs/replay.md",
+]
+SETTINGS = {PREFIX + field.name.upper() for field in fields(Settings)} | {"STEPSTREAM_CONFIG"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_setting_that_is_named_exists(name: str) -> None:
+    """A setting that was renamed is renamed there, too; librdkafka's own pass through."""
+    named = set(re.findall(r"STEPSTREAM_[A-Z0-9_]*[A-Z0-9]", (ROOT / name).read_text()))
+    assert {word for word in named - SETTINGS if not word.startswith("STEPSTREAM_KAFKA")} == set()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_command_that_is_named_exists(name: str) -> None:
+    """In documents `stepstream WORD`, in manifests the first argument."""
+    text = (ROOT / name).read_text()
+    words = re.findall(r"`stepstream ([a-z]+)|^stepstream ([a-z]+)|\| stepstream ([a-z]+)", text, re.M)
+    arguments = re.findall(r'^\s*(?:args|command|CMD): \["?([a-z]+)', text, re.M)
+    named = {word for group in words for word in group if word} | set(arguments)
+    assert named - {"python"} <= set(COMMANDS)
+    assert named or name.endswith("Dockerfile")
+
+
+def test_files_that_the_page_links_to_exist() -> None:
+    """Relative links of docs/deploy.md."""
+    links = re.findall(r"\]\((\.\./[^)]+)\)", (ROOT / "docs/deploy.md").read_text())
+    assert links
+    assert all((ROOT / "docs" / link).exists() for link in links)
