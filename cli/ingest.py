@@ -8,9 +8,9 @@ import select
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import click
 
@@ -75,6 +75,16 @@ def ingest(files: tuple[str, ...], as_json: bool, force: bool, timeout: float | 
     return 0
 
 
+class Given(Protocol):
+    """Lines from somewhere."""
+
+    name: str
+    live: bool
+
+    def chunks(self, over: Callable[[], bool], *, follow: bool) -> Iterator[bytes]:
+        """What there is to read; empty bytes while nothing is."""
+
+
 class Input:
     """A file, gzipped or not, or stdin.
 
@@ -124,6 +134,9 @@ class Input:
 class Session:
     """Every input is a stream of its own."""
 
+    writer = "ingest"
+    """Who wrote the lines: it says which dialect they are."""
+
     def __init__(
         self,
         settings: Settings,
@@ -138,7 +151,7 @@ class Session:
         self.waiting = Waiting()
         self.shipping = Shipping(settings_module.load, self.waiting.told)
 
-    def go(self, inputs: list[Input]) -> bool:
+    def go(self, inputs: Sequence[Given]) -> bool:
         """Ship all of it; False: the time was up."""
         self.shipping.start()
         copied = [self._copy(given) for given in inputs]
@@ -147,9 +160,9 @@ class Session:
         self.shipping.close()
         return all(landed)
 
-    def _copy(self, given: Input) -> tuple[Source, MetaStream]:
+    def _copy(self, given: Given) -> tuple[Source, MetaStream]:
         """All of an input into a spool of its own, which is shipped meanwhile."""
-        about = about_new("ingest", self.run_id, self.agent_id)
+        about = about_new(self.writer, self.run_id, self.agent_id)
         spool = SpoolWriter(self.settings, about)
         is_live = given.live or self.follow
         source = self.shipping.add(about, patient=not is_live)

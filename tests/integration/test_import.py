@@ -1,0 +1,38 @@
+"""`import` on a real Kafka: a tracker's run arrives as a live one would."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from infra.settings import Settings
+from schemas.topics import Kind
+from tests.support.topics import of_workers, read_topics
+
+RunCli = Callable[..., subprocess.CompletedProcess[str]]
+EVENTS = Path(__file__).parents[1] / "data" / "trackers" / "events.out.tfevents.1795511653.host"
+
+
+def test_a_tensorboard_folder_is_a_run(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
+    """Its scalars are metrics at their global steps, its episodes episodes, and the summary counts them."""
+    folder = tmp_path / "CartPole__ppo"
+    folder.mkdir()
+    shutil.copy(EVENTS, folder)
+    done = run_cli("import", "--json", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["read"], said["metrics"], said["episodes"], said["run_events"]) == (42, 20, 20, 2)
+    assert said["run_ids"] == ["CartPole__ppo"]
+    found = of_workers(read_topics(settings, [Kind.METRICS]))
+    assert sorted(item.record["global_step"] for item in found) == [i * 10 for i in range(20)]
+
+
+def test_nothing_to_import_is_one_sentence(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
+    """Exit code 2, no traceback."""
+    done = run_cli("import", str(tmp_path))
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr
+    assert "Traceback" not in done.stderr
