@@ -6,7 +6,7 @@ from pathlib import Path
 
 from infra.settings import Settings
 from producers.jsontext import NotJsonError, split
-from producers.normalise import BLANKS, BOM, LETTER_BYTES
+from producers.normalise import BLANKS, BOM, HEAD_BYTES
 from producers.spool import About, Place, SpoolReader, now_us
 from producers.values import BadValueError, name_of
 
@@ -24,7 +24,7 @@ class LookAhead:
     """
 
     def __init__(self, settings: Settings, folder: Path, about: About, *, patient: bool) -> None:
-        self._reader = SpoolReader(folder, about, Place(), settings.max_line_bytes, LETTER_BYTES)
+        self._reader = SpoolReader(folder, about, Place(), settings.max_line_bytes, HEAD_BYTES)
         self._most = settings.window_lines
         self._generated = about.generated_run_id
         self._patient = patient

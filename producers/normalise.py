@@ -38,6 +38,8 @@ BOM = b"\xef\xbb\xbf"
 BLANKS = b" \t\r\v\f"
 LETTER_BYTES = 8 * 1024 * 1024
 """A dead letter keeps so much of its line."""
+HEAD_BYTES = 1024 * 1024
+"""So much of a line over the size limit."""
 AGENT_NAMES = ("agent_id", "agent", "player_id")
 IDENTITY = ("run_id", "stream_id", "seq", "agent_id", "worker_id", "event_time")
 TIME_NAMES = ("ts", "timestamp", "ts_unix_ns")

@@ -12,7 +12,7 @@ from pathlib import Path
 from infra.settings import Settings
 from producers.context import Context, Identity
 from producers.lookahead import LookAhead
-from producers.normalise import LETTER_BYTES, Event, Normaliser, letter
+from producers.normalise import HEAD_BYTES, Event, Normaliser, letter
 from producers.shortcut import Shortcut
 from producers.spool import About, Chunk, Long, Place, SpoolReader, is_held, segment_path, segments, try_lock
 from producers.thinning import Thinner
@@ -51,7 +51,7 @@ class Source:
         """Do not wait for the stream to name its run: that of the SDK beside it is known."""
         self._settings, self._lock = settings, lock
         self._patient, self._parent = patient, parent
-        self._reader = SpoolReader(folder, about, self.place, settings.max_line_bytes, LETTER_BYTES)
+        self._reader = SpoolReader(folder, about, self.place, settings.max_line_bytes, HEAD_BYTES)
         self._normalise: Normaliser | None = None
         self._coder: Coder | None = None
         self._ahead: LookAhead | None = None
@@ -273,7 +273,7 @@ def life_ahead(settings: Settings, stream_id: str) -> dict[str, str]:
     context = Context.from_json(place.context)
     run_id = place.run_id or about.run_id or about.generated_run_id
     normalise = Normaliser(Identity(stream_id, run_id, about.agent_id, sdk=about.writer == "sdk"), context)
-    reader = SpoolReader(folder, about, place, settings.max_line_bytes, LETTER_BYTES)
+    reader = SpoolReader(folder, about, place, settings.max_line_bytes, HEAD_BYTES)
     while (chunk := reader.read(settings.window_lines, final=True)) is not None:
         for line in chunk.lines if isinstance(chunk.lines, list) else []:
             if _LIFE.search(line):

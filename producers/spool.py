@@ -515,7 +515,7 @@ class SpoolReader:
 
     def _one(self, length: int, newline: int) -> Chunk:
         if length > self._longest:
-            head = os.pread(self._file, self._head, self.offset)
+            head = os.pread(self._file, min(self._head, length), self.offset)
             return self._chunk(Long(head, length), length + newline, 1)
         line = os.pread(self._file, length, self.offset)
         return self._chunk([line], length + newline, 1)

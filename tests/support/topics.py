@@ -1,0 +1,74 @@
+"""What lies in the topics of a test, from the first record to the last, with a consumer of its own."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from infra.settings import Settings
+from schemas.codec import Decoder
+from schemas.topics import LINES, META_SUFFIX, Kind
+
+
+class Found(NamedTuple):
+    """One record as a consumer sees it."""
+
+    kind: Kind
+    key: bytes
+    record: dict[str, Any]
+
+
+def read_topics(settings: Settings, kinds: Iterable[Kind] = Kind) -> list[Found]:
+    """Every record that is there now."""
+    consumer = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "tests"})
+    decoders = {kind.topic(settings.topic_prefix): (kind, Decoder(kind)) for kind in kinds}
+    unread: dict[tuple[str, int], int] = {}
+    topics = consumer.list_topics(timeout=10).topics
+    for topic in decoders:
+        for partition in topics[topic].partitions if topic in topics else ():
+            low, high = _watermarks(consumer, TopicPartition(topic, partition))
+            if high > low:
+                unread[topic, partition] = high
+    consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in unread])
+    found = []
+    while unread:
+        for message in consumer.consume(1000, timeout=1.0):
+            assert message.error() is None, message.error()
+            kind, decode = decoders[message.topic() or ""]
+            found.append(Found(kind, message.key() or b"", decode(message.value() or b"")))
+            place = (message.topic() or "", message.partition() or 0)
+            if (message.offset() or 0) + 1 >= unread.get(place, 0):
+                unread.pop(place, None)
+    consumer.close()
+    return found
+
+
+def _watermarks(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """A topic that was made just now has no leader yet."""
+    for _ in range(50):
+        try:
+            return consumer.get_watermark_offsets(place, timeout=10)
+        except KafkaException:
+            time.sleep(0.1)
+    raise AssertionError(f"{place} has no leader")
+
+
+def of_workers(found: Iterable[Found]) -> list[Found]:
+    """Records of workers' lines: not stepstream's own, no pictures."""
+    return [
+        item for item in found if item.kind in LINES and not item.record["stream_id"].endswith(META_SUFFIX)
+    ]
+
+
+def of_stepstream(found: Iterable[Found]) -> list[Found]:
+    """stepstream's own records."""
+    return [item for item in found if item.record["stream_id"].endswith(META_SUFFIX)]
+
+
+def places(found: Iterable[Found]) -> Counter[tuple[str, int]]:
+    """How often each (stream, line) is there."""
+    return Counter((item.record["stream_id"], item.record["seq"]) for item in found)
