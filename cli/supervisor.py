@@ -114,7 +114,7 @@ class Supervisor:
                 try:
                     self._adopt(service, service.spawn())
                 except Exception as error:  # whatever it is, the other services go on
-                    self._after_an_end(service, f"did not start: {error}")
+                    self._after_an_end(service, f"did not start: {str(error).rstrip('.')}")
 
     def _adopt(self, service: Service, child: subprocess.Popen[bytes]) -> None:
         service.child = child
