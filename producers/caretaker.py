@@ -126,11 +126,21 @@ class Caretaker:
         if found is None:
             found = MetaStream(self._settings, source.about, "forward", lambda: source.run_id)
             self._metas[source.stream_id] = found
-            self._finished.discard(found.about.stream_id)
+            self._reopen(found.about.stream_id)
         return found
 
+    def _reopen(self, stream_id: str) -> None:
+        """There are new lines in a stream that had ended."""
+        self._finished.discard(stream_id)
+        for source in self._forwarder.sources:
+            if source.stream_id == stream_id:
+                source.ended = False
+
     def _finish_ended(self) -> None:
-        for source in [source for source in self._forwarder.sources if source.ended]:
+        ended = [source for source in self._forwarder.sources if source.ended]
+        for source in sorted(ended, key=lambda source: source.meta):
+            if not source.ended:  # a word about its worker's end came just now
+                continue
             self._forwarder.finish(source)
             if not source.meta:
                 self._say_end(source)
@@ -162,7 +172,7 @@ class Caretaker:
                 meta.say("stream_ended", run_id=run_id, status="lost", reason=reason)
         meta.finish()
         del self._metas[source.stream_id]
-        self._finished.discard(meta.about.stream_id)
+        self._reopen(meta.about.stream_id)
 
     def _tidy_if_due(self) -> None:
         now = time.monotonic()

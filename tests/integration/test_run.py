@@ -1,0 +1,201 @@
+"""`run`: the worker's output, signals and exit code pass through, and every line reaches a real Kafka."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.settings import Settings
+from schemas.topics import Kind
+from tests.support.topics import Found, of_stepstream, of_workers, places, read_topics
+
+RunCli = Callable[..., subprocess.CompletedProcess[str]]
+SDK = """
+import stepstream
+run = stepstream.init(config={"lr": 0.1})
+for number in range(20):
+    run.step(reward=1.0, terminated=number % 10 == 9)
+run.log({"loss": 0.5})
+print("done")
+"""
+
+
+def python(code: str) -> list[str]:
+    """A worker in Python."""
+    return ["--", sys.executable, "-c", code]
+
+
+def events(found: list[Found]) -> dict[str, dict[str, Any]]:
+    """What stepstream said of a run, by the event's name."""
+    own = [item.record for item in of_stepstream(found) if item.kind is Kind.RUNS]
+    return {record["event"]: {"run_id": record["run_id"]} | json.loads(record["payload"]) for record in own}
+
+
+def until(holds: Callable[[], Any], seconds: float = 40) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_output_and_exit_code_pass_through(settings: Settings, run_cli: RunCli) -> None:
+    """stdout unchanged, stderr shown, and at its end one object about the lines."""
+    code = "import sys; print('hello'); print('{\"loss\": 0.5}', end='');"
+    code += "print('oh', file=sys.stderr); sys.exit(3)"
+    done = run_cli("run", "--json", *python(code))
+    assert done.returncode == 3
+    assert done.stdout == 'hello\n{"loss": 0.5}'
+    assert "oh\n" in done.stderr
+    said = json.loads(done.stderr.splitlines()[-1])
+    assert {name: said[name] for name in ("read", "metrics", "logs")} == {"read": 2, "metrics": 1, "logs": 1}
+    found = read_topics(settings)
+    assert len(of_workers(found)) == 2
+    assert {item.record["run_id"] for item in found} == set(said["run_ids"])
+    stderr = [item.record for item in of_stepstream(found) if item.kind is Kind.LOGS]
+    assert [(record["source"], record["line"]) for record in stderr] == [("stderr", "oh")]
+    failed = events(found)["run_failed"]
+    assert (failed["exit_code"], failed["last_stderr"]) == (3, ["oh"])
+    started = events(found)["run_started"]
+    assert started["host"]
+    assert started["command"][0] == sys.executable
+
+
+def test_the_worker_names_its_run_and_our_records_follow(settings: Settings, run_cli: RunCli) -> None:
+    """Also those that were written before it did."""
+    code = 'import time; print(\'starting\'); time.sleep(0.5); print(\'{"type":"step","run_id":"mine"}\')'
+    done = run_cli("run", "--json", *python(code))
+    assert json.loads(done.stderr.splitlines()[-1])["run_ids"] == ["mine"]
+    found = read_topics(settings)
+    assert {item.key for item in found} == {b"mine"}
+    assert events(found)["run_completed"]["exit_code"] == 0
+
+
+def test_what_the_worker_says_of_its_end_stands(settings: Settings, run_cli: RunCli) -> None:
+    """Its own word is not doubled."""
+    code = 'import sys; print(\'{"type":"run_failed","reason":"diverged"}\'); sys.exit(0)'
+    run_cli("run", *python(code))
+    assert events(read_topics(settings)).keys() == {"run_started"}
+
+
+def test_the_sdk_in_the_worker_and_its_prints_are_one_run(settings: Settings, run_cli: RunCli) -> None:
+    """Its streams lie beside the worker's; the summary counts them."""
+    done = run_cli("run", "--json", "--run-id", "given", *python(SDK))
+    said = json.loads(done.stderr.splitlines()[-1])
+    assert done.stdout == "done\n"
+    assert (said["steps"], said["episodes"], said["logs"], said["run_ids"]) == (20, 2, 1, ["given"])
+    found = read_topics(settings)
+    assert {item.key for item in found} == {b"given"}
+    assert len(of_workers(found)) == said["read"]
+    generated = run_cli("run", "--json", *python(SDK))
+    assert len(json.loads(generated.stderr.splitlines()[-1])["run_ids"]) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_pass_through(
+    number: signal.Signals, settings: Settings, spawn_cli: Callable[..., Any]
+) -> None:
+    """128 + n, and the run is cancelled."""
+    child = spawn_cli("run", *python("import time; print('up', flush=True); time.sleep(60)"))
+    until(lambda: "up" in child.log.read_text())
+    child.send_signal(number)
+    assert child.wait(20) == 128 + number
+    until(lambda: "run_cancelled" in events(read_topics(settings)))
+
+
+def test_a_worker_that_is_killed_has_failed(settings: Settings, run_cli: RunCli) -> None:
+    """128 + 9, by SIGKILL, with its last words."""
+    code = "import os, sys; print('last words', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+    assert run_cli("run", *python(code)).returncode == 137
+    failed = events(read_topics(settings))["run_failed"]
+    assert failed["signal"] == "SIGKILL"
+    assert failed["last_stderr"] == ["last words"]
+
+
+def test_a_program_that_is_missing(settings: Settings, run_cli: RunCli) -> None:
+    """127, one sentence, and the run failed."""
+    done = run_cli("run", "--", "no-such-program")
+    assert done.returncode == 127
+    assert "no-such-program" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "run_failed" in events(read_topics(settings))
+
+
+def test_without_a_command(home: Path, run_cli: RunCli) -> None:
+    """Wrong use."""
+    done = run_cli("run")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_any_kafka_training_goes_on(home: Path, run_cli: RunCli) -> None:
+    """Its lines stay in the spool, and it says so."""
+    done = run_cli("run", *python("print('x')"))
+    assert (done.returncode, done.stdout) == (0, "x\n")
+    assert "stay in" in done.stderr
+    assert [path.read_text() for path in (home / "spool").glob("*/*.jsonl") if "meta" not in str(path)] == [
+        "x\n"
+    ]
+
+
+def test_a_silent_worker_is_heard(settings: Settings, run_cli: RunCli) -> None:
+    """Heartbeats come also while it says nothing."""
+    run_cli("run", *python("import time; time.sleep(1.5)"), env={"STEPSTREAM_HEARTBEAT_SECONDS": "0.3"})
+    own = [item.record["event"] for item in of_stepstream(read_topics(settings)) if item.kind is Kind.RUNS]
+    assert own.count("heartbeat") >= 3
+
+
+def test_a_background_child_that_keeps_the_pipe_does_not_keep_us(settings: Settings, run_cli: RunCli) -> None:
+    """The worker's end is the end."""
+    done = run_cli("run", "--", "sh", "-c", "sleep 50 & echo bye", timeout=40)
+    assert (done.returncode, done.stdout) == (0, "bye\n")
+
+
+def test_stdout_that_nobody_reads_any_more_ends_nothing(settings: Settings, home: Path) -> None:
+    """As in `stepstream run … | head -1`: the worker goes on."""
+    code = "for i in range(20000): print('{\"loss\": %d}' % i)"
+    program = Path(sys.executable).with_name("stepstream")
+    command = f'{program} run -- {sys.executable} -c "$CODE" | head -1'
+    subprocess.run(
+        command, shell=True, env=os.environ | {"CODE": code}, stdout=subprocess.DEVNULL, timeout=60
+    )
+    assert len(of_workers(read_topics(settings))) == 20000
+
+
+@pytest.mark.faults
+def test_killed_at_any_moment_nothing_spooled_is_lost(
+    settings: Settings, spawn_cli: Callable[..., Any], home: Path
+) -> None:
+    """`forward` goes on where a killed `run` and a killed `forward` stopped; repeats are the same again."""
+    code = "import time\nfor i in range(10**6):\n print('{\"loss\": %d}' % i)\n"
+    code += " if i % 200 == 0: time.sleep(0.01)"
+    run = spawn_cli("run", "--quiet", "--run-id", "r", *python(code))
+    until(lambda: len(read_topics(settings, [Kind.METRICS])) > 500)
+    run.kill()
+    for pause in (1.2, 1.5):
+        forward = spawn_cli("forward")
+        time.sleep(pause)
+        forward.kill()
+        forward.wait()
+    spawn_cli("forward")
+    spooled = sum(
+        path.read_bytes().count(b"\n") + (not path.read_bytes().endswith(b"\n"))
+        for path in (home / "spool").glob("*/*.jsonl")
+        if ".meta" not in str(path)
+    )
+    until(lambda: len(places(of_workers(read_topics(settings)))) == spooled)
+    found = of_workers(read_topics(settings))
+    assert sorted(seq for _, seq in places(found)) == list(range(1, spooled + 1))
+    by_place: dict[tuple[str, int], dict[str, Any]] = {}
+    for item in found:
+        assert by_place.setdefault((item.record["stream_id"], item.record["seq"]), item.record) == item.record
+    until(lambda: events(read_topics(settings)).get("other", {}).get("status") == "lost")
