@@ -20,8 +20,9 @@ from stepstream._writer import HIGH_WATER, Writer
 _now = time.monotonic_ns
 WORKER_OF = "STEPSTREAM_WORKER_OF"
 """Environment variable that tells the programs below this one which run they log to by `stepstream.log`."""
-_plain_shapes: set[tuple] = set()
-"""Types of the values of steps that need no copy: looking a tuple up is cheaper than looking at each."""
+_shapes: dict[tuple, tuple] = {}
+"""Shapes of steps that hold only plain values, which need no copy. That rows of one shape hold the same
+object makes them cheap to tell apart, and to keep."""
 
 
 class Run:
@@ -103,15 +104,16 @@ class Run:
             episode_index, step_index: counted per agent from 0 where left out.
         """
         values = (reward, action, observation, info, *metrics.values())
-        types = tuple(map(type, values))
-        if types not in _plain_shapes:
-            values, types = _frozen(values, types)
-        if frame is None and step_index is None and episode_index is None:
-            self._put(((STEP, agent_id, terminated, truncated, types, *metrics), _now(), values))
+        kind = STEP if frame is None and step_index is None and episode_index is None else PLACED
+        try:
+            shape = _shapes[(kind, agent_id, terminated, truncated, tuple(map(type, values)), *metrics)]
+        except (KeyError, TypeError):
+            shape, values = _new_shape(kind, agent_id, (terminated, truncated), values, metrics)
+        if kind == STEP:
+            self._put((shape, _now(), values))
         else:
             if frame is not None:
                 frame = self._frames.take(agent_id, frame, bool(terminated or truncated))
-            shape = (PLACED, agent_id, terminated, truncated, types, *metrics)
             self._put((shape, _now(), values, (episode_index, step_index, frame)))
         if len(self._rows) > HIGH_WATER:
             self._writer.relieve()
@@ -335,14 +337,23 @@ def joined(run_id: str, agent_id: str | None) -> Run:
     return Run(run_id, agent_id, owner=False)
 
 
-def _frozen(values: tuple, types: tuple) -> tuple:
-    """The values as they are now, and their types."""
-    if PLAIN.issuperset(types):
-        if len(_plain_shapes) < MAX_PLANS:
-            _plain_shapes.add(types)
-        return values, types
-    values = tuple(map(freeze, values))
-    return values, tuple(map(type, values))
+def _new_shape(kind: int, agent_id: object, ends: tuple, values: tuple, metrics: Mapping) -> tuple:
+    """The shape of a step seen for the first time, or of one that holds more than plain values; and these."""
+    shape = (kind, _hashable(agent_id), *map(_hashable, ends), tuple(map(type, values)), *metrics)
+    if not PLAIN.issuperset(shape[4]):
+        values = tuple(map(freeze, values))
+        shape = (*shape[:4], tuple(map(type, values)), *metrics)
+    elif len(_shapes) < MAX_PLANS:
+        _shapes[shape] = shape
+    return _shapes.get(shape, shape), values
+
+
+def _hashable(value: object) -> object:
+    try:
+        hash(value)
+    except TypeError:
+        return str(value)
+    return value
 
 
 def _flat(data: Mapping[object, object], prefix: str = "") -> dict[str, object]:

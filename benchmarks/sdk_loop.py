@@ -1,0 +1,184 @@
+"""A training loop of 10,000 steps a second, with and without a logger; run as a program, by `sdk`.
+
+    python benchmarks/sdk_loop.py stepstream | json | tensorboard | wandb | mlflow | trackio | frames
+
+Blocks of the loop with and without the logger alternate, and the CPU time of all threads is compared within
+each pair: a machine that is busy with other things slows both down alike. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from statistics import median, quantiles
+
+STEP_SECONDS = 100e-6
+STEPS = 1000
+PAIRS = 40
+Log = Callable[[int, float, float, float, float], None]
+RANDOM = random.Random(1)
+NUMBERS = [tuple(RANDOM.random() for _ in range(4)) for _ in range(STEPS)]
+
+
+def main(name: str, pairs: int) -> None:
+    """Measure one logger."""
+    log, flush = LOGGERS[name]()
+    turns = _turns_of_a_step()
+    shares, latencies = [], []
+    for number in range(pairs + 2):
+        order = (log, None) if number % 2 else (None, log)
+        seconds = {each: _block(each, turns, flush, latencies) for each in order}
+        if number >= 2:  # the first two warm up
+            shares.append((seconds[log] - seconds[None]) / seconds[None])
+    latencies.sort()
+    low, _, high = quantiles(shares, n=4)
+    result = {"share": median(shares), "low": low, "high": high}
+    result |= {"p50": latencies[len(latencies) // 2], "p99": latencies[int(len(latencies) * 0.99)]}
+    print(json.dumps(result))
+
+
+def _block(log: Log | None, turns: int, flush: Callable[[], None], latencies: list[float]) -> float:
+    """CPU seconds of all threads for a thousand steps, written to the end."""
+    clock, start = time.perf_counter, time.process_time()
+    for step, numbers in enumerate(NUMBERS):
+        _work(turns)
+        if log is not None:
+            if step % 8:
+                log(step, *numbers)
+            else:
+                before = clock()
+                log(step, *numbers)
+                latencies.append(clock() - before)
+    if log is not None:
+        flush()
+    return time.process_time() - start
+
+
+def _work(turns: int) -> float:
+    """What stands for the training: Python code, which needs the interpreter's lock as training does."""
+    x = 0.5
+    for _ in range(turns):
+        x = x * 0.99 + 0.01
+    return x
+
+
+def _turns_of_a_step() -> int:
+    def seconds(turns: int) -> float:
+        start = time.process_time()
+        _work(turns)
+        return time.process_time() - start
+
+    return int(100_000 * STEP_SECONDS / min(seconds(100_000) for _ in range(20)))
+
+
+def _stepstream() -> tuple[Log, Callable[[], None]]:
+    import stepstream
+
+    run = stepstream.init()
+
+    def log(step: int, loss: float, value: float, entropy: float, error: float) -> None:
+        run.step(reward=1.0, action=1, loss=loss, value=value, entropy=entropy, error=error)
+
+    return log, run.flush
+
+
+def _frames() -> tuple[Log, Callable[[], None]]:
+    """Pictures of 210 × 160 × 3 at 30 a second: noise in one half, as no game has more."""
+    import numpy as np
+    import stepstream
+
+    run = stepstream.init()
+    frames = np.zeros((8, 210, 160, 3), np.uint8)
+    frames[:, :60] = np.random.default_rng(1).integers(0, 255, (8, 60, 160, 3), np.uint8)
+
+    def log(step: int, *_: float) -> None:
+        if step % 333 == 0:
+            run.frame(frames[step % 8])
+
+    return log, run.flush
+
+
+def _json() -> tuple[Log, Callable[[], None]]:
+    file = open(os.path.join(tempfile.mkdtemp(), "steps.jsonl"), "w")  # noqa: PTH123, PTH118, SIM115
+
+    def log(step: int, loss: float, value: float, entropy: float, error: float) -> None:
+        line = {"step": step, "reward": 1.0, "action": 1, "loss": loss, "value": value, "entropy": entropy}
+        print(json.dumps({**line, "error": error}), file=file)
+
+    return log, file.flush
+
+
+def _tensorboard() -> tuple[Log, Callable[[], None]]:
+    from tensorboardX import SummaryWriter
+
+    writer = SummaryWriter(tempfile.mkdtemp())
+
+    def log(step: int, *numbers: float) -> None:
+        for name, number in zip(NAMES, numbers, strict=True):
+            writer.add_scalar(name, number, step)
+
+    return log, writer.flush
+
+
+def _wandb() -> tuple[Log, Callable[[], None]]:
+    import wandb
+
+    run = wandb.init(mode="offline", dir=tempfile.mkdtemp(), settings=wandb.Settings(silent=True))
+
+    def log(step: int, *numbers: float) -> None:
+        run.log(dict(zip(NAMES, numbers, strict=True)))
+
+    return log, lambda: None
+
+
+def _mlflow() -> tuple[Log, Callable[[], None]]:
+    import mlflow
+    from mlflow.entities import Metric
+
+    mlflow.set_tracking_uri(f"sqlite:///{tempfile.mkdtemp()}/mlflow.db")
+    run = mlflow.start_run()
+    client, waiting = mlflow.MlflowClient(), []
+
+    def log(step: int, *numbers: float) -> None:
+        now = int(time.time() * 1000)
+        waiting.extend(Metric(*each, now, step) for each in zip(NAMES, numbers, strict=True))
+        if len(waiting) >= 1000:
+            flush()
+
+    def flush() -> None:
+        client.log_batch(run.info.run_id, waiting)
+        waiting.clear()
+
+    return log, flush
+
+
+def _trackio() -> tuple[Log, Callable[[], None]]:
+    os.environ["TRACKIO_DIR"] = tempfile.mkdtemp()
+    import trackio
+
+    trackio.init(project="bench", embed=False)
+
+    def log(step: int, *numbers: float) -> None:
+        trackio.log(dict(zip(NAMES, numbers, strict=True)))
+
+    return log, lambda: None
+
+
+NAMES = ("loss", "value", "entropy", "error")
+LOGGERS = {
+    "stepstream": _stepstream,
+    "frames": _frames,
+    "json": _json,
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+    "trackio": _trackio,
+}
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else PAIRS)
