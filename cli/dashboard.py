@@ -29,6 +29,7 @@ def dashboard(host: str | None, port: int | None) -> None:
         access_log=False,
         timeout_graceful_shutdown=3,
         ws_max_size=64 * 1024,
+        ws_per_message_deflate=False,  # deltas are small and many: packing them costs more than it saves
         server_header=False,
     )
     uvicorn.Server(config).run(sockets=[listening])

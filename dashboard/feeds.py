@@ -23,9 +23,12 @@ from schemas.errors import DatabaseError, LiveBufferError
 
 BEAT_S = 5.0
 """A delta is sent at least this often: the page takes silence for a lost connection."""
+SOON_S = 1.0
+"""And this soon, where SQL has not got everything yet."""
 SQL_EVERY_S = 2.0
 STORED_S = 1.0
 """All pages share one reading of a run's totals in SQL for so long."""
+KEPT_S = 60.0
 NEWEST = 100
 FIRST_METRICS = 12
 """Metrics that are drawn where the page has chosen none."""
@@ -70,21 +73,42 @@ class Feeds:
 
 
 class Shared(Generic[T]):
-    """One reading serves all who ask within `seconds`."""
+    """One reading serves all who ask. An older one is given at once while the next is made: what is new
+    must not wait for SQL on its way to the screen.
+    """
 
     def __init__(self, read: Callable[[str], Awaitable[T]], seconds: float) -> None:
         self._read, self._seconds = read, seconds
-        self._held: dict[str, tuple[float, asyncio.Task[T]]] = {}
+        self._held: dict[str, tuple[float, T]] = {}
+        self._reading: dict[str, asyncio.Task[T]] = {}
 
-    async def __call__(self, name: str) -> T:
-        """What was read last, or reads it."""
-        now = time.monotonic()
+    async def __call__(self, name: str, fresh: bool = False) -> T:
+        """What was read last; `fresh`: not older than `seconds`.
+
+        Raises:
+            whatever reading raises, where nothing was read before.
+        """
         held = self._held.get(name)
-        if held is None or now - held[0] > self._seconds:
-            self._held = {key: one for key, one in self._held.items() if now - one[0] < 60}
-            held = (now, asyncio.ensure_future(self._read(name)))
-            self._held[name] = held
-        return await asyncio.shield(held[1])
+        if held is None or time.monotonic() - held[0] > self._seconds:
+            reading = self._reading.get(name) or self._begin(name)
+            if held is None or fresh:
+                return await asyncio.shield(reading)
+        return held[1]
+
+    def _begin(self, name: str) -> asyncio.Task[T]:
+        task = asyncio.ensure_future(self._read(name))
+        self._reading[name] = task
+        task.add_done_callback(lambda done: self._end(name, done))
+        return task
+
+    def _end(self, name: str, done: asyncio.Task[T]) -> None:
+        del self._reading[name]
+        now = time.monotonic()
+        self._held = {key: one for key, one in self._held.items() if now - one[0] < KEPT_S}
+        if not done.cancelled() and done.exception() is None:
+            self._held[name] = (now, done.result())
+        else:
+            self._held.pop(name, None)  # the next who asks learns why
 
 
 class _Feed:
@@ -94,15 +118,20 @@ class _Feed:
         self._feeds = feeds
         self._since: str | None = None
         self._notice = ""
+        self._beat_s = BEAT_S
+        self._beat = False
+        """Nothing came: there is time to ask SQL."""
 
     async def _wait(self, view: View) -> Delta | None:
         """What Redis says; None where SQL alone must do."""
+        begun = time.monotonic()
         try:
-            delta = await self._feeds.buffer.wait(view, self._since, BEAT_S)
+            delta = await self._feeds.buffer.wait(view, self._since, self._beat_s)
         except LiveBufferError:
             self._since, self._notice = None, NO_REDIS
             return None
         self._since, self._notice = delta.cursor, ""
+        self._beat = time.monotonic() - begun > 0.9 * self._beat_s
         return delta
 
     async def _ask(self, asked: Awaitable[T], otherwise: T) -> T:
@@ -129,12 +158,10 @@ class RunsFeed(_Feed):
 
     async def next(self) -> Message:
         """What changed since; after some silence, everything."""
-        begun = time.monotonic()
         delta = await self._wait(View())
         if delta is None:
             await asyncio.sleep(SQL_EVERY_S)
-        beat = time.monotonic() - begun > 0.9 * BEAT_S
-        return await self._changed(delta, full=delta is None or delta.reset or beat)
+        return await self._changed(delta, full=delta is None or delta.reset or self._beat)
 
     async def _changed(self, delta: Delta | None, full: bool) -> Message:
         lists = delta.runs if delta is not None else []
@@ -221,13 +248,13 @@ class RunFeed(_Feed):
         """Redis brought nothing new, and what it holds is older than SQL: the live service is away."""
         if delta.steps or delta.episodes or delta.reset or delta.run is None:
             return False
-        header = await self._ask(self._feeds.headers(self._wish.run), None)
+        header = await self._ask(self._feeds.headers(self._wish.run, self._beat), None)
         newest = (header.run["last_seen_at"] or 0) if header is not None else 0
         return bool(newest > delta.run.last_seen_at + BEHIND_MS)
 
     async def _whole(self, delta: Delta | None) -> Message:
         live = delta or Delta("")
-        header = await self._ask(self._feeds.headers(self._wish.run), None)
+        header = await self._ask(self._feeds.headers(self._wish.run, self._beat), None)
         listed = await self._listed(live)
         if self._agent is None and self._wish.panel == "agent" and listed:
             acting = [row for row in listed if row["steps"] or row["episodes"]]
@@ -246,7 +273,7 @@ class RunFeed(_Feed):
     async def _listed(self, live: Delta) -> list[dict[str, Any]]:
         if self._wish.panel != "agent":
             return []
-        stored = await self._ask(self._feeds.agents(self._wish.run), [])
+        stored = await self._ask(self._feeds.agents(self._wish.run, self._beat), [])
         merged = {row["agent_id"]: stored_agent(row) for row in stored}
         for row in live.agents:
             merged[row.agent_id] = live_agent(row, merged.get(row.agent_id))
@@ -293,12 +320,14 @@ class RunFeed(_Feed):
         return part
 
     async def _counters(self, live: Delta) -> Message:
-        stored = await self._ask(self._feeds.agents(self._wish.run), [])
+        stored = await self._ask(self._feeds.agents(self._wish.run, self._beat), [])
         row = next((row for row in stored if row["agent_id"] == self._agent), None)
         in_sql = row["steps"] if row else 0
         newest = live.steps[-1].at / 1000 if live.steps else None
+        seen = max(live.agent.steps if live.agent else 0, in_sql)
+        self._beat_s = BEAT_S if seen == in_sql else SOON_S
         return {
-            "seen": max(live.agent.steps if live.agent else 0, in_sql),
+            "seen": seen,
             "stored": in_sql,
             "rate": live.agent.steps_per_second if live.agent else 0.0,
             "lag_ms": None if newest is None else time.time() * 1000 - newest,
@@ -329,7 +358,7 @@ class RunFeed(_Feed):
     async def _changed(self, delta: Delta) -> Message:
         message = self._message(False)
         if delta.run is not None:
-            header = await self._ask(self._feeds.headers(self._wish.run), None)
+            header = await self._ask(self._feeds.headers(self._wish.run, self._beat), None)
             message |= self._head(delta.run, header)
         if delta.agents:
             message["agents"] = [live_agent(row, None) for row in delta.agents]

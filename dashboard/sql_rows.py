@@ -79,7 +79,7 @@ def step_row(row: Row) -> dict[str, Any]:
     return _who(row) | {
         "episode": row["episode_index"],
         "step": row["step_index"],
-        "episode_seed": _first(told, "episode_seed", "seed"),
+        "episode_seed": episode_seed(told),
         "action": row["action"],
         "reward": row["reward"],
         "terminated": row["terminated"],
@@ -90,6 +90,11 @@ def step_row(row: Row) -> dict[str, Any]:
         "extras": row["extras"],
         "cut": any(len(row[name] or "") > CUT for name in ("action", "observation", "info", "extras")),
     }
+
+
+def episode_seed(told: Mapping[str, Any]) -> Any:
+    """The seed of a step's episode, where the worker says it."""
+    return _first(told, "episode_seed", "seed")
 
 
 def episode_row(row: Row, env_id: str | None = None, seed: Any = None) -> dict[str, Any]:

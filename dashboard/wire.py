@@ -18,16 +18,39 @@ _LONG = ("action", "observation", "info")
 
 
 def step(live: LiveStep, agent_id: str) -> dict[str, Any]:
-    """A step for the table of steps."""
-    row = {name: getattr(live, name) for name in LiveStep.__struct_fields__}
-    made = rows.step_row(row | {"event_time": None, "worker_id": None, "agent_id": agent_id})
-    return short(made | {"timestamp": live.at / 1000})
+    """A step for the table of steps: what `short` makes of a row from SQL, at a tenth of its cost."""
+    told = {"metrics": live.metrics, "extras": live.extras} if _names_seed(live) else None
+    return {
+        "stream_id": live.stream_id,
+        "seq": live.seq,
+        "timestamp": live.at / 1000,
+        "agent": agent_id,
+        "episode": live.episode_index,
+        "step": live.step_index,
+        "episode_seed": rows.episode_seed(rows.told_in(told)) if told else None,
+        "action": _head(live.action),
+        "reward": _shown(live.reward),
+        "terminated": live.terminated,
+        "truncated": live.truncated,
+        "observation": _head(live.observation),
+        "info": _head(live.info),
+        "metrics": live.metrics,
+        "cut": any(len(text) > CUT for text in (live.action, live.observation, live.info) if text),
+    }
+
+
+def _names_seed(live: LiveStep) -> bool:
+    return "seed" in (live.extras or "") or "seed" in (live.metrics or "")
+
+
+def _head(text: str | None) -> str | None:
+    return text[:CUT] if text else text
 
 
 def short(row: dict[str, Any]) -> dict[str, Any]:
     """A step's row with long texts cut, and without what no table shows."""
     cut = bool(row["cut"]) or any(len(row[name] or "") > CUT for name in _LONG)
-    heads = {name: row[name][:CUT] if row[name] else row[name] for name in _LONG}
+    heads = {name: _head(row[name]) for name in _LONG}
     made = row | heads | {"cut": cut, "reward": _shown(row["reward"])}
     del made["extras"], made["worker"]
     return made

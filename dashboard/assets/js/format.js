@@ -1,6 +1,7 @@
 // Numbers and times as people read them.
 
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const days = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const SIGNS = ["", "k", "M", "G", "T"];
 
 /** 12,345 in full; from 100,000 on 123k, 1.2M. The exact value belongs into the title. */
@@ -66,10 +67,9 @@ export function clock(ms) {
 export function moment(ms) {
   if (ms === null || ms === undefined) return "–";
   const t = new Date(ms), now = new Date();
-  const day = t.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
   const year = t.getFullYear() === now.getFullYear() ? "" : ` ${t.getFullYear()}`;
   const today = t.toDateString() === now.toDateString();
-  return today ? `${two(t.getHours())}:${two(t.getMinutes())}` : day + year;
+  return today ? `${two(t.getHours())}:${two(t.getMinutes())}` : days.format(t) + year;
 }
 
 export const iso = (ms) => (ms ? new Date(ms).toISOString() : "");

@@ -49,14 +49,17 @@ function onDelta(delta) {
   current.apply(delta);
   setText(byId("notice"), delta.notice || "");
   byId("notice").hidden = !delta.notice;
+  if (!delta.run && !delta.runs && !delta.full) return;
   crumb(here());
   title();
 }
 
 function onLink(state, at) {
-  link = state;
   heard = at;
+  if (state === link) return;
+  link = state;
   tick();
+  title();
 }
 
 function tick() {

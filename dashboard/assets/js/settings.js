@@ -1,7 +1,7 @@
 // The page's own settings: kept in this browser, each with its default.
 
 const KEY = "stepstream.settings";
-const DEFAULTS = { updates: 30, buffer: 200, theme: "system" };
+const DEFAULTS = { updates: 60, buffer: 200, theme: "system" };
 
 let values = load();
 const listeners = new Set();

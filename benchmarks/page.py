@@ -1,0 +1,260 @@
+"""How soon a step is on the screen: from the worker's write to the painted DOM, in a real Chromium."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from benchmarks.harness import Row, Unmeasured
+from tests.support import needs
+
+PROGRAM = str(Path(sys.executable).with_name("stepstream"))
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SECONDS = 12
+WARM_S = 4
+FLOOR_MESSAGES = 100
+
+# A step counts as painted one frame and one task after the page has taken it.
+OBSERVE = """() => {
+  window.painted = [];
+  const agent = document.getElementById("agent");
+  new MutationObserver(() => {
+    const seq = Number(agent.dataset.seq);
+    requestAnimationFrame(() => setTimeout(() => window.painted.push([seq, performance.timeOrigin + performance.now()]), 0));
+  }).observe(agent, { attributes: true, attributeFilter: ["data-seq"] });
+}"""  # noqa: E501
+WORKER = """
+import json, sys, time
+rate, agents, seconds, out = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+numbers = ", ".join(f'"m{i}": {i}.5' for i in range(4))
+line = '{"type": "step", "agent_id": "agent_%d", "episode_index": %d, "step_index": %d, "action": 2, ' \
+       '"reward": 0.5, "terminated": false, "truncated": false, "observation": {"row": 3, "col": 1}, '
+line += numbers + '}\\n'
+wrote, begun = [], time.perf_counter()
+for i in range(int(rate * seconds)):
+    due = begun + i / rate
+    while (left := due - time.perf_counter()) > 0:
+        time.sleep(min(left, 0.001))
+    text = line % (i % agents, i // agents // 200, i // agents % 200)
+    wrote.append(time.time_ns())
+    sys.stdout.write(text)
+    sys.stdout.flush()
+json.dump(wrote, open(out, "w"))
+"""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds from write to paint."""
+
+    p50: float
+    p99: float
+    shown: int
+    """Deltas that were painted."""
+
+
+class Bench:
+    """`stepstream up` on a home of its own, and a browser."""
+
+    def __init__(self, folder: Path, browser: Any) -> None:
+        self.folder, self.browser = folder, browser
+        self.env = os.environ | {"STEPSTREAM_HOME": str(folder)}
+        self.port, self.floor_port = _free_port(), _free_port()
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """The whole stack, and the floor's server on the same Kafka and Redis."""
+        self._spawn([PROGRAM, "up", "--port", str(self.port)], "up")
+        _until(lambda: _answers(f"http://127.0.0.1:{self.port}/healthz"), 180)
+        stack = json.loads((self.folder / "stack.json").read_text())
+        self.kafka, self.redis = stack["bootstrap_servers"], stack["redis_url"]
+        admin = AdminClient({"bootstrap.servers": self.kafka})
+        admin.create_topics([NewTopic("floor", 1, 1)])["floor"].result(20)
+        arguments = [self.kafka, self.redis, "floor", str(self.floor_port)]
+        self._spawn([sys.executable, "-m", "benchmarks.floor", *arguments], "floor")
+        _until(lambda: _answers(f"http://127.0.0.1:{self.floor_port}/"), 60)
+
+    def stop(self) -> None:
+        """End what was started."""
+        for process in reversed(self._started):
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def _spawn(self, command: list[str], name: str) -> None:
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self._started.append(subprocess.Popen(command, env=self.env, stdout=log, stderr=log))
+
+    def floor(self) -> Latency:
+        """One message at a time, ten a second."""
+        page = self.browser.new_page()
+        page.goto(f"http://127.0.0.1:{self.floor_port}/")
+        page.wait_for_timeout(3000)  # the consumer's group has its partition
+        producer = Producer({"bootstrap.servers": self.kafka, "linger.ms": 0})
+        wrote = []
+        for number in range(FLOOR_MESSAGES):
+            wrote.append(time.time_ns())
+            producer.produce("floor", str(number).encode())
+            producer.flush(5)
+            time.sleep(0.1)
+        page.wait_for_timeout(500)
+        found = _latency(page.evaluate("window.painted"), wrote, range(FLOOR_MESSAGES))
+        page.close()
+        return found
+
+    def streaming(self, rate: int, agents: int = 1, viewers: int = 1) -> Latency:
+        """A worker of so many steps a second; one agent's tab is open, in so many pages."""
+        run_id, out = f"bench-{rate}-{agents}-{viewers}-{time.time_ns()}", self.folder / "wrote.json"
+        worker = self.folder / "worker.py"
+        worker.write_text(WORKER)
+        contexts = [self.browser.new_context(viewport={"width": 1280, "height": 720}) for _ in range(viewers)]
+        pages = [context.new_page() for context in contexts]
+        for page in pages:
+            page.goto(f"http://127.0.0.1:{self.port}/runs/{run_id}?agent=agent_0")
+        arguments = [str(rate), str(agents), str(SECONDS + WARM_S), str(out)]
+        command = [
+            PROGRAM,
+            "run",
+            "--quiet",
+            "--run-id",
+            run_id,
+            "--",
+            sys.executable,
+            str(worker),
+            *arguments,
+        ]
+        running = subprocess.Popen(
+            command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for page in pages:
+            page.wait_for_selector("#agent[data-seq]", timeout=60_000)
+            page.evaluate(OBSERVE)
+        running.wait(SECONDS * 4 + 60)
+        pages[0].wait_for_timeout(1000)
+        wrote = json.loads(out.read_text())
+        mine = range(WARM_S * rate // agents * agents, len(wrote), agents)
+        painted = [page.evaluate("window.painted") for page in pages]
+        for context in contexts:
+            context.close()
+        each = [_latency([[seq - 1, at] for seq, at in one], wrote, mine) for one in painted]
+        return Latency(max(e.p50 for e in each), max(e.p99 for e in each), sum(e.shown for e in each))
+
+
+def _latency(painted: list[list[float]], wrote: list[int], mine: range) -> Latency:
+    """Each line is painted with the first delta that holds it or a later one."""
+    lines = np.array([line for line, _ in painted])
+    times = np.maximum.accumulate(np.array([at for _, at in painted]))
+    found = np.searchsorted(np.maximum.accumulate(lines), np.array(mine))
+    known = found < len(times)
+    late = times[found[known]] - np.array(wrote)[np.array(mine)][known] / 1e6
+    return Latency(float(np.percentile(late, 50)), float(np.percentile(late, 99)), len(painted))
+
+
+@contextmanager
+def _bench() -> Iterator[Bench]:
+    from playwright.sync_api import sync_playwright
+
+    if missing := needs.chromium():
+        raise Unmeasured(missing)
+    with tempfile.TemporaryDirectory(prefix="stepstream-page-") as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=needs.chromium_path(), args=FLAGS)
+        bench = Bench(Path(folder), browser)
+        try:
+            bench.start()
+            yield bench
+        finally:
+            browser.close()
+            bench.stop()
+
+
+@functools.cache
+def _measured() -> dict[str, Latency]:
+    """All in one run: the floor at both ends, what streams between."""
+    with _bench() as bench:
+        first = bench.floor()
+        found = {
+            "1,000": bench.streaming(1000),
+            "10,000": bench.streaming(10_000, agents=1000),
+            "viewers": bench.streaming(1000, viewers=20),
+        }
+        last = bench.floor()
+    floor = Latency((first.p50 + last.p50) / 2, (first.p99 + last.p99) / 2, first.shown + last.shown)
+    return {"floor": floor, "first": first, "last": last} | found
+
+
+def _row(what: str, key: str, percentile: str, goal: str) -> Row:
+    found = _measured()
+    floors = [getattr(found[name], percentile) for name in ("first", "last")]
+    return Row(
+        what=f"worker's write to painted DOM, {what}, {percentile}",
+        rate=getattr(found[key], percentile),
+        unit="ms",
+        limit=getattr(found["floor"], percentile),
+        limit_name="floor",
+        spread=(max(floors) - min(floors)) / (sum(floors) / 2),
+        goal=goal,
+        lower_is_better=True,
+        note=f"{found[key].shown} deltas painted; spread is the floor's, before and after",
+    )
+
+
+def p50_at_1000() -> Row:
+    """1,000 steps/s, the median step."""
+    return _row("1,000 steps/s", "1,000", "p50", "≤ 2 × floor, ≤ 50 ms")
+
+
+def p99_at_1000() -> Row:
+    """1,000 steps/s, the slowest of a hundred."""
+    return _row("1,000 steps/s", "1,000", "p99", "≤ 4 × floor, ≤ 250 ms")
+
+
+def p99_at_10000() -> Row:
+    """10,000 steps/s over 1,000 agents, one tab open."""
+    return _row("10,000 steps/s of 1,000 agents", "10,000", "p99", "≤ 8 × floor")
+
+
+def p99_of_20_viewers() -> Row:
+    """20 pages at once on 1,000 steps/s; the slowest page counts."""
+    return _row("1,000 steps/s, 20 viewers", "viewers", "p99", "≤ 8 × floor")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _until(condition: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Unmeasured("the stack did not come up in time")
+        time.sleep(0.2)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
