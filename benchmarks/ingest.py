@@ -104,7 +104,7 @@ def _kafka() -> Iterator[Settings]:
         try:
             yield replace(
                 load({"STEPSTREAM_HOME": folder}),
-                bootstrap_servers=server.bootstrap_servers,
+                bootstrap_servers=server.address,
                 topic_prefix=f"bench-{uuid.uuid4().hex[:6]}.",
                 partitions=1,
             )

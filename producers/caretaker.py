@@ -53,9 +53,9 @@ class Caretaker:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             while not self._stop.is_set():
+                self._tidy_if_due()  # before a scan takes what may be deleted
                 self._scan_if_due()
                 self._beat_if_due()
-                self._tidy_if_due()
                 if not self._forwarder.pump():
                     self._finish_ended()
                     self._stop.wait(POLL_SECONDS)
@@ -71,7 +71,9 @@ class Caretaker:
     def stop(self) -> None:
         """End the loop, and what it waits for."""
         self._stop.set()
-        threading.Timer(LAST_SECONDS, self._forwarder.stop).start()
+        last = threading.Timer(LAST_SECONDS, self._forwarder.stop)
+        last.daemon = True
+        last.start()
 
     def _told(self, reason: str) -> None:
         if reason:

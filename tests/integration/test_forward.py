@@ -1,0 +1,178 @@
+"""`forward`: every spool in a folder reaches Kafka, whoever wrote it and whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from infra.embedded.kafka import KafkaServer
+from infra.settings import Settings, load
+from producers.caretaker import Caretaker
+from producers.spool import SpoolWriter, about_new, now_us
+from schemas.topics import Kind
+from tests.support.topics import of_stepstream, of_workers, places, read_topics
+
+SDK = """
+import os, sys, time, stepstream
+run = stepstream.init(run_id="sdk")
+for number in range(30):
+    run.step(reward=1.0)
+run.flush(); time.sleep(float(sys.argv[1]))
+if sys.argv[2] == "die": os.kill(os.getpid(), 9)
+"""
+
+
+def until(holds: Callable[[], Any], seconds: float = 40) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def written(settings: Settings, lines: bytes, *, done: bool, segment_bytes: int = 2**26) -> SpoolWriter:
+    """A stream as an SDK leaves it."""
+    settings = replace(settings, spool_segment_bytes=segment_bytes)
+    spool = SpoolWriter(settings, replace(about_new("sdk", "r", None), owner=False))
+    for start in range(0, len(lines), 1000):
+        spool.append(lines[start : start + 1000], now_us())
+    if done:
+        spool.finish()
+    return spool
+
+
+def forwarding(settings: Settings, until_holds: Callable[[], Any]) -> None:
+    """A forwarder, in this process, as long as that does not hold."""
+    caretaker = Caretaker(lambda: settings, threading.Event())
+    thread = threading.Thread(target=caretaker.run)
+    thread.start()
+    try:
+        until(until_holds)
+    finally:
+        caretaker.stop()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_what_an_sdk_wrote_while_nothing_ran_is_shipped(
+    settings: Settings, spawn_cli: Callable[..., Any]
+) -> None:
+    """Now, and its heartbeats come from `forward` as long as it lives."""
+    environment = {"STEPSTREAM_HEARTBEAT_SECONDS": "0.3"}
+    spawn_cli("forward", env=environment)
+    subprocess.run([sys.executable, "-c", SDK, "4", "end"], check=True)
+    until(lambda: len(of_workers(read_topics(settings))) == 32)
+    own = [item.record["event"] for item in of_stepstream(read_topics(settings, [Kind.RUNS]))]
+    assert set(own) == {"heartbeat"}
+
+
+def test_a_killed_sdk_leaves_a_lost_run(settings: Settings, spawn_cli: Callable[..., Any]) -> None:
+    """All that was on disk is shipped, and that the process is gone is said."""
+    spawn_cli("forward")
+    subprocess.run([sys.executable, "-c", SDK, "0.5", "die"], check=False)
+    until(lambda: of_stepstream(read_topics(settings, [Kind.RUNS])))
+    (own,) = of_stepstream(read_topics(settings, [Kind.RUNS]))
+    assert json.loads(own.record["payload"])["status"] == "lost"
+    assert own.record["run_id"] == "sdk"
+    assert len([item for item in of_workers(read_topics(settings)) if item.kind is Kind.STEPS]) == 30
+
+
+def test_segments_are_one_stream(settings: Settings) -> None:
+    """Lines count on over segments, and each is whole."""
+    lines = b"".join(b'{"loss": %d}\n' % number for number in range(3000))
+    spool = written(settings, lines + b"the last one has no newline", done=True, segment_bytes=5000)
+    assert len(list(spool.folder.glob("*.jsonl"))) > 5
+    forwarding(settings, lambda: len(of_workers(read_topics(settings))) == 3001)
+    found = of_workers(read_topics(settings, [Kind.METRICS]))
+    assert {item.record["seq"]: item.record["metrics"] for item in found} == {
+        number + 1: f'{{"loss":{number}}}' for number in range(3000)
+    }
+
+
+def test_shipped_streams_are_deleted_after_their_retention(settings: Settings) -> None:
+    """Segments while the stream goes on, all of it once it is complete."""
+    brief = replace(settings, spool_retention_hours=0.0)
+    live = written(brief, b'{"loss": 1}\n' * 3000, done=False, segment_bytes=5000)
+    done = written(brief, b'{"loss": 1}\n', done=True)
+    forwarding(brief, lambda: len(list(live.folder.glob("*.jsonl"))) == 1)
+    forwarding(brief, lambda: not done.folder.exists())
+    assert len(of_workers(read_topics(settings))) == 3001
+    live.close()
+
+
+def test_what_another_process_ships_is_left_alone(settings: Settings) -> None:
+    """Also the streams beside it."""
+    first = written(settings, b'{"loss": 1}\n', done=True)
+    beside = replace(
+        about_new("sdk", "r", None), stream_id=f"{first.about.stream_id}.{'0' * 26}", owner=False
+    )
+    SpoolWriter(settings, beside).finish()
+    other = written(settings, b'{"loss": 2}\n', done=True)
+    with (first.folder / "ship.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        forwarding(settings, lambda: len(of_workers(read_topics(settings))) == 1)
+        assert not (settings.spool_dir / beside.stream_id / "place.json").exists()
+    (found,) = of_workers(read_topics(settings))
+    assert found.record["stream_id"] == other.about.stream_id
+
+
+def test_a_spool_that_cannot_be_read_holds_up_no_other(settings: Settings) -> None:
+    """It is said and left."""
+    broken = settings.spool_dir / "01BROKEN"
+    broken.mkdir(parents=True)
+    (broken / "stream.json").write_text('{"version": 1, "pid": "many"}')
+    (settings.spool_dir / "a file").write_text("")
+    (settings.spool_dir / "01TORN").mkdir()
+    (settings.spool_dir / "01TORN" / "stream.json").write_text('{"vers')
+    written(settings, b'{"loss": 1}\n', done=True)
+    forwarding(settings, lambda: len(of_workers(read_topics(settings))) == 1)
+
+
+def test_another_folder(settings: Settings, spawn_cli: Callable[..., Any], tmp_path: Path) -> None:
+    """`--dir`, as a sidecar has it."""
+    elsewhere = replace(settings, spool_dir=tmp_path / "elsewhere")
+    written(elsewhere, b'{"loss": 1}\n', done=True)
+    spawn_cli("forward", "--dir", str(tmp_path / "elsewhere"))
+    until(lambda: len(of_workers(read_topics(settings))) == 1)
+
+
+@pytest.mark.faults
+def test_a_broker_killed_under_load_costs_only_time(
+    home: Path, kafka_jars: list[Path], tmp_path: Path, spawn_cli: Callable[..., Any]
+) -> None:
+    """No line is lost, the order of each stream's first appearance is its own, and memory stays flat."""
+    server = KafkaServer(tmp_path / "kafka", kafka_jars)
+    server.start()
+    environment = {"STEPSTREAM_BOOTSTRAP_SERVERS": server.address}
+    settings = load(os.environ | environment)
+    lines = 150_000
+    code = f'for i in range({lines}): print(\'{{"loss": %d, "pad": "%s"}}\' % (i, \'x\' * 200))'
+    child = spawn_cli("run", "--quiet", "--json", "--", sys.executable, "-c", code, env=environment)
+    largest = 0
+    try:
+        until(lambda: len(list((home / "spool").glob("*/place.json"))) > 0)
+        time.sleep(0.5)
+        server.kill()
+        for _ in range(40):
+            largest = max(largest, psutil.Process(child.pid).memory_info().rss)
+            time.sleep(0.1)
+        server.start()
+        assert child.wait(120) == 0
+        assert json.loads(child.log.read_text().splitlines()[-1])["metrics"] == lines
+        found = places(of_workers(read_topics(settings)))
+        assert sorted(seq for _, seq in found) == list(range(1, lines + 1))
+        assert largest < 150 * 1024 * 1024
+    finally:
+        server.stop()
