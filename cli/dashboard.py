@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 import click
 import uvicorn
@@ -20,6 +21,7 @@ def dashboard(host: str | None, port: int | None) -> None:
     found = settings.load()
     logger = log.configure(found, "dashboard")
     host = host or found.dashboard_host
+    found = replace(found, dashboard_host=host)  # who may see the page depends on it
     listening = _listen(host, found.dashboard_port if port is None else port)
     address, taken = listening.getsockname()[:2]
     logger.info("dashboard_serves", url=f"http://{f'[{address}]' if ':' in address else address}:{taken}")
