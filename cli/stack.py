@@ -77,6 +77,8 @@ def local_stack(port: int | None, console: Console, *, verbose: bool) -> Iterato
     with ExitStack() as cleanup:
         cleanup.enter_context(stackfile.claimed(settings.home))
         url, dashboard_port = dashboard_address(settings, port, console)
+        if settings.redis_url:
+            _check_redis(settings)
         servers = _servers(settings, console)
         with console.status("Starting Kafka"):
             children = _started(servers, settings, cleanup)
@@ -102,7 +104,7 @@ def dashboard_address(settings: Settings, port: int | None, console: Console) ->
     wanted = settings.dashboard_port if port is None else port
     host = settings.dashboard_host
     try:
-        if wanted == 0 or not ports.is_free(wanted, host):
+        if not ports.is_free(wanted, host) or wanted == 0:  # asked of port 0, too: the host may be none
             if wanted and asked:
                 raise UsageError(
                     f"Port {wanted} is taken on {host}: choose another one, as in --port {wanted + 1}."
@@ -209,6 +211,12 @@ def _log_variables(console: Console, verbose: bool) -> dict[str, str]:
     if sources["log_level"] == "default" and not verbose:
         variables["STEPSTREAM_LOG_LEVEL"] = "warning"
     return variables
+
+
+def _check_redis(settings: Settings) -> None:
+    from infra import redis  # noqa: PLC0415 - half a second to import, for who named a server
+
+    redis.check(settings)
 
 
 def _services(dashboard_port: int, logs: dict[str, str]) -> dict[str, Service]:

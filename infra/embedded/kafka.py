@@ -38,6 +38,7 @@ JAVA_FLAGS = (
     "-Xlog:all=error:stderr",
 )
 
+NOISE = ("at ", "... ", "Error: Could not create the Java", "Error: A fatal exception has occurred")
 JAVA_LOCALE = {"LC_ALL": "C.UTF-8"}
 """Under LC_ALL=C Java cannot open a path with a letter outside of ASCII, not even its working folder's."""
 
@@ -165,7 +166,7 @@ class KafkaServer:
         """The newest error in its log, in one line."""
         with contextlib.suppress(OSError):
             lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
-            lines = [line for line in lines if not line.startswith(("at ", "... "))]
+            lines = [line for line in lines if line and not line.startswith(NOISE)]
             telling = [line for line in lines if "Exception" in line or "ERROR" in line or "rror:" in line]
             if lines:
                 return (telling or lines)[-1][:300]

@@ -141,6 +141,25 @@ def test_a_port_that_is_taken_is_one_sentence(run_cli: Run) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("BOOTSTRAP_SERVERS", "127.0.0.1:9", "No Kafka broker answers at 127.0.0.1:9"),
+        ("REDIS_URL", "redis://127.0.0.1:9/0", "Redis at redis://127.0.0.1:9/0 does not answer"),
+        ("DATABASE_URL", "postgresql://u@127.0.0.1:9/x", "does not answer"),
+        ("EMBEDDED_KAFKA_HEAP", "abc", "Invalid maximum heap size"),
+        ("JARS_DIR", "/", "there is no kafka_2.13-*.jar in it"),
+        ("DASHBOARD_HOST", "203.0.113.1", "The dashboard cannot use 203.0.113.1"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(run_cli: Run, setting: str, value: str, words: str) -> None:
+    """An address where nobody answers, a heap that is none, a folder without jars: said, and over."""
+    done = run_cli("up", "--port", "0", env={f"STEPSTREAM_{setting}": value})
+    assert done.returncode in (1, 2)
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_a_full_disk_is_one_sentence(run_cli: Run, tiny_disk: Path) -> None:
     """Nothing is started where nothing could be kept."""
     done = run_cli("up", env={"STEPSTREAM_HOME": str(tiny_disk / "home")})
