@@ -47,7 +47,7 @@ TAIL = {
 
 RECORDS = 2_000
 """Of one poll, at most."""
-BETWEEN_WRITES_S = 0.005
+BETWEEN_WRITES_S = 0.003
 """Redis is written to no more often: what came meanwhile is packed together."""
 IDLE_S = 0.25
 LOOK_S = 1.0

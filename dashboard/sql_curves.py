@@ -37,10 +37,7 @@ def reduce(x: Numbers, y: Numbers, points: int) -> Curve:
     mean = rolling_mean(y)
     curve = Curve(total=len(x), reduced=len(x) > points)
     if curve.reduced:
-        buckets = np.arange(0, len(y), -(-2 * len(y) // points))
-        chosen = np.unique(
-            np.concatenate([_extremes(y, buckets, np.argmin), _extremes(y, buckets, np.argmax)])
-        )
+        chosen = _extremes(y, -(-2 * len(y) // points))
         every = np.unique(np.append(np.arange(0, len(y), -(-len(y) // points)), len(y) - 1))
     else:
         chosen = every = np.arange(len(y))
@@ -60,11 +57,12 @@ def rolling_mean(y: Numbers, width: int = ROLLING) -> Numbers:
     return means
 
 
-def _extremes(y: Numbers, begins: npt.NDArray[np.int64], which: Any) -> npt.NDArray[np.int64]:
-    ends = np.append(begins[1:], len(y))
-    return np.array(
-        [begin + which(y[begin:end]) for begin, end in zip(begins, ends, strict=True)], dtype=np.int64
-    )
+def _extremes(y: Numbers, width: int) -> npt.NDArray[np.intp]:
+    """Places of the least and the most of each `width` values, in order."""
+    buckets = np.pad(y, (0, -len(y) % width), mode="edge").reshape(-1, width)
+    begins = np.arange(0, buckets.size, width)
+    both = np.concatenate([begins + buckets.argmin(axis=1), begins + buckets.argmax(axis=1)])
+    return np.unique(np.minimum(both, len(y) - 1))
 
 
 def reduced_in_sql(

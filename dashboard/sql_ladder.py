@@ -1,24 +1,25 @@
 """Jumping to any row of a million: a ladder of rungs, each a key and how many rows came before it.
 
-OFFSET walks all the rows that it skips: half a second for the last of a million in PostgreSQL. One
-GROUP BY over the index counts the rows of each stretch of keys; from then on every page is a short range.
+OFFSET walks all the rows that it skips: half a second for the last of a million in PostgreSQL. GROUP BY
+over the index counts the rows of each stretch of keys once; from then on every page is a short range.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_, select, true, tuple_
 
 from dashboard.sql_page import Direction
 
+GROUPS_AT_ONCE = 50
 MAX_LADDERS = 256
 FRESH_S = 2.0
 """A ladder serves this long before the rows are counted again, and longer where counting is slow."""
@@ -52,19 +53,28 @@ class Ladder:
 
     @classmethod
     def build(cls, connection: Connection, table: Table, order: Order, of: ColumnElement[bool]) -> Ladder:
-        """Count the rows of every stretch."""
+        """Count the rows of every stretch: of whole groups by the index alone, of long ones in stretches."""
         *names, last = order.columns
         columns = [table.c[name] for name in names]
-        column, size = table.c[last], order.stretch
-        begins = column - (column % size + size) % size  # also of a number below 0
-        keys = [*columns, begins.label("begins")]
-        rows = connection.execute(select(*keys, func.count()).where(of).group_by(*keys)).all()
-        placed = sorted((tuple(row[:-1]), row[-1]) for row in rows if None not in row)
-        counts = np.array([count for _, count in placed], dtype=np.int64)
-        before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
-        total = sum(row[-1] for row in rows)
-        rungs = [key for key, _ in placed]
-        return cls(order, rungs, before[:-1], int(before[-1]), total - int(before[-1]))
+        rows = connection.execute(
+            select(*columns, func.min(table.c[last]), func.count(table.c[last]), func.count())
+            .where(of)
+            .group_by(*columns)
+        ).all()
+        placed, unplaced, long = [], 0, []
+        for *group, least, count, everything in rows:
+            if None in group or least is None:
+                unplaced += everything
+                continue
+            unplaced += everything - count
+            if count > order.stretch:
+                long.append(group)
+            else:
+                placed.append(((*group, least), count))
+        for begin in range(0, len(long), GROUPS_AT_ONCE):
+            placed += _stretches(connection, table, order, of, long[begin : begin + GROUPS_AT_ONCE])
+        rungs, before, total = _merged(sorted(placed), order.stretch)
+        return cls(order, rungs, np.array(before, dtype=np.int64), total, unplaced)
 
     def window(
         self, table: Table, start: int, end: int, way: Direction
@@ -86,11 +96,39 @@ class Ladder:
         return int(np.searchsorted(self.before, row, side="right")) - 1
 
     def _between(self, columns: list[Any], low: int, high: int) -> list[ColumnElement[bool]]:
-        upper = (*self.rungs[high][:-1], self.rungs[high][-1] + self.order.stretch - 1)
-        if len(columns) == 1:
-            return [columns[0] >= self.rungs[low][0], columns[0] <= upper[0]]
-        key: Any = tuple_(*columns)
-        return [key >= tuple_(*self.rungs[low]), key <= tuple_(*upper)]
+        key: Any = tuple_(*columns) if len(columns) > 1 else columns[0]
+        ends = [tuple_(*rung) if len(columns) > 1 else rung[0] for rung in self.rungs[low : high + 2]]
+        above = [key < ends[high - low + 1]] if high + 1 < len(self.rungs) else []
+        return [key >= ends[0], *above]
+
+
+def _merged(
+    placed: list[tuple[tuple[Any, ...], int]], stretch: int
+) -> tuple[list[tuple[Any, ...]], list[int], int]:
+    """Neighbours put together until they are a stretch: a rung each, however short the episodes."""
+    rungs: list[tuple[Any, ...]] = []
+    before: list[int] = []
+    total = 0
+    for key, count in placed:
+        if not before or total + count - before[-1] > stretch:
+            rungs.append(key)
+            before.append(total)
+        total += count
+    return rungs, before, total
+
+
+def _stretches(
+    connection: Connection, table: Table, order: Order, of: ColumnElement[bool], groups: Sequence[Any]
+) -> list[tuple[tuple[Any, ...], int]]:
+    """The stretches of some groups: where each begins, and its rows."""
+    *names, last = order.columns
+    column, size = table.c[last], order.stretch
+    columns = [table.c[name] for name in names]
+    begins = column - (column % size + size) % size  # also of a number below 0
+    mine = or_(*(and_(*(c == v for c, v in zip(columns, group, strict=True))) for group in groups))
+    keys = [*columns, begins.label("begins")]
+    statement = select(*keys, func.count()).where(of, column.is_not(None), mine if names else true())
+    return [(tuple(row[:-1]), row[-1]) for row in connection.execute(statement.group_by(*keys))]
 
 
 class Ladders:

@@ -230,7 +230,7 @@ async def test_redis_away_and_back_empty(
     """Redis goes, which a page is told in a sentence, and comes back with nothing: it fills by itself."""
     server = ValkeyServer(tmp_path / "valkey")
     server.start()
-    mine = replace(settings, redis_url=server.url)
+    mine = replace(settings, redis_url=server.address)
     running, buffer = Running(mine), LiveBuffer(mine)
     try:
         sender.send(Kind.STEPS, [step(seq) for seq in range(1, 101)])

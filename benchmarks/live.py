@@ -1,0 +1,370 @@
+"""The live path: Kafka to Redis to a page's delta. Latencies are from the worker's own time of the step."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import redis as redis_client
+from confluent_kafka import Consumer, TopicPartition
+
+from benchmarks.harness import Row, Unmeasured, harmonic, interleaved
+from consumers.live_state import LiveState
+from dashboard.buffer import LiveBuffer, View
+from infra import kafka
+from infra import settings as settings_module
+from infra.embedded.jars import class_path
+from infra.embedded.kafka import KafkaServer
+from infra.embedded.valkey import ValkeyServer
+from infra.live_store import LiveStore
+from infra.settings import Settings
+from schemas.codec import Decoder, Encoder, current_schema
+from schemas.errors import StepstreamError
+from schemas.live import Keys
+from schemas.topics import Kind
+
+PROGRAM = Path(sys.executable).with_name("stepstream")
+SECONDS = 8.0
+MANY = 40_000
+_VALUES: dict[str, Any] = {
+    "observation": "[0.0123, -0.0456, 0.0789, -0.0321]",
+    "action": "1",
+    "reward": 1.0,
+    "terminated": False,
+    "truncated": False,
+    "info": '{"TimeLimit": 500}',
+    "metrics": '{"epsilon": 0.31, "q_before": 0.11, "q_after": 0.2, "loss": 0.05}',
+}
+
+
+def kafka_to_redis() -> Row:
+    """All that waits, packed into Redis: records per second of one process."""
+    with _stack() as settings:
+        parts = _Parts(settings)
+        rates = interleaved({
+            "whole": parts.whole, "consume": parts.consume, "decode": parts.decode, "pack": parts.pack,
+            "write": parts.write, "peer": parts.peer,
+        })  # fmt: skip
+    limit = harmonic(*(rates[name].best for name in ("consume", "decode", "pack", "write")))
+    return Row(
+        "Kafka → Redis, steps of 10 agents in polls of 2,000",
+        rates["whole"].best,
+        "steps/s",
+        limit,
+        "consume + decode + pack + write",
+        rates["peer"].best,
+        "XADD one by one in a pipeline",
+        rates["whole"].spread,
+    )
+
+
+def latency() -> Row:
+    """A step's way to a page's delta at 1,000 steps a second, p50, against one message with nothing else."""
+    return _latency(0.5, 1_000, 1, "p50")
+
+
+def latency_p99() -> Row:
+    """The same, p99."""
+    return _latency(0.99, 1_000, 1, "p99")
+
+
+def latency_of_one_in_a_thousand() -> Row:
+    """10,000 steps a second over 1,000 agents, one of them looked at, p99."""
+    return _latency(0.99, 10_000, 1_000, "p99")
+
+
+def half_a_core() -> Row:
+    """CPU of the live process at 10,000 steps a second over 1,000 agents."""
+    with _stack() as settings, _service(settings) as process:
+        _played(settings, 1_000, 1_000, 1.0)
+        before = process.cpu_times()
+        begun = time.perf_counter()
+        _, sent = _played(settings, 10_000, 1_000, SECONDS)
+        seconds = time.perf_counter() - begun
+        after = process.cpu_times()
+    used = (after.user + after.system - before.user - before.system) / seconds
+    rate = sent / seconds
+    return Row(
+        "CPU at 10,000 steps/s over 1,000 agents", used * 10_000 / rate, "cores",
+        goal="≤ 0.5", lower_is_better=True, note=f"{rate:,.0f} steps/s were sent",
+    )  # fmt: skip
+
+
+def memory() -> Row:
+    """Growth of the live process between the first and the last quarter of 600,000 steps, played fast."""
+    with _stack() as settings, _service(settings) as process:
+        seen: list[float] = []
+        for _ in range(20):
+            _flood(settings, 30_000)
+            seen.append(process.memory_info().rss / 2**20)
+    first, last = median(seen[5:10]), median(seen[-5:])
+    return Row(
+        "memory after 600,000 steps, less that after 150,000", last - first, "MiB",
+        goal="flat", lower_is_better=True, note=f"{first:.0f} → {last:.0f} MiB",
+    )  # fmt: skip
+
+
+@contextmanager
+def _stack() -> Iterator[Settings]:
+    """An embedded Kafka and Valkey of our own."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            jars = class_path(Path(os.environ.get("STEPSTREAM_JARS_DIR", "")))
+        except StepstreamError as error:
+            raise Unmeasured(str(error)) from error
+        broker, valkey = KafkaServer(Path(folder) / "kafka", jars), ValkeyServer(Path(folder) / "valkey")
+        broker.start()
+        valkey.start()
+        try:
+            found = settings_module.load({
+                "STEPSTREAM_HOME": folder, "STEPSTREAM_BOOTSTRAP_SERVERS": broker.address,
+                "STEPSTREAM_REDIS_URL": valkey.address,
+            })  # fmt: skip
+            kafka.ensure_topics(found)
+            yield found
+        finally:
+            valkey.stop()
+            broker.stop()
+
+
+@contextmanager
+def _service(settings: Settings) -> Iterator[psutil.Process]:
+    """`stepstream live`, reading."""
+    environ = os.environ | {
+        "STEPSTREAM_HOME": str(settings.home),
+        "STEPSTREAM_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "STEPSTREAM_REDIS_URL": settings.redis_url,
+    }
+    child = subprocess.Popen([PROGRAM, "live"], env=environ, stderr=subprocess.DEVNULL)
+    try:
+        _flood(settings, 10)
+        yield psutil.Process(child.pid)
+    finally:
+        child.terminate()
+        child.wait(10)
+
+
+def _step(run_id: str, agent_id: str, seq: int) -> dict[str, Any]:
+    blank = {field["name"]: None for field in current_schema(Kind.STEPS)["fields"]}
+    who = {"run_id": run_id, "agent_id": agent_id, "stream_id": f"s-{run_id}", "seq": seq}
+    place = {"episode_index": seq // 500, "step_index": seq % 500}
+    return blank | who | place | _VALUES | {"event_time": time.time_ns() // 1000}
+
+
+def _flood(settings: Settings, count: int) -> None:
+    """So many steps of one run, and wait until Redis has them."""
+    run_id = f"flood-{time.time_ns()}"
+    _send(settings, (_step(run_id, f"a{seq % 50}", seq) for seq in range(count)))
+    client, key = redis_client.Redis.from_url(settings.redis_url), Keys(settings.redis_prefix).run(run_id)
+    deadline = time.monotonic() + 60
+    while int(client.hget(key, "steps") or 0) < count:
+        if time.monotonic() > deadline:
+            raise Unmeasured("the live process did not keep up")
+        time.sleep(0.05)
+
+
+def _send(settings: Settings, records: Iterator[dict[str, Any]]) -> None:
+    producer, encode = kafka.producer(settings), Encoder(Kind.STEPS)
+    topic = Kind.STEPS.topic(settings.topic_prefix)
+    for record in records:
+        producer.produce(topic, encode(record), key=record["run_id"].encode())
+        producer.poll(0)
+    producer.flush()
+
+
+def _latency(share: float, rate: int, agents: int, name: str) -> Row:
+    with _stack() as settings:
+        floor = _quantile(_floor(settings), share)
+        with _service(settings):
+            _played(settings, rate, agents, 1.0)
+            seen, _ = _played(settings, rate, agents, SECONDS)
+    return Row(
+        f"worker → a page's delta at {rate:,} steps/s over {agents:,} agents, {name}",
+        _quantile(seen, share), "ms", floor, f"one message, nothing else, {name}",
+        goal="≤ 2 × (p50), 4 × (p99)", lower_is_better=True,
+    )  # fmt: skip
+
+
+def _quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def _played(settings: Settings, rate: int, agents: int, seconds: float) -> tuple[list[float], int]:
+    """Steps sent at a rate by another process; the delays (ms) at which one agent's come in deltas."""
+    run_id = f"played-{time.time_ns()}"
+    sender = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.live", settings.bootstrap_servers, run_id,
+         str(rate), str(agents), str(seconds)],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    delays = asyncio.run(_looked_at(settings, View(run_id, "a0", agents=False), sender))
+    sent, _ = sender.communicate(timeout=60)
+    return delays, int(sent)
+
+
+async def _looked_at(settings: Settings, view: View, sender: subprocess.Popen[str]) -> list[float]:
+    buffer, cursor, delays = LiveBuffer(settings), None, list[float]()
+    while sender.poll() is None:
+        delta = await buffer.wait(view, cursor, 0.5)
+        now, cursor = time.time_ns() // 1000, delta.cursor
+        if not delta.reset:
+            delays += [(now - step.at) / 1000 for step in delta.steps]
+    await buffer.close()
+    if not delays:
+        raise Unmeasured("no step came through: the machine is too busy")
+    return delays
+
+
+def _floor(settings: Settings, count: int = 200) -> list[float]:
+    """Delays (ms) of single messages: produce, consume, XADD, XREAD; nothing else goes on."""
+    topic = Kind.STEPS.topic(settings.topic_prefix)
+    client, stop = redis_client.Redis.from_url(settings.redis_url), threading.Event()
+    consumer = Consumer(kafka.client_config(settings, **{"group.id": "floor", "enable.auto.commit": False}))
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, number, -1) for number in partitions])
+
+    def forward() -> None:
+        while not stop.is_set():
+            message = consumer.poll(0.1)
+            if message is not None and message.error() is None:
+                client.xadd("floor", {"b": message.value()}, maxlen=10)
+
+    thread = threading.Thread(target=forward)
+    thread.start()
+    time.sleep(1)
+    producer = kafka.producer(settings, **{"linger.ms": 1})
+    delays, since = list[float](), "$"
+    reader = redis_client.Redis.from_url(settings.redis_url)
+    for number in range(count + 20):
+        begun = time.perf_counter()
+        producer.produce(topic, b"%d" % number, key=b"floor")
+        producer.poll(0)
+        found = reader.xread({"floor": since if number else "0-0"}, block=5000)
+        for _, entries in found.items() if isinstance(found, dict) else found:
+            rows = entries[0] if isinstance(found, dict) else entries
+            since = rows[-1][0]
+        delays.append((time.perf_counter() - begun) * 1000)
+    stop.set()
+    thread.join()
+    consumer.close()
+    return delays[20:]
+
+
+class _Parts:
+    """The whole way and each of its parts alone, over the same records."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topic = Kind.STEPS.topic(settings.topic_prefix)
+        _send(settings, (_step("run", f"a{seq % 10}", seq) for seq in range(MANY)))
+        consumer = Consumer(kafka.client_config(settings, **{"group.id": "parts"}))
+        partitions = consumer.list_topics(self._topic, timeout=10).topics[self._topic].partitions
+        extents = {p: consumer.get_watermark_offsets(TopicPartition(self._topic, p)) for p in partitions}
+        (self._partition,) = [p for p, (low, high) in extents.items() if high > low]
+        consumer.close()
+        self._store = LiveStore(settings)
+        self._store.begin()
+        self._decode = Decoder(Kind.STEPS)
+        self._values = list(self._consumed())
+        self._records = [self._decode(value) for value in self._values]
+        self._commands = list(self._packed(self._records))
+        self._numbers = itertools.count(1)
+
+    def _consumed(self) -> Iterator[bytes]:
+        consumer = Consumer(kafka.client_config(self._settings, **{"group.id": "parts"}))
+        consumer.assign([TopicPartition(self._topic, self._partition, 0)])
+        left = MANY
+        while left:
+            for message in consumer.consume(min(2_000, left), 5.0):
+                left -= 1
+                yield message.value() or b""
+        consumer.close()
+
+    def _packed(self, records: list[dict[str, Any]]) -> Iterator[list[Any]]:
+        state = LiveState(Keys("bench:"), 5_000, 128 * 2**20)
+        for begin in range(0, len(records), 2_000):
+            for record in records[begin : begin + 2_000]:
+                state.add(Kind.STEPS, record, 1, 300)
+            state.unknown_runs.clear()
+            state.unknown_agents.clear()
+            yield state.commands(begin, 0, {})
+
+    def whole(self) -> int:
+        """Consume, decode, pack, write."""
+        state = LiveState(Keys("bench:"), 5_000, 128 * 2**20)
+        for number, value in enumerate(self._consumed(), 1):
+            state.add(Kind.STEPS, self._decode(value), 1, len(value))
+            if number % 2_000 == 0:
+                state.unknown_runs.clear()
+                state.unknown_agents.clear()
+                self._store.write({}, {}, state.commands(number, 0, {}))
+        return MANY
+
+    def consume(self) -> int:
+        """Take them from Kafka."""
+        return sum(1 for _ in self._consumed())
+
+    def decode(self) -> int:
+        """Wire bytes to records."""
+        for value in self._values:
+            self._decode(value)
+        return MANY
+
+    def pack(self) -> int:
+        """Records to commands."""
+        for _ in self._packed(self._records):
+            pass
+        return MANY
+
+    def write(self) -> int:
+        """Commands to Redis."""
+        for commands in self._commands:
+            self._store.write({}, {}, commands)
+        return MANY
+
+    def peer(self) -> int:
+        """Each record an XADD of its own, a thousand in a pipeline."""
+        client = redis_client.Redis.from_url(self._settings.redis_url)
+        pipe, number = client.pipeline(transaction=False), 0
+        for number, value in enumerate(self._consumed(), 1):
+            record = self._decode(value)
+            fields = {name: str(field) for name, field in record.items() if field is not None}
+            pipe.xadd(f"peer:{record['agent_id']}", fields, maxlen=5_000)  # type: ignore[arg-type]
+            if number % 1_000 == 0:
+                pipe.execute()
+        pipe.execute()
+        return number
+
+
+def _play(servers: str, run_id: str, rate: str, agents: str, seconds: str) -> None:
+    """Send steps at a rate; prints how many."""
+    settings = settings_module.load(os.environ | {"STEPSTREAM_BOOTSTRAP_SERVERS": servers})
+    producer, encode = kafka.producer(settings, **{"linger.ms": 1}), Encoder(Kind.STEPS)
+    topic, sent, begun = Kind.STEPS.topic(settings.topic_prefix), 0, time.perf_counter()
+    record = _step(run_id, "a0", 0)
+    while (passed := time.perf_counter() - begun) < float(seconds):
+        for _ in range(int(passed * int(rate)) - sent):
+            record |= {"seq": sent, "step_index": sent, "agent_id": f"a{sent % int(agents)}"}
+            record["event_time"] = time.time_ns() // 1000
+            producer.produce(topic, encode(record), key=run_id.encode())
+            sent += 1
+        producer.poll(0)
+        time.sleep(0.001)
+    producer.flush()
+    sys.stdout.write(str(sent))
+
+
+if __name__ == "__main__":
+    _play(*sys.argv[1:])
