@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumers.replay.lines import as_line
@@ -109,7 +109,7 @@ def names_nobody(fields: dict[str, object]) -> bool:
 FIELDS = st.dictionaries(NAMES | st.text(max_size=4), JSON, max_size=8).filter(lambda f: not names_nobody(f))
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(FIELDS, st.sampled_from(["step", "episode", "run_started", ""]))
 def test_any_line_is_the_same_event_again(fields: dict[str, object], kind: str) -> None:
     """Whatever names and values meet in a line."""
