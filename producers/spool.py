@@ -242,6 +242,8 @@ class SpoolWriter:
 
     def append(self, data: bytes, arrived: int) -> None:
         """Write what one read brought. Waits, or drops lines, while the disk is full (`spool_full`)."""
+        if self._skipping:
+            data = self._rest_of_dropped(data)
         while data:
             room = self._room(len(data))
             if room:
@@ -361,6 +363,15 @@ class SpoolWriter:
         self.waiting = "lines are dropped: the disk is full"
         self.dropped += data.count(b"\n")
         self._skipping = not data.endswith(b"\n") and (bool(data) or torn)
+
+    def _rest_of_dropped(self, data: bytes) -> bytes:
+        """What follows the line whose beginning was dropped."""
+        end = data.find(b"\n") + 1
+        if not end:
+            return b""
+        self.dropped += 1
+        self._skipping = False
+        return data[end:]
 
     def _room(self, wanted: int) -> bool:
         if not self._most or self.unshipped() + wanted <= self._most or self.unshipped() == 0:

@@ -1,0 +1,78 @@
+"""`dlq`: dead letters are found in SQL, and sent again under the name of their own line."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.settings import Settings
+
+RunCli = Callable[..., subprocess.CompletedProcess[str]]
+LINES = '{"type":"step","run_id":"r","step_index":1,"reward":"much"}\n{"type":"step","reward":2}\n{broken\n'
+
+
+def sql(home: Path, query: str) -> list[Any]:
+    """Rows of the home's SQLite."""
+    with sqlite3.connect(home / "stepstream.db") as connection:
+        return connection.execute(query).fetchall()
+
+
+def until(holds: Callable[[], Any], seconds: float = 40) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def stored(settings: Settings, home: Path, run_cli: RunCli, spawn_cli: Callable[..., Any]) -> Path:
+    """A step and two dead letters, in SQL; persist goes on."""
+    assert run_cli("db", "upgrade").returncode == 0
+    assert run_cli("ingest", input=LINES).returncode == 0
+    spawn_cli("persist")
+    until(lambda: sql(home, "SELECT count(*) FROM dead_letters") == [(2,)])
+    until(lambda: sql(home, "SELECT count(*) FROM steps") == [(1,)])
+    return home
+
+
+def test_letters_are_listed_shown_and_redriven(stored: Path, run_cli: RunCli) -> None:
+    """A mended line goes where it would have gone, with its own number; the letter stays, with the time."""
+    letters = json.loads(run_cli("dlq", "list", "r", "--json").stdout)
+    assert [(letter["seq"], letter["reason"], letter["field"]) for letter in letters] == [
+        (1, "bad_value", "reward"),
+        (3, "broken_json", None),
+    ]
+    assert letters[0]["raw"] == LINES.splitlines()[0]
+    stream = letters[0]["stream_id"]
+    assert stream in run_cli("dlq", "list").stdout
+    assert "much" in run_cli("dlq", "show", stream, "1").stdout
+
+    refused = json.loads(run_cli("dlq", "redrive", "--json").stdout)
+    assert (refused["redriven"], refused["refused"]) == (0, 2)
+
+    mended = '{"type":"step","step_index":1,"reward":3}'
+    done = run_cli("dlq", "redrive", "--stream", stream, "--seq", "1", "--raw", mended, "--json")
+    assert json.loads(done.stdout)["redriven"] == 1
+    until(lambda: sql(stored, "SELECT count(*) FROM steps") == [(2,)])
+    row = sql(stored, "SELECT run_id, stream_id, seq, reward FROM steps ORDER BY seq")[0]
+    assert row == ("r", stream, 1, 3.0)
+    redriven = sql(stored, "SELECT seq, redriven_at IS NOT NULL FROM dead_letters ORDER BY seq")
+    assert redriven == [(1, 1), (3, 0)]
+    again = json.loads(run_cli("dlq", "redrive", "--json").stdout)
+    assert (again["redriven"], again["refused"]) == (0, 1)
+
+
+def test_wrong_use_is_one_sentence(stored: Path, run_cli: RunCli) -> None:
+    """No traceback, exit 2."""
+    for arguments in (("show", "nobody", "1"), ("redrive", "--raw", "x")):
+        done = run_cli("dlq", *arguments)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1

@@ -1,0 +1,188 @@
+"""What a worker printed is on disk byte for byte, with its times, whatever the disk does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from infra.settings import Settings, load
+from producers.spool import About, Chunk, Long, Place, SpoolReader, SpoolWriter, about_new, is_held, segments
+
+
+def spooled(tmp_path: Path, **options: object) -> Settings:
+    """Settings with a spool of their own."""
+    return replace(load({"STEPSTREAM_HOME": str(tmp_path)}), **options)  # type: ignore[arg-type]
+
+
+def read_all(folder: Path, place: Place | None = None, *, longest: int = 10**6, most: int = 7) -> list[Chunk]:
+    """Every chunk of an ended stream."""
+    about = About.read(folder)
+    assert about is not None
+    reader = SpoolReader(folder, about, place or Place(), longest, 10)
+    chunks = []
+    while (chunk := reader.read(most, final=True)) is not None:
+        chunks.append(chunk)
+    reader.close()
+    return chunks
+
+
+pieces = st.lists(
+    st.lists(st.sampled_from([b"a", b"\n", b"bc", b"\0"]), max_size=12).map(b"".join), max_size=12
+)
+
+
+@examples(max_examples=150, deadline=None)
+@given(pieces, st.integers(1, 40))
+def test_lines_come_back_as_they_were_with_number_and_time(
+    tmp_path_factory: pytest.TempPathFactory, reads: list[bytes], segment_bytes: int
+) -> None:
+    """However the reads cut them, and wherever segments end."""
+    settings = spooled(tmp_path_factory.mktemp("spool"), spool_segment_bytes=segment_bytes)
+    spool = SpoolWriter(settings, about_new("run", None, None))
+    arrivals: list[int] = []
+    at_start = True
+    for time, data in enumerate(reads, 100):
+        spool.append(data, time)
+        for byte in data:
+            if at_start:
+                arrivals.append(time)
+            at_start = byte == ord("\n")
+    spool.finish()
+    content = b"".join(reads)
+    expected = content.split(b"\n")
+    if expected[-1] == b"":
+        expected.pop()
+    found = [line for chunk in read_all(spool.folder) for line in chunk.with_arrivals()]
+    assert found == list(zip(expected, arrivals, strict=True))
+    firsts = [chunk.first for chunk in read_all(spool.folder)]
+    assert firsts == sorted(firsts)
+    assert spool.lines == content.count(b"\n")
+
+
+def test_a_reader_goes_on_from_any_place(tmp_path: Path) -> None:
+    """With the same numbers and times."""
+    spool = SpoolWriter(spooled(tmp_path, spool_segment_bytes=30), about_new("run", None, None))
+    for number in range(20):
+        spool.append(b"line %d\n" % number, number)
+    spool.finish()
+    whole = [
+        (chunk.first, *item) for chunk in read_all(spool.folder, most=1) for item in chunk.with_arrivals()
+    ]
+    about = About.read(spool.folder)
+    assert about is not None
+    reader = SpoolReader(spool.folder, about, Place(), 1000, 10)
+    for done in range(1, 20):
+        reader.read(1, final=True)
+        place = Place(reader.segment, reader.offset, reader.line)
+        rest = read_all(spool.folder, place, most=1)
+        assert [(chunk.first, *item) for chunk in rest for item in chunk.with_arrivals()] == whole[done:]
+
+
+def test_a_line_over_the_limit_is_given_as_its_head(tmp_path: Path) -> None:
+    """The lines around it are whole."""
+    spool = SpoolWriter(spooled(tmp_path), about_new("run", None, None))
+    spool.append(b"a\n" + b"x" * 3_000_000 + b"\nb\n" + b"y" * 2_000_000, 1)
+    spool.finish()
+    chunks = read_all(spool.folder, longest=1_500_000)
+    assert [chunk.lines for chunk in chunks] == [
+        [b"a"],
+        Long(b"x" * 10, 3_000_000),
+        [b"b"],
+        Long(b"y" * 10, 2_000_000),
+    ]
+
+
+def test_a_line_is_read_once_it_is_complete(tmp_path: Path) -> None:
+    """Its last bytes may still come, also of one longer than a read."""
+    spool = SpoolWriter(spooled(tmp_path), about_new("run", None, None))
+    reader = SpoolReader(spool.folder, spool.about, Place(), 10**7, 10)
+    for part in (b"he", b"l" * 2_500_000):
+        spool.append(part, 1)
+        assert reader.read(10, final=False) is None
+    spool.append(b"o\nnext", 2)
+    chunk = reader.read(10, final=False)
+    assert chunk is not None
+    assert chunk.lines == [b"he" + b"l" * 2_500_000 + b"o"]
+    assert reader.read(10, final=False) is None
+    spool.close()
+
+
+def test_the_writers_lock_tells_whether_it_lives(tmp_path: Path) -> None:
+    """And a second writer is refused."""
+    settings, about = spooled(tmp_path), about_new("run", None, None)
+    spool = SpoolWriter(settings, about)
+    assert is_held(spool.folder / "writer.lock")
+    with pytest.raises(OSError, match="another process"):
+        SpoolWriter(settings, about)
+    spool.close()
+    assert not is_held(spool.folder / "writer.lock")
+
+
+def test_a_stream_gone_on_with_has_lost_only_a_torn_line(tmp_path: Path) -> None:
+    """Numbers go on where they were."""
+    settings, about = spooled(tmp_path, spool_segment_bytes=10), about_new("run", None, None)
+    spool = SpoolWriter(settings, about)
+    spool.append(b"one\ntwo\nthree\ntorn", 1)
+    spool.close()
+    again = SpoolWriter(settings, about)
+    assert again.lines == 3
+    again.append(b"four\n", 2)
+    again.finish()
+    assert [line for chunk in read_all(again.folder) for line in chunk.lines] == [  # type: ignore[union-attr]
+        *(b"one", b"two", b"three", b"four")
+    ]
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"segment": 1', b"[]"])
+def test_a_torn_place_is_the_beginning(tmp_path: Path, torn: bytes) -> None:
+    """Harmless: the rows are known."""
+    (tmp_path / "place.json").write_bytes(torn)
+    assert Place.load(tmp_path) == Place()
+    Place(3, 4, 5, "r", {"run_id": "r"}, {"steps": 1}).save(tmp_path)
+    assert Place.load(tmp_path) == Place(3, 4, 5, "r", {"run_id": "r"}, {"steps": 1})
+
+
+def test_a_full_disk_drops_whole_lines_and_counts_them(tiny_disk: Path) -> None:
+    """With `spool_full=drop` the worker goes on; what is on disk are whole lines."""
+    settings = spooled(tiny_disk, spool_full="drop", spool_fsync="never")
+    spool = SpoolWriter(settings, about_new("run", None, None))
+    data = b"".join(b'{"n": %d, "pad": "%s"}\n' % (number, b"x" * 900) for number in range(3000))
+    for start in range(0, len(data), 7001):
+        spool.append(data[start : start + 7001], 1)
+    assert spool.dropped > 0
+    (first,) = segments(spool.folder)
+    kept = (spool.folder / f"{first:020d}.jsonl").read_bytes().splitlines()
+    assert len(kept) == spool.lines
+    assert len(kept) + spool.dropped == 3000
+    assert all(json.loads(line) for line in kept)
+    spool.close()
+
+
+def test_a_full_disk_pauses_until_there_is_room(tiny_disk: Path) -> None:
+    """With `spool_full=pause` no line is lost."""
+    import threading
+
+    filler = tiny_disk / "filler"
+    filler.write_bytes(b"x" * 600_000)
+    spool = SpoolWriter(spooled(tiny_disk, spool_fsync="never"), about_new("run", None, None))
+    data = b"".join(b"%06d %s\n" % (number, b"y" * 90) for number in range(6000))
+
+    def write() -> None:
+        for start in range(0, len(data), 50_000):
+            spool.append(data[start : start + 50_000], 1)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not spool.waiting:
+        assert writer.is_alive()
+    filler.unlink()
+    writer.join(20)
+    assert not writer.is_alive()
+    assert (spool.folder / f"{1:020d}.jsonl").read_bytes() == data
+    spool.close()
