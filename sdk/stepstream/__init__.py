@@ -19,9 +19,12 @@ __version__ = "0.1.0"
 
 from stepstream import _api, _wandb
 from stepstream._api import episode, finish, frame, init, log, step
-from stepstream._run import Run
 from stepstream._wandb import Image
 from stepstream._warn import StepstreamWarning
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from stepstream._run import Run
 
 __all__ = ["Image", "Run", "StepstreamWarning", "episode", "finish", "frame", "init", "log", "step"]
 
@@ -30,6 +33,10 @@ def __getattr__(name: str) -> object:
     """`run`, `config` and `summary` of the newest run; what of wandb's is missing here, as a stand-in."""
     if name.startswith("_"):
         raise AttributeError(f"module 'stepstream' has no attribute {name!r}")
+    if name == "Run":
+        from stepstream._run import Run
+
+        return Run
     if name == "run":
         return _api.newest()
     if name in ("config", "summary"):

@@ -6,9 +6,14 @@ import os
 import sys
 from collections.abc import Mapping
 
-from stepstream import _ending, _warn
-from stepstream._run import WORKER_OF, Run, joined
+from stepstream import _warn
 from stepstream._settings import Settings
+
+# What a run is made of is imported by the first `init`: json and threading take longer than all of this,
+# and a program that only imports stepstream should not pay for them.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from stepstream._run import Run
 
 _KEPT = ("group", "job_type", "tags", "notes", "env_id", "algorithm", "entity")
 """Arguments of wandb's init and ours that `run_started` carries as they are."""
@@ -43,11 +48,13 @@ def init(
         agent_id: the agent of calls that name none.
         wandbs: `env_id`, `algorithm`, and wandb's own (`id`, `group`, `tags`, `mode="disabled"`, …).
     """
+    from stepstream._run import Run
+
     settings = Settings()
     settings.disabled = settings.disabled or wandbs.get("mode") == "disabled"
     _warn_of_unknown(wandbs)
     before = _Process.newest
-    if before is not None and before in _ending.live:
+    if before is not None and not before.finished:
         if wandbs.get("reinit") == "return_previous":
             return before
         _second_run(before, wandbs.get("reinit"))
@@ -96,6 +103,8 @@ def newest_or_new(**facts: object) -> Run:
 
 def _current(what: str) -> Run:
     if _Process.newest is None:
+        from stepstream._run import WORKER_OF, joined
+
         parent = os.environ.get(WORKER_OF)
         if parent:  # a worker process of a run
             _Process.newest = joined(parent, None)

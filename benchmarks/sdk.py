@@ -1,0 +1,164 @@
+"""What logging costs a training loop of 10,000 steps a second with four metrics each, all threads counted.
+
+The peers run in the same loop in the same run, from `.venv-integrations` (`make test-integrations`) or from
+this environment, where they are installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.harness import Row, Unmeasured
+
+ROOT = Path(__file__).parents[1]
+LOOP = ROOT / "benchmarks" / "sdk_loop.py"
+ROUNDS = 3
+PEERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
+
+
+def step_cost() -> Row:
+    """run.step, beside a JSON line printed to a file."""
+    ours = _shares("stepstream")
+    return Row(
+        what="SDK: share of a loop's time, four metrics a step",
+        rate=100 * min(ours),
+        unit="%",
+        peer=100 * min(_shares("json")),
+        peer_name="print(json.dumps(…), file=…)",
+        spread=(max(ours) - min(ours)) / median(ours),
+        goal="≤ 5 %, aim 2 %",
+        lower_is_better=True,
+    )
+
+
+def call_p99() -> Row:
+    """One call of run.step as the training thread sees it."""
+    rounds = [1e6 * each["p99"] for each in _rounds("stepstream")]
+    return Row(
+        what="SDK: p99 of one call",
+        rate=min(rounds),
+        unit="µs",
+        peer=1e6 * min(each["p99"] for each in _rounds("json")),
+        peer_name="print(json.dumps(…), file=…)",
+        spread=(max(rounds) - min(rounds)) / median(rounds),
+        goal="< 50 µs",
+        lower_is_better=True,
+    )
+
+
+def beside_tensorboard() -> Row:
+    """TensorBoard's SummaryWriter (tensorboardX's, as torch's needs torch)."""
+    return _beside("tensorboard", "TensorBoard SummaryWriter")
+
+
+def beside_wandb() -> Row:
+    """Weights & Biases, offline."""
+    return _beside("wandb", "W&B offline")
+
+
+def beside_mlflow() -> Row:
+    """MLflow, a thousand metrics in a batch, SQLite."""
+    return _beside("mlflow", "MLflow in batches")
+
+
+def beside_trackio() -> Row:
+    """Trackio."""
+    return _beside("trackio", "Trackio")
+
+
+def frames_cost() -> Row:
+    """Pictures of 210 × 160 × 3 at 30 a second, beside the same loop without."""
+    ours = _shares("frames")
+    return Row(
+        what="SDK: share of a loop's time, 30 pictures a second",
+        rate=100 * min(ours),
+        unit="%",
+        spread=(max(ours) - min(ours)) / median(ours),
+        goal="< 5 %",
+        lower_is_better=True,
+    )
+
+
+def import_time() -> Row:
+    """`import stepstream`, beside an interpreter that imports nothing."""
+    ours = [_import_ms("stepstream") for _ in range(9)]
+    return Row(
+        what="SDK: import stepstream",
+        rate=min(ours),
+        unit="ms",
+        peer=min(_import_ms("json, threading") for _ in range(9)),
+        peer_name="import json, threading",
+        spread=(max(ours) - min(ours)) / median(ours),
+        goal="< 20 ms",
+        lower_is_better=True,
+    )
+
+
+def wheel_size() -> Row:
+    """The wheel that training environments install."""
+    with tempfile.TemporaryDirectory() as folder:
+        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+        done = subprocess.run(build, cwd=ROOT / "sdk", capture_output=True, text=True, check=False)
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            raise Unmeasured(f"hatchling does not build it: {done.stderr[-200:]}")
+        size = wheels[0].stat().st_size / 1000
+    return Row("SDK: wheel", size, "KB", goal="< 100 KB, no dependency", lower_is_better=True)
+
+
+def _beside(peer: str, name: str) -> Row:
+    ours = _shares("stepstream")
+    return Row(
+        what=f"SDK: share of a loop's time, beside {name}",
+        rate=100 * min(ours),
+        unit="%",
+        peer=100 * min(_shares(peer)),
+        peer_name=name,
+        spread=(max(ours) - min(ours)) / median(ours),
+        goal="cheaper",
+        lower_is_better=True,
+    )
+
+
+def _shares(logger: str) -> list[float]:
+    return [each["share"] for each in _rounds(logger)]
+
+
+@cache
+def _rounds(logger: str) -> list[dict[str, Any]]:
+    """A logger's loop, each round in a process of its own; a slow peer has shorter rounds."""
+    python = _python(PEERS.get(logger, "stepstream"))
+    pairs = "4" if logger in PEERS else "20"
+    with tempfile.TemporaryDirectory() as home:
+        variables = os.environ | {"STEPSTREAM_HOME": home, "WANDB_SILENT": "true", "TMPDIR": home}
+        command = [python, str(LOOP), logger, pairs]
+        runs = [
+            subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+            for _ in range(ROUNDS)
+        ]
+    if failed := [run for run in runs if run.returncode]:
+        raise Unmeasured(f"the loop with {logger} failed: {failed[0].stderr[-200:]}")
+    return [json.loads(run.stdout.splitlines()[-1]) for run in runs]
+
+
+def _python(module: str) -> str:
+    """An interpreter that has the module."""
+    for python in (sys.executable, str(ROOT / ".venv-integrations" / "bin" / "python")):
+        probe = [python, "-c", f"import {module}"]
+        if Path(python).exists() and not subprocess.run(probe, capture_output=True, check=False).returncode:
+            return python
+    raise Unmeasured(f"{module} is not installed: `make test-integrations` brings it")
+
+
+def _import_ms(modules: str) -> float:
+    timed = f"import time; t = time.perf_counter(); import {modules}; print(1000 * (time.perf_counter() - t))"
+    command = [sys.executable, "-I", "-c", timed]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
