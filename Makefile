@@ -7,11 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 READY := $(VENV)/.ready
+INTEGRATIONS := .venv-integrations
 # The download of a wheel this large can be slow behind a mirror.
 export UV_HTTP_TIMEOUT ?= 300
 PYTEST_ARGS ?=
 
-.PHONY: help install demo test check format lock bench clean
+.PHONY: help install demo test test-integrations check format lock bench clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,6 +34,19 @@ demo: $(READY) ## real training runs, streamed live into the browser
 test: $(READY) ## every test; what needs Docker or Chromium is skipped with a reason where absent
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-integrations: $(INTEGRATIONS)/.ready ## the SDK against the training libraries and trackers themselves
+	@$(INTEGRATIONS)/bin/python -m pytest $(PYTEST_ARGS) --confcutdir=tests/integration/sdk tests/integration/sdk
+
+# torch comes from the system's Python (Debian's python3-torch) or not at all: its wheel brings gigabytes.
+$(INTEGRATIONS)/.ready: requirements-integrations.lock sdk/pyproject.toml | $(READY)
+	@echo "Installing into $(INTEGRATIONS) (first time: about 300 MB)"
+	@with_torch=$$(for each in $(PYTHON) /usr/bin/python3; do \
+	  if $$each -c 'import sys, torch; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$each; break; fi; done); \
+	  $(UV) venv --quiet --clear --python "$${with_torch:-$(BIN)/python}" $${with_torch:+--system-site-packages} $(INTEGRATIONS)
+	@$(UV) pip install --quiet --python $(INTEGRATIONS)/bin/python --require-hashes --no-deps -r requirements-integrations.lock
+	@$(UV) pip install --quiet --python $(INTEGRATIONS)/bin/python --no-deps -e sdk
+	@touch $@
+
 check: $(READY) ## ruff, mypy strict, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -46,10 +60,12 @@ format: $(READY) ## let ruff mend what it can
 lock: $(READY) ## resolve the dependencies anew; names no host
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
 	  --all-extras --group dev --no-emit-package stepstream -o requirements.lock pyproject.toml
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	  --group integrations --no-emit-package stepstream -o requirements-integrations.lock
 
 bench: $(READY) ## every measured bar, as one table; ROWS="name ..." for some of them
 	@$(BIN)/python -m benchmarks $(ROWS)
 
 clean: ## remove what make made; data of runs stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist sdk/dist
+	rm -rf $(VENV) $(INTEGRATIONS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist sdk/dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
