@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from infra.settings import Settings
 from schemas.errors import BrokerError, UsageError
-from schemas.topics import LARGE, SPECS, TopicSpec
+from schemas.topics import LARGE, MAX_RECORD_BYTES, SPECS, TopicSpec
 
 TIMEOUT_S = 10.0
 
@@ -53,7 +53,7 @@ def producer(settings: Settings, **properties: Any) -> Producer:
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
                 "linger.ms": 5,
-                "message.max.bytes": 16 * 1024 * 1024,
+                "message.max.bytes": MAX_RECORD_BYTES,
                 **properties,
             },
         )

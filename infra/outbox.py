@@ -17,8 +17,8 @@ from infra.settings import Settings
 from schemas.errors import BrokerError
 from schemas.topics import Kind
 
-OVERHEAD_BYTES = 16 * 1024
-"""What Kafka's batch adds to a value, generously."""
+OVERHEAD_BYTES = 1024
+"""What Kafka's batch and a key of usual length add to a value."""
 BROKERS_DEFAULT_BYTES = 1_048_588
 """A broker's own `max.message.bytes`, for topics whose settings we may not read."""
 LARGEST_BATCH_BYTES = 1_000_000
@@ -127,7 +127,8 @@ def _limits(settings: Settings) -> dict[str, int]:
         if not _answers(settings):
             raise
     names = [kind.topic(settings.topic_prefix) for kind in Kind]
-    return {name: limit - OVERHEAD_BYTES for name, limit in _largest(settings, names).items()}
+    largest = _largest(settings, names)
+    return {name: max(limit - OVERHEAD_BYTES, limit // 2) for name, limit in largest.items()}
 
 
 def _answers(settings: Settings) -> bool:

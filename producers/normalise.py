@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 from producers import pictures
 from producers.context import ENDED, NO_AGENT, OPEN, SILENT, Context, Identity
 from producers.dialects import (
+    CHATTER,
     KINDS,
+    LIFE_CYCLE,
     META_KINDS,
     NAMES_AGENT,
     SDK_KINDS,
@@ -43,6 +45,9 @@ HEAD_BYTES = 1024 * 1024
 AGENT_NAMES = ("agent_id", "agent", "player_id")
 IDENTITY = ("run_id", "stream_id", "seq", "agent_id", "worker_id", "event_time")
 TIME_NAMES = ("ts", "timestamp", "ts_unix_ns")
+EVENTS = frozenset({*LIFE_CYCLE, *CHATTER})
+"""Kinds whose data may stand under `payload`; of the others, where one of these names the kind."""
+ENVELOPES = ("event", "event_type")
 PRODUCER_VERSION = version("stepstream-server")
 
 _LIFE = {
@@ -125,7 +130,7 @@ class Normaliser:
         names = tuple(fields)
         unpack(fields)
         kind, kind_name = kind_of(fields, self._kinds)
-        if kind is not None:
+        if kind in EVENTS or kind_name in ENVELOPES:
             _unfold(fields)
         said = Said(fields, kind)
         self._who(record, said)

@@ -24,7 +24,6 @@ Schema = dict[str, Any]
 
 MAGIC = 0
 HEADER = struct.Struct(">bI")
-MAX_RECORD_BYTES = 16 * 1024 * 1024
 
 
 @cache

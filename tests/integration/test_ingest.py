@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.settings import Settings
 from schemas.topics import Kind
@@ -114,12 +116,34 @@ def test_a_line_over_the_limit_is_a_dead_letter_with_its_head(
     assert len(letter["raw"]) > 1000
 
 
-def test_a_record_too_large_for_kafka_is_a_dead_letter(settings: Settings, run_cli: RunCli) -> None:
-    """Its line is below the limit of lines, its record above that of the topic."""
-    line = '{"type":"step","x":"' + "x" * 17_000_000 + '"}\n{"loss":2}\n'
-    said = summary(run_cli("ingest", "--json", input=line))
-    assert (said["steps"], said["metrics"], said["dead_letters"]) == (0, 1, 1)
-    assert next(item.record for item in read_topics(settings, [Kind.DLQ]))["reason"] == "too_large"
+def test_a_step_of_many_megabytes_is_a_step(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
+    """There is no limit below 64 MiB, also for what does not compress."""
+    file = tmp_path / "long.jsonl"
+    noise = random.Random(1).randbytes(20_000_000).hex()
+    file.write_text(f'{{"type":"step","observation":"{noise}","reward":1}}\n{{"loss":2}}\n')
+    said = summary(run_cli("ingest", "--json", str(file)))
+    assert (said["steps"], said["metrics"], said["dead_letters"]) == (1, 1, 0)
+    (step,) = [item.record for item in read_topics(settings, [Kind.STEPS])]
+    assert step["observation"] == f'"{noise}"'
+
+
+@pytest.mark.parametrize("limit", [3000, 1_000_000])
+def test_a_record_too_large_for_its_topic_is_a_dead_letter(
+    limit: int, settings: Settings, run_cli: RunCli
+) -> None:
+    """And costs no other record: not those of its batch, not those behind it."""
+    noise = random.Random(1).randbytes(600_000).hex()
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+    small = NewTopic(Kind.STEPS.topic(settings.topic_prefix), 1, 1, config={"max.message.bytes": str(limit)})
+    admin.create_topics([small])[small.topic].result(10)
+    step = '{"type":"step","reward":1}\n'
+    lines = step * 50 + f'{{"type":"step","x":"{noise}"}}\n' + step * 50
+    said = summary(run_cli("ingest", "--json", input=lines))
+    assert (said["read"], said["steps"], said["dead_letters"]) == (101, 100, 1)
+    found = of_workers(read_topics(settings))
+    assert sorted(seq for _, seq in places(found)) == list(range(1, 102))
+    (letter,) = [item.record for item in found if item.kind is Kind.DLQ]
+    assert (letter["seq"], letter["reason"]) == (51, "too_large")
 
 
 @pytest.mark.parametrize(
