@@ -6,6 +6,7 @@ Redis away or empty: the same from SQL alone, read again every two seconds, and 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
@@ -14,7 +15,6 @@ import msgspec
 from msgspec import Struct
 
 from dashboard import figures, wire
-from dashboard import sql_rows as rows
 from dashboard.buffer import LiveBuffer
 from dashboard.live_types import AgentRow, Delta, RunRow, View
 from dashboard.queries import Curve, PageRequest, Queries, RunHeader
@@ -424,41 +424,35 @@ def stored_agent(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in names} | {"steps_per_second": 0.0, "returns": []}
 
 
+_TOLD = ("lines_read", "lines_acked", "lines_dropped")
+"""What a forwarder says in its heartbeats, a few seconds old."""
+
+
 def counts(live: RunRow | None, header: RunHeader | None) -> Message:
     """Where the run's records are: printed, on Kafka, in SQL, dead-lettered."""
     names = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters")
     on_kafka = sum(getattr(live, name) for name in names) if live is not None else 0
     in_sql = header.in_sql if header is not None else 0
     beats = header.heartbeats if header is not None else []
-    if live is not None and live.heartbeat:
-        beats = [*beats, rows.parsed(live.heartbeat)]
-    told = max((beat.get("read") or 0 for beat in beats), default=0)
+    told = {name: sum(beat.get(name) or 0 for beat in beats) for name in _TOLD}
     dead = max(live.dead_letters if live else 0, header.run["dead_letters"] if header else 0)
     return {
-        "emitted": max(told, on_kafka, in_sql),
-        "on_kafka": max(on_kafka, in_sql),
+        "emitted": max(told["lines_read"], on_kafka, in_sql),
+        "on_kafka": max(told["lines_acked"], on_kafka, in_sql),
         "in_sql": in_sql,
+        "dropped": told["lines_dropped"],
         "dead_letters": dead,
         "latency_ms": live.latency_ms if live is not None else 0,
         "lag": live.lag if live is not None else 0,
     }
 
 
-def natural(text: str) -> list[tuple[int, int, str]]:
-    """A key that puts agent_2 before agent_10."""
-    words, out, digits = "", [], ""
-    for letter in text.lower() + "\0":
-        if letter.isdecimal():
-            digits += letter
-            continue
-        if digits:
-            out += [(1, 0, words), (0, int(digits), "")]
-            words, digits = "", ""
-        words += letter
-    return [*out, (1, 0, words)]
+def natural(text: str) -> list[str | int]:
+    """A key that puts agent_2 before agent_10: words and numbers in turn."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", text.lower()))]
 
 
 def natural_index(text: Any) -> int | None:
     """An episode's index as it stands in an address; None for all else."""
-    text = str(text or "")
-    return int(text) if text and text.lstrip("-").isdecimal() and len(text) < 18 else None
+    found = re.fullmatch(r"-?[0-9]{1,18}", "" if text is None else str(text))
+    return int(found[0]) if found else None

@@ -17,6 +17,7 @@ export class Live {
     this.view = null;
     this.since = null;
     this.wait = 250;
+    this.paint = 0;
     this.heard = Date.now();
     setInterval(() => this.#watch(), 1000);
     document.addEventListener("visibilitychange", () => (this.heard = Date.now()));
@@ -53,17 +54,20 @@ export class Live {
     this.wait = 250; // it works: an open socket alone would not say so
     if (delta.n !== this.n) return; // of the view before: the server has our new wish already
     this.onLink("live", this.heard);
+    const began = performance.now();
+    delta.paint_ms = this.paint; // as long as the last one took
     try {
       this.onDelta(delta);
       this.since = delta.since;
     } catch (error) {
       console.error(error);
     }
-    const began = performance.now();
-    requestAnimationFrame(() => {
-      const left = 1000 / setting("updates") - (performance.now() - began) - 8;
-      setTimeout(() => this.#acknowledge(socket, delta.n), Math.max(left, 0));
-    });
+    requestAnimationFrame(() => setTimeout(() => {
+      this.paint = performance.now() - began;
+      const left = 1000 / setting("updates") - this.paint - 8;
+      if (left > 0) setTimeout(() => this.#acknowledge(socket, delta.n), left);
+      else this.#acknowledge(socket, delta.n);
+    }, 0));
   }
 
   #acknowledge(socket, n) {

@@ -1,5 +1,5 @@
 // One agent: curve, newest frame, counters, charts and tables. Counters and caption are painted with every
-// delta, charts and tables at most ten times a second: eyes read no faster.
+// delta, charts and tables at most eight times a second: eyes read no faster.
 
 import { Chart } from "../chart.js";
 import { byId, colour, copy, h, setAttr, setText } from "../dom.js";
@@ -13,7 +13,8 @@ import { EPISODES, STEPS, tsv } from "./columns.js";
 import { History, onOpen } from "./history.js";
 
 const WINDOW = 100;
-const HEAVY_MS = 100;
+const HEAVY_MS = 125;
+const REFRESH_MS = 3000;
 const BESIDE = 2;
 const ROW_PX = 28;
 const LONG = ["action", "observation", "info"];
@@ -39,6 +40,7 @@ export class Agent {
     this.reward = new Series();
     this.seen = { shown: 0, thinned: 0, missed: 0 };
     this.counted = null;
+    this.refreshed = undefined;
     this.lag = null;
     this.names = new Set();
     this.rewardEpisode = undefined;
@@ -135,16 +137,27 @@ export class Agent {
     if (this.kind === "episodes" && row.episode !== null) patch({ episode: row.episode, table: "steps", rows: null });
   }
 
-  apply(part, run) {
+  apply(part, run, paintMs) {
     if (part.reset) this.#reset(part);
     if (part.frame) showFrame(part.frame);
     if (part.frame !== undefined) this.#frame(Boolean(part.frame));
     this.#takeEpisodes(part);
     this.#takeSteps(part);
     this.counted = part.counters || this.counted;
-    this.lag = part.lag_ms ?? part.counters?.lag_ms ?? this.lag;
+    const late = part.lag_ms ?? part.counters?.lag_ms;
+    if (late !== null && late !== undefined) this.lag = late + paintMs;
+    this.#refreshHistory();
     this.#counters(run);
     this.#later();
+  }
+
+  /** The table of all rows follows SQL, every few seconds. */
+  #refreshHistory() {
+    const { stored } = this.counted || {}, now = performance.now();
+    if (this.mode() !== "all" || stored === this.refreshed || now - (this.refreshedAt || 0) < REFRESH_MS) return;
+    if (this.refreshed !== undefined) this.history.refresh();
+    this.refreshed = stored;
+    this.refreshedAt = now;
   }
 
   #reset(part) {

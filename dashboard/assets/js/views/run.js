@@ -107,7 +107,7 @@ export class Run {
       const other = part.id !== this.openAgent;
       this.#showAgent(part.id);
       this.agents.choose(part.id);
-      if (!other || part.reset) this.agent.apply(part, this.run);
+      if (!other || part.reset) this.agent.apply(part, this.run, delta.paint_ms);
     }
     if (delta.metrics) this.metrics.apply(delta.metrics);
     if (delta.logs) this.log.apply(delta.logs);
@@ -177,12 +177,14 @@ export class Run {
   }
 
   #flow(counts, run) {
-    const { emitted, on_kafka: kafka, in_sql: sql, dead_letters: dead, latency_ms: latency, lag } = counts;
+    const { emitted, on_kafka: kafka, in_sql: sql, dead_letters: dead, dropped, latency_ms: latency, lag } = counts;
     const behind = emitted !== null && sql !== null && emitted - sql;
     this.#number("flow-emitted", emitted);
     this.#number("flow-kafka", kafka);
     this.#number("flow-sql", sql, run.status !== "running" && behind > 0 ? "warn" : "");
     this.#number("flow-dead", dead, dead ? "bad" : "");
+    this.#number("flow-dropped", dropped, "warn");
+    byId("flow-dropped-box").hidden = !dropped;
     setText(byId("flow-latency"), run.status === "running" && latency ? short(latency) : "–");
     setText(byId("flow-lag"), lag ? compact(lag) : "0");
     setText(byId("flow-rate"), run.status === "running" ? rate(run.steps_per_second) : "–");
