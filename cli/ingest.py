@@ -13,18 +13,22 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import click
+import sqlalchemy
 
 from cli.waiting import Waiting, print_summary, say
 from infra import log as logs
 from infra import settings as settings_module
+from infra import sql
 from infra.kafka import client_config
 from infra.settings import Settings
 from producers.context import OPEN, SILENT
+from producers.lookahead import named_run
 from producers.meta import MetaStream
 from producers.shipping import Shipping
 from producers.source import Source, life_ahead
 from producers.spool import READ_BYTES, SpoolWriter, about_new, now_us
-from schemas.errors import StepstreamError, UsageError
+from schemas.errors import DatabaseError, StepstreamError, UsageError
+from schemas.tables import Run
 
 HEAD_BYTES = 4096
 FOLLOW_SECONDS = 0.02
@@ -61,6 +65,9 @@ def ingest(files: tuple[str, ...], as_json: bool, force: bool, timeout: float | 
     inputs = [Input(name, force=force) for name in files or ("-",)]
     client_config(settings)  # says so at once where no Kafka is known
     began = time.monotonic()
+    for name in {options["run_id"], *(given.first_run() for given in inputs)} - {None}:
+        if run_exists(settings, name):
+            say(f"run {name} is in the database already: these lines become further rows of it.")
     session = Session(settings, timeout, **options)
     landed = session.go(inputs)
     totals = session.shipping.totals()
@@ -93,7 +100,7 @@ class Input:
     """
 
     def __init__(self, name: str, *, force: bool) -> None:
-        self.name, self.live = name, name == "-"
+        self.name, self.live, self.head = name, name == "-", b""
         self.file: IO[bytes]
         if self.live:
             self.file = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - read to the end of the program
@@ -109,12 +116,17 @@ class Input:
                 return
             if os.pread(self.file.fileno(), len(GZIP), 0) == GZIP:
                 self.file = gzip.open(self.file)  # type: ignore[assignment]  # noqa: SIM115
-            head = self.file.read(HEAD_BYTES)
+            self.head = head = self.file.read(HEAD_BYTES)
             self.file.seek(0)
         except (OSError, EOFError) as error:
             raise UsageError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
         if b"\0" in head and not force:
             raise UsageError(f"{name} looks like no text (a NUL byte in its first 4 KiB): --force takes it.")
+
+    def first_run(self) -> str | None:
+        """The run that one of its first lines names."""
+        named = (named_run(line) for line in self.head.split(b"\n")[:-1])
+        return next((run_id for run_id in named if run_id is not None), None)
 
     def chunks(self, over: Callable[[], bool], *, follow: bool) -> Iterator[bytes]:
         """What there is to read, and with `follow` what is appended; empty bytes while nothing is."""
@@ -194,6 +206,21 @@ class Session:
             meta.say("stream_ended", run_id=run_id, status=status, reason=REASONS[status])
         meta.finish()
         return self.shipping.landed(meta.about.stream_id, over) and landed
+
+
+def run_exists(settings: Settings, run_id: str) -> bool:
+    """Whether SQL has this run; where it cannot be asked, nobody is warned."""
+    engine = sql.engine(settings)
+    if engine.url.get_backend_name() == "sqlite" and not Path(engine.url.database or "").exists():
+        return False
+    try:
+        with sql.reading(engine) as connection:
+            return (
+                connection.execute(sqlalchemy.select(Run.run_id).where(Run.run_id == run_id)).first()
+                is not None
+            )
+    except DatabaseError:
+        return False
 
 
 class Beat:

@@ -9,13 +9,15 @@ import base64
 import binascii
 import io
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
-from PIL import Image
 
 from producers.jsontext import Fields, NotJsonError, join, split
 from producers.values import BadValueError, TooWideError, integer, string
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ENCODED_NAMES = ("rgb_b64", "frame_b64", "render_b64")
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
@@ -119,6 +121,8 @@ def encode(picture: Picture, image_format: str) -> tuple[str, bytes, int | None,
     """
     if picture.media_type == "text/x-ansi":
         return picture.media_type, str(picture.data).encode("utf-8", "replace"), None, None
+    from PIL import Image  # noqa: PLC0415 - takes a fifth of a second, and most streams have no picture
+
     try:
         if picture.media_type in _MAGIC.values():
             assert isinstance(picture.data, bytes)
@@ -138,6 +142,8 @@ def encode(picture: Picture, image_format: str) -> tuple[str, bytes, int | None,
 
 
 def _array(picture: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    import numpy as np  # noqa: PLC0415 - likewise
+
     if isinstance(picture.data, str):
         array = np.array(_pixels.decode(picture.data), dtype=np.uint8)  # OverflowError above 255
     else:
