@@ -48,6 +48,7 @@ function subscribe(wanted) {
 function onDelta(delta) {
   current.apply(delta);
   setText(byId("notice"), delta.notice || "");
+  byId("notice").title = delta.notice || "";
   byId("notice").hidden = !delta.notice;
   if (!delta.run && !delta.runs && !delta.full) return;
   crumb(here());

@@ -25,7 +25,7 @@ function ended(key) {
 }
 
 export const STEPS = [
-  { name: "Timestamp", width: "104px", fill: when, copy: (r) => iso(r.timestamp) },
+  { name: "Timestamp", width: "114px", fill: when, copy: (r) => iso(r.timestamp) },
   { name: "Agent", width: "110px", fill: plain((r) => r.agent), copy: (r) => r.agent },
   { name: "Episode", cls: "number", width: "76px", fill: plain((r) => r.episode), copy: (r) => r.episode },
   { name: "Step", cls: "number", width: "64px", fill: plain((r) => r.step), copy: (r) => r.step },
@@ -39,7 +39,7 @@ export const STEPS = [
 ];
 
 export const EPISODES = [
-  { name: "Timestamp", width: "104px", fill: when, copy: (r) => iso(r.timestamp) },
+  { name: "Timestamp", width: "114px", fill: when, copy: (r) => iso(r.timestamp) },
   { name: "Worker", width: "110px", fill: plain((r) => r.worker), copy: (r) => r.worker },
   { name: "Agent", width: "110px", fill: plain((r) => r.agent), copy: (r) => r.agent },
   { name: "Episode", cls: "number", width: "76px", fill: plain((r) => r.episode), copy: (r) => r.episode },
