@@ -32,6 +32,7 @@ from schemas.tables import Run
 
 HEAD_BYTES = 4096
 FOLLOW_SECONDS = 0.02
+DATABASE_SECONDS = 3
 GZIP = b"\x1f\x8b"
 STATUS = {OPEN: "lost", SILENT: "completed"}
 """How a run stands whose stream ended without a word about it."""
@@ -210,8 +211,12 @@ class Session:
 
 def run_exists(settings: Settings, run_id: str) -> bool:
     """Whether SQL has this run; where it cannot be asked, nobody is warned."""
-    engine = sql.engine(settings)
-    if engine.url.get_backend_name() == "sqlite" and not Path(engine.url.database or "").exists():
+    address = sql.url(settings)
+    if address.get_backend_name() != "sqlite":
+        engine = sql.engine(settings, connect_args={"connect_timeout": DATABASE_SECONDS})
+    elif Path(address.database or "").exists():
+        engine = sql.engine(settings)
+    else:
         return False
     try:
         with sql.reading(engine) as connection:
