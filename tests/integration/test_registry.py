@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import avro.io
@@ -24,7 +25,7 @@ from infra.settings import Settings, load
 from schemas.codec import Decoder, Encoder, current_id, current_schema, current_version, schema_text
 from schemas.errors import RegistryError, SchemaError, UsageError
 from schemas.topics import Kind
-from tests.support import containers
+from tests.support import containers, gate
 
 pytestmark = pytest.mark.docker
 
@@ -193,3 +194,28 @@ def test_wrong_settings_are_a_sentence(settings: Settings) -> None:
         Registry(replace(settings, schema_registry_ca="/nowhere/ca.pem"))
     with pytest.raises(UsageError, match="STEPSTREAM_SCHEMA_REGISTRY"):
         Registry(replace(settings, schema_registry_url="registry:8081"))
+
+
+def test_a_registry_behind_tls_and_a_login(settings: Settings, registry_url: str, tmp_path: Path) -> None:
+    """Our certificate, its authority and basic auth are settings; what is wrong is said."""
+    server, client = gate.certificate(tmp_path, "server"), gate.certificate(tmp_path, "client")
+    target = registry_url.removesuffix(containers.REGISTRY_API)
+    with gate.guarded(target, server, client[0], "worker", "pass:word") as address:
+        behind = replace(
+            settings,
+            schema_registry_url=address + containers.REGISTRY_API,
+            schema_registry_user="worker",
+            schema_registry_password="pass:word",
+            schema_registry_ca=str(server[0]),
+            schema_registry_certificate=str(client[0]),
+            schema_registry_key=str(client[1]),
+        )
+        number = Registry(behind).id_to_write(Kind.LOGS)
+        assert number == Registry(settings).id_to_write(Kind.LOGS)
+        assert Registry(behind).schema(number) == current_schema(Kind.LOGS)
+        wrong = replace(behind, schema_registry_password="guessed")
+        with pytest.raises(RegistryError, match=r"refuses us .*STEPSTREAM_SCHEMA_REGISTRY_USER"):
+            Registry(wrong).id_to_write(Kind.LOGS)
+        stranger = replace(behind, schema_registry_ca="")
+        with pytest.raises(RegistryError, match=r"does not answer .*[Cc]ertificate"):
+            Registry(stranger).id_to_write(Kind.LOGS)
