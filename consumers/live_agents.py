@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -100,15 +100,12 @@ class Agent:
     episodes_cap: Cap = field(default_factory=Cap)
     new: bool = True
     """Redis has no row of it yet."""
-    expires_set: float = -math.inf
-    _keys: dict[str, str] = field(default_factory=dict)
-
-    def keys(self, what: str, make: Callable[[str], str]) -> str:
-        """One of its keys; made once, as quoting costs more than packing."""
-        key = self._keys.get(what)
-        if key is None:
-            key = self._keys[what] = make(what)
-        return key
+    keys: dict[str, str] = field(default_factory=dict)
+    """Stream → its key: quoting costs more than packing."""
+    expires_set: dict[str, float] = field(default_factory=dict)
+    """Stream → when its expiry was put off last."""
+    renewed: float = math.inf
+    """The newest of these; infinite before the first."""
 
     def add_step(self, step: LiveStep, at_ms: int, size: int) -> None:
         """Take a step of so many bytes."""
@@ -207,8 +204,12 @@ class Run:
     status: str | None = None
     """As it was written last."""
     new: bool = True
+    born_here: bool = False
+    """Redis knew nothing of it: what is not held here, Redis does not hold."""
     partition: int = 0
     expires_set: float = -math.inf
+    renewed: float = math.inf
+    """The same, infinite before the first."""
     marks: dict[tuple[Kind, str], int] = field(default_factory=dict)
     """Kind and stream → the highest seq that was seen."""
 

@@ -33,6 +33,8 @@ MOST_METRIC_ENTRIES = 2_000
 MOST_LOG_ENTRIES = 1_000
 MOST_EPISODES = 5_000
 MOST_EPISODE_BYTES = 1024 * 1024
+CELLS_A_SECOND = 400
+"""Rows of many agents are written less often, at least once a second."""
 CELLS_AT_ONCE = 500
 """Lua's stack holds some thousand arguments of one command."""
 LEAST_BYTES, MOST_BYTES = 32 * 1024, 4 * 1024 * 1024
@@ -70,7 +72,7 @@ class LiveState:
         self._pending: dict[AgentKey, Agent] = {}
         self._dirty_runs: dict[str, Run] = {}
         self._dirty_agents: dict[AgentKey, Agent] = {}
-        self._rows_at = 0.0
+        self._rows_at = self._agents_at = self._forgot_at = 0.0
         self.unknown_runs: dict[str, Run] = {}
         self.unknown_agents: dict[AgentKey, Agent] = {}
         self.rate = Rate()
@@ -79,7 +81,7 @@ class LiveState:
     @property
     def dirty(self) -> bool:
         """Rows wait to be written."""
-        return bool(self._dirty_runs)
+        return bool(self._dirty_runs or self._dirty_agents)
 
     def add(self, kind: Kind, record: Record, timestamp_ms: int, size: int, partition: int = 0) -> None:
         """Take one record.
@@ -127,7 +129,9 @@ class LiveState:
         key = (record["run_id"], record["agent_id"])
         agent = self._agents.get(key)
         if agent is None:
-            agent = self._agents[key] = self.unknown_agents[key] = Agent(*key)
+            agent = self._agents[key] = Agent(*key)
+            if not self._runs[agent.run_id].born_here:
+                self.unknown_agents[key] = agent
         self._pending[key] = self._dirty_agents[key] = agent
         return agent
 
@@ -143,7 +147,11 @@ class LiveState:
         """Put what Redis holds of a run below what came since."""
         run, since = self.unknown_runs.pop(run_id), self._fold.runs.get(run_id)
         run.restore(held)
-        if held.fields:
+        if not held.fields:  # then Redis knows none of its agents either
+            run.born_here = True
+            for key in [key for key in self.unknown_agents if key[0] == run_id]:
+                del self.unknown_agents[key]
+        else:
             state = _held_state(run_id, held.fields)
             run.status = state.status
             if since is not None:
@@ -168,36 +176,46 @@ class LiveState:
         self._pending = {}
         for run in self._dirty_runs.values():
             out += self._run_entries(run, now_us)
-        if now - self._rows_at >= ROWS_EVERY_S:
-            out += self._rows(self._dirty_runs, self._dirty_agents, now, lags)
-            self._dirty_runs, self._dirty_agents, self._rows_at = {}, {}, now
+        out += self._rows(*self._due(now), now, lags)
+        if now - self._forgot_at > RENEW_S:
+            self._forgot_at = now
             self._forget(now)
-        else:  # what is new is shown at once
-            agents = {key: agent for key, agent in self._dirty_agents.items() if agent.new}
-            runs = {key: run for key, run in self._dirty_runs.items() if run.new or run.told}
-            runs |= {run_id: self._runs[run_id] for run_id, _ in agents}
-            out += self._rows(runs, agents, now, lags)
         return out
 
-    def _entries(self, agent: Agent, now: float) -> Iterator[Command]:
-        def key(what: str) -> str:
-            return self._keys.agent(agent.run_id, agent.agent_id, what)
+    def _due(self, now: float) -> tuple[dict[str, Run], dict[AgentKey, Agent]]:
+        """The runs and agents whose rows are to be written now; what is new is shown at once."""
+        runs, agents = self._dirty_runs, self._dirty_agents
+        if now - self._rows_at < ROWS_EVERY_S:
+            agents = {key: agent for key, agent in agents.items() if agent.new}
+            runs = {key: run for key, run in runs.items() if run.new or run.told}
+            return runs | {run_id: self._runs[run_id] for run_id, _ in agents}, agents
+        self._dirty_runs, self._rows_at = {}, now
+        if now - self._agents_at >= min(1.0, len(agents) / CELLS_A_SECOND):
+            self._dirty_agents, self._agents_at = {}, now
+        else:
+            agents = {key: agent for key, agent in agents.items() if agent.new}
+        return runs | {run_id: self._runs[run_id] for run_id, _ in agents}, agents
 
+    def _entries(self, agent: Agent, now: float) -> Iterator[Command]:
+        added: list[tuple[str, int, bytes]] = []
         share = min(MOST_BYTES, max(LEAST_BYTES, self._buffer_bytes // len(self._agents)))
         for rows, entry in agent.take_steps():
             most = agent.steps_cap.entries(rows, len(entry), self._buffer_steps, share)
-            yield ("XADD", agent.keys("steps", key), "MAXLEN", "~", most, "*", FIELD, entry)
+            added.append(("steps", most, entry))
         if agent.episodes:
             rows, entry = len(agent.episodes), agent.take_episodes()
             most = agent.episodes_cap.entries(rows, len(entry), MOST_EPISODES, MOST_EPISODE_BYTES)
-            yield ("XADD", agent.keys("episodes", key), "MAXLEN", "~", most, "*", FIELD, entry)
+            added.append(("episodes", most, entry))
         if (frame := agent.take_frame()) is not None:
-            packed = live.FRAME.pack(frame)
-            yield ("XADD", agent.keys("frame", key), "MAXLEN", "=", 1, "*", FIELD, packed)
-        if now - agent.expires_set > RENEW_S:
-            agent.expires_set = now
-            for what in ("steps", "episodes", "frame"):
-                yield ("EXPIRE", agent.keys(what, key), KEEP_S)
+            added.append(("frame", 1, live.FRAME.pack(frame)))
+        for what, most, entry in added:
+            key = agent.keys.get(what)
+            if key is None:
+                key = agent.keys[what] = self._keys.agent(agent.run_id, agent.agent_id, what)
+            yield ("XADD", key, "MAXLEN", "=" if what == "frame" else "~", most, "*", FIELD, entry)
+            if now - agent.expires_set.get(what, 0.0) > RENEW_S:
+                agent.expires_set[what] = agent.renewed = now
+                yield ("EXPIRE", key, KEEP_S)
 
     def _run_entries(self, run: Run, now_us: int) -> Iterator[Command]:
         if run.newest_step_at is not None:
@@ -267,16 +285,17 @@ class LiveState:
         yield ("ZADD", self._keys.runs, "GT", run.last_seen, run.run_id)
         yield ("XADD", self._keys.run(run.run_id, "pulse"), "MAXLEN", "=", 1, "*", "n", "1")
         if now - run.expires_set > RENEW_S:
-            run.expires_set = now
+            run.expires_set = run.renewed = now
             for what in ("", "pulse", "agents", "returns", "metrics", "logs"):
                 yield ("EXPIRE", self._keys.run(run.run_id, what), KEEP_S)
         run.new, run.told, run.heartbeat = False, False, None
 
     def _forget(self, now: float) -> None:
         """Let go of who is silent: sums are in Redis."""
-        silent = [key for key, agent in self._agents.items() if now - agent.expires_set > FORGET_S]
+        silent = [key for key, agent in self._agents.items() if now - agent.renewed > FORGET_S]
         for key in silent:
             del self._agents[key]
+            self._runs[key[0]].born_here = False
             self._fold.agents.pop(key, None)
         named = {run_id for run_id, _ in self._agents}
         old = [

@@ -149,8 +149,22 @@ def test_the_silent_are_forgotten(state: LiveState) -> None:
     state.unknown_agents.clear()
     state.add(Kind.STEPS, step(1, run_id="now"), 1, 100)
     written(state, NOW + 1_000)
+    assert set(state._runs) == {"now"}
+    assert set(state._agents) == {("now", "a")}
+    assert not state._fold.agents.keys() - {("now", "a")}
     state.add(Kind.STEPS, step(101, run_id="run-1"), 1, 100)
     assert list(state.unknown_runs) == ["now", "run-1"]
+
+
+def test_agents_of_a_run_that_began_here_are_not_asked_for(state: LiveState) -> None:
+    """Redis knew nothing of the run, so it knows none of its agents: no question for each of thousands."""
+    state.add(Kind.STEPS, step(1, agent_id="first"), 1, 100)
+    state.restore_run("run", HeldRun({}, None, None))
+    state.add(Kind.STEPS, step(2, agent_id="second"), 1, 100)
+    assert not state.unknown_agents
+    state.add(Kind.STEPS, step(1, run_id="older", agent_id="a"), 1, 100)
+    state.restore_run("older", HeldRun({b"status": b"running"}, None, None))
+    assert list(state.unknown_agents) == [("older", "a")]
 
 
 def test_long_texts_are_cut() -> None:
