@@ -15,10 +15,10 @@ from typing import Any
 from dash import Dash
 from fastapi import FastAPI, WebSocket
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
-from dashboard import download, history, push
+from dashboard import download, history, push, wire
 from dashboard.buffer import LiveBuffer
 from dashboard.feeds import Feeds
 from dashboard.queries import Queries
@@ -81,8 +81,7 @@ def _routes(server: FastAPI, feeds: Feeds, queries: Queries) -> None:
 
     @server.get("/step")
     async def step(run: str, stream: str, seq: int) -> Response:
-        row = await queries.step(run, stream, seq)
-        return JSONResponse(row, 200 if row else 404)
+        return Response(wire.encode(await queries.step(run, stream, seq)), media_type="application/json")
 
     @server.get("/download")
     async def csv(request: Request) -> Response:

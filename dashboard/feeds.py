@@ -6,17 +6,15 @@ Redis away or empty: the same from SQL alone, read again every two seconds, and 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-import msgspec
 from msgspec import Struct
 
-from dashboard import figures, wire
+from dashboard import figures, merge, wire
 from dashboard.buffer import LiveBuffer
-from dashboard.live_types import AgentRow, Delta, RunRow, View
+from dashboard.live_types import Delta, RunRow, View
 from dashboard.queries import Curve, PageRequest, Queries, RunHeader
 from infra.settings import Settings
 from schemas.errors import DatabaseError, LiveBufferError
@@ -172,7 +170,7 @@ class RunsFeed(_Feed):
             found = {row["run_id"]: row for row in page.rows} if page else {}
         live = {row.run_id: row for row in lists}
         names = [*live, *(run_id for run_id in found if run_id not in live)] if full else list(live)
-        made = [run_row(live.get(name), found.get(name), self._feeds.lost_seconds) for name in names]
+        made = [merge.run_row(live.get(name), found.get(name), self._feeds.lost_seconds) for name in names]
         await asyncio.gather(*(self._add(row) for row in made))
         return self._message(full) | {"runs": made}
 
@@ -187,7 +185,7 @@ class RunsFeed(_Feed):
     async def _name_agent(self, row: dict[str, Any]) -> None:
         run_id = row["run_id"]
         if run_id not in self._feeds.first_agents and (agents := await self._agents(run_id)):
-            self._feeds.first_agents[run_id] = min(agents, key=natural)
+            self._feeds.first_agents[run_id] = min(agents, key=merge.natural)
         row["first_agent"] = self._feeds.first_agents.get(run_id)
 
     async def _agents(self, run_id: str) -> list[str]:
@@ -258,7 +256,7 @@ class RunFeed(_Feed):
         listed = await self._listed(live)
         if self._agent is None and self._wish.panel == "agent" and listed:
             acting = [row for row in listed if row["steps"] or row["episodes"]]
-            self._agent = min((row["agent_id"] for row in acting or listed), key=natural)
+            self._agent = min((row["agent_id"] for row in acting or listed), key=merge.natural)
             if delta is not None:
                 self._since = None
                 live = await self._wait(self._view) or live
@@ -274,19 +272,19 @@ class RunFeed(_Feed):
         if self._wish.panel != "agent":
             return []
         stored = await self._ask(self._feeds.agents(self._wish.run, self._beat), [])
-        merged = {row["agent_id"]: stored_agent(row) for row in stored}
+        merged = {row["agent_id"]: merge.stored_agent(row) for row in stored}
         for row in live.agents:
-            merged[row.agent_id] = live_agent(row, merged.get(row.agent_id))
+            merged[row.agent_id] = merge.live_agent(row, merged.get(row.agent_id))
         return list(merged.values())
 
     def _head(self, live: RunRow | None, header: RunHeader | None) -> Message:
         if live is None and header is None:
             return {}
         stored = header.run if header is not None else None
-        self._run = run_row(live, stored, self._feeds.lost_seconds)
+        self._run = merge.run_row(live, stored, self._feeds.lost_seconds)
         if header is not None and self._run["status"] in ("failed", "lost"):
             self._run["last_lines"] = header.last_stderr
-        return {"run": self._run, "counts": counts(live, header)}
+        return {"run": self._run, "counts": merge.counts(live, header)}
 
     async def _panel_whole(self, live: Delta) -> Message:
         if self._wish.panel == "metrics":
@@ -312,7 +310,7 @@ class RunFeed(_Feed):
         if not live.episodes:
             page = await self._ask(queries.episodes(run_id, agent_id, newest), None)
             part["episodes"] = [wire.light(row) for row in page.rows[::-1]] if page else []
-        if (index := natural_index(self._wish.episode)) is not None:
+        if (index := merge.natural_index(self._wish.episode)) is not None:
             steps = await self._ask(queries.episode_steps(run_id, agent_id, index), [])
             part["episode"] = figures.episode_rewards(steps)
         part["frame"] = wire.frame(live.frame) if live.frame is not None else None
@@ -361,7 +359,7 @@ class RunFeed(_Feed):
             header = await self._ask(self._feeds.headers(self._wish.run, self._beat), None)
             message |= self._head(delta.run, header)
         if delta.agents:
-            message["agents"] = [live_agent(row, None) for row in delta.agents]
+            message["agents"] = [merge.live_agent(row, None) for row in delta.agents]
         if self._agent is not None:
             message["agent"] = await self._agent_changed(delta, self._agent)
         if delta.metrics:
@@ -383,76 +381,3 @@ class RunFeed(_Feed):
         if delta.agent is not None:
             part["counters"] = await self._counters(delta)
         return part
-
-
-_GROWS = {"steps", "episodes", "metrics", "logs", "dead_letters", "run_events", "agents", "last_seen_at"}
-
-
-def run_row(live: RunRow | None, stored: dict[str, Any] | None, lost_seconds: float) -> dict[str, Any]:
-    """A run's row from both: the newer word counts, of totals the larger."""
-    made: dict[str, Any] = msgspec.to_builtins(live) if live is not None else {}
-    if stored is None:
-        return made
-    for name, value in stored.items():
-        if name in _GROWS:
-            made[name] = max(made.get(name) or 0, value or 0)
-        elif not made.get(name):
-            made[name] = value
-    if not isinstance(made.get("config") or "", str):
-        made["config"] = wire.encode(made["config"])
-    fresher = (stored.get("last_seen_at") or 0) >= (live.last_seen_at if live is not None else 0)
-    if live is None or (fresher and stored["status"] != "running"):
-        made["status"], made["reason"] = stored["status"], stored["reason"]
-    silent = time.time() - (made.get("last_seen_at") or 0) / 1000
-    if made["status"] == "running" and silent > lost_seconds:
-        made["status"] = "lost"
-    return made
-
-
-def live_agent(row: AgentRow, stored: dict[str, Any] | None) -> dict[str, Any]:
-    """An agent's row for the list."""
-    made: dict[str, Any] = msgspec.to_builtins(row)
-    if stored is not None:
-        made["steps"] = max(made["steps"], stored["steps"])
-        made["episodes"] = max(made["episodes"], stored["episodes"])
-    return made
-
-
-def stored_agent(row: dict[str, Any]) -> dict[str, Any]:
-    """The same of an agent that only SQL knows."""
-    names = ("agent_id", "steps", "episodes", "newest_return", "best_return", "first_seen_at", "last_seen_at")
-    return {name: row[name] for name in names} | {"steps_per_second": 0.0, "returns": []}
-
-
-_TOLD = ("lines_read", "lines_acked", "lines_dropped")
-"""What a forwarder says in its heartbeats, a few seconds old."""
-
-
-def counts(live: RunRow | None, header: RunHeader | None) -> Message:
-    """Where the run's records are: printed, on Kafka, in SQL, dead-lettered."""
-    names = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters")
-    on_kafka = sum(getattr(live, name) for name in names) if live is not None else 0
-    in_sql = header.in_sql if header is not None else 0
-    beats = header.heartbeats if header is not None else []
-    told = {name: sum(beat.get(name) or 0 for beat in beats) for name in _TOLD}
-    dead = max(live.dead_letters if live else 0, header.run["dead_letters"] if header else 0)
-    return {
-        "emitted": max(told["lines_read"], on_kafka, in_sql),
-        "on_kafka": max(told["lines_acked"], on_kafka, in_sql),
-        "in_sql": in_sql,
-        "dropped": told["lines_dropped"],
-        "dead_letters": dead,
-        "latency_ms": live.latency_ms if live is not None else 0,
-        "lag": live.lag if live is not None else 0,
-    }
-
-
-def natural(text: str) -> list[str | int]:
-    """A key that puts agent_2 before agent_10: words and numbers in turn."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", text.lower()))]
-
-
-def natural_index(text: Any) -> int | None:
-    """An episode's index as it stands in an address; None for all else."""
-    found = re.fullmatch(r"-?[0-9]{1,18}", "" if text is None else str(text))
-    return int(found[0]) if found else None

@@ -12,7 +12,7 @@ import dash_ag_grid
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from dashboard import wire
-from dashboard.feeds import natural_index
+from dashboard.merge import natural_index
 from dashboard.queries import Page, PageRequest, Queries
 from schemas.errors import StepstreamError
 

@@ -11,6 +11,16 @@ export function showFrame(frame) {
   box.replaceChildren(h("pre", {}, ...ansi(frame.text)));
 }
 
+/** The grid that a step out of SQL carries in its extras; null where it has none. */
+export function gridOf(extras) {
+  try {
+    const payload = JSON.parse(extras || "{}").render_payload;
+    return payload?.mode === "grid" ? { media_type: "application/json", text: JSON.stringify(payload) } : null;
+  } catch {
+    return null;
+  }
+}
+
 function showImage(box, frame) {
   let img = box.querySelector("img");
   if (!img) box.replaceChildren((img = h("img", { alt: "Newest frame", decoding: "async" })));

@@ -41,6 +41,7 @@ export class Rows {
   set(rows, added = 0) {
     if (this.pointed && this.hold) {
       this.waiting = rows;
+      this.onHeld?.(true);
       return;
     }
     this.rows = rows;
@@ -94,6 +95,7 @@ export class Rows {
       this.pointed = false;
       if (this.waiting) this.set(this.waiting);
       this.waiting = null;
+      this.onHeld?.(false);
     });
     this.body.addEventListener("click", (event) => {
       const tr = event.target.closest("tr");

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dashboard import feeds, wire
+from dashboard import feeds, merge, wire
 from dashboard.live_types import AgentRow, RunRow
 from dashboard.queries import RunHeader
 from schemas.live import LiveStep
@@ -27,29 +27,29 @@ STORED = {
 
 def test_of_totals_the_larger_counts() -> None:
     """Redis is ahead while a run goes on, SQL after Redis was flushed."""
-    row = feeds.run_row(RunRow("r", steps=100, episodes=3, last_seen_at=NOW + 1), STORED, 30)
+    row = merge.run_row(RunRow("r", steps=100, episodes=3, last_seen_at=NOW + 1), STORED, 30)
     assert (row["steps"], row["episodes"], row["env_id"]) == (100, 9, "Taxi-v3")
 
 
 def test_the_newer_word_on_the_status_counts() -> None:
     """A run that began again is running, whatever SQL still says."""
-    assert feeds.run_row(RunRow("r", last_seen_at=NOW + 5), STORED, 30)["status"] == "running"
-    assert feeds.run_row(RunRow("r", last_seen_at=NOW - 5), STORED, 30)["status"] == "completed"
-    assert feeds.run_row(None, STORED, 30)["status"] == "completed"
+    assert merge.run_row(RunRow("r", last_seen_at=NOW + 5), STORED, 30)["status"] == "running"
+    assert merge.run_row(RunRow("r", last_seen_at=NOW - 5), STORED, 30)["status"] == "completed"
+    assert merge.run_row(None, STORED, 30)["status"] == "completed"
 
 
 def test_a_silent_run_is_lost() -> None:
     """Longer than the setting without a word."""
     silent = STORED | {"status": "running", "last_seen_at": NOW - 31_000}
-    assert feeds.run_row(None, silent, 30)["status"] == "lost"
-    assert feeds.run_row(None, silent, 60)["status"] == "running"
+    assert merge.run_row(None, silent, 30)["status"] == "lost"
+    assert merge.run_row(None, silent, 60)["status"] == "running"
 
 
 def test_where_the_records_are() -> None:
     """Printed, on Kafka, in SQL: the forwarder's heartbeats tell what neither Redis nor SQL can."""
     beats = [{"lines_read": 70, "lines_acked": 60}, {"lines_read": 50, "lines_acked": 50, "lines_dropped": 2}]
     header = RunHeader(run=STORED, in_sql=99, heartbeats=beats)
-    found = feeds.counts(RunRow("r", steps=105, dead_letters=3, lag=7), header)
+    found = merge.counts(RunRow("r", steps=105, dead_letters=3, lag=7), header)
     assert (found["emitted"], found["on_kafka"], found["in_sql"]) == (120, 110, 99)
     assert (found["dead_letters"], found["dropped"], found["lag"]) == (3, 2, 7)
 
@@ -57,8 +57,8 @@ def test_where_the_records_are() -> None:
 def test_an_agent_has_the_same_keys_from_both() -> None:
     """The list of agents does not care where a row comes from."""
     row = dict.fromkeys(("first_seen_at", "last_seen_at", "newest_return", "best_return"), None)
-    from_sql = feeds.stored_agent(row | {"agent_id": "a", "steps": 1, "episodes": 0})
-    from_redis = feeds.live_agent(AgentRow("a", steps=2), from_sql)
+    from_sql = merge.stored_agent(row | {"agent_id": "a", "steps": 1, "episodes": 0})
+    from_redis = merge.live_agent(AgentRow("a", steps=2), from_sql)
     assert set(from_sql) < set(from_redis)
     assert from_redis["steps"] == 2
 
@@ -73,7 +73,7 @@ def test_an_agent_has_the_same_keys_from_both() -> None:
 )
 def test_agents_are_ordered_as_people_count(names: list[str], ordered: list[str]) -> None:
     """The first of them is shown where the address names none."""
-    assert sorted(names, key=feeds.natural) == ordered
+    assert sorted(names, key=merge.natural) == ordered
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_agents_are_ordered_as_people_count(names: list[str], ordered: list[str]
 )
 def test_an_episode_in_an_address(text: str | None, index: int | None) -> None:
     """Whatever somebody writes there is an index or nothing."""
-    assert feeds.natural_index(text) == index
+    assert merge.natural_index(text) == index
 
 
 def test_a_live_step_is_the_row_that_sql_gives() -> None:

@@ -3,20 +3,23 @@
 
 import { Chart } from "../chart.js";
 import { byId, colour, copy, h, setAttr, setText } from "../dom.js";
-import { compact, exact, number, rate, readable, short } from "../format.js";
-import { showCaption, showFrame } from "../frame.js";
+import { number, rate } from "../format.js";
+import { gridOf, showCaption, showFrame } from "../frame.js";
 import { here, patch } from "../router.js";
 import { Rows } from "../rows.js";
 import { Rolling, Series } from "../series.js";
 import { setting } from "../settings.js";
 import { EPISODES, STEPS, tsv } from "./columns.js";
+import { Minute, showCounters } from "./counters.js";
 import { History, onOpen } from "./history.js";
+import { showText, stepOf } from "./step.js";
 
 const WINDOW = 100;
 const HEAVY_MS = 125;
 const REFRESH_MS = 3000;
 const BESIDE = 2;
 const ROW_PX = 28;
+const NO_PICTURE = { media_type: "text/x-ansi", text: "No picture of this step is kept." };
 const LONG = ["action", "observation", "info"];
 const COLUMNS = { steps: STEPS, episodes: EPISODES };
 
@@ -29,11 +32,13 @@ export class Agent {
       for (const button of byId(id).children) button.addEventListener("click", () => patch({ [key]: button.dataset.value }));
     }
     byId("episode-clear").addEventListener("click", () => patch({ episode: null }));
+    byId("now-newest").addEventListener("click", () => this.#unpin());
     byId("copy-tsv").addEventListener("click", () => this.#copy());
   }
 
   enter() {
     this.tone = null;
+    this.rows = { steps: [], episodes: [] };
     this.curve = new Series();
     this.mean = new Series();
     this.rolling = new Rolling(WINDOW);
@@ -45,15 +50,19 @@ export class Agent {
     this.names = new Set();
     this.rewardEpisode = undefined;
     this.metrics = new Map();
-    this.rows = { steps: [], episodes: [] };
     this.added = { steps: 0, episodes: 0 };
-    this.minute = [];
+    this.minute = new Minute();
+    this.newestFrame = null;
+    this.#unpin();
+    byId("metric-bar").hidden = true;
+    showCounters({}, this.seen, false, null, this.minute);
   }
 
   leave() {
     this.#dropCharts();
     this.table?.destroy();
     this.table = null;
+    byId("held").hidden = true;
     this.history.hide();
     showFrame(null);
     byId("metric-chips").replaceChildren();
@@ -129,18 +138,43 @@ export class Agent {
       columns: COLUMNS[kind], rowHeight: ROW_PX, caption: `Newest ${kind}`, hold: true,
       onOpen: (row, event) => this.#open(row, event.target.closest("td")?.dataset.long || null),
     });
+    this.table.onHeld = (held) => (byId("held").hidden = !held);
     this.table.set(this.rows[kind]);
   }
 
   #open(row, long) {
     if (long) return showText(`${long[0].toUpperCase()}${long.slice(1)} of step ${row.step ?? "–"}`, row, long);
-    if (this.kind === "episodes" && row.episode !== null) patch({ episode: row.episode, table: "steps", rows: null });
+    if (this.kind === "steps") this.#pin(row);
+    else if (row.episode !== null) patch({ episode: row.episode, table: "steps", rows: null });
+  }
+
+  /** One step of the table, with its picture where SQL has it: it stays until the newest is wanted again. */
+  async #pin(row) {
+    const whole = await stepOf(row);
+    if (!whole) return;
+    this.pinned = true;
+    setText(byId("now-title"), `Step ${row.step ?? "–"} of episode ${row.episode ?? "–"}`);
+    byId("now-newest").hidden = false;
+    showCaption(whole);
+    const grid = gridOf(whole.extras);
+    if (!byId("frame").hidden || grid) {
+      showFrame(grid || NO_PICTURE);
+      this.#frame(true);
+    }
+  }
+
+  #unpin() {
+    this.pinned = false;
+    setText(byId("now-title"), "Newest step");
+    byId("now-newest").hidden = true;
+    showFrame(this.newestFrame);
+    this.#frame(Boolean(this.newestFrame));
+    showCaption(this.rows.steps[0]);
   }
 
   apply(part, run, paintMs) {
     if (part.reset) this.#reset(part);
-    if (part.frame) showFrame(part.frame);
-    if (part.frame !== undefined) this.#frame(Boolean(part.frame));
+    if (part.frame !== undefined) this.#takeFrame(part.frame);
     this.#takeEpisodes(part);
     this.#takeSteps(part);
     this.counted = part.counters || this.counted;
@@ -171,11 +205,17 @@ export class Agent {
     this.seen = { shown: 0, thinned: 0, missed: 0 };
     for (const { series } of this.metrics.values()) series.clear();
     this.nextStep = 0;
-    if (part.frame === null) showFrame(null);
     if (part.episode) {
       this.rewardEpisode = "chosen";
       this.reward.fill(part.episode);
     }
+  }
+
+  #takeFrame(frame) {
+    this.newestFrame = frame;
+    if (this.pinned) return;
+    showFrame(frame);
+    this.#frame(Boolean(frame));
   }
 
   /** With a picture, the rewards make room for it. */
@@ -211,7 +251,7 @@ export class Agent {
     }
     const newest = steps[steps.length - 1];
     if (!newest) return;
-    showCaption(newest);
+    if (!this.pinned) showCaption(newest);
     setAttr(byId("agent"), "data-seq", newest.seq);
   }
 
@@ -238,28 +278,10 @@ export class Agent {
   }
 
   #counters(run) {
-    const { seen, stored, waiting, rate: speed } = this.counted || {};
-    const { shown, thinned, missed } = this.seen;
-    const change = this.#lastMinute(seen ?? 0);
-    count("seen", seen, run?.status === "running" && change ? `+${compact(change)}/min` : "");
-    count("stored", stored);
-    count("shown", shown);
-    count("dropped", thinned + missed);
-    const running = run?.status === "running";
-    setText(byId("count-lag").firstChild, running ? short(this.lag) : "–");
-    setText(byId("count-lag").lastChild, running && waiting ? `${compact(waiting)} waiting` : "");
-    setAttr(byId("count-dropped").parentElement, "class", thinned + missed ? "warn" : "");
-    setText(byId("foot"), footer(this.seen));
-    const mean = this.rolling.mean();
+    showCounters(this.counted || {}, this.seen, run?.status === "running", this.lag, this.minute);
+    const mean = this.rolling.mean(), speed = this.counted?.rate;
     setText(byId("curve-value"), mean === null ? "" : `${number(mean)} mean of ${this.rolling.values.length}`);
-    setText(byId("agent-rate"), running && speed ? `${rate(speed)} steps/s` : "");
-  }
-
-  #lastMinute(seen) {
-    const now = Date.now();
-    if (!this.minute.length || now - this.minute[this.minute.length - 1][0] > 1000) this.minute.push([now, seen]);
-    while (this.minute.length > 1 && now - this.minute[0][0] > 60_000) this.minute.shift();
-    return seen - this.minute[0][1];
+    setText(byId("agent-rate"), run?.status === "running" && speed ? `${rate(speed)} steps/s` : "");
   }
 
   #later() {
@@ -342,31 +364,4 @@ function parsed(text) {
   } catch {
     return {}; // only its head is here
   }
-}
-
-function count(name, value, note = "") {
-  const el = byId(`count-${name}`);
-  setText(el.firstChild, compact(value));
-  setText(el.lastChild, note);
-  el.title = exact(value);
-  setAttr(el, "data-value", value ?? "");
-}
-
-function footer({ thinned, missed }) {
-  const parts = [];
-  if (thinned) parts.push(`${exact(thinned)} steps left out of this page for the eye`);
-  if (missed) parts.push(`${exact(missed)} came faster than it could follow`);
-  return parts.length ? `${parts.join(" · ")}. SQL has them all.` : "No step was left out since this page was opened.";
-}
-
-/** A long value in full: from the row, or where that was cut, from SQL. */
-export async function showText(title, row, key) {
-  const dialog = byId("text-dialog"), body = byId("text-body");
-  setText(byId("text-title"), title);
-  body.textContent = readable(row[key]);
-  dialog.showModal();
-  if (!row.cut) return;
-  const query = new URLSearchParams({ run: here().run, stream: row.stream_id, seq: row.seq });
-  const answer = await fetch(`/step?${query}`);
-  if (answer.ok) body.textContent = readable((await answer.json())[key]);
 }
