@@ -23,7 +23,7 @@ from producers.spool import is_held
 from schemas.topics import META_SUFFIX
 
 SCAN_SECONDS = 0.2
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.02
 TIDY_SECONDS = 60.0
 LAST_SECONDS = 3.0
 """After SIGTERM so long is waited for what is on its way."""

@@ -14,7 +14,8 @@ from producers.source import Source
 from producers.spool import About
 from schemas.topics import META_SUFFIX, Kind
 
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.02
+"""How often streams are looked at that other processes write; our own wake us."""
 DISCOVER_SECONDS = 0.1
 COUNTS = {
     "steps": Kind.STEPS,
@@ -71,7 +72,7 @@ class Shipping:
         self._done = Totals()
         self._changes = threading.Lock()
         self._wake = threading.Event()
-        self._closing = False
+        self._closing = self._others = False
         self._discovered_at = 0.0
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="shipping", daemon=True)
@@ -94,6 +95,8 @@ class Shipping:
 
     def wake(self) -> None:
         """There are new lines."""
+        for source in self._forwarder.sources:
+            source.wake()
         self._wake.set()
 
     def landed(self, stream_id: str, over: Callable[[], bool]) -> bool:
@@ -102,13 +105,13 @@ class Shipping:
         Raises:
             Exception: what ended the thread.
         """
-        self._wake.set()
         while stream_id not in self._released:
+            self.wake()
             if self._error is not None:
                 raise self._error
             if over():
                 return False
-            time.sleep(0.002)
+            time.sleep(0.005)
         return True
 
     def known(self) -> set[str]:
@@ -163,7 +166,7 @@ class Shipping:
                     self.discover()
                 if not self._forwarder.pump():
                     self._release_ended()
-                    self._wake.wait(POLL_SECONDS)
+                    self._wake.wait(POLL_SECONDS if self._others else DISCOVER_SECONDS)
                     self._wake.clear()
         except Stopped:
             pass
@@ -188,6 +191,7 @@ class Shipping:
         if source is not None:
             self._forwarder.sources.append(source)
             if source.about.writer == "sdk":
+                self._others = True
                 for other in self._forwarder.sources:
                     other.hurry = True
         return source

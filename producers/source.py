@@ -19,6 +19,7 @@ from producers.thinning import Thinner
 from schemas.codec import HEADER, MAGIC, Decoder, Encoder
 from schemas.topics import META_SUFFIX, Kind
 
+LONGEST_REST_SECONDS = 0.1
 SYNC_SECONDS = 1.0
 """An old place after a power cut costs only work, so it goes to the platter this often."""
 
@@ -54,6 +55,8 @@ class Source:
         self._reader = SpoolReader(folder, about, self.place, settings.max_line_bytes, HEAD_BYTES)
         self._normalise: Normaliser | None = None
         self._coder: Coder | None = None
+        self._heard_at = time.monotonic()
+        self._rests_until = 0.0
         self._ahead: LookAhead | None = None
         self._synced_at = 0.0
         self._counts = dict(self.place.counts)
@@ -110,21 +113,34 @@ class Source:
 
     def read(self, most: int, coder: Coder) -> Iterator[Encoded] | None:
         """The records of the next lines, at most so many; None: there are none yet."""
-        if self.ended:
-            return None
-        final = self.writer_is_gone()
-        normalise = self._normalise or self._begin(final)
-        if normalise is None:
+        if self.ended or time.monotonic() < self._rests_until:
             return None
         # A torn last line of our own was never complete.
-        chunk = self._reader.read(most, final=final and not self.meta)
-        if chunk is None:
-            self.ended = final
+        normalise, chunk = self._normalise or self._begin(final=False), None
+        if normalise is not None:
+            chunk = self._reader.read(most, final=False)
+        if chunk is None and self.writer_is_gone():
+            normalise = normalise or self._begin(final=True)
+            if normalise is not None:
+                chunk = self._reader.read(most, final=not self.meta)
+                self.ended = chunk is None
+        if chunk is None or normalise is None:
+            self._rest()
             return None
+        self._heard_at = time.monotonic()
         if coder is not self._coder:
             self._coder = coder
             normalise.shortcut = Shortcut(normalise.identity, normalise.context, coder.steps_header)
         return self._encoded(normalise, chunk, coder)
+
+    def wake(self) -> None:
+        """There are new lines: do not rest."""
+        self._rests_until = 0.0
+
+    def _rest(self) -> None:
+        """Who has been silent for long is asked more rarely."""
+        now = time.monotonic()
+        self._rests_until = now + min((now - self._heard_at) / 20, LONGEST_REST_SECONDS)
 
     def refused(self, kind: Kind, value: bytes, line: bytes, message: str) -> Event:
         """The dead letter of a record that Kafka does not take; it counts as that."""
@@ -169,7 +185,7 @@ class Source:
                 path.unlink(missing_ok=True)
                 segment_path(self.folder, first, "times").unlink(missing_ok=True)
 
-    def _begin(self, final: bool) -> Normaliser | None:
+    def _begin(self, *, final: bool) -> Normaliser | None:
         """The normaliser, once it is decided which run the lines before a named one belong to."""
         about = self.about
         if self.place.run_id is None:

@@ -479,27 +479,23 @@ class SpoolReader:
             most: so many lines at most.
             final: nobody writes any more, so a last line without newline counts.
         """
-        while True:
-            if self._file < 0 and not self._open(self.segment):
-                return None
-            following = self._following()
-            data = os.pread(self._file, READ_BYTES, self.offset)
-            end = data.rfind(b"\n")
-            if end >= 0:
-                return self._lines(data[:end].split(b"\n"), most)
-            if data and (long := self._long(len(data), final=final or following is not None)) is not None:
-                return long
-            if following is None or data:
+        while self._file >= 0 or self._open(self.segment):
+            complete = False
+            while True:
+                data = os.pread(self._file, READ_BYTES, self.offset)
+                end = data.rfind(b"\n")
+                if end >= 0:
+                    return self._lines(data[:end].split(b"\n"), most)
+                following = self._following()
+                if following is None or complete:
+                    break
+                complete = True  # since now: so read what came before
+            if data:
+                return self._long(len(data), final=final or complete)
+            if following is None:
                 return None
             self._move(following)
-
-    def unread(self) -> int:
-        """Bytes not read yet, over all segments."""
-        total = -self.offset
-        for first in segments(self.folder):
-            if first >= self.segment:
-                total += segment_path(self.folder, first).stat().st_size
-        return max(total, 0)
+        return None
 
     def _lines(self, lines: list[bytes], most: int) -> Chunk:
         del lines[most:]
