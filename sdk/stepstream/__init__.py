@@ -17,6 +17,8 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
+import importlib
+
 from stepstream import _api, _wandb
 from stepstream._api import episode, finish, frame, init, log, step
 from stepstream._wandb import Image
@@ -26,6 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from stepstream._run import Run
 
+_MODULES = ("integrations", "rollouts", "tensorboard")
+
 __all__ = ["Image", "Run", "StepstreamWarning", "episode", "finish", "frame", "init", "log", "step"]
 
 
@@ -33,6 +37,8 @@ def __getattr__(name: str) -> object:
     """`run`, `config` and `summary` of the newest run; what of wandb's is missing here, as a stand-in."""
     if name.startswith("_"):
         raise AttributeError(f"module 'stepstream' has no attribute {name!r}")
+    if name in _MODULES:  # `from stepstream import tensorboard` asks here first
+        return importlib.import_module(f"stepstream.{name}")
     if name == "Run":
         from stepstream._run import Run
 

@@ -105,8 +105,9 @@ def _as_fields(frame: Picture) -> str:
 def _from_array(array: object) -> Picture:
     if hasattr(array, "detach"):  # torch
         array = array.detach().cpu().numpy()
-    if not hasattr(array, "shape") and hasattr(array, "__array__"):  # Pillow's images
-        array = array.__array__()
+    if hasattr(array, "convert") and hasattr(array, "tobytes"):  # Pillow's images
+        array = array.convert("RGB")
+        return Picture(array.tobytes(), *array.size, 3)
     shape = tuple(getattr(array, "shape", ()))
     if len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in _COLOUR_TYPES:
         array = array.transpose(1, 2, 0)  # type: ignore[attr-defined]
