@@ -53,6 +53,7 @@ IDLE_S = 0.25
 LOOK_S = 1.0
 """How often an idle process asks Redis whether it is still the one it knows."""
 AWAY_S = 0.5
+SAY_EVERY_S = 10.0
 SERVICE_KEPT_S = 60 * 60
 
 log = structlog.get_logger(service="live")
@@ -84,6 +85,7 @@ class Live:
         self._skipped = 0
         self._lags_at, self._lags = 0.0, dict[int, int]()
         self._looked_at = self._wrote_at = self._served_at = 0.0
+        self._said_at = -SAY_EVERY_S
         self._stored: dict[Partition, int] = {}
         self._state = self._empty()
 
@@ -96,15 +98,20 @@ class Live:
                 log.warning("begins anew", reason=str(reason))
                 self._drop()
             except AWAY as error:
-                log.warning("Redis does not answer: waits", error=str(error))
+                self._say("Redis does not answer: waits", error)
                 self._drop()
                 stop.wait(AWAY_S)
             except BrokerError as error:
                 if not self._tail.unplaced:
                     raise
-                log.warning("Kafka does not answer: waits", error=str(error))
+                self._say("Kafka does not answer: waits", error)
                 stop.wait(AWAY_S)
         self._tail.close()
+
+    def _say(self, what: str, error: Exception) -> None:
+        if time.monotonic() - self._said_at > SAY_EVERY_S:
+            self._said_at = time.monotonic()
+            log.warning(what, error=str(error))
 
     def _once(self) -> None:
         gather = max(0.0, self._wrote_at + BETWEEN_WRITES_S - time.monotonic())

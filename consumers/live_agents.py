@@ -191,6 +191,8 @@ class Run:
     logs: list[LogRow] = field(default_factory=list)
     metrics_before: int = 0
     logs_before: int = 0
+    metrics_cap: Cap = field(default_factory=Cap)
+    logs_cap: Cap = field(default_factory=Cap)
     newest: deque[float] = field(default_factory=lambda: deque(maxlen=RETURNS))
     rate: Rate = field(default_factory=Rate)
     last_seen: int = 0
@@ -234,6 +236,18 @@ class Run:
         """Numbers by name, if there are any."""
         if point is not None:
             self.metrics.append(point)
+
+    def take_metrics(self) -> bytes:
+        """The pending numbers, packed; they count as written."""
+        entry = live.METRICS.pack(live.MetricsEntry(self.metrics_before, self.metrics))
+        self.metrics_before, self.metrics = self.metrics_before + len(self.metrics), []
+        return entry
+
+    def take_logs(self) -> bytes:
+        """The pending lines, packed; they count as written."""
+        entry = live.LOGS.pack(live.LogsEntry(self.logs_before, self.logs))
+        self.logs_before, self.logs = self.logs_before + len(self.logs), []
+        return entry
 
     def tell(self, event: str, payload: str | None) -> None:
         """A record of the runs topic."""

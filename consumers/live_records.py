@@ -22,6 +22,7 @@ LONGEST_LINE = 4_096
 MOST_METRICS = 200
 """Numbers of one metrics record in the live buffer."""
 LONGEST_GRID = 65_536
+LONGEST_FRAME = 4 * 1024 * 1024
 
 
 def step(record: Record, size: int) -> LiveStep:

@@ -15,7 +15,7 @@ from consumers import live_records as records
 from consumers.fold import Fold, Record, RunState
 from consumers.live_agents import Agent, Rate, Run
 from schemas import live
-from schemas.live import FIELD, HeldAgent, HeldRun, Keys, LogsEntry, MetricsEntry
+from schemas.live import FIELD, HeldAgent, HeldRun, Keys
 from schemas.topics import META_SUFFIX, Kind
 
 Command = tuple[bytes | str | int | float, ...]
@@ -29,10 +29,9 @@ RENEW_S = 60.0
 FORGET_S = 600.0
 """A run or agent silent for so long is restored from Redis when it is heard again."""
 MOST_RUNS = 500
-MOST_METRIC_ENTRIES = 2_000
-MOST_LOG_ENTRIES = 1_000
+MOST_METRICS, MOST_METRIC_BYTES = 5_000, 2 * 1024 * 1024
+MOST_LINES, MOST_LINE_BYTES = 2_000, 1024 * 1024
 MOST_EPISODES = 5_000
-MOST_EPISODE_BYTES = 1024 * 1024
 CELLS_A_SECOND = 400
 """Rows of many agents are written less often, at least once a second."""
 CELLS_AT_ONCE = 500
@@ -100,8 +99,10 @@ class LiveState:
         self.rate.add()
         self._dirty_runs[run.run_id] = run
         if kind is Kind.FRAMES:
-            self._agent(record).frame = records.frame(record)
-            run.count("thinned", record["thinned"])
+            fits = len(record["data"]) <= records.LONGEST_FRAME
+            if fits:
+                self._agent(record).frame = records.frame(record)
+            run.count("thinned", record["thinned"] + (not fits))
         else:
             self._fold.add(kind, record, timestamp_ms * 1000)
         if kind is Kind.STEPS:
@@ -204,7 +205,7 @@ class LiveState:
             added.append(("steps", most, entry))
         if agent.episodes:
             rows, entry = len(agent.episodes), agent.take_episodes()
-            most = agent.episodes_cap.entries(rows, len(entry), MOST_EPISODES, MOST_EPISODE_BYTES)
+            most = agent.episodes_cap.entries(rows, len(entry), MOST_EPISODES, share // 4)
             added.append(("episodes", most, entry))
         if (frame := agent.take_frame()) is not None:
             added.append(("frame", 1, live.FRAME.pack(frame)))
@@ -224,15 +225,13 @@ class LiveState:
             yield ("HINCRBY", self._keys.run(run.run_id), name, number)
         run.counts = {}
         if run.metrics:
-            entry = live.METRICS.pack(MetricsEntry(run.metrics_before, run.metrics))
-            run.metrics_before, run.metrics = run.metrics_before + len(run.metrics), []
-            key = self._keys.run(run.run_id, "metrics")
-            yield ("XADD", key, "MAXLEN", "~", MOST_METRIC_ENTRIES, "*", FIELD, entry)
+            rows, entry = len(run.metrics), run.take_metrics()
+            most = run.metrics_cap.entries(rows, len(entry), MOST_METRICS, MOST_METRIC_BYTES)
+            yield ("XADD", self._keys.run(run.run_id, "metrics"), "MAXLEN", "~", most, "*", FIELD, entry)
         if run.logs:
-            entry = live.LOGS.pack(LogsEntry(run.logs_before, run.logs))
-            run.logs_before, run.logs = run.logs_before + len(run.logs), []
-            key = self._keys.run(run.run_id, "logs")
-            yield ("XADD", key, "MAXLEN", "~", MOST_LOG_ENTRIES, "*", FIELD, entry)
+            rows, entry = len(run.logs), run.take_logs()
+            most = run.logs_cap.entries(rows, len(entry), MOST_LINES, MOST_LINE_BYTES)
+            yield ("XADD", self._keys.run(run.run_id, "logs"), "MAXLEN", "~", most, "*", FIELD, entry)
 
     def _rows(
         self,

@@ -13,7 +13,7 @@ Moments are ms since 1970 (UTC).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -28,6 +28,7 @@ from dashboard.sql_page import Page, PageRequest, order_by, where
 from infra import sql
 from infra.settings import Settings
 from infra.sql_read import LONGEST_S, reading
+from schemas.topics import META_SUFFIX
 
 __all__ = ["Curve", "Page", "PageRequest", "Queries", "RunHeader"]
 
@@ -37,6 +38,7 @@ T = TypeVar("T")
 LAST_WORDS = 20
 MAX_STEPS_OF_EPISODE = 20_000
 MAX_AGENTS = 10_000
+MAX_STREAMS = 200
 NAMES_FROM = 300
 """Names of metrics are looked for in so many rows at each end of a run."""
 
@@ -173,31 +175,53 @@ class Queries:
         row = rows.plain_row(found)
         counted = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters")
         agents = select(func.count()).select_from(rows.AGENTS).where(rows.AGENTS.c.run_id == run_id)
+        streams = self._meta_streams(connection, run_id)
         return RunHeader(
             run=row,
             agents=connection.execute(agents).scalar_one(),
             in_sql=sum(row[name] for name in counted),
-            heartbeats=self._heartbeats(connection, run_id),
-            last_stderr=self._last_stderr(connection, run_id),
+            heartbeats=self._heartbeats(connection, run_id, streams),
+            last_stderr=self._last_stderr(connection, run_id, streams),
         )
 
-    def _heartbeats(self, connection: Connection, run_id: str) -> list[dict[str, Any]]:
+    def _meta_streams(self, connection: Connection, run_id: str) -> list[str]:
+        """Ids of the streams that stepstream wrote beside a run's own, the newest first.
+
+        Steps from one to the next in the primary key: a day of heartbeats is not read for it.
+        """
         table = rows.RUN_EVENTS
-        newest = (
-            select(table.c.stream_id, func.max(table.c.seq).label("seq"))
-            .where(table.c.run_id == run_id, table.c.event == "heartbeat")
-            .group_by(table.c.stream_id)
-            .subquery()
+        first = select(func.min(table.c.stream_id).label("id")).where(table.c.run_id == run_id)
+        streams = first.cte("streams", recursive=True)
+        further = select(func.min(table.c.stream_id)).where(
+            table.c.run_id == run_id, table.c.stream_id > streams.c.id
         )
-        same = and_(table.c.stream_id == newest.c.stream_id, table.c.seq == newest.c.seq)
-        statement = select(rows.text_of(table.c.payload)).join(newest, same).where(table.c.run_id == run_id)
-        return [rows.parsed(text) for text in connection.execute(statement).scalars()]
+        streams = streams.union_all(
+            select(further.correlate(streams).scalar_subquery()).where(streams.c.id.is_not(None))
+        )
+        found = select(streams.c.id).where(streams.c.id.like(f"%{META_SUFFIX}")).order_by(streams.c.id.desc())
+        return list(connection.execute(found.limit(MAX_STREAMS)).scalars())
 
-    def _last_stderr(self, connection: Connection, run_id: str) -> list[str]:
+    def _heartbeats(
+        self, connection: Connection, run_id: str, streams: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        table = rows.RUN_EVENTS
+        found: list[str | None] = []
+        for stream_id in streams:
+            newest = (
+                select(rows.text_of(table.c.payload))
+                .where(table.c.run_id == run_id, table.c.stream_id == stream_id)
+                .where(table.c.event == "heartbeat")
+                .order_by(table.c.seq.desc())
+                .limit(1)
+            )
+            found += connection.execute(newest).scalars().all()
+        return [rows.parsed(text) for text in found]
+
+    def _last_stderr(self, connection: Connection, run_id: str, streams: Sequence[str]) -> list[str]:
         table = rows.LOGS
         statement = (
             select(func.substr(table.c.line, 1, rows.CUT))
-            .where(table.c.run_id == run_id, table.c.source == "stderr")
+            .where(table.c.run_id == run_id, table.c.stream_id.in_(streams), table.c.source == "stderr")
             .order_by(table.c.stream_id.desc(), table.c.seq.desc())
             .limit(LAST_WORDS)
         )

@@ -218,7 +218,8 @@ async def test_the_head_of_a_run(engine: Engine, queries: Queries) -> None:
         for stream in ("s.meta", "t.meta")
         for seq in (1, 2)
     ]
-    write(engine, RunEvent, [*heartbeats, event(3, stream_id="s.meta", event="other", payload={"read": 99})])
+    others = [event(3, stream_id="s.meta", event="other"), event(9, stream_id="s", event="heartbeat")]
+    write(engine, RunEvent, [*heartbeats, *others])
     write(
         engine,
         LogLine,
