@@ -26,6 +26,8 @@ from dashboard.wire import encode
 HELLO_S = 20
 """A page that has not said what it looks at by then is none."""
 
+STOP_S = 0.5
+
 log = structlog.get_logger()
 
 
@@ -76,10 +78,11 @@ class _Page:
             self._painted.set()
 
     async def stop(self) -> None:
-        if self._serving is not None:
+        """End what is being served. Asked again where a library under it swallowed the first asking."""
+        while self._serving is not None and not self._serving.done():
             self._serving.cancel()
-            await asyncio.gather(self._serving, return_exceptions=True)
-            self._serving = None
+            await asyncio.wait([self._serving], timeout=STOP_S)
+        self._serving = None
 
     async def _serve(self, n: int, wish: Wish, since: str | None) -> None:
         try:
