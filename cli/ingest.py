@@ -72,7 +72,7 @@ def ingest(files: tuple[str, ...], as_json: bool, force: bool, timeout: float | 
     session = Session(settings, timeout, **options)
     landed = session.go(inputs)
     totals = session.shipping.totals()
-    print_summary(totals, time.monotonic() - began, as_json=as_json, err=False)
+    print_summary(totals, time.monotonic() - began, as_json=as_json, err=False, read=session.read)
     if letters := totals.summary()["dead_letters"]:
         say(f"{letters:,} of {totals.lines:,} lines are dead letters: `stepstream dlq list` says why.")
     if not landed:
@@ -163,6 +163,8 @@ class Session:
         self.run_id, self.agent_id = run_id, agent_id
         self.waiting = Waiting()
         self.shipping = Shipping(settings_module.load, self.waiting.told)
+        self.read = 0
+        """Lines so far, shipped or not."""
 
     def go(self, inputs: Sequence[Given]) -> bool:
         """Ship all of it; False: the time was up."""
@@ -195,6 +197,7 @@ class Session:
                         beat.if_due()
             except (OSError, EOFError, zlib.error) as error:
                 say(f"{given.name} cannot be read to its end ({error}): what was read is shipped.")
+        self.read += spool.lines_read
         spool.finish()
         return source, meta
 

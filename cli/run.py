@@ -86,7 +86,8 @@ class Session:
     def summary(self, *, as_json: bool) -> None:
         """Print what became of the lines."""
         totals = self.shipping.totals()
-        print_summary(totals, time.monotonic() - self.began, as_json=as_json, err=True)
+        seconds = time.monotonic() - self.began
+        print_summary(totals, seconds, as_json=as_json, err=True, read=self.spool.lines_read)
 
     def _worker(self) -> Worker:
         return Worker(

@@ -59,9 +59,14 @@ def say(text: str) -> None:
     click.echo(f"stepstream: {text}", err=True)
 
 
-def print_summary(totals: Totals, seconds: float, *, as_json: bool, err: bool) -> None:
-    """The last line of a command: what became of the lines."""
+def print_summary(totals: Totals, seconds: float, *, as_json: bool, err: bool, read: int = 0) -> None:
+    """The last line of a command: what became of the lines.
+
+    Args:
+        read: lines in our own spools, also those that Kafka has not acknowledged.
+    """
     counts, run_ids = totals.summary(), list(totals.runs)
+    counts["read"] = max(counts["read"], read)
     if as_json:
         click.echo(json.dumps({**counts, "run_ids": run_ids, "seconds": round(seconds, 3)}), err=err)
         return

@@ -7,14 +7,13 @@ all else is stored. That holds whatever partitions, retries and brokers do.
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message
-from confluent_kafka.admin import ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from infra import kafka
 from infra.settings import Settings
-from schemas.errors import BrokerError
 from schemas.topics import Kind
 
 OVERHEAD_BYTES = 1024
@@ -22,6 +21,8 @@ OVERHEAD_BYTES = 1024
 BROKERS_DEFAULT_BYTES = 1_048_588
 """A broker's own `max.message.bytes`, for topics whose settings we may not read."""
 LARGEST_BATCH_BYTES = 1_000_000
+PROBE_SECONDS = 3.0
+"""A broker that does not answer within this is away; whoever waits for it asks again."""
 
 _RECORDS_FAULT = frozenset(
     {
@@ -121,33 +122,27 @@ class Outbox:
 
 def _limits(settings: Settings) -> dict[str, int]:
     """Bytes that a value of each of our topics may have; creates the topics that are missing."""
-    try:
-        kafka.ensure_topics(settings)
-    except BrokerError:
-        if not _answers(settings):
-            raise
     names = [kind.topic(settings.topic_prefix) for kind in Kind]
-    largest = _largest(settings, names)
+    errors: list[KafkaError] = []
+    client = kafka.admin(settings, errors)
+    try:
+        topics = client.list_topics(timeout=PROBE_SECONDS).topics
+    except KafkaException as error:
+        client.poll(0)  # serves the callback that fills `errors`
+        raise kafka.translated(error, settings, errors) from error
+    if not all(name in topics for name in names):
+        kafka.ensure_topics(settings)
+    largest = _largest(client, names)
     return {name: max(limit - OVERHEAD_BYTES, limit // 2) for name, limit in largest.items()}
 
 
-def _answers(settings: Settings) -> bool:
-    """Whether a broker is there that refuses us only to make topics."""
-    try:
-        topics: Any = kafka.admin(settings).list_topics(timeout=kafka.TIMEOUT_S).topics
-    except KafkaException:
-        return False
-    return all(kind.topic(settings.topic_prefix) in topics for kind in Kind)
-
-
-def _largest(settings: Settings, names: list[str]) -> dict[str, int]:
-    client = kafka.admin(settings)
+def _largest(client: AdminClient, names: list[str]) -> dict[str, int]:
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     found: dict[str, int] = {}
     for resource, future in client.describe_configs(resources).items():
         try:
             largest = int(future.result(kafka.TIMEOUT_S)["max.message.bytes"].value)
-        except (KafkaException, KeyError, TypeError, ValueError):
+        except (KafkaException, KeyError, TypeError, ValueError):  # some may not read settings
             largest = BROKERS_DEFAULT_BYTES
         found[resource.name] = largest
     return found

@@ -17,6 +17,8 @@ from schemas.topics import META_SUFFIX, Kind
 POLL_SECONDS = 0.02
 """How often streams are looked at that other processes write; our own wake us."""
 DISCOVER_SECONDS = 0.1
+CLOSE_SECONDS = 1.0
+"""A thread that asks after a broker just now is not waited for: what it holds ends with the program."""
 COUNTS = {
     "steps": Kind.STEPS,
     "episodes": Kind.EPISODES,
@@ -145,7 +147,7 @@ class Shipping:
         self._closing = True
         self._forwarder.stop()
         self._wake.set()
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
         for source in self._forwarder.sources:
             source.release()
 

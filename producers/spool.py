@@ -240,6 +240,11 @@ class SpoolWriter:
             about.write(self.folder)
         self._resume()
 
+    @property
+    def lines_read(self) -> int:
+        """Lines so far, with one that has no newline yet."""
+        return self.lines + (self._size > self._boundary)
+
     def append(self, data: bytes, arrived: int) -> None:
         """Write what one read brought. Waits, or drops lines, while the disk is full (`spool_full`)."""
         if self._skipping:
