@@ -119,7 +119,9 @@ def _numbers(text: str | None) -> dict[str, Any]:
 
 def _raw(text: str) -> msgspec.Raw:
     # JSON that a worker sent inside a string may hold line ends; outside of strings they are blanks.
-    return msgspec.Raw(text.translate({10: " ", 13: " "}).encode())
+    if "\n" in text or "\r" in text:
+        text = text.translate({10: " ", 13: " "})
+    return msgspec.Raw(text.encode())
 
 
 def _members(text: str | None) -> dict[str, Any]:

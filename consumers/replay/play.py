@@ -190,12 +190,12 @@ class Tail:
         self._held: dict[str, dict[int, tuple[Item, bool]]] = {}
         self._stuck_since: dict[str, float] = {}
         self._out: list[Item] = []
-        for name, number in tape.streams.items():
-            rows = order["stream"] == number
-            newest = int(order["seq"][rows].max())
+        names = list(tape.streams)
+        for number, seqs in order.lines_by_stream():
+            newest = int(seqs.max())
             recent = np.arange(max(1, newest - RECENT_LINES), newest)
-            self._next[name] = newest + 1
-            self._missing[name] = set(np.setdiff1d(recent, order["seq"][rows]).tolist())
+            self._next[names[number]] = newest + 1
+            self._missing[names[number]] = set(np.setdiff1d(recent, seqs).tolist())
 
     def push(self, stream: str, seq: int, item: Item, wanted: bool) -> None:
         """Take a record; one that is not wanted only fills its place."""

@@ -154,6 +154,13 @@ class Order:
     def __getitem__(self, column: str) -> Ints:
         return self._columns[column]
 
+    def lines_by_stream(self) -> Iterator[tuple[int, Ints]]:
+        """Each stream and the numbers of its lines; a picture's is its step's."""
+        rows = np.argsort(self["stream"], kind="stable")
+        streams, seqs = self["stream"][rows], self["seq"][rows]
+        for part in _parts(streams):
+            yield int(streams[part.start]), seqs[part]
+
     def items(self, rows: Ints) -> Iterator[Item]:
         """The records of some rows."""
         columns = [
