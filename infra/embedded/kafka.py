@@ -154,6 +154,8 @@ class KafkaServer:
         if self._process is not None:
             process.end(self._process, grace)
             self._process = None
+            if (lock := FileLock(self.folder / "lock")).acquire(wait=0.0):
+                lock.release(remove=True)
 
     def kill(self) -> None:
         """End it at once, by SIGKILL; what was acknowledged stays."""

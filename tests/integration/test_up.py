@@ -83,6 +83,7 @@ def test_up_runs_everything_and_leaves_nothing(up: subprocess.Popen[bytes], home
     assert not any(map(runs, children.values()))
     assert not (home / "stack.json").exists()
     assert not (home / "stack.lock").exists()
+    assert not (home / "kafka" / "lock").exists()
     assert not list(home.rglob("*.new"))
 
 
