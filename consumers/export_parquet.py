@@ -36,9 +36,8 @@ class ParquetSink:
 
     def write(self, rows: Sequence[Sequence[Any]]) -> None:
         """Write rows."""
-        arrays = [
-            pa.array(column, field.type) for column, field in zip(zip(*rows), self._schema, strict=True)
-        ]
+        by_column = zip(*rows, strict=True)
+        arrays = [pa.array(values, field.type) for values, field in zip(by_column, self._schema, strict=True)]
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
     def close(self) -> None:

@@ -124,14 +124,22 @@ class Persist:
         Retention(self._writer.engine, self._settings.retention_days).start(stop)
         try:
             while not stop.is_set():
-                self._patiently(self._place, stop)
-                slices = self._consumer.poll(self._settings.batch_records, POLL_S)
-                if slices:
-                    self._patiently(partial(self._store, slices), stop)
-                self._look_after()
+                self.turn(stop)
         finally:
-            self._consumer.close()
-            self._writer.close()
+            self.close()
+
+    def turn(self, stop: threading.Event) -> int:
+        """Place what is new, store one batch, look after the rest; returns the records stored."""
+        self._patiently(self._place, stop)
+        slices = self._consumer.poll(self._settings.batch_records, POLL_S)
+        stored: int = self._patiently(partial(self._store, slices), stop) or 0 if slices else 0
+        self._look_after()
+        return stored
+
+    def close(self) -> None:
+        """Leave the group, and the database."""
+        self._consumer.close()
+        self._writer.close()
 
     def _patiently(self, act: Callable[[], Any], stop: threading.Event) -> Any:
         """Do it, again and again while the outside world is away."""
@@ -146,12 +154,12 @@ class Persist:
                 pause = min(pause * 2, LONGEST_PAUSE_S)
         return None
 
-    def _store(self, slices: Sequence[Slice]) -> None:
-        """One batch in one transaction: steps 2 to 5."""
+    def _store(self, slices: Sequence[Slice]) -> int:
+        """One batch in one transaction: steps 2 to 5. Returns how many rows are new."""
         positions = self._consumer.positions
         batch = {item.partition: item for item in slices if positions.get(item.partition) == item.first}
         if not batch:
-            return
+            return 0
         done = Outcome()
         with self._writer.transaction() as tx:
             stored = tx.places(list(batch))
@@ -174,6 +182,7 @@ class Persist:
             log.warning("somebody else wrote; begun anew there", partitions=_names(moved))
             self._consumer.unplace(moved)
         self._report.add(done)
+        return done.stored
 
     def _by_kind(self, slices: Any) -> list[tuple[Kind, list[Any]]]:
         found: dict[Kind, list[Any]] = {}

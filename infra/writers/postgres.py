@@ -31,12 +31,12 @@ _WIRE = {
 }
 """Column type → what it is sent as; all else is text, JSON too."""
 
-_TYPES = {
+TYPES = {
     table: [_WIRE.get(type(EVENT_TABLES[table].c[name].type), "text") for name in names]
     for table, names in COLUMNS.items()
 }
 _COPY = "COPY {} ({}) FROM STDIN (FORMAT BINARY)"
-_COPIES = {table: _COPY.format(table, ", ".join(names)) for table, names in COLUMNS.items()}
+COPIES = {table: _COPY.format(table, ", ".join(names)) for table, names in COLUMNS.items()}
 
 
 _DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's has no types
@@ -71,7 +71,7 @@ class PostgresTransaction(Transaction):
         """COPY straight into the table, while the rows are still being made."""
         try:
             with self.connection.begin_nested():
-                return self._copy(table, _COPIES[table], rows)
+                return self._copy(table, COPIES[table], rows)
         except psycopg.Error as error:
             raise (sql.triaged(error) or error) from error
 
@@ -115,7 +115,7 @@ class PostgresTransaction(Transaction):
     def _copy(self, table: str, statement: str, rows: Iterable[Row]) -> int:
         written = 0
         with self._cursor as cursor, cursor.copy(statement) as copy:
-            copy.set_types(_TYPES[table])
+            copy.set_types(TYPES[table])
             write = copy.write_row
             for row in rows:
                 row[TIME_COLUMN] -= POSTGRES_EPOCH

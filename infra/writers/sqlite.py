@@ -14,7 +14,7 @@ from infra.writers.base import COLUMNS, EPOCH, TIME_COLUMN, Inserted, Key, Row, 
 from schemas.tables import Base, UtcTime, utc_text
 
 # Not OR IGNORE: that would be silent about a missing value, too.
-_INSERTS = {
+INSERTS = {
     table: f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
     "ON CONFLICT (run_id, stream_id, seq) DO NOTHING"
     for table, names in COLUMNS.items()
@@ -49,7 +49,7 @@ class SqliteTransaction(Transaction):
         texts = _Texts(rows)
         try:
             with self.connection.begin_nested():
-                inserted = self._cursor.executemany(_INSERTS[table], texts).rowcount
+                inserted = self._cursor.executemany(INSERTS[table], texts).rowcount
                 if max(inserted, 0) != texts.given:
                     raise sql.ConflictError(f"{texts.given - inserted} rows are in {table} already")
         except (sqlite3.Error, *sql.BAD_VALUES) as error:
@@ -60,7 +60,7 @@ class SqliteTransaction(Transaction):
         """Row by row, as only that tells which were there."""
         new: set[Key] = set()
         contradicted: set[Key] = set()
-        cursor, statement, texts = self._cursor, _INSERTS[table], _Texts([*row] for row in rows)
+        cursor, statement, texts = self._cursor, INSERTS[table], _Texts([*row] for row in rows)
         try:
             with self.connection.begin_nested():
                 for row in texts:

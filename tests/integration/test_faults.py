@@ -125,7 +125,7 @@ def own_kafka(
     """A broker of this test's own, to kill."""
     server = KafkaServer(tmp_path / "kafka", kafka_jars)
     server.start()
-    monkeypatch.setenv("STEPSTREAM_BOOTSTRAP_SERVERS", server.bootstrap_servers)
+    monkeypatch.setenv("STEPSTREAM_BOOTSTRAP_SERVERS", server.address)
     yield server
     server.stop()
 
@@ -137,9 +137,7 @@ def test_kafka_is_killed(own_kafka: KafkaServer, spawn_cli: Spawn, strikes: Call
     with Load(load()) as sending:
         for _ in range(strikes(2)):
             time.sleep(random.uniform(1, 2))
-            assert own_kafka._process is not None
-            own_kafka._process.kill()
-            own_kafka._process.wait()
+            own_kafka.kill()
             time.sleep(random.uniform(0, 2))
             own_kafka.start()
     prove(engine, sending)
