@@ -34,6 +34,7 @@ class Said:
         self.fields = fields
         self.kind = kind
         self._notes: Fields = {}
+        self._flat: tuple[Fields, Fields] | None = None
 
     def has(self, *names: str) -> bool:
         """Whether one of the fields is there and not null."""
@@ -103,11 +104,11 @@ class Said:
         return {"metrics": join(numbers) if numbers else None, "extras": join(extras) if extras else None}
 
     def flattened(self) -> tuple[Fields, Fields]:
-        """Numbers and the rest; names of nested objects joined by `/`."""
-        numbers: Fields = {}
-        others: Fields = {}
-        _flatten("", self.fields, numbers, others, DEEPEST)
-        return numbers, others
+        """Numbers and the rest; names of nested objects joined by `/`. Asked twice, it is the same."""
+        if self._flat is None:
+            self._flat = {}, {}
+            _flatten("", self.fields, *self._flat, DEEPEST)
+        return self._flat
 
 
 def _flatten(prefix: str, fields: Fields, numbers: Fields, others: Fields, depth: int) -> None:

@@ -174,6 +174,10 @@ def _one_number(name: str, text: str) -> str:
 
 def string(text: str) -> str:
     """The string of a JSON text; of what is none, its text."""
+    if text[:1] != '"':
+        return text
+    if "\\" not in text and text[-1:] == '"':
+        return text[1:-1]
     try:
         value = json.loads(text)
     except ValueError:
