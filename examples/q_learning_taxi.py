@@ -13,12 +13,13 @@ import numpy as np
 import stepstream
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws into memory, no window is needed
+TAXI = max(name for name in gym.registry if name.startswith("Taxi-v"))  # v3 until Gymnasium 1.2, then v4
 
 
 def train(run, episodes, seed, steps_per_second):
     """Learn to fetch and bring passengers; returns the table of action values."""
     rng = np.random.default_rng(seed)
-    env = gym.make("Taxi-v4", render_mode="rgb_array")
+    env = gym.make(TAXI, render_mode="rgb_array")
     q = np.zeros((env.observation_space.n, env.action_space.n))
     learning_rate, gamma = run.config["learning_rate"], run.config["gamma"]
     for episode in range(episodes):
@@ -54,5 +55,5 @@ if __name__ == "__main__":
     parser.add_argument("--steps-per-second", type=float, default=300, help="0: as fast as it goes")
     arguments = parser.parse_args()
     config = {"learning_rate": 0.5, "gamma": 0.95, "seed": arguments.seed}
-    with stepstream.init(project="examples", env_id="Taxi-v4", algorithm="q-learning", config=config) as run:
+    with stepstream.init(project="examples", env_id=TAXI, algorithm="q-learning", config=config) as run:
         train(run, arguments.episodes, arguments.seed, arguments.steps_per_second)

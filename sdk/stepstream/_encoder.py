@@ -256,7 +256,8 @@ class Encoder:
     def _metrics(self, _: tuple, now: int, agent_id: object, step: int | None, data: dict) -> None:
         if step is None:  # as wandb counts; where steps are logged, they are the better measure
             step = self.steps or self._logs
-        self._logs = int(step) + 1
+        step = int(step)
+        self._logs = step + 1
         self._object("metrics", now + self._offset, self._prefix(agent_id), {"step": step}, data)
 
     def _frame(self, _: tuple, now: int, agent_id: object, frame: Picture) -> None:
