@@ -22,7 +22,7 @@ BLOCK = 100
 
 def layout() -> html.Div:
     """Dash's part of the page: for each table whether it is open, what it shows, and its place."""
-    return html.Div([part for kind in KINDS for part in _parts(kind)])
+    return html.Div([part for kind in KINDS for part in _parts(kind)], className="history-all")
 
 
 def _parts(kind: str) -> list[Any]:

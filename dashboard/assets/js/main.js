@@ -1,10 +1,11 @@
 // The page: routes, the push, keys, title and favicon. Dash draws the shell; this fills it.
 
+import { openDialog, openSettings } from "./dialogs.js";
 import { byId, setAttr, setText } from "./dom.js";
 import { duration } from "./format.js";
 import { Live } from "./live.js";
 import { here, onRoute, patch } from "./router.js";
-import { applyTheme, change, onChange, setting } from "./settings.js";
+import { applyTheme, onChange } from "./settings.js";
 import { Home } from "./views/home.js";
 import { Run } from "./views/run.js";
 
@@ -91,30 +92,19 @@ function title() {
 }
 
 function settings() {
-  for (const field of document.querySelectorAll("[data-setting]")) {
-    const name = field.dataset.setting;
-    field.value = String(setting(name));
-    field.addEventListener("change", () => change(name, name === "theme" ? field.value : Number(field.value)));
-  }
   onChange((name) => name === "buffer" && live.subscribe(JSON.parse(subscribed)));
-  for (const [button, dialog] of [["open-settings", "settings"], ["open-keys", "keys"]]) {
-    byId(button).addEventListener("click", () => byId(dialog).showModal());
-  }
-  for (const dialog of document.querySelectorAll("dialog")) {
-    dialog.addEventListener("click", (event) => {
-      if (event.target === dialog || event.target.closest("[data-close]")) dialog.close();
-    });
-  }
+  byId("open-settings").addEventListener("click", openSettings);
+  byId("open-keys").addEventListener("click", () => openDialog("keys"));
 }
 
 function keys() {
   addEventListener("keydown", (event) => {
-    const typing = event.target.closest?.("input, select, textarea, dialog");
+    const typing = event.target.closest?.("input, select, textarea, [role=dialog]");
     if (event.key === "Escape" && typing?.matches("input")) return leaveField(typing);
     if (typing || event.metaKey || event.ctrlKey || event.altKey) return;
     if (event.key === "/") focusSearch(event);
     else if (event.key === "j" || event.key === "k") neighbour(event.key === "j" ? 1 : -1);
-    else if (event.key === "?") byId("keys").showModal();
+    else if (event.key === "?") openDialog("keys");
     else if (event.key === "Escape" && here().episode) patch({ episode: null });
   });
 }
