@@ -235,7 +235,7 @@ def _floor(settings: Settings, count: int = 200) -> list[float]:
     client, stop = redis_client.Redis.from_url(settings.redis_url), threading.Event()
     consumer = Consumer(kafka.client_config(settings, **{"group.id": "floor", "enable.auto.commit": False}))
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, number, -1) for number in partitions])
+    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])  # nothing is there yet
 
     def forward() -> None:
         while not stop.is_set():
@@ -245,15 +245,14 @@ def _floor(settings: Settings, count: int = 200) -> list[float]:
 
     thread = threading.Thread(target=forward)
     thread.start()
-    time.sleep(1)
     producer = kafka.producer(settings, **{"linger.ms": 1})
     delays, since = list[float](), "$"
-    reader = redis_client.Redis.from_url(settings.redis_url)
+    reader = redis_client.Redis.from_url(settings.redis_url, socket_timeout=60)
     for number in range(count + 20):
         begun = time.perf_counter()
         producer.produce(topic, b"%d" % number, key=b"floor")
         producer.poll(0)
-        found = reader.xread({"floor": since if number else "0-0"}, block=5000)
+        found = reader.xread({"floor": since if number else "0-0"}, block=30_000)
         for _, entries in found.items() if isinstance(found, dict) else found:
             rows = entries[0] if isinstance(found, dict) else entries
             since = rows[-1][0]
