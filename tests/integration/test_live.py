@@ -431,3 +431,28 @@ async def test_a_thousand_agents(start: Start, sender: Sender, buffer: LiveBuffe
     assert [live.seq for live in first.steps] == [7, 1007, 2007, 3007, 4007]
     assert first.run is not None
     assert first.run.agents == 1000
+
+
+def test_wrong_use_is_a_sentence(
+    topic_prefix: str, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """Without a Redis, or with one that does not answer, `live` ends with one sentence."""
+    missing = run_cli("live")
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+    assert "STEPSTREAM_REDIS_URL" in missing.stderr
+    away = run_cli("live", env={"STEPSTREAM_REDIS_URL": "redis://127.0.0.1:1/0"})
+    assert away.returncode == 1
+    assert "Redis at redis://127.0.0.1:1/0 does not answer" in away.stderr
+    assert "Traceback" not in away.stderr
+
+
+def test_it_ends_in_order(settings: Settings, spawn_cli: Callable[..., subprocess.Popen[bytes]]) -> None:
+    """SIGTERM ends `live` with exit code 0."""
+    kafka.ensure_topics(settings)
+    running = spawn_cli("live")
+    deadline = time.monotonic() + 30
+    while b"reads" not in Path(running.log).read_bytes():  # type: ignore[attr-defined]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.terminate()
+    assert running.wait(10) == 0
