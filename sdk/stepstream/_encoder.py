@@ -19,8 +19,8 @@ from stepstream._values import Dumper, quote
 STEP, PLACED, EPISODE, METRICS, FRAME, LINE, END = range(7)
 """What a row is: the first of its shape. PLACED is a step that brings an index or a frame.
 
-A row begins with its shape and the time. The shape of a step goes on with agent_id, terminated, truncated,
-the types of the values and the names of the metrics: what rows of one shape have in common is done once.
+A row begins with its shape and the time. The shape of a step, and of metrics, goes on with agent_id,
+terminated, truncated, the types of the values and the names: what rows of one shape share is done once.
 """
 SHAPE = REWARD = itemgetter(0)
 MAX_PLANS = 1000
@@ -40,6 +40,12 @@ RESERVED = frozenset(
 
 _NOT_FINITE = re.compile(r'(?<!\\)":(nan|-?inf)(?=[,}])')
 _WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def metrics_row(now: int, agent_id: object, step: object, data: dict) -> tuple:
+    """A row of numbers by name at a global step."""
+    values = tuple(data.values())
+    return (METRICS, agent_id, None, None, tuple(map(type, values)), *data), now, values, step
 
 
 class Agent:
@@ -85,7 +91,7 @@ class Plan:
         self.lines: Callable[..., list[str]] = eval(source, {"dump": dump, "quote": quote, "zip": zip})  # noqa: S307
         places = [place for place, kind in enumerate(types) if kind is float]
         self.floats = itemgetter(*places, places[0]) if places else None
-        self.rewarded = types[0] is float or types[0] is int
+        self.rewarded = types[:1] in ((float,), (int,))
 
 
 class Encoder:
@@ -112,7 +118,6 @@ class Encoder:
         self._by_kind: dict[int, Callable[..., None]] = {
             PLACED: self._step,
             EPISODE: self._episode,
-            METRICS: self._metrics,
             FRAME: self._frame,
             LINE: self._line,
             END: self._end,
@@ -125,6 +130,8 @@ class Encoder:
         for shape, group in groupby(rows, SHAPE):
             if shape[0] == STEP:
                 self._steps(shape, list(group))
+            elif shape[0] == METRICS:
+                self._metrics(shape, list(group))
             else:
                 for row in group:
                     self._one(self._by_kind[shape[0]], row)
@@ -189,14 +196,16 @@ class Encoder:
 
     def _plan(self, agent: Agent, shape: tuple) -> Plan:
         """The plan of a shape; remembered, as long as there are not too many."""
-        _, _, terminated, truncated, types, *metrics = shape
-        parts = ['{{"type":"step","ts":"{stamp}{micros:06d}+00:00",', _literal(agent.prefix)]
-        parts.append('"episode_index":{episode},"step_index":{step}')
-        for place, name in enumerate(("reward", "action", "observation", "info")):
-            parts.append(_slot(name, place, types[place]))
+        kind, _, terminated, truncated, types, *metrics = shape
+        of_step = kind != METRICS
+        head = '"type":"step",' if of_step else '"type":"metrics",'
+        parts = ["{{", head, '"ts":"{stamp}{micros:06d}+00:00",', _literal(agent.prefix)]
+        parts.append('"episode_index":{episode},"step_index":{step}' if of_step else '"step":{step}')
+        fields = ("reward", "action", "observation", "info") if of_step else ()
+        parts += [_slot(name, place, types[place]) for place, name in enumerate(fields)]
         for name, value in (("terminated", terminated), ("truncated", truncated)):
             parts.append("" if value is None else f',"{name}":{"true" if value else "false"}')
-        named = "".join(_slot(name, place, types[place]) for place, name in enumerate(metrics, 4))
+        named = "".join(_slot(name, place, types[place]) for place, name in enumerate(metrics, len(fields)))
         # Where one name means something else to a reader, all go below "metrics".
         parts.append(named if RESERVED.isdisjoint(metrics) else ',"metrics":{{' + named[1:] + "}}")
         plan = Plan("".join([*parts, "}}\n"]), types, self.dump)
@@ -253,12 +262,32 @@ class Encoder:
         self._object("episode", now + self._offset, agent.prefix, counted, metrics)
         agent.begin(agent.episode_index + 1)
 
-    def _metrics(self, _: tuple, now: int, agent_id: object, step: int | None, data: dict) -> None:
-        if step is None:  # as wandb counts; where steps are logged, they are the better measure
-            step = self.steps or self._logs
+    def _metrics(self, shape: tuple, rows: list[tuple]) -> None:
+        """What `log` was given, calls of one shape next to each other."""
+        self._steps_of_run = self.steps
+        try:
+            self._lines += self._metric_lines(shape, rows)
+        except Exception:  # one of them is odd
+            for row in rows:
+                self._one(lambda *row: self._lines.extend(self._metric_lines(row[0], [row])), row)
+
+    def _metric_lines(self, shape: tuple, rows: list[tuple]) -> list[str]:
+        agent = self._agent(shape[1])
+        plan = agent.plans.get(shape) or self._plan(agent, shape)
+        values = [row[2] for row in rows]
+        stamps, micros = self._times([row[1] for row in rows])
+        lines = plan.lines(stamps, micros, 0, [self._global_step(row[3]) for row in rows], values)
+        if plan.floats and sum(map(sum, map(plan.floats, values))) * 0.0 != 0.0:
+            lines = [_spelled(line) for line in lines]
+        return lines
+
+    def _global_step(self, step: int | None) -> int:
+        """As wandb counts, where none is given; where steps are logged, they are the better measure."""
+        if step is None:
+            step = self._steps_of_run or self._logs
         step = int(step)
         self._logs = step + 1
-        self._object("metrics", now + self._offset, self._prefix(agent_id), {"step": step}, data)
+        return step
 
     def _frame(self, _: tuple, now: int, agent_id: object, frame: Picture) -> None:
         agent = self._agent(agent_id)

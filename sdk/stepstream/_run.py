@@ -15,6 +15,7 @@ from stepstream._frames import FrameGate
 from stepstream._settings import Settings, fallback_spool_dir
 from stepstream._spool import Spool
 from stepstream._values import PLAIN, freeze
+from stepstream._wandb import missing
 from stepstream._writer import HIGH_WATER, Writer
 
 _now = time.monotonic_ns
@@ -166,20 +167,33 @@ class Run:
                 the number of earlier calls.
             commit: False: keep them for the next call.
         """
-        if not isinstance(data, Mapping):
-            _warn.once(
-                "log", f"log takes a dictionary of numbers by name, not {type(data).__name__}: left out."
-            )
-            return
-        data = {name: self._unwrapped(value, agent_id) for name, value in _flat(data).items()}
-        if self._pending or commit is False:
-            self._pending.update(data)
-            if commit is False:
-                return
-            data, self._pending = self._pending, {}
-        self._put(((METRICS,), _now(), agent_id, freeze(step), data))
+        if commit is None and not self._pending:
+            try:
+                values = tuple(data.values())  # type: ignore[union-attr]
+                shape = _shapes[(METRICS, agent_id, None, None, tuple(map(type, values)), *data)]  # type: ignore[misc]
+            except (KeyError, TypeError, AttributeError):
+                self._log_new(data, step, commit, agent_id)
+            else:
+                self._put((shape, _now(), values, step))
+        else:
+            self._log_new(data, step, commit, agent_id)
         if len(self._rows) > HIGH_WATER:
             self._writer.relieve()
+
+    def _log_new(self, data: object, step: object, commit: bool | None, agent_id: object) -> None:
+        """A call whose shape was not seen before, or that holds more than plain values."""
+        if not isinstance(data, Mapping):
+            what = type(data).__name__
+            _warn.once("log", f"log takes a dictionary of numbers by name, not {what}: left out.")
+            return
+        named = {name: self._unwrapped(value, agent_id) for name, value in _flat(data).items()}
+        if self._pending or commit is False:
+            self._pending.update(named)
+            if commit is False:
+                return
+            named, self._pending = self._pending, {}
+        shape, values = _new_shape(METRICS, agent_id, (None, None), tuple(named.values()), named)
+        self._put((shape, _now(), values, freeze(step)))
 
     def frame(self, image: object, *, agent_id: object = None) -> None:
         """A picture of what an agent sees now; `step(frame=…)` is better, as it says of which step."""
@@ -226,6 +240,14 @@ class Run:
         if os.environ.get(WORKER_OF) == self.id:
             del os.environ[WORKER_OF]
         self._writer.close(((LINE,), _now(), "run_completed", last) if self._owner else None)
+
+    def __getattr__(self, name: str) -> object:
+        """What else wandb's runs have: the facts given to `init`; all else does nothing, with one warning."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in self._facts:
+            return self._facts[name]
+        return missing(f"run.{name}")
 
     def __enter__(self) -> Run:
         return self

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from stepstream import _warn
-from stepstream._encoder import LINE, METRICS, Encoder
+from stepstream._encoder import LINE, Encoder, metrics_row
 from stepstream._spool import Spool
 
 HIGH_WATER = 20_000
@@ -151,7 +151,7 @@ class Writer:
         now = time.monotonic_ns()
         rows: list[tuple] = [((LINE,), now, "sdk_warning", {"message": text}) for text in _warn.untold()]
         if counts != self._told:
-            rows.append(((METRICS,), now, None, self._encoder.steps, counts))
+            rows.append(metrics_row(now, None, self._encoder.steps, counts))
             self._told = counts
         self._keep(self._encoder.encode(rows))
 

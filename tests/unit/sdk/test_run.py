@@ -105,3 +105,27 @@ def test_the_module_speaks_of_the_newest_run(home):
         "episode",
         "run_completed",
     ]
+
+
+def test_a_signals_handler_may_log(home):
+    """Also in the middle of a call, or of a flush, and it may finish the run."""
+    script = (
+        "import os, signal, stepstream\n"
+        "run = stepstream.init(run_id='r')\n"
+        "counted = [0]\n"
+        "def handler(*_):\n"
+        "    run.step(reward=1, agent_id='handler'); run.flush(); counted[0] += 1\n"
+        "signal.signal(signal.SIGALRM, handler)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\n"
+        "for number in range(30_000): run.step(reward=1)\n"
+        "signal.signal(signal.SIGALRM, lambda *_: run.finish())\n"
+        "for number in range(100_000): run.finished or number\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0)\n"
+        "run.finish(); print(counted[0])"
+    )
+    done = _run_script(home, script)
+    assert done.returncode == 0, done.stderr
+    steps = home.lines("step")
+    assert len([line for line in steps if line.get("agent_id") == "handler"]) == int(done.stdout) > 0
+    assert [line["step_index"] for line in steps if "agent_id" not in line] == list(range(30_000))
+    assert len(home.lines("run_completed")) == 1

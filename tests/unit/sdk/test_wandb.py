@@ -22,7 +22,7 @@ def test_a_wandb_script_runs_as_it_is(home):
         wandb.log({"first": 1}, commit=False)
         wandb.log({"second": 2})
         wandb.run.summary["best"] = 0.4
-        assert (wandb.run.id, wandb.run.name) == ("abc", "n")
+        assert (wandb.run.id, wandb.run.name, wandb.run.tags) == ("abc", "n", ["a"])
         wandb.finish(exit_code=1)
     assert home.lines("run_started")[-1]["config"] == {"lr": 1, "batch": 32, "layers": 2}
     first, second, third = home.lines("metrics")
@@ -43,7 +43,9 @@ def test_what_is_missing_is_named_once_and_does_nothing(home):
         wandb.log_artifact(artifact)
         with wandb.anything() as thing:
             thing.more["x"] = 1
-    assert len(caught) == 4
+        wandb.init().log_code(".")
+        wandb.finish()
+    assert len(caught) == 5
     assert not wandb.plot.line(1, 2)
 
 
