@@ -15,6 +15,8 @@ from redis.retry import Retry
 from infra.settings import Settings, without_password
 from schemas.errors import LiveBufferError, UsageError
 
+VIEWERS = 5000
+"""Pages that may wait at once, in one process."""
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
 """What Redis' client raises while the server is away: wait and try again."""
 
@@ -25,8 +27,8 @@ def client(settings: Settings) -> redis.Redis:
 
 
 def async_client(settings: Settings) -> redis.asyncio.Redis:
-    """An asynchronous client that answers bytes."""
-    return redis.asyncio.Redis.from_url(_url(settings), socket_timeout=10)
+    """An asynchronous client that answers bytes. Each page that waits holds a connection."""
+    return redis.asyncio.Redis.from_url(_url(settings), socket_timeout=10, max_connections=VIEWERS)
 
 
 def check(settings: Settings) -> str:

@@ -415,6 +415,18 @@ async def test_a_list_of_runs_is_woken(start: Start, sender: Sender, buffer: Liv
     await viewer.until(lambda: viewer.rows.get("first") == 2 and viewer.rows.get("second") == 1)
 
 
+async def test_hundreds_of_pages_wait(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
+    """Each of three hundred pages that wait at once gets the step when it comes."""
+    start()
+    viewers = [Viewer(buffer, View("run", "a", agents=False)) for _ in range(300)]
+    await asyncio.gather(*(viewer.look() for viewer in viewers))
+    waiting = [asyncio.create_task(viewer.until(lambda v=viewer: bool(v.seqs))) for viewer in viewers]  # type: ignore[misc]
+    await asyncio.sleep(0.5)
+    await asyncio.to_thread(sender.send, Kind.STEPS, [step(1)])
+    await asyncio.gather(*waiting)
+    assert [viewer.seqs for viewer in viewers] == [[1]] * 300
+
+
 async def test_a_thousand_agents(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
     """All agents of a large run are listed, each with its own steps."""
     start()
