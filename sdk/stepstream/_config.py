@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Config(dict):
     """A dictionary, `config.lr` is `config["lr"]`; `changed` is called after each change."""
@@ -12,7 +16,7 @@ class Config(dict):
         super().__init__(as_dict(values))
         object.__setattr__(self, "_changed", changed)
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         try:
             return self[name]
         except KeyError:
@@ -25,7 +29,9 @@ class Config(dict):
         super().__setitem__(name, value)
         self._changed()
 
-    def update(self, values: object = None, allow_val_change: object = None, **more: object) -> None:
+    def update(  # type: ignore[override]
+        self, values: object = None, allow_val_change: object = None, **more: object
+    ) -> None:
         """Take over all of `values`: a mapping, an argparse namespace, a dataclass."""
         super().update({**as_dict(values), **more})
         self._changed()
@@ -35,12 +41,12 @@ class Config(dict):
         super().update({**as_dict(values), **self})
         self._changed()
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """A plain dictionary of the same."""
         return dict(self)
 
 
-def as_dict(values: object) -> dict:
+def as_dict(values: object) -> dict[str, Any]:
     """A mapping, a namespace, a dataclass or any object with attributes as a dictionary."""
     if values is None:
         return {}

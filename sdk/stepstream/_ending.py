@@ -36,7 +36,7 @@ def watch() -> None:
     _Seen.watched_pid = os.getpid()
     util = sys.modules.get("multiprocessing.util")
     if util is not None:  # its workers leave by os._exit, and run only these
-        util.Finalize(None, end_all, exitpriority=0)  # type: ignore[attr-defined]
+        util.Finalize(None, end_all, exitpriority=0)
     if not _Seen.hooked:
         _Seen.hooked = True
         atexit.register(end_all)

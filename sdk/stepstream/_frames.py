@@ -10,6 +10,10 @@ from binascii import b2a_base64
 
 from stepstream import _warn
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # channels → PNG's colour type: grey, RGB, RGBA
 _ENCODED = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8")
 _SHARE = 1 / 25
@@ -102,26 +106,27 @@ def _as_fields(frame: Picture) -> str:
     return f'"frame_b64":"{b2a_base64(data, newline=False).decode("ascii")}"'
 
 
-def _from_array(array: object) -> Picture:
+def _from_array(array: Any) -> Picture:
     if hasattr(array, "detach"):  # torch
         array = array.detach().cpu().numpy()
     if hasattr(array, "convert") and hasattr(array, "tobytes"):  # Pillow's images
         array = array.convert("RGB")
-        return Picture(array.tobytes(), *array.size, 3)
+        width, height = array.size
+        return Picture(array.tobytes(), width, height, 3)
     shape = tuple(getattr(array, "shape", ()))
     if len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in _COLOUR_TYPES:
-        array = array.transpose(1, 2, 0)  # type: ignore[attr-defined]
+        array = array.transpose(1, 2, 0)
         shape = (*shape[1:], shape[0])
     channels = 1 if len(shape) == 2 else shape[2] if len(shape) == 3 else 0
     if channels not in _COLOUR_TYPES or not (shape[0] and shape[1]):
         raise ValueError(f"an array of shape {shape}; expected (H, W, 3)")
-    if str(array.dtype) != "uint8":  # type: ignore[attr-defined]
-        floats = str(array.dtype).startswith(("float", "bfloat")) and float(array.max()) <= 1.0  # type: ignore[attr-defined]
-        array = (array * 255 if floats else array).clip(0, 255).astype("uint8")  # type: ignore[attr-defined,operator]
-    return Picture(array.tobytes(), int(shape[1]), int(shape[0]), channels)  # type: ignore[attr-defined]
+    if str(array.dtype) != "uint8":
+        floats = str(array.dtype).startswith(("float", "bfloat")) and float(array.max()) <= 1.0
+        array = (array * 255 if floats else array).clip(0, 255).astype("uint8")
+    return Picture(array.tobytes(), int(shape[1]), int(shape[0]), channels)
 
 
-def _from_lists(rows: list | tuple) -> Picture:
+def _from_lists(rows: Any) -> Picture:
     height, width = len(rows), len(rows[0])
     first = rows[0][0]
     if isinstance(first, (list, tuple)):

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from stepstream import _ending, _ulid, _warn
 from stepstream._config import Config
@@ -50,7 +50,8 @@ class Run:
         self.id = self.run_id = str(run_id or _ulid.new())
         self.agent_id = agent_id if agent_id is not None else self._settings.agent_id
         self._facts = {name: value for name, value in (facts or {}).items() if value is not None}
-        self._error: str | None = None
+        self._put: Callable[[tuple], None]
+        """Takes a row: the buffer's own `append`, as soon as the thread runs."""
         self._status: str | None = None
         self._late = 0
         self._owner = owner
@@ -289,7 +290,7 @@ class Run:
 
     def _open_spool(self) -> Spool:
         parent, stream_id = self._settings.parent_stream, _ulid.new()
-        about = {
+        about: dict[str, object] = {
             "run_id": self.id,
             "agent_id": self.agent_id,
             "pid": os.getpid(),
@@ -391,5 +392,5 @@ def _flat(data: Mapping[object, object], prefix: str = "") -> dict[str, object]:
 
 def _worker_name() -> str:
     process = sys.modules.get("multiprocessing.process")
-    name = process.current_process().name if process is not None else "MainProcess"  # type: ignore[attr-defined]
+    name = process.current_process().name if process is not None else "MainProcess"
     return f"{name}-{os.getpid()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from json.encoder import encode_basestring_ascii as quote
+from json.encoder import encode_basestring_ascii
 
 from stepstream import _warn
 
@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing takes longer than all of this package
     from typing import Any
 
+quote: Callable[[str], str] = encode_basestring_ascii
+"""A string as JSON, in ASCII."""
 PLAIN = frozenset((int, float, bool, str, type(None)))
 """Types that nobody can change after the call, and that JSON has."""
 
@@ -74,7 +76,7 @@ class Dumper:
     def __init__(self) -> None:
         self.replaced = 0
         self._markers: dict[int, object] = {}
-        make = json.encoder.c_make_encoder
+        make = getattr(json.encoder, "c_make_encoder", None)
         plain: Callable[[object], str] = json.JSONEncoder(separators=(",", ":"), default=self._default).encode
         if make is not None:  # one encoder for all: building it costs more than a short value
             encoder = make(self._markers, self._default, quote, None, ":", ",", False, True, True)
@@ -128,7 +130,7 @@ class Dumper:
 def _elements(array: object) -> int:
     count = getattr(array, "size", 0)
     if callable(count):  # torch's size() is its shape
-        count = array.numel() if hasattr(array, "numel") else 0  # type: ignore[attr-defined]
+        count = array.numel() if hasattr(array, "numel") else 0
     return int(count)
 
 

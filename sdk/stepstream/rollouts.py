@@ -50,7 +50,7 @@ def log_rollout(
             terminated=last,
             agent_id=agent_id,
         )
-    run.episode(episode_return=total, episode_length=len(turns), terminated=True, agent_id=agent_id, **facts)
+    run.episode(episode_return=total, episode_length=len(turns), terminated=True, agent_id=agent_id, **facts)  # type: ignore[arg-type]
 
 
 def _turns(
