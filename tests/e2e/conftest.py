@@ -45,16 +45,17 @@ class Stack:
         return f"http://127.0.0.1:{self.port}"
 
     def cli(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """The real program, to its end."""
-        return subprocess.run(
+        """The real program, to its good end."""
+        done = subprocess.run(
             [PROGRAM, *arguments],
             env=os.environ | self.env,
             capture_output=True,
             text=True,
             timeout=120,
-            check=True,
             **options,
         )
+        assert done.returncode == 0, done.stderr
+        return done
 
     def start(self, name: str, *arguments: str) -> None:
         """A service in the background."""

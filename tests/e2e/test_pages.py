@@ -112,6 +112,19 @@ def test_long_texts_are_readable_in_full(told: str, open_page: Callable[..., Pag
     expect(page.locator("#text-body")).to_have_text(PROMPT)
 
 
+def test_a_step_of_the_table_is_shown_until_the_newest_is_wanted(
+    told: str, open_page: Callable[..., Page]
+) -> None:
+    """A click on a step shows it where the newest stands; one button goes back."""
+    page = open_page(f"/runs/{told}?agent=agent_0&episode=3")
+    page.locator("#history-steps .ag-row[row-index='7'] .ag-cell[col-id=step]").click()
+    expect(page.locator("#now-title")).to_have_text("Step 7 of episode 3")
+    expect(page.locator("#now-reward")).to_have_text("3.07")
+    page.get_by_role("button", name="Back to newest").click()
+    expect(page.locator("#now-title")).to_have_text("Newest step")
+    expect(page.locator("#now-episode")).to_have_text("29")
+
+
 def test_the_tables_are_copied_and_downloaded(
     told: str, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:

@@ -6,9 +6,9 @@ import { here } from "../router.js";
 
 /** A long value in full: from the row, or where that was cut, from SQL. */
 export async function showText(title, row, key) {
-  openDialog("text", { "text-title": title, "text-body": readable(row[key]) });
+  openDialog("text", { "text-title": { children: title }, "text-body": { children: readable(row[key]) } });
   const whole = row.cut && (await stepOf(row));
-  if (whole) openDialog("text", { "text-body": readable(whole[key]) });
+  if (whole) openDialog("text", { "text-body": { children: readable(whole[key]) } });
 }
 
 /** A step out of SQL, with everything in full; null where SQL does not have it yet. */
