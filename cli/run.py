@@ -113,10 +113,11 @@ class Session:
 
     def _beat(self, worker: Worker) -> None:
         totals = self.shipping.totals()
+        of_sdks = totals.lines - self.source.place.line
         self.meta.say(
             "heartbeat",
             pid=worker.pid,
-            lines_read=self.spool.lines,
+            lines_read=self.spool.lines + of_sdks,
             lines_acked=totals.lines,
             lines_dropped=self.spool.dropped or None,
             waiting=self.spool.waiting or None,
