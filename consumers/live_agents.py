@@ -33,6 +33,8 @@ RETURNS = 100
 RATE_S = 2.0
 """Rates are means over about so long."""
 LEAST_ENTRIES = 20
+NOT_LIVE_US = 3_600_000_000
+"""A step that is older by then is no live one, but a file of last week: its delay is told as 0."""
 ENTRY_BYTES = 128 * 1024
 """The steps of one poll are split where they are larger: caps count entries."""
 
@@ -259,7 +261,10 @@ class Run:
     def delayed(self, microseconds: float) -> None:
         """A step took so long from its worker to here."""
         known, self.newest_step_at = self.latency_us, None
-        self.latency_us = microseconds if known is None else known + 0.2 * (microseconds - known)
+        if microseconds > NOT_LIVE_US:
+            self.latency_us = 0.0
+        else:
+            self.latency_us = microseconds if not known else known + 0.2 * (microseconds - known)
 
     def restore(self, held: HeldRun) -> None:
         """Put what Redis held below what came since."""

@@ -10,7 +10,7 @@ import pytest
 
 from consumers import live_records as records
 from consumers.live import start
-from consumers.live_agents import Agent, Cap, Rate
+from consumers.live_agents import Agent, Cap, Rate, Run
 from consumers.live_state import ROWS_EVERY_S, LiveState
 from infra.tail import Extent
 from schemas import live
@@ -272,3 +272,15 @@ def test_ids_in_keys() -> None:
     made = {keys.agent(run, agent, "steps") for run in hostile for agent in hostile}
     assert len(made) == len(hostile) ** 2
     assert all(key.isascii() and key.count(":") == 4 and len(key) < 500 for key in made)
+
+
+def test_the_delay_of_a_file_is_none() -> None:
+    """The delay follows live steps; that of steps from last week's file is told as 0."""
+    run = Run("run")
+    for _ in range(50):
+        run.delayed(20_000)
+    assert run.latency_us == pytest.approx(20_000)
+    run.delayed(7 * 24 * 3_600_000_000)
+    assert run.latency_us == 0
+    run.delayed(30_000)
+    assert run.latency_us == 30_000
