@@ -48,6 +48,7 @@ def init(
         agent_id: the agent of calls that name none.
         wandbs: `env_id`, `algorithm`, and wandb's own (`id`, `group`, `tags`, `mode="disabled"`, …).
     """
+    from stepstream._facts import facts
     from stepstream._run import Run
 
     settings = Settings()
@@ -59,8 +60,8 @@ def init(
             return before
         _second_run(before, wandbs.get("reinit"))
     run_id = run_id or wandbs.get("id") or _named_run(settings)  # type: ignore[assignment]
-    facts = {"project": project, "name": name, **{key: wandbs.get(key) for key in _KEPT}, **_process_facts()}
-    _Process.newest = Run(run_id, agent_id, config, facts=facts, settings=settings)
+    told = {"project": project, "name": name, **{key: wandbs.get(key) for key in _KEPT}, **facts()}
+    _Process.newest = Run(run_id, agent_id, config, facts=told, settings=settings)
     return _Process.newest
 
 
@@ -137,16 +138,3 @@ def _warn_of_unknown(wandbs: dict[str, object]) -> None:
     for name, value in wandbs.items():
         if name not in _HARMLESS and name not in _KEPT and name != "id" and value not in (None, False):
             _warn.once(f"init:{name}", f"init({name}=…) does nothing here and was ignored.")
-
-
-def _process_facts() -> dict[str, object]:
-    from stepstream import __version__
-
-    host = os.uname().nodename if hasattr(os, "uname") else None
-    return {
-        "host": host,
-        "pid": os.getpid(),
-        "command": list(getattr(sys, "orig_argv", sys.argv)),
-        "python": sys.version.split()[0],
-        "sdk_version": __version__,
-    }

@@ -129,3 +129,32 @@ def test_a_signals_handler_may_log(home):
     assert len([line for line in steps if line.get("agent_id") == "handler"]) == int(done.stdout) > 0
     assert [line["step_index"] for line in steps if "agent_id" not in line] == list(range(30_000))
     assert len(home.lines("run_completed")) == 1
+
+
+def test_a_run_names_the_commit_of_its_code(home, tmp_path, monkeypatch):
+    """As git says, from a folder below, a second work tree, and after the branches were packed."""
+    from stepstream._facts import git_commit
+
+    def git(*arguments, folder=tmp_path / "code"):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(
+            ["git", *who, *arguments], cwd=folder, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    below = tmp_path / "code" / "below"
+    below.mkdir(parents=True)
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    commit = git("rev-parse", "HEAD")
+    monkeypatch.chdir(below)
+    assert git_commit() == commit
+    git("pack-refs", "--all")
+    assert git_commit() == commit
+    git("worktree", "add", "-q", "-b", "other", str(tmp_path / "tree"))
+    monkeypatch.chdir(tmp_path / "tree")
+    assert git_commit() == commit
+    stepstream.init().finish()
+    assert home.lines("run_started")[0]["git_commit"] == commit
+    monkeypatch.chdir("/")
+    assert git_commit() is None
