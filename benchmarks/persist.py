@@ -238,11 +238,9 @@ class _Stack:
         self._empty()
         place = {"topic_partition": 0, "topic_offset": 0}
         parameters = [{**fields, **place, "event_time": moment(fields["event_time"])} for fields in records]
-        for fields in parameters:
-            for name in ("observation", "action", "info", "metrics", "extras"):
-                fields[name] = None if fields[name] is None else 1  # its own JSON encoder shall not count
         statement = insert(Step).on_conflict_do_nothing()
-        with self._engine().begin() as connection:
+        # JSON columns are given as the text that they are: no encoder counts against it.
+        with sql.engine(self._settings(self.prefix), json_serializer=str).begin() as connection:
             began = time.perf_counter()
             for start in range(0, len(parameters), BATCH):
                 connection.execute(statement, parameters[start : start + BATCH])

@@ -104,24 +104,23 @@ class GroupConsumer:
             BrokerError: Kafka refuses for good; the sentence says why.
         """
         fitting = max(1, min(records, int(BATCH_BYTES / self._average)))
-        found: dict[Partition, list[Message]] = {}
+        found: dict[tuple[str, int], list[Message]] = {}
         size = count = 0
         for message in self._consumer.consume(fitting, seconds):
             if message.error() is not None:
                 self._heard(message)
                 continue
-            partition = Partition(message.topic() or "", message.partition() or 0)
+            key = (message.topic() or "", message.partition() or 0)
             size, count = size + len(message), count + 1
-            if (messages := found.get(partition)) is not None:
+            if (messages := found.get(key)) is not None:
                 messages.append(message)
-            elif (message.offset() or 0) >= self.positions.get(partition, UNREACHED):
+            elif (message.offset() or 0) >= self.positions.get(Partition(*key), UNREACHED):
                 # Above the position where a transaction's marker lies between; below it, from before a seek.
-                found[partition] = [message]
+                found[key] = [message]
         if count:
             self._average = max(size / count, self._average * 0.9)
-        return [
-            Slice(partition, self.positions[partition], messages) for partition, messages in found.items()
-        ]
+        slices = ((Partition(*key), messages) for key, messages in found.items())
+        return [Slice(place, self.positions[place], messages) for place, messages in slices]
 
     def place(self, partition: Partition, offset: int) -> bool:
         """Go on in a partition from this offset; False: it is not ready yet, ask again."""

@@ -21,7 +21,7 @@ from producers.normalise import Normaliser
 from producers.values import microseconds
 from schemas.codec import Encoder
 from schemas.errors import BrokerError
-from schemas.tables import DeadLetter
+from schemas.tables import DeadLetter, Run
 from schemas.topics import Kind
 
 WINDOW = 500
@@ -128,4 +128,8 @@ class Redriver:
                     DeadLetter.stream_id == letter["stream_id"],
                     DeadLetter.seq == letter["seq"],
                 )
-                connection.execute(update(DeadLetter).where(*key).values(redriven_at=now))
+                first = DeadLetter.redriven_at.is_(None)
+                marked = connection.execute(update(DeadLetter).where(*key, first).values(redriven_at=now))
+                if marked.rowcount:  # from now on its line counts as what it became
+                    one_less = update(Run).where(Run.run_id == letter["run_id"])
+                    connection.execute(one_less.values(dead_letters=Run.dead_letters - 1))

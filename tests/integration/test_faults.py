@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 
 from infra import kafka as kafka_clients
 from infra import migrations, sql
 from infra.embedded.kafka import KafkaServer
 from infra.settings import Settings, load
+from schemas.tables import EVENT_TABLES, Run
 from tests.support.cluster import Cluster
 from tests.support.events import until
 from tests.support.load import Load, prove, rows
@@ -116,6 +118,43 @@ def test_a_zombie_wakes_up(
         time.sleep(1)
     prove(engine, load)
     assert sleeper.poll() is None
+
+
+WORKER = """
+import stepstream
+
+with stepstream.init(run_id="sdk") as run:
+    for i in range(30_000):
+        run.step(reward=1.0, terminated=i % 50 == 49)
+"""
+
+
+def test_the_forwarder_is_killed(engine: Engine, home: Path, spawn_cli: Spawn, strikes: Callable[[int], int]):
+    """SIGKILL while it ships a spool that a worker left: windows are repeated, rows are not."""
+    subprocess.run([sys.executable, "-c", WORKER], check=True)
+    spawn_cli("persist")
+    for _ in range(strikes(3)):
+        forwarder = spawn_cli("forward")
+        time.sleep(random.uniform(0.8, 2))
+        kill(forwarder)
+    spawn_cli("forward")
+    until(lambda: stored_of(engine, "steps") == 30_000, 90, 0.2)
+    until(lambda: stored_of(engine, "episodes") == 600, 30, 0.2)
+    with engine.connect() as connection:
+        run = connection.execute(select(Run.__table__)).mappings().one()
+        lines = [
+            seq
+            for table in EVENT_TABLES.values()
+            for seq in connection.scalars(select(table.c.seq).where(table.c.stream_id.not_like("%.meta")))
+        ]
+    assert sorted(lines) == list(range(1, len(lines) + 1))
+    assert (run["steps"], run["episodes"]) == (30_000, 600)
+
+
+def stored_of(engine: Engine, table: str) -> int:
+    """Rows of one table."""
+    with engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(EVENT_TABLES[table])) or 0
 
 
 @pytest.fixture
