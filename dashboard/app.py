@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from dash import Dash
+from dash import Dash, html
 from fastapi import FastAPI, WebSocket
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
-from dashboard import download, history, push, wire
+from dashboard import dialogs, download, history, push, wire
 from dashboard.buffer import LiveBuffer
 from dashboard.feeds import Feeds
 from dashboard.queries import Queries
@@ -65,8 +65,9 @@ def create(settings: Settings) -> Guard:
         suppress_callback_exceptions=True,
         compress=True,
     )
-    app.layout = history.layout()
+    app.layout = html.Div([history.layout(), *dialogs.layout()])
     history.register(app, queries)
+    dialogs.register(app)
     return Guard(server, settings, app.csp_hashes())
 
 
