@@ -26,7 +26,8 @@ from infra.kafka import client_config
 from infra.settings import Settings, load
 from producers.forwarder import Forwarder
 from producers.source import Source
-from producers.spool import READ_BYTES, SpoolWriter, about_new, now_us
+from producers.spool import READ_BYTES, about_new, now_us
+from producers.spool_writer import SpoolWriter
 from schemas.codec import current_schema, schema_text
 from schemas.topics import Kind
 

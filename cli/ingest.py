@@ -26,7 +26,8 @@ from producers.lookahead import named_run
 from producers.meta import MetaStream
 from producers.shipping import Shipping
 from producers.source import Source, life_ahead
-from producers.spool import READ_BYTES, SpoolWriter, about_new, now_us
+from producers.spool import READ_BYTES, about_new, now_us
+from producers.spool_writer import SpoolWriter
 from schemas.errors import DatabaseError, StepstreamError, UsageError
 from schemas.tables import Run
 

@@ -19,7 +19,8 @@ from producers.host import facts
 from producers.meta import MetaStream
 from producers.shipping import Shipping
 from producers.source import life_ahead
-from producers.spool import About, SpoolWriter, about_new, new_id, now_us
+from producers.spool import About, about_new, new_id, now_us
+from producers.spool_writer import SpoolWriter
 from producers.worker import CannotStartError, Worker
 from schemas.errors import UsageError
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from infra.settings import Settings
 from producers.jsontext import NotJsonError, split
 from producers.normalise import BLANKS, BOM, HEAD_BYTES
-from producers.spool import About, Place, SpoolReader, now_us
+from producers.spool import About, Place, now_us
+from producers.spool_reader import SpoolReader
 from producers.values import BadValueError, name_of
 
 UNNAMED_EVENT_US = 1_000_000

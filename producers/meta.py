@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from infra.settings import Settings
-from producers.spool import About, SpoolWriter, about_meta, iso, now_us
+from producers.spool import About, about_meta, iso, now_us
+from producers.spool_writer import SpoolWriter
 
 
 class MetaStream:

@@ -14,7 +14,8 @@ from producers.context import Context, Identity
 from producers.lookahead import LookAhead
 from producers.normalise import HEAD_BYTES, Event, Normaliser, letter
 from producers.shortcut import Shortcut
-from producers.spool import About, Chunk, Long, Place, SpoolReader, is_held, segment_path, segments, try_lock
+from producers.spool import About, Place, is_held, segment_path, segments, try_lock
+from producers.spool_reader import Chunk, Long, SpoolReader
 from producers.thinning import Thinner
 from schemas.codec import HEADER, MAGIC, Decoder, Encoder
 from schemas.topics import META_SUFFIX, Kind

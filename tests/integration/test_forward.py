@@ -20,7 +20,8 @@ import pytest
 from infra.embedded.kafka import KafkaServer
 from infra.settings import Settings, load
 from producers.caretaker import Caretaker
-from producers.spool import SpoolWriter, about_new, now_us
+from producers.spool import about_new, now_us
+from producers.spool_writer import SpoolWriter
 from schemas.topics import Kind
 from tests.support.topics import of_stepstream, of_workers, places, read_topics
 

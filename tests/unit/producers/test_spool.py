@@ -12,7 +12,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from infra.settings import Settings, load
-from producers.spool import About, Chunk, Long, Place, SpoolReader, SpoolWriter, about_new, is_held, segments
+from producers.spool import About, Place, about_new, is_held, segments
+from producers.spool_reader import Chunk, Long, SpoolReader
+from producers.spool_writer import SpoolWriter
 
 
 def spooled(tmp_path: Path, **options: object) -> Settings:
