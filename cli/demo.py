@@ -26,9 +26,8 @@ TRAININGS = {
     "tictactoe": "tictactoe_selfplay.py",
 }
 """Name → program of `examples`; all of them learn within two minutes."""
-# Niced and single-threaded, four of them leave two cores to the page and the pipeline. pygame's SDL would
-# take SIGTERM for the closing of a window, and the training would go on.
-VARIABLES = ("OMP_NUM_THREADS=1", "SDL_NO_SIGNAL_HANDLERS=1")
+# Niced and single-threaded, four of them leave two cores to the page and the pipeline.
+ALONE = ("env", "OMP_NUM_THREADS=1", "nice", "-n", "10")
 NEEDED = ("gymnasium", "pettingzoo", "pygame")
 
 
@@ -69,7 +68,7 @@ def _examples() -> Path:
 
 
 def _training(name: str, run_id: str, file: Path) -> Service:
-    worker = ["env", *VARIABLES, "nice", "-n", "10", sys.executable, str(file)]
+    worker = [*ALONE, sys.executable, str(file)]
 
     def spawn() -> subprocess.Popen[bytes]:
         # `run` ends its worker and says so in the run's record, so it is asked to end, also when we die.

@@ -182,4 +182,5 @@ def _environment(settings: Settings, about: About, run_id: str) -> dict[str, str
     if about.agent_id:
         ours["STEPSTREAM_AGENT_ID"] = about.agent_id
     # Python keeps 8 KiB of lines back where stdout is a pipe: then nothing would be live.
-    return {"PYTHONUNBUFFERED": "1", **os.environ, **ours}
+    # SDL, below pygame, would catch the signals that end a worker.
+    return {"PYTHONUNBUFFERED": "1", "SDL_NO_SIGNAL_HANDLERS": "1", **os.environ, **ours}

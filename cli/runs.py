@@ -39,10 +39,13 @@ def list_(as_json: bool, status: str | None, limit: int | None) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for name in ("run", "status", "environment", "algorithm", "agents", "steps", "episodes", "started"):
-        table.add_column(name, justify="right" if name in ("agents", "steps", "episodes") else "left")
+        right, whole = name in ("agents", "steps", "episodes"), name not in ("environment", "algorithm")
+        table.add_column(name, justify="right" if right else "left", no_wrap=whole, overflow="fold")
     for run in found:
         table.add_row(*_cells(run))
-    Console().print(table if found else "No runs yet: `stepstream demo`, or `stepstream run -- COMMAND`.")
+    wide = None if sys.stdout.isatty() else 1000  # a pipe has no edge to cut a run's id at
+    none = "No runs yet: `stepstream demo`, or `stepstream run -- COMMAND`."
+    Console(width=wide).print(table if found else none)
 
 
 @runs.command()
