@@ -98,7 +98,8 @@ def train(run, episodes, seed, steps_per_second):
         if game % 100 == 0:
             won = against_chance(quiet, players["player_1"], rng)
             positions = sum(len(player.values) for player in players.values())
-            run.log({"draw_rate": draws, "won_against_chance": won, "positions": positions}, step=game)
+            found = {"draw_rate": draws, "won_against_chance": won, "positions": positions}
+            run.log(found, step=game, agent_id="player_1")
         if steps_per_second:
             time.sleep(max(0.0, 8 / steps_per_second - (time.perf_counter() - start)))
 
