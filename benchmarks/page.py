@@ -40,6 +40,7 @@ OBSERVE = """() => {
     requestAnimationFrame(() => setTimeout(() => window.painted.push([seq, performance.timeOrigin + performance.now()]), 0));
   }).observe(agent, { attributes: true, attributeFilter: ["data-seq"] });
 }"""  # noqa: E501
+PAINTED = "(seq) => window.painted.length && window.painted[window.painted.length - 1][0] >= seq"
 WORKER = """
 import json, sys, time
 rate, agents, seconds, out = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
@@ -130,6 +131,7 @@ class Bench:
         pages = [context.new_page() for context in contexts]
         for page in pages:
             page.goto(f"http://127.0.0.1:{self.port}/runs/{run_id}?agent=agent_0")
+            page.evaluate(OBSERVE)
         arguments = [str(rate), str(agents), str(SECONDS + WARM_S), str(out)]
         command = [
             PROGRAM,
@@ -145,13 +147,11 @@ class Bench:
         running = subprocess.Popen(
             command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for page in pages:
-            page.wait_for_selector("#agent[data-seq]", timeout=60_000)
-            page.evaluate(OBSERVE)
         running.wait(SECONDS * 4 + 60)
-        pages[0].wait_for_timeout(1000)
         wrote = json.loads(out.read_text())
         mine = range(WARM_S * rate // agents * agents, len(wrote), agents)
+        for page in pages:
+            page.wait_for_function(PAINTED, arg=mine[-1] + 1, timeout=60_000)
         painted = [page.evaluate("window.painted") for page in pages]
         for context in contexts:
             context.close()
