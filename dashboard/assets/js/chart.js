@@ -1,7 +1,7 @@
 // Line charts and sparklines as SVG paths: about 7 ms for thousands of points, where a chart library takes
 // 30 ms and 5 MB. Every pixel column keeps its lowest and highest point, so thinning hides no spike.
 
-import { h, svg } from "./dom.js";
+import { h, svg, watch } from "./dom.js";
 import { number } from "./format.js";
 
 const LEFT = 48, RIGHT = 12, TOP = 8, BOTTOM = 20;
@@ -106,13 +106,19 @@ export class Chart {
     this.tip = h("div", { className: "tip", hidden: true });
     this.note = h("div", { className: "chart-empty" }, empty);
     box.replaceChildren(this.svg, this.tip, this.note);
-    this.resize = new ResizeObserver(() => this.draw());
-    this.resize.observe(box);
+    this.seen = true;
+    this.unwatch = watch(this.svg, (width, height) => {
+      Object.assign(this, { width, height });
+      this.draw();
+    }, (seen) => {
+      this.seen = seen;
+      this.draw();
+    });
     this.#listen();
   }
 
   destroy() {
-    this.resize.disconnect();
+    this.unwatch();
     this.box.replaceChildren();
   }
 
@@ -127,8 +133,8 @@ export class Chart {
   }
 
   draw() {
-    const width = this.svg.clientWidth, height = this.svg.clientHeight;
-    if (!width || !height) return;
+    const { width, height } = this;
+    if (!width || !height || !this.seen) return; // drawn when it comes into sight
     const ranges = this.data.map(({ xs }) => this.#range(xs));
     const y = bounds(this.data.map(({ ys }, k) => [ys, ...ranges[k]]));
     this.note.hidden = y !== null;

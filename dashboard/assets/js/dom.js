@@ -68,3 +68,23 @@ export async function copy(text, what = "Copied") {
   }
   toast(what);
 }
+
+const watched = new WeakMap();
+const resizes = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) watched.get(target)?.size(contentRect.width, contentRect.height);
+});
+const sights = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) watched.get(target)?.sight(isIntersecting);
+});
+
+/** Tell of an element's size and whether it is in sight, so that nobody asks: asking costs a layout. */
+export function watch(el, size, sight) {
+  watched.set(el, { size, sight });
+  resizes.observe(el);
+  sights.observe(el);
+  return () => {
+    watched.delete(el);
+    resizes.unobserve(el);
+    sights.unobserve(el);
+  };
+}

@@ -1,7 +1,7 @@
 // A table of any length: only the rows in sight exist, and are filled anew, so a thousand updates a second
 // cost the same as one.
 
-import { h } from "./dom.js";
+import { h, watch } from "./dom.js";
 
 const MARGIN = 6;
 
@@ -24,15 +24,26 @@ export class Rows {
       h("caption", { className: "sr-only" }, caption), h("colgroup", {}, ...cols),
       h("thead", {}, h("tr", {}, ...this.heads)), this.body);
     scroller.replaceChildren(this.table);
-    this.onScroll = () => this.draw();
+    this.at = 0;
+    this.view = 600;
+    this.seen = true;
+    this.onScroll = () => {
+      this.at = scroller.scrollTop;
+      this.draw();
+    };
     scroller.addEventListener("scroll", this.onScroll, { passive: true });
-    this.resize = new ResizeObserver(() => this.draw());
-    this.resize.observe(scroller);
+    this.unwatch = watch(scroller, (_, height) => {
+      this.view = height || 600;
+      this.draw();
+    }, (seen) => {
+      this.seen = seen;
+      this.draw();
+    });
     this.#holdWhilePointed();
   }
 
   destroy() {
-    this.resize.disconnect();
+    this.unwatch();
     this.scroller.removeEventListener("scroll", this.onScroll);
     this.scroller.replaceChildren();
   }
@@ -45,14 +56,14 @@ export class Rows {
       return;
     }
     this.rows = rows;
-    if (added && this.scroller.scrollTop > 4) this.scroller.scrollTop += added * this.rowHeight;
+    if (added && this.at > 4) this.scroller.scrollTop = this.at += added * this.rowHeight;
     this.draw();
   }
 
   draw() {
-    const { rowHeight: height, rows } = this;
-    const view = this.scroller.clientHeight || 600;
-    const first = Math.max(Math.floor(this.scroller.scrollTop / height) - MARGIN, 0);
+    if (!this.seen) return; // drawn when it comes into sight
+    const { rowHeight: height, rows, view } = this;
+    const first = Math.max(Math.floor(this.at / height) - MARGIN, 0);
     const count = Math.max(Math.min(rows.length - first, Math.ceil(view / height) + 2 * MARGIN), 0);
     while (this.pool.length < count) this.#grow();
     this.pool.forEach((tr, i) => {

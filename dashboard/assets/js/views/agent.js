@@ -181,6 +181,7 @@ export class Agent {
     const late = part.lag_ms ?? part.counters?.lag_ms;
     if (late !== null && late !== undefined) this.lag = late + paintMs;
     this.#refreshHistory();
+    this.paintMs = paintMs;
     this.#counters(run);
     this.#later();
   }
@@ -286,7 +287,8 @@ export class Agent {
 
   #later() {
     if (this.timer) return;
-    const left = HEAVY_MS - (performance.now() - (this.drawn || 0));
+    // A busy machine draws less often, so that counters and the newest step stay quick.
+    const left = Math.max(HEAVY_MS, 5 * (this.paintMs || 0)) - (performance.now() - (this.drawn || 0));
     this.timer = setTimeout(() => {
       this.timer = null;
       this.drawn = performance.now();
