@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,6 +16,11 @@ from schemas.topics import Kind
 
 BATCH = 5000
 POLL_S = 0.2
+LEADERLESS = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 
 
 class Entry(NamedTuple):
@@ -108,10 +114,19 @@ class LogReader:
         extents = {}
         for topic, kind in self._kinds.items():
             for partition in found[topic].partitions:
-                place = TopicPartition(topic, partition)
-                low, high = self._consumer.get_watermark_offsets(place, timeout=kafka.TIMEOUT_S)
-                extents[kind, partition] = Extent(low, high)
+                extents[kind, partition] = self._extent(TopicPartition(topic, partition))
         return extents
+
+    def _extent(self, place: TopicPartition) -> Extent:
+        """A partition's offsets. One that is new, or whose leader changes, is asked again."""
+        until = time.monotonic() + kafka.TIMEOUT_S
+        while True:
+            try:
+                return Extent(*self._consumer.get_watermark_offsets(place, timeout=kafka.TIMEOUT_S))
+            except KafkaException as error:
+                if kafka.kafka_error(error).code() not in LEADERLESS or time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
     def _consume(self, count: int) -> list[Message]:
         try:

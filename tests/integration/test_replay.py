@@ -198,8 +198,10 @@ def test_stepstreams_own_records_are_played_when_asked_for(send: Any, here: Here
         "payload": '{"host": "h"}',
     }
     send([(Kind.RUNS, started), *run_of("r1", "s1", episodes=1)])
-    assert "run_started" not in here("r1").stdout
-    first = json.loads(here("r1", "--meta").stdout.splitlines()[0])
+    without, with_meta = here("r1"), here("r1", "--meta")
+    assert seqs(without) == [1, 2, 3, 4, 5]
+    assert with_meta.returncode == 0, with_meta.stderr
+    first = json.loads(with_meta.stdout.splitlines()[0])
     assert (first["type"], first["host"]) == ("run_started", "h")
 
 
