@@ -20,6 +20,10 @@ MIN_TIME_US, MAX_TIME_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 CAREFUL_BATCHES = 10
 """A re-sent tail is a few batches long: that many go the careful way before the fast one is tried again."""
 
+WARY_RECORDS = 250
+"""Where one bad record was, more may be: for as many batches they go in parts this small, each the fast way,
+so that the next one costs its part, not the batch."""
+
 
 class Message(Protocol):
     """A record as Kafka's client gives it."""
@@ -74,18 +78,39 @@ class Storer:
         self._table = table
         self._decode = decode
         self._careful = 0
+        self._wary = 0
 
     def store(self, tx: Transaction, messages: Sequence[Message], deleted: Mapping[str, int]) -> Outcome:
         """Insert what is not there yet, without the records that cannot be read or are refused."""
-        if self._careful:
-            self._careful -= 1
+        parts = [messages]
+        if self._wary:
+            self._wary -= 1
+            parts = [messages[at : at + WARY_RECORDS] for at in range(0, len(messages), WARY_RECORDS)]
+        careful, self._careful = self._careful > 0, max(self._careful - 1, 0)
+        outcome = Outcome()
+        for part in parts:
+            quick = None if careful else self._store_quickly(tx, part, deleted)
+            outcome.add(quick or self._store_carefully(tx, part, deleted))
+        return outcome
+
+    def _store_quickly(
+        self, tx: Transaction, messages: Sequence[Message], deleted: Mapping[str, int]
+    ) -> Outcome | None:
+        """All of them, or None where a row is there already or is refused."""
+        outcome = Outcome()
+        try:
+            outcome.stored = tx.insert(self._table, self._decoded(messages, deleted, outcome))
+        except ConflictError:
+            self._careful = CAREFUL_BATCHES
+        except BadDataError:
+            self._wary = CAREFUL_BATCHES
         else:
-            outcome = Outcome()
-            try:
-                outcome.stored = tx.insert(self._table, self._decoded(messages, deleted, outcome))
-                return outcome
-            except (ConflictError, BadDataError):
-                self._careful = CAREFUL_BATCHES
+            return outcome
+        return None
+
+    def _store_carefully(
+        self, tx: Transaction, messages: Sequence[Message], deleted: Mapping[str, int]
+    ) -> Outcome:
         outcome = Outcome()
         records: list[tuple[Record, int, Any]] = []
         rows = list(self._decoded(messages, deleted, outcome, keep=records))
