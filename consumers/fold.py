@@ -178,6 +178,8 @@ class Fold:
                 run.env_id = _env_of_extras(record["extras"])
         elif timestamp_us > agent.last_seen_at:
             agent.last_seen_at = timestamp_us
+        elif timestamp_us < agent.first_seen_at:
+            agent.first_seen_at = timestamp_us
         if timestamp_us > run.last_seen_at:
             run.last_seen_at = timestamp_us
             if run.status == LOST:
