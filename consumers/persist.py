@@ -31,7 +31,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import structlog
@@ -106,7 +106,7 @@ class Persist:
         self._kinds = {kind.topic(settings.topic_prefix): kind for kind in LINES}
         self._runs_topic = Kind.RUNS.topic(settings.topic_prefix)
         self._storers = {kind: Storer(kind, decode(kind)) for kind in LINES}
-        self._letters = letters
+        self._letters = cache(letters)
         self._letterbox = Letterbox(settings)
         self._consumer = GroupConsumer(settings, "persist", list(self._kinds))
         self._topic_ids: dict[str, str] = {}

@@ -79,10 +79,10 @@ class PostgresTransaction(Transaction):
         """COPY into a table of this session's own, and from there what is not there yet."""
         names, beside = ", ".join(COLUMNS[table]), f"new_{table}"
         try:
+            # Made before the savepoint, so that a refused row does not unmake it.
+            make = f"CREATE TEMP TABLE IF NOT EXISTS {beside} (LIKE {table}) ON COMMIT DELETE ROWS"
+            self._cursor.execute(make.encode())
             with self.connection.begin_nested(), self._cursor as cursor:
-                cursor.execute(
-                    f"CREATE TEMP TABLE IF NOT EXISTS {beside} (LIKE {table}) ON COMMIT DELETE ROWS"
-                )
                 self._copy(table, _COPY.format(beside, names), ([*row] for row in rows))
                 cursor.execute(
                     f"INSERT INTO {table} ({names}) SELECT {names} FROM {beside} "
