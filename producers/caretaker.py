@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -118,7 +119,8 @@ class Caretaker:
         self._beat_at = now
         for source in self._forwarder.sources:
             if self._is_ours_to_speak_for(source) and not source.writer_is_gone():
-                self._meta(source).say("heartbeat", pid=source.about.pid, lines_acked=source.place.line)
+                with suppress(BlockingIOError):
+                    self._meta(source).say("heartbeat", pid=source.about.pid, lines_acked=source.place.line)
 
     def _is_ours_to_speak_for(self, source: Source) -> bool:
         return source.about.writer == "sdk" and source.about.owner and not source.meta
@@ -155,7 +157,8 @@ class Caretaker:
         complete = (source.folder / "done").exists()
         meta_folder = self._folder / (source.stream_id + META_SUFFIX)
         if not (meta_folder / "done").exists() and (source.about.owner or meta_folder.exists()):
-            self._end_runs(source, complete=complete)
+            with suppress(BlockingIOError):  # another process writes it still, and says the end itself
+                self._end_runs(source, complete=complete)
         if not complete:
             (source.folder / "done").touch()
 

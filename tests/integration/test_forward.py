@@ -20,6 +20,7 @@ import pytest
 from infra.embedded.kafka import KafkaServer
 from infra.settings import Settings, load
 from producers.caretaker import Caretaker
+from producers.meta import MetaStream
 from producers.spool import about_new, now_us
 from producers.spool_writer import SpoolWriter
 from schemas.topics import Kind
@@ -127,6 +128,27 @@ def test_what_another_process_ships_is_left_alone(settings: Settings) -> None:
         assert not (settings.spool_dir / beside.stream_id / "place.json").exists()
     (found,) = of_workers(read_topics(settings))
     assert found.record["stream_id"] == other.about.stream_id
+
+
+def test_a_run_whose_end_another_process_writes_holds_up_no_other(settings: Settings) -> None:
+    """`run` may still hold the stream beside its worker's: its word counts, and forward goes on."""
+    ended = SpoolWriter(settings, about_new("sdk", "r", None))
+    ended.append(b'{"type":"run_started","run_id":"r"}\n', now_us())
+    ended.finish()
+    meta = MetaStream(settings, ended.about, "run", lambda: "r")
+    later: list[SpoolWriter] = []
+
+    def both_are_shipped() -> bool:
+        found = of_workers(read_topics(settings))
+        if found and not later:
+            until((ended.folder / "done").exists)
+            time.sleep(1)  # forward has met the end by now
+            later.append(written(settings, b'{"loss": 2}\n', done=True))
+        return len(found) == 2
+
+    forwarding(settings, both_are_shipped)
+    meta.close()
+    assert not of_stepstream(read_topics(settings))
 
 
 def test_a_spool_that_cannot_be_read_holds_up_no_other(settings: Settings) -> None:
