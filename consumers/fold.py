@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-from schemas.topics import META_SUFFIX, Kind
+from schemas.topics import LINES, META_SUFFIX, Kind
 
 Record = dict[str, Any]
 
@@ -36,14 +36,7 @@ _ENV_NAMES = ("env_id", "env_name", "game_id")
 _UNFIT = re.compile("[\0\ud800-\udfff]")
 _REASON_NAMES = ("reason", "error", "message")
 
-COUNTED = {
-    Kind.STEPS: "steps",
-    Kind.EPISODES: "episodes",
-    Kind.METRICS: "metrics",
-    Kind.RUNS: "run_events",
-    Kind.LOGS: "logs",
-    Kind.DLQ: "dead_letters",
-}
+COUNTED = {kind: str(kind.table) for kind in LINES}
 """Kind → the counter that it adds to, in `runs` and, for the first three, in `agents`."""
 
 
