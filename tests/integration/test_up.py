@@ -172,7 +172,7 @@ def test_a_full_disk_is_one_sentence(run_cli: Run, tiny_disk: Path) -> None:
 
 def test_no_network_at_the_first_start_is_one_sentence(run_cli: Run, tmp_path: Path) -> None:
     """Without jars and without a network: what else works, exit code 1, nothing half-written."""
-    env = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "STEPSTREAM_MAVEN_URL": "http://127.0.0.1:9/maven2"}
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "STEPSTREAM_MAVEN_URL": "http://127.0.0.1:9/mirror"}
     done = run_cli("up", env=env | {"STEPSTREAM_JARS_DIR": ""})
     assert done.returncode == 1
     assert "STEPSTREAM_BOOTSTRAP_SERVERS" in done.stderr
