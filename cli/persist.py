@@ -11,7 +11,7 @@ import click
 
 from consumers.persist import Persist
 from consumers.persist_letters import LetterWriter
-from infra import log, migrations
+from infra import log
 from infra.registry import Registry
 from infra.settings import load
 from infra.writers import open_writer
@@ -31,7 +31,6 @@ def persist() -> None:
     settings = load()
     logger = log.configure(settings, "persist")
     writer = open_writer(settings)
-    migrations.check(writer.engine)
     registry = Registry(settings)
     service = Persist(
         settings,

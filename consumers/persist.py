@@ -39,6 +39,7 @@ import structlog
 from consumers.persist_batch import Decode, Outcome, Storer, store_rollups
 from consumers.persist_letters import LetterWriter
 from consumers.persist_sweep import SWEEP_EVERY_S, Retention, SilenceWatch, lose_silent_runs, stored_offsets
+from infra import migrations
 from infra.consumer_loop import Extent, GroupConsumer, Slice
 from infra.letterbox import Letterbox
 from infra.settings import Settings
@@ -89,7 +90,7 @@ class Persist:
 
     Args:
         settings: addresses and limits.
-        writer: the database; its tables are there and of this version.
+        writer: the database.
         decode: how the values of a kind are read.
         letters: how dead letters are written.
     """
@@ -115,14 +116,16 @@ class Persist:
         self._topics_due, self._sweep_due = Due(TOPICS_EVERY_S), Due(SWEEP_EVERY_S)
 
     def run(self, stop: threading.Event) -> None:
-        """Store batches until told to stop.
+        """Store batches until told to stop. A database that is away is waited for, at the start, too.
 
         Raises:
+            RevisionError: its tables are of another version.
             GapError: records are gone, and the settings say to stop then.
             StepstreamError, Exception: what only a person can mend; nothing is lost.
         """
-        Retention(self._writer.engine, self._settings.retention_days).start(stop)
         try:
+            self._patiently(partial(migrations.check, self._writer.engine), stop)
+            Retention(self._writer.engine, self._settings.retention_days).start(stop)
             while not stop.is_set():
                 self.turn(stop)
         finally:

@@ -123,7 +123,7 @@ def translated(error: DBAPIError, engine: Engine) -> DatabaseError:
     words = str(meaning) if meaning is not None else _words(error.orig or error)
     where = engine.url.render_as_string(hide_password=True)
     if isinstance(meaning, OutageError):
-        return DatabaseError(
+        return OutageError(
             f"The database at {where} does not answer ({words}): is it running, and is "
             "STEPSTREAM_DATABASE_URL right?"
         )
