@@ -67,7 +67,6 @@ def create(settings: Settings) -> Guard:
     )
     app.layout = html.Div([history.layout(), *dialogs.layout()])
     history.register(app, queries)
-    dialogs.register(app)
     return Guard(server, settings, app.csp_hashes())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dash_bootstrap_components as dbc
-from dash import Dash, Input, html
+from dash import html
 
 SETTINGS: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
     "updates": (
@@ -44,16 +44,6 @@ def layout() -> list[Any]:
         _dialog("keys", "Keys", keys),
         _dialog("text", "", html.Pre(id="text-body"), size="lg"),
     ]
-
-
-def register(app: Dash) -> None:
-    """A setting that is chosen is kept by the page's own JS, in this browser."""
-    for name in SETTINGS:
-        app.clientside_callback(  # type: ignore[no-untyped-call]  # Dash has no type for it
-            f"(value) => value !== undefined && window.stepstreamSet?.({name!r}, value)",
-            Input(f"setting-{name}", "value"),
-            prevent_initial_call=True,
-        )
 
 
 def _dialog(name: str, title: str, body: Any, size: str = "") -> dbc.Modal:

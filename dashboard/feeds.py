@@ -170,7 +170,8 @@ class RunsFeed(_Feed):
             found = {row["run_id"]: row for row in page.rows} if page else {}
         live = {row.run_id: row for row in lists}
         names = [*live, *(run_id for run_id in found if run_id not in live)] if full else list(live)
-        made = [merge.run_row(live.get(name), found.get(name), self._feeds.lost_seconds) for name in names]
+        lost_after, now = self._feeds.lost_seconds, time.time()
+        made = [merge.run_row(live.get(name), found.get(name), lost_after, now) for name in names]
         await asyncio.gather(*(self._add(row) for row in made))
         return self._message(full) | {"runs": made}
 
@@ -281,7 +282,7 @@ class RunFeed(_Feed):
         if live is None and header is None:
             return {}
         stored = header.run if header is not None else None
-        self._run = merge.run_row(live, stored, self._feeds.lost_seconds)
+        self._run = merge.run_row(live, stored, self._feeds.lost_seconds, time.time())
         if header is not None and self._run["status"] in ("failed", "lost"):
             self._run["last_lines"] = header.last_stderr
         return {"run": self._run, "counts": merge.counts(live, header)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import msgspec
@@ -15,8 +14,10 @@ from dashboard.queries import RunHeader
 _GROWS = {"steps", "episodes", "metrics", "logs", "dead_letters", "run_events", "agents", "last_seen_at"}
 
 
-def run_row(live: RunRow | None, stored: dict[str, Any] | None, lost_seconds: float) -> dict[str, Any]:
-    """A run's row from both: the newer word counts, of totals the larger."""
+def run_row(
+    live: RunRow | None, stored: dict[str, Any] | None, lost_seconds: float, now: float
+) -> dict[str, Any]:
+    """A run's row from both: the newer word counts, of totals the larger. `now` in seconds since 1970."""
     made: dict[str, Any] = msgspec.to_builtins(live) if live is not None else {}
     if stored is None:
         return made
@@ -30,7 +31,7 @@ def run_row(live: RunRow | None, stored: dict[str, Any] | None, lost_seconds: fl
     fresher = (stored.get("last_seen_at") or 0) >= (live.last_seen_at if live is not None else 0)
     if live is None or (fresher and stored["status"] != "running"):
         made["status"], made["reason"] = stored["status"], stored["reason"]
-    silent = time.time() - (made.get("last_seen_at") or 0) / 1000
+    silent = now - (made.get("last_seen_at") or 0) / 1000
     if made["status"] == "running" and silent > lost_seconds:
         made["status"] = "lost"
     return made

@@ -91,7 +91,9 @@ class Transaction(ABC):
         self.connection.execute(_SET_PLACE, row)
 
     def advance(self, next_offsets: Mapping[Partition, int]) -> None:
-        """Set where the partitions go on."""
+        """Set where the partitions go on; of a batch that somebody else wrote, none do."""
+        if not next_offsets:
+            return
         self.connection.execute(
             _ADVANCE,
             [

@@ -159,6 +159,7 @@ def test_offsets_are_kept_with_the_rows(writer: Writer):
     with writer.transaction() as tx:
         assert tx.places([two, one]) == {one: Place(6, "other"), two: Place(7, None)}
         tx.advance({one: 10, two: 11})
+        tx.advance({})
     with writer.transaction() as tx:
         assert [place.next_offset for place in tx.places([one, two]).values()] == [10, 11]
 

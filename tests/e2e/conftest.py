@@ -114,9 +114,9 @@ def stack(kafka: str, valkey: str, tmp_path_factory: pytest.TempPathFactory) -> 
         made.stop(name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A Chromium without a window."""
+    """A Chromium without a window. Its event loop runs in this thread, so no other may: it ends early."""
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=needs.chromium_path(), args=FLAGS)
         yield launched

@@ -18,5 +18,7 @@ export function openSettings() {
   openDialog("settings", Object.fromEntries(SETTINGS.map((name) => [`setting-${name}`, { value: String(setting(name)) }])));
 }
 
-// Dash's callbacks of the settings dialog call this.
-window.stepstreamSet = (name, value) => change(name, name === "theme" ? value : Number(value));
+document.addEventListener("change", ({ target }) => {
+  const name = target.id?.startsWith("setting-") && target.id.slice("setting-".length);
+  if (SETTINGS.includes(name)) change(name, name === "theme" ? target.value : Number(target.value));
+});

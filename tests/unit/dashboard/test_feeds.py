@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from dashboard import feeds, merge, wire
@@ -11,7 +9,7 @@ from dashboard.live_types import AgentRow, RunRow
 from dashboard.queries import RunHeader
 from schemas.live import LiveStep
 
-NOW = int(time.time() * 1000)
+NOW = 1_800_000_000_000
 STORED = {
     "run_id": "r",
     "status": "completed",
@@ -27,22 +25,22 @@ STORED = {
 
 def test_of_totals_the_larger_counts() -> None:
     """Redis is ahead while a run goes on, SQL after Redis was flushed."""
-    row = merge.run_row(RunRow("r", steps=100, episodes=3, last_seen_at=NOW + 1), STORED, 30)
+    row = merge.run_row(RunRow("r", steps=100, episodes=3, last_seen_at=NOW + 1), STORED, 30, NOW / 1000)
     assert (row["steps"], row["episodes"], row["env_id"]) == (100, 9, "Taxi-v3")
 
 
 def test_the_newer_word_on_the_status_counts() -> None:
     """A run that began again is running, whatever SQL still says."""
-    assert merge.run_row(RunRow("r", last_seen_at=NOW + 5), STORED, 30)["status"] == "running"
-    assert merge.run_row(RunRow("r", last_seen_at=NOW - 5), STORED, 30)["status"] == "completed"
-    assert merge.run_row(None, STORED, 30)["status"] == "completed"
+    assert merge.run_row(RunRow("r", last_seen_at=NOW + 5), STORED, 30, NOW / 1000)["status"] == "running"
+    assert merge.run_row(RunRow("r", last_seen_at=NOW - 5), STORED, 30, NOW / 1000)["status"] == "completed"
+    assert merge.run_row(None, STORED, 30, NOW / 1000)["status"] == "completed"
 
 
 def test_a_silent_run_is_lost() -> None:
     """Longer than the setting without a word."""
     silent = STORED | {"status": "running", "last_seen_at": NOW - 31_000}
-    assert merge.run_row(None, silent, 30)["status"] == "lost"
-    assert merge.run_row(None, silent, 60)["status"] == "running"
+    assert merge.run_row(None, silent, 30, NOW / 1000)["status"] == "lost"
+    assert merge.run_row(None, silent, 60, NOW / 1000)["status"] == "running"
 
 
 def test_where_the_records_are() -> None:
