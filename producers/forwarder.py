@@ -174,9 +174,10 @@ class Forwarder:
                 continue
             if records is not None:
                 self._take(window, source, records)
-            for record, picture in source.thinner.late(now):
+            late = source.thinner.late(now)
+            for record, picture in late:
                 self._picture(window, source, record, picture)
-            if records is not None:
+            if records is not None or late:  # a picture that comes alone counts as well
                 window.places[source.stream_id] = (source, source.snapshot())
         return window if window.items else None
 
