@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ from producers.spool_reader import Chunk, Long, SpoolReader
 from producers.thinning import Thinner
 from schemas.codec import HEADER, MAGIC, Decoder, Encoder
 from schemas.topics import META_SUFFIX, Kind
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 LONGEST_REST_SECONDS = 0.1
 SYNC_SECONDS = 1.0
@@ -162,14 +165,22 @@ class Source:
         )
 
     def acknowledge(self, place: Place) -> None:
-        """Kafka has all lines before this place."""
+        """Kafka has all lines before this place.
+
+        A place that a full disk does not take goes there with a later one: until then a restart repeats more.
+        """
         now = time.monotonic()
         sync = now - self._synced_at >= SYNC_SECONDS
-        place.save(self.folder, sync=sync)
+        before, self.place = self.place, place
+        try:
+            place.save(self.folder, sync=sync)
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            return
         self._synced_at = now if sync else self._synced_at
-        if place.segment != self.place.segment:
+        if place.segment != before.segment:
             self._tidy(place.segment)
-        self.place = place
 
     def release(self) -> None:
         """Let somebody else ship it."""

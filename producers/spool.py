@@ -17,6 +17,7 @@ some 30 s).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -58,7 +59,9 @@ def write_atomically(path: Path, content: dict[str, Any], *, sync: bool = False)
     temporary = path.with_name(path.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        os.write(descriptor, json.dumps(content).encode())
+        text = json.dumps(content).encode()
+        if os.write(descriptor, text) < len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
         if sync:
             os.fsync(descriptor)
     finally:

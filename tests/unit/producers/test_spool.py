@@ -12,6 +12,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from infra.settings import Settings, load
+from producers.source import Source
 from producers.spool import About, Place, about_new, is_held, segments
 from producers.spool_reader import Chunk, Long, SpoolReader
 from producers.spool_writer import SpoolWriter
@@ -163,6 +164,24 @@ def test_a_full_disk_drops_whole_lines_and_counts_them(tiny_disk: Path) -> None:
     assert len(kept) == spool.lines
     assert len(kept) + spool.dropped == 3000
     assert all(json.loads(line) for line in kept)
+    spool.close()
+
+
+def test_a_full_disk_keeps_no_place_and_ends_nothing(tiny_disk: Path) -> None:
+    """What is acknowledged meanwhile is remembered once there is room."""
+    settings = spooled(tiny_disk, spool_fsync="never")
+    spool = SpoolWriter(settings, about_new("run", None, None))
+    source = Source.claim(settings, spool.folder)
+    assert source is not None
+    filler = tiny_disk / "filler"
+    with pytest.raises(OSError, match="No space"):
+        filler.write_bytes(b"x" * 4_000_000)
+    source.acknowledge(Place(1, 2, 3))
+    assert Place.load(spool.folder) == Place()
+    filler.unlink()
+    source.acknowledge(Place(1, 2, 4))
+    assert Place.load(spool.folder) == Place(1, 2, 4)
+    source.release()
     spool.close()
 
 
