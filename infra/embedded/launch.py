@@ -19,8 +19,10 @@ WATCH_SECONDS = 0.25
 def main(arguments: list[str]) -> None:
     """Tie this process to its parent, then exec the command."""
     parent, end, how, command = int(arguments[0]), int(arguments[1]), arguments[2], arguments[3:]
-    # Python ignores SIGPIPE, and an exec keeps what is ignored: give the program what a shell gives.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # Python ignores SIGPIPE, a script's background job SIGINT, and an exec keeps what is ignored: give the
+    # program what a shell gives.
+    for number in (signal.SIGPIPE, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     if how == "kernel":
         _ask_the_kernel(end)
     else:
