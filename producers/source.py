@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -15,13 +14,11 @@ from producers.context import Context, Identity
 from producers.lookahead import LookAhead
 from producers.normalise import HEAD_BYTES, Event, Normaliser, letter
 from producers.shortcut import Shortcut
-from producers.spool import About, Place, is_held, segment_path, segments, try_lock
+from producers.spool import DISK_FULL, About, Place, is_held, segment_path, segments, try_lock
 from producers.spool_reader import Chunk, Long, SpoolReader
 from producers.thinning import Thinner
 from schemas.codec import HEADER, MAGIC, Decoder, Encoder
 from schemas.topics import META_SUFFIX, Kind
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 LONGEST_REST_SECONDS = 0.1
 SYNC_SECONDS = 1.0

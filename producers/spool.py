@@ -34,6 +34,7 @@ from ulid import ULID
 from producers.values import microseconds
 from schemas.topics import META_SUFFIX
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PAIR = struct.Struct("<Qq")
 READ_BYTES = 1024 * 1024
 

@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable
 
 from infra.settings import Settings
-from producers.spool import PAIR, About, segment_path, segments, try_lock
+from producers.spool import DISK_FULL, PAIR, About, segment_path, segments, try_lock
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -137,7 +136,7 @@ class SpoolWriter:
                 self._size += written
                 view = view[written:]
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in DISK_FULL:
                 raise
             self._full(data, start, arrived)
             return
