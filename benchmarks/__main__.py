@@ -1,11 +1,13 @@
-"""`python -m benchmarks [NAME…]`: the table on the terminal, and as JSON in bench.json."""
+"""`python -m benchmarks [NAME…]`: each row as it is measured, and all as JSON in bench.json."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import platform
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -13,13 +15,11 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks.harness import Row, Unmeasured
 
 HERE = Path(__file__).parent
 OUTPUT = Path("bench.json")
+_columns = "{:33} {:>16} {:>6} {:>6} {:>6} {:>5}".format
 
 
 def rows() -> Iterator[tuple[str, Callable[[], Row]]]:
@@ -42,40 +42,58 @@ def main(wanted: list[str]) -> int:
     """Run the rows asked for, all without any; returns the exit code."""
     known = dict(rows())
     chosen = {n: f for n, f in known.items() if not wanted or n in wanted or n.partition(".")[0] in wanted}
-    console = Console()
     if not chosen:
-        console.print(f"No row is named {' '.join(wanted)}. There are: {' '.join(known)}")
+        print(f"No row is named {' '.join(wanted)}. There are: {' '.join(known)}")
         return 2
     results: dict[str, dict[str, object]] = {}
-    table = Table("row", "what", "rate", "limit", "ratio", "peer", "× peer", "spread", "goal", "s")
+    began = time.monotonic()
+    print(_columns("row", "measured", "limit", "peer", "spread", "s"), flush=True)
     for name, function in chosen.items():
         start = time.monotonic()
-        console.print(f"[dim]measuring {name}[/dim]", highlight=False)
         try:
             row = function()
         except Unmeasured as reason:
             results[name] = {"unmeasured": str(reason)}
-            table.add_row(name, f"not measured: {reason}")
+            print(name, *_beneath(f"Not measured: {reason}."), sep="\n", flush=True)
             continue
         seconds = time.monotonic() - start
         results[name] = asdict(row) | {"ratio": row.ratio, "peer_ratio": row.peer_ratio, "seconds": seconds}
-        table.add_row(name, row.what, *_cells(row), f"{seconds:.0f}")
-    console.print(table)
+        print(_measured(name, row, seconds), *_beneath(_words(row)), sep="\n", flush=True)
     OUTPUT.write_text(json.dumps({"python": platform.python_version(), "rows": results}, indent=2) + "\n")
-    console.print(f"as JSON: {OUTPUT}")
+    minutes, seconds = divmod(round(time.monotonic() - began), 60)
+    print(f"{len(chosen)} row(s) in {minutes} min {seconds} s; as JSON: {OUTPUT}")
     return 0
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    return (
-        f"{row.rate:,.4g} {row.unit}",
-        f"{row.limit:,.4g} {row.limit_name}" if row.limit else "",
+def _measured(name: str, row: Row, seconds: float) -> str:
+    return _columns(
+        name,
+        f"{_number(row.rate)} {row.unit}",
         f"{row.ratio:.2f}" if row.ratio else "",
-        f"{row.peer:,.4g} {row.peer_name}" if row.peer else row.peer_name,
         f"{row.peer_ratio:.1f}" if row.peer_ratio else "",
         f"{row.spread:.0%}" if row.spread is not None else "",
-        row.goal,
+        f"{seconds:.0f}",
     )
+
+
+def _words(row: Row) -> str:
+    """What was measured, what the two ratios are of, and what was wanted."""
+    said = [row.what]
+    said += [f"Limit: {row.limit_name} ({_number(row.limit)})"] if row.limit else []
+    said += [f"Peer: {row.peer_name} ({_number(row.peer)})"] if row.peer else []
+    said += [f"Goal: {row.goal}"] if row.goal else []
+    said += [row.note[0].upper() + row.note[1:]] if row.note else []
+    return ". ".join(said) + "."
+
+
+def _beneath(text: str) -> list[str]:
+    """Lines of words as wide as the terminal; 100 columns where there is none."""
+    width = shutil.get_terminal_size((100, 24)).columns
+    return textwrap.wrap(text, min(width, 100), initial_indent="  ", subsequent_indent="  ")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 if __name__ == "__main__":
