@@ -11,6 +11,8 @@ from pathlib import Path
 
 from producers.spool import PAIR, READ_BYTES, About, Place, segment_path, segments
 
+TIMES_BYTES = 4096 * PAIR.size
+
 _offset = itemgetter(0)
 
 
@@ -163,12 +165,14 @@ class SpoolReader:
         """The pair at or before `start`, and those up to `end`."""
         if self._times_file < 0:
             return [(start, self._created)]
-        more = b""
-        while read := os.pread(self._times_file, READ_BYTES, self._times_read + len(more)):
-            more += read
-        more = more[: len(more) - len(more) % PAIR.size]
-        self._times_read += len(more)
-        self._times += PAIR.iter_unpack(more)
+        # A worker may flush each line, so that there are a million pairs: no more of them than needed.
+        while not self._times or self._times[-1][0] < end:
+            more = os.pread(self._times_file, TIMES_BYTES, self._times_read)
+            more = more[: len(more) - len(more) % PAIR.size]
+            if not more:
+                break
+            self._times_read += len(more)
+            self._times += PAIR.iter_unpack(more)
         below = bisect_right(self._times, start, key=_offset)
         within = bisect_left(self._times, end, key=_offset)
         found = self._times[max(below - 1, 0) : max(within, below)]

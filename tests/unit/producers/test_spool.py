@@ -68,6 +68,16 @@ def test_lines_come_back_as_they_were_with_number_and_time(
     assert spool.lines == content.count(b"\n")
 
 
+def test_each_of_many_lines_has_its_own_time(tmp_path: Path) -> None:
+    """Of a worker that flushes each; more times than are read at once."""
+    spool = SpoolWriter(spooled(tmp_path), about_new("run", None, None))
+    for number in range(10_000):
+        spool.append(b"x\n", number)
+    spool.finish()
+    found = [arrived for chunk in read_all(spool.folder, most=700) for _, arrived in chunk.with_arrivals()]
+    assert found == list(range(10_000))
+
+
 def test_a_reader_goes_on_from_any_place(tmp_path: Path) -> None:
     """With the same numbers and times."""
     spool = SpoolWriter(spooled(tmp_path, spool_segment_bytes=30), about_new("run", None, None))
