@@ -10,10 +10,10 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from dash import Dash, html
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, Query, WebSocket
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
@@ -21,11 +21,17 @@ from starlette.staticfiles import StaticFiles
 from dashboard import dialogs, download, history, push, wire
 from dashboard.buffer import LiveBuffer
 from dashboard.feeds import Feeds
+from dashboard.frames import Frames
 from dashboard.queries import Queries
 from dashboard.security import Guard
 from infra.settings import Settings
+from schemas.errors import StepstreamError
 
 ASSETS = Path(__file__).parent / "assets"
+
+Seq = Annotated[int, Query(ge=0, lt=2**62)]
+"""A number that SQL's whole numbers hold."""
+Beside = Literal["before", "after"] | None
 
 
 class Assets(StaticFiles):
@@ -54,7 +60,7 @@ def create(settings: Settings) -> Guard:
     )
     static = f"/static/{_fingerprint()}"
     server.mount(static, Assets(directory=ASSETS))
-    _routes(server, feeds, queries)
+    _routes(server, feeds, queries, Frames(settings, queries))
     app = Dash(
         __name__,
         server=server,
@@ -70,7 +76,7 @@ def create(settings: Settings) -> Guard:
     return Guard(server, settings, app.csp_hashes())
 
 
-def _routes(server: FastAPI, feeds: Feeds, queries: Queries) -> None:
+def _routes(server: FastAPI, feeds: Feeds, queries: Queries, frames: Frames) -> None:
     @server.get("/healthz")
     async def healthz() -> Response:
         return PlainTextResponse("ok")
@@ -79,15 +85,33 @@ def _routes(server: FastAPI, feeds: Feeds, queries: Queries) -> None:
     async def live(socket: WebSocket) -> None:
         await push.live(socket, feeds)
 
+    @server.exception_handler(StepstreamError)
+    async def failed(_: Request, error: StepstreamError) -> Response:
+        return PlainTextResponse(str(error), 503)
+
     @server.get("/step")
-    async def step(run: str, stream: str, seq: int) -> Response:
-        return Response(wire.encode(await queries.step(run, stream, seq)), media_type="application/json")
+    async def step(run: str, stream: str, seq: Seq, beside: Beside = None) -> Response:
+        if beside is None:
+            return _json(await queries.step(run, stream, seq))
+        return _json(await queries.step_beside(run, stream, seq, after=beside == "after"))
+
+    @server.get("/first-step")
+    async def first_step(run: str, agent: str, episode: Seq) -> Response:
+        return _json(await queries.first_step(run, agent, episode))
+
+    @server.get("/frame")
+    async def frame(run: str, stream: str, seq: Seq) -> Response:
+        return _json(await frames.of(run, stream, seq))
 
     @server.get("/download")
     async def csv(request: Request) -> Response:
         name, lines = download.csv(queries, request.query_params)
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _json(found: Any) -> Response:
+    return Response(wire.encode(found), media_type="application/json")
 
 
 def _index(static: str) -> str:

@@ -31,6 +31,7 @@ KEYS = (
     ("j", "Next agent, next run"),
     ("k", "Previous agent, previous run"),
     ("↑ ↓", "Among agents, once one has the focus"),
+    ("← →", "Step before and after, once one is shown"),
     ("Esc", "Leave the search, or the chosen episode"),
     ("?", "These keys"),
 )

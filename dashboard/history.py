@@ -98,7 +98,10 @@ def grid(kind: str) -> dash_ag_grid.AgGrid:
             "enableCellTextSelection": True,
             "ensureDomOrder": True,
         },
-        eventListeners={"cellClicked": ["stepstreamOpen(params)"]},
+        eventListeners={
+            "cellClicked": ["stepstreamOpen(params)"],
+            "cellFocused": ["stepstreamFocus(params)"],
+        },
         style={"height": "100%", "width": "100%"},
         dangerously_allow_code=False,
     )

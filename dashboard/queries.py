@@ -30,13 +30,15 @@ from infra.settings import Settings
 from infra.sql_read import LONGEST_S, reading
 from schemas.topics import META_SUFFIX
 
-__all__ = ["Curve", "Page", "PageRequest", "Queries", "RunHeader"]
+__all__ = ["Curve", "Page", "PageRequest", "Queries", "RunHeader", "StepPlace"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LAST_WORDS = 20
 MAX_STEPS_OF_EPISODE = 20_000
+NEAR_LINES = 20_000
+"""The next step of an agent is looked for in so many lines of its stream."""
 MAX_AGENTS = 10_000
 MAX_STREAMS = 200
 NAMES_FROM = 300
@@ -54,6 +56,16 @@ class RunHeader(Struct):
     heartbeats: list[dict[str, Any]] = field(default_factory=list)
     """Payload of the newest heartbeat of each stream: what its forwarder read and sent."""
     last_stderr: list[str] = field(default_factory=list)
+
+
+class StepPlace(Struct, frozen=True):
+    """Whose a step is, and where its record lies in the topic of steps."""
+
+    seq: int
+    agent_id: str
+    episode_index: int | None
+    partition: int
+    offset: int
 
 
 class Queries:
@@ -108,6 +120,20 @@ class Queries:
     async def step(self, run_id: str, stream_id: str, seq: int) -> dict[str, Any] | None:
         """One step with its texts in full."""
         return await self._ask(self._step, run_id, stream_id, seq)
+
+    async def step_beside(
+        self, run_id: str, stream_id: str, seq: int, *, after: bool
+    ) -> dict[str, Any] | None:
+        """The step before or after a step, in full; None at the end of its episode."""
+        return await self._ask(self._step_beside, run_id, stream_id, seq, after)
+
+    async def first_step(self, run_id: str, agent_id: str, episode_index: int) -> dict[str, Any] | None:
+        """The first step of an episode, in full."""
+        return await self._ask(self._first_step, run_id, agent_id, episode_index)
+
+    async def step_place(self, run_id: str, stream_id: str, seq: int) -> StepPlace | None:
+        """Whose a step is, and where it lies on Kafka."""
+        return await self._ask(self._step_place, run_id, stream_id, seq)
 
     async def metric_names(self, run_id: str) -> list[str]:
         """Names of the run's metrics, as far as its first and newest rows tell."""
@@ -303,6 +329,49 @@ class Queries:
         named = and_(table.c.run_id == run_id, table.c.stream_id == stream_id, table.c.seq == seq)
         row = connection.execute(select(*rows.selected(table, full=True)).where(named)).mappings().first()
         return None if row is None else rows.step_row(row) | {"cut": False}
+
+    def _step_beside(
+        self, connection: Connection, run_id: str, stream_id: str, seq: int, after: bool
+    ) -> dict[str, Any] | None:
+        step = self._step_place(connection, run_id, stream_id, seq)
+        if step is None:
+            return None
+        table = rows.STEPS
+        number = table.c.seq
+        near = (
+            number.between(seq + 1, seq + NEAR_LINES) if after else number.between(seq - NEAR_LINES, seq - 1)
+        )
+        statement = (
+            select(number, table.c.episode_index)
+            .where(table.c.run_id == run_id, table.c.stream_id == stream_id, near)
+            .where(table.c.agent_id == step.agent_id)
+            .order_by(number.asc() if after else number.desc())
+            .limit(1)
+        )
+        found = connection.execute(statement).first()
+        if found is None or found[1] != step.episode_index:
+            return None
+        return self._step(connection, run_id, stream_id, found[0])
+
+    def _first_step(
+        self, connection: Connection, run_id: str, agent_id: str, episode_index: int
+    ) -> dict[str, Any] | None:
+        table = rows.STEPS
+        statement = (
+            select(table.c.stream_id, table.c.seq)
+            .where(_of(table, run_id, agent_id), table.c.episode_index == episode_index)
+            .order_by(table.c.step_index, table.c.seq)
+            .limit(1)
+        )
+        found = connection.execute(statement).first()
+        return None if found is None else self._step(connection, run_id, *found)
+
+    def _step_place(self, connection: Connection, run_id: str, stream_id: str, seq: int) -> StepPlace | None:
+        table = rows.STEPS
+        place = (table.c.agent_id, table.c.episode_index, table.c.topic_partition, table.c.topic_offset)
+        named = and_(table.c.run_id == run_id, table.c.stream_id == stream_id, table.c.seq == seq)
+        found = connection.execute(select(*place).where(named)).first()
+        return None if found is None else StepPlace(seq, *found)
 
     def _metric_names(
         self, connection: Connection, table: Table, run_id: str, agent_id: str | None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from infra import kafka
 from infra.settings import Settings
@@ -36,10 +36,14 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Extent:
-    """A partition's offsets when the reader began: from `low`, up to but without `high`."""
+    """Offsets of a partition, by default all when the reader began: from `low`, up to but without `high`."""
 
     low: int
     high: int
+
+
+Part = Mapping[tuple[Kind, int], Extent]
+"""Offsets by kind and partition."""
 
 
 class LogReader:
@@ -70,12 +74,6 @@ class LogReader:
         )
         try:
             self.extents = self._find_extents()
-            self._consumer.assign(
-                [
-                    TopicPartition(kind.topic(settings.topic_prefix), partition, OFFSET_BEGINNING)
-                    for kind, partition in self.extents
-                ]
-            )
         except KafkaException as error:
             self._consumer.poll(0)  # serves the callback that fills `_errors`
             self._consumer.close()
@@ -85,20 +83,49 @@ class LogReader:
         """Leave."""
         self._consumer.close()
 
-    def present(self) -> Iterator[list[Entry]]:
-        """Batches of what was there when the reader began; ends there."""
-        unread = {place for place, extent in self.extents.items() if extent.high > extent.low}
+    def present(self, part: Part | None = None, most: int = BATCH) -> Iterator[list[Entry]]:
+        """Batches of what was there when the reader began, or of a part of it; ends there.
+
+        Args:
+            part: read only these offsets. A few records behind them may come as well.
+            most: records of a batch.
+        """
+        extents = self.extents if part is None else part
+        self._consumer.assign([self._where(place, extent.low) for place, extent in extents.items()])
+        unread = {place for place, extent in extents.items() if extent.high > extent.low}
+        left = sum(extents[place].high - extents[place].low for place in unread)
         while unread:
             batch = []
-            for message in self._consume(BATCH):
+            for message in self._consume(max(1, min(most, left))):
                 if self._at_end(message):
                     unread.discard(self._place(message))
                     continue
                 batch.append(message)
                 place = self._place(message)
-                if (message.offset() or 0) + 1 >= self.extents[place].high:
+                if (message.offset() or 0) + 1 >= extents[place].high:
                     unread.discard(place)
+            left -= len(batch)
             yield self._mine(batch)
+
+    def at(self, kind: Kind, timestamp: int) -> dict[int, int]:
+        """For each partition of a kind the first offset that is no older than a moment of Kafka's clock.
+
+        Args:
+            kind: one of the reader's.
+            timestamp: ms since 1970.
+
+        Raises:
+            BrokerError: no answer.
+        """
+        asked = [self._where(place, timestamp) for place in self.extents if place[0] is kind]
+        try:
+            found = self._consumer.offsets_for_times(asked, timeout=kafka.TIMEOUT_S)
+        except KafkaException as error:
+            raise kafka.translated(error, self._settings, self._errors) from error
+        return {
+            item.partition: item.offset if item.offset >= 0 else self.extents[kind, item.partition].high
+            for item in found
+        }
 
     def newer(self) -> list[Entry]:
         """What came since the last call; may be empty."""
@@ -141,6 +168,10 @@ class LogReader:
         if error.code() == KafkaError._PARTITION_EOF:
             return True
         raise kafka.translated(KafkaException(error), self._settings, self._errors)
+
+    def _where(self, place: tuple[Kind, int], offset: int) -> TopicPartition:
+        kind, partition = place
+        return TopicPartition(kind.topic(self._settings.topic_prefix), partition, offset)
 
     def _place(self, message: Message) -> tuple[Kind, int]:
         return self._kinds[message.topic() or ""], message.partition() or 0

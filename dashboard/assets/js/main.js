@@ -105,7 +105,7 @@ function keys() {
     if (event.key === "/") focusSearch(event);
     else if (event.key === "j" || event.key === "k") neighbour(event.key === "j" ? 1 : -1);
     else if (event.key === "?") openDialog("keys");
-    else if (event.key === "Escape" && here().episode) patch({ episode: null });
+    else if (event.key === "Escape" && (here().episode || here().at)) patch({ episode: null, at: null });
   });
 }
 

@@ -1,7 +1,7 @@
 // The address is the state: every view has a link, and the back button works.
 //
 //   /                      ?q= &status= &sort=
-//   /runs/<run id>         ?agent= &panel= &table= &rows= &episode= &metric= (repeated) &q=
+//   /runs/<run id>         ?agent= &panel= &table= &rows= &episode= &at= &metric= (repeated) &q=
 
 const listeners = new Set();
 

@@ -4,35 +4,39 @@
 import { Chart } from "../chart.js";
 import { byId, colour, copy, h, setAttr, setText } from "../dom.js";
 import { number, rate } from "../format.js";
-import { gridOf, showCaption, showFrame } from "../frame.js";
+import { showCaption, showFrame } from "../frame.js";
 import { here, patch } from "../router.js";
 import { Rows } from "../rows.js";
 import { Rolling, Series } from "../series.js";
 import { setting } from "../settings.js";
 import { EPISODES, STEPS, tsv } from "./columns.js";
 import { Minute, showCounters } from "./counters.js";
-import { History, onOpen } from "./history.js";
-import { showText, stepOf } from "./step.js";
+import { History, onRow } from "./history.js";
+import { look, Past, showText } from "./step.js";
 
 const WINDOW = 100;
 const HEAVY_MS = 125;
 const REFRESH_MS = 3000;
 const BESIDE = 2;
 const ROW_PX = 28;
-const NO_PICTURE = { media_type: "text/x-ansi", text: "No picture of this step is kept." };
 const LONG = ["action", "observation", "info"];
 const COLUMNS = { steps: STEPS, episodes: EPISODES };
 
 export class Agent {
   constructor() {
     this.history = new History();
-    onOpen((row, field) => this.#open(row, LONG.includes(field) && row[field] ? field : null));
+    this.past = new Past({
+      show: (frame) => this.#show(frame), framed: () => !byId("frame").hidden, newest: () => this.#newest(),
+    });
+    onRow({
+      open: (row, field) => this.#open(row, LONG.includes(field) && row[field] ? field : null),
+      reach: (row) => row && this.past.shown && this.kind === "steps" && look(row, { replace: true }),
+    });
     byId("metric-chips").addEventListener("click", (event) => this.#toggleMetric(event));
     for (const [id, key] of [["table-kinds", "table"], ["table-modes", "rows"]]) {
       for (const button of byId(id).children) button.addEventListener("click", () => patch({ [key]: button.dataset.value }));
     }
     byId("episode-clear").addEventListener("click", () => patch({ episode: null }));
-    byId("now-newest").addEventListener("click", () => this.#unpin());
     byId("copy-tsv").addEventListener("click", () => this.#copy());
   }
 
@@ -53,7 +57,7 @@ export class Agent {
     this.added = { steps: 0, episodes: 0 };
     this.minute = new Minute();
     this.newestFrame = null;
-    this.#unpin();
+    this.#newest();
     byId("metric-bar").hidden = true;
     showCounters({}, this.seen, false, null, this.minute);
   }
@@ -64,9 +68,11 @@ export class Agent {
     this.table = null;
     byId("held").hidden = true;
     this.history.hide();
+    this.past.leave();
     showFrame(null);
     byId("metric-chips").replaceChildren();
     clearTimeout(this.timer);
+    cancelAnimationFrame(this.asked);
     this.timer = null;
   }
 
@@ -85,7 +91,7 @@ export class Agent {
     const mean = { name: `mean of ${WINDOW}`, colour: this.tone };
     this.curveChart = new Chart(byId("curve"), {
       lines: [soft, mean], label: "Return per episode", xName: "Episode", empty: "No finished episode yet",
-      onPick: (x) => patch({ episode: x, table: "steps" }),
+      onPick: (x) => patch({ episode: x, table: "steps", at: null }),
     });
     this.rewardChart = new Chart(byId("reward"), {
       lines: [{ name: "reward", colour: this.tone }], label: "Reward per step of the episode", xName: "Step", empty: "No step yet",
@@ -110,6 +116,7 @@ export class Agent {
     for (const button of byId("table-kinds").children) setAttr(button, "aria-pressed", String(button.dataset.value === kind));
     byId("episode-chip").hidden = !state.episode;
     setText(byId("episode-chip-text"), `Episode ${state.episode}`);
+    this.past.change(state, this.id);
     this.showMode();
   }
 
@@ -144,32 +151,18 @@ export class Agent {
 
   #open(row, long) {
     if (long) return showText(`${long[0].toUpperCase()}${long.slice(1)} of step ${row.step ?? "–"}`, row, long);
-    if (this.kind === "steps") this.#pin(row);
-    else if (row.episode !== null) patch({ episode: row.episode, table: "steps", rows: null });
+    if (this.kind === "steps") look(row);
+    else if (row.episode !== null) patch({ episode: row.episode, table: "steps", rows: null, at: null });
   }
 
-  /** One step of the table, with its picture where SQL has it: it stays until the newest is wanted again. */
-  async #pin(row) {
-    const whole = await stepOf(row);
-    if (!whole) return;
-    this.pinned = true;
-    setText(byId("now-title"), `Step ${row.step ?? "–"} of episode ${row.episode ?? "–"}`);
-    byId("now-newest").hidden = false;
-    showCaption(whole);
-    const grid = gridOf(whole.extras);
-    if (!byId("frame").hidden || grid) {
-      showFrame(grid || NO_PICTURE);
-      this.#frame(true);
-    }
+  #show(frame) {
+    showFrame(frame);
+    this.#frame(Boolean(frame));
   }
 
-  #unpin() {
-    this.pinned = false;
-    setText(byId("now-title"), "Newest step");
-    byId("now-newest").hidden = true;
-    showFrame(this.newestFrame);
-    this.#frame(Boolean(this.newestFrame));
-    showCaption(this.rows.steps[0]);
+  #newest() {
+    this.#show(this.newestFrame ?? null);
+    showCaption(this.rows?.steps[0]);
   }
 
   apply(part, run, paintMs) {
@@ -214,9 +207,7 @@ export class Agent {
 
   #takeFrame(frame) {
     this.newestFrame = frame;
-    if (this.pinned) return;
-    showFrame(frame);
-    this.#frame(Boolean(frame));
+    if (!this.past.shown) this.#show(frame);
   }
 
   /** With a picture, the rewards make room for it. */
@@ -252,7 +243,7 @@ export class Agent {
     }
     const newest = steps[steps.length - 1];
     if (!newest) return;
-    if (!this.pinned) showCaption(newest);
+    if (!this.past.shown) showCaption(newest);
     setAttr(byId("agent"), "data-seq", newest.seq);
   }
 
@@ -289,25 +280,38 @@ export class Agent {
     if (this.timer) return;
     // A busy machine draws less often, so that counters and the newest step stay quick.
     const left = Math.max(HEAVY_MS, 5 * (this.paintMs || 0)) - (performance.now() - (this.drawn || 0));
-    this.timer = setTimeout(() => {
-      this.timer = null;
-      this.drawn = performance.now();
-      this.draw();
-    }, Math.max(left, 0));
+    this.timer = setTimeout(() => this.#draw(this.#parts()), Math.max(left, 0));
   }
 
-  draw() {
-    if (!this.table) return;
-    this.curveChart.set([this.curve, this.mean]);
-    this.rewardChart.set([this.reward]);
-    setText(byId("reward-title"), this.rewardEpisode === "chosen" ? `Reward per step · episode ${this.state.episode}`
-      : `Reward per step${this.rewardEpisode !== undefined && this.rewardEpisode !== null ? ` · episode ${this.rewardEpisode}` : ""}`);
-    for (const { series, chart, value } of this.metrics.values()) {
-      chart.set([series]);
-      setText(value, number(series.last));
+  /** One part a frame: all of them in one would make the newest step wait. */
+  #draw([part, ...rest]) {
+    part();
+    if (rest.length) this.asked = requestAnimationFrame(() => this.#draw(rest));
+    else {
+      this.timer = null;
+      this.drawn = performance.now();
     }
-    this.table.set(this.rows[this.kind], this.added[this.kind]);
-    this.added = { steps: 0, episodes: 0 };
+  }
+
+  #parts() {
+    return [
+      () => this.curveChart.set([this.curve, this.mean]),
+      () => this.#drawReward(),
+      ...[...this.metrics.values()].map(({ series, chart, value }) => () => {
+        chart.set([series]);
+        setText(value, number(series.last));
+      }),
+      () => {
+        this.table.set(this.rows[this.kind], this.added[this.kind]);
+        this.added = { steps: 0, episodes: 0 };
+      },
+    ];
+  }
+
+  #drawReward() {
+    const episode = this.rewardEpisode === "chosen" ? this.state.episode : this.rewardEpisode;
+    this.rewardChart.set([this.reward]);
+    setText(byId("reward-title"), `Reward per step${episode === undefined || episode === null ? "" : ` · episode ${episode}`}`);
   }
 
   #metric(name) {

@@ -124,7 +124,7 @@ export class Agents {
 
   #open(tab, options) {
     const query = here();
-    patch({ agent: tab.row.agent_id, panel: null, episode: null, q: null, metric: query.metric }, options);
+    patch({ agent: tab.row.agent_id, panel: null, episode: null, at: null, q: null, metric: query.metric }, options);
   }
 
   #keys(event) {

@@ -11,12 +11,16 @@ window.dashAgGridFunctions = Object.assign(window.dashAgGridFunctions || {}, {
   stepstreamYesNo: yesNo,
   stepstreamLine: (value) => oneLine(value).slice(0, 300),
   stepstreamOpen: (params) => params.data && open?.(params.data, params.colDef.field),
+  stepstreamFocus: ({ api, rowIndex }) => byArrow && reach?.(api.getDisplayedRowAtIndex(rowIndex)?.data),
 });
 
-let open = null;
+let open = null, reach = null, byArrow = false;
 
-/** Whoever shows a long value, or the steps of an episode. */
-export const onOpen = (listener) => (open = listener);
+/** `open(row, field)`: a cell was clicked. `reach(row)`: arrow keys came to a row. */
+export const onRow = (listeners) => ({ open, reach } = listeners);
+
+addEventListener("keydown", ({ key }) => (byArrow = key.startsWith("Arrow")), true);
+addEventListener("pointerdown", () => (byArrow = false), true);
 
 const KINDS = ["steps", "episodes"];
 const slot = (kind) => document.getElementById(`history-${kind}`);

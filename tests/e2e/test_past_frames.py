@@ -1,0 +1,84 @@
+"""Walking through an episode of the past, picture by picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Stack
+
+pytestmark = pytest.mark.browser
+
+EPISODES, LENGTH = 3, 4
+TRAINING = f"""
+for episode in range({EPISODES}):
+    for step in range({LENGTH}):
+        emit(type="step", agent_id="ada", episode_index=episode, step_index=step, reward=step, action=step,
+             render_payload={{"mode": "rgb", "rgb": [[[40 * episode, 50 * step, 200]] * 8] * 6}})
+        time.sleep(0.15)  # slower than pictures are thinned
+    emit(type="episode", agent_id="ada", episode_index=episode, total_reward=episode, steps={LENGTH})
+"""
+PIXEL = """(wanted) => {
+  const img = document.querySelector("#frame img");
+  if (!img?.complete || !img.naturalWidth) return false;
+  const canvas = document.createElement("canvas");
+  canvas.getContext("2d").drawImage(img, 0, 0);
+  return String([...canvas.getContext("2d").getImageData(0, 0, 1, 1).data.slice(0, 3)]) === wanted;
+}"""
+
+
+def shows(page: Page, episode: int, step: int) -> None:
+    """The step stands there with its own picture, sharp."""
+    expect(page.locator("#now-title")).to_have_text(f"Step {step} of episode {episode}")
+    expect(page.locator("#now-action")).to_have_text(str(step))
+    page.wait_for_function(PIXEL, arg=f"{40 * episode},{50 * step},200")
+    expect(page.locator("#frame img")).to_have_css("image-rendering", "pixelated")
+
+
+def test_an_episode_is_walked_picture_by_picture(
+    stack: Stack, open_page: Callable[..., Page], run_id: str
+) -> None:
+    """By an episode's row, keys, buttons, rows and the address; one button leads back to the newest."""
+    stack.run(run_id, TRAINING).wait(60)
+    page = open_page(f"/runs/{run_id}?agent=ada&table=episodes")
+    expect(page.locator("#count-stored")).to_have_attribute("data-value", str(EPISODES * LENGTH))
+    page.wait_for_function(PIXEL, arg=f"{40 * (EPISODES - 1)},{50 * (LENGTH - 1)},200")
+    page.locator("#history-episodes .ag-cell[col-id=episode]", has_text="1").click()
+    shows(page, 1, 0)
+    page.locator("#now-title").click()
+    for step in range(1, LENGTH):
+        page.keyboard.press("ArrowRight")
+        shows(page, 1, step)
+    page.keyboard.press("ArrowRight")  # the episode ends here
+    page.get_by_role("button", name="Step before").click()
+    shows(page, 1, LENGTH - 2)
+    page.locator("#history-steps .ag-row[row-index='0'] .ag-cell[col-id=step]").click()
+    shows(page, 1, 0)
+    page.keyboard.press("ArrowDown")
+    shows(page, 1, 1)
+    page.reload()
+    shows(page, 1, 1)
+    page.go_back()
+    shows(page, 1, LENGTH - 2)
+    page.get_by_role("button", name="Back to newest").click()
+    expect(page.locator("#now-title")).to_have_text("Newest step")
+    page.wait_for_function(PIXEL, arg=f"{40 * (EPISODES - 1)},{50 * (LENGTH - 1)},200")
+
+
+def test_a_past_step_stays_while_training_goes_on(
+    stack: Stack, open_page: Callable[..., Page], run_id: str
+) -> None:
+    """What comes meanwhile does not push it away."""
+    worker = stack.run(run_id, TRAINING.replace(f"range({EPISODES})", "range(40)"))
+    page = open_page(f"/runs/{run_id}?agent=ada")
+    expect(page.locator("#now-episode")).to_have_text(re.compile(r"[1-9]"))
+    page.goto(f"{page.url}&episode=0")
+    shows(page, 0, 0)
+    seen = int(page.locator("#agent").get_attribute("data-seq") or 0)
+    page.wait_for_function("seen => document.getElementById('agent').dataset.seq > seen + 6", arg=seen)
+    shows(page, 0, 0)
+    worker.terminate()
+    worker.wait(30)
