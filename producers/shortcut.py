@@ -61,7 +61,8 @@ STAMP = len("2025-10-20T10:11:12.345678+00:00")
 
 _UNFIT = re.compile('["\\\\\0-\x1f\ud800-\udfff]')
 """In a name, it is more than msgspec's Structs take."""
-_refusals = (msgspec.MsgspecError, RecursionError)
+_refusals = (msgspec.MsgspecError, RecursionError, UnicodeError)
+"""A name that is no UTF-8 is the last: msgspec names the unknown field, and cannot."""
 
 
 class Shortcut:

@@ -31,8 +31,10 @@ GIVEN_JARS = Path(os.environ.get("STEPSTREAM_JARS_DIR", ""))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--faults=100`: how often each fault test strikes; a few times where it is not said."""
+    """Numbers that make the tests of the same name longer than they are every day."""
     parser.addoption("--faults", type=int, default=0, help="strikes of each fault test (default: a few)")
+    parser.addoption("--outage", type=float, default=15, help="seconds without a broker (default: 15)")
+    parser.addoption("--fuzzed", type=int, default=5000, help="mutated lines (default: 5000)")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

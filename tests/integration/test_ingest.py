@@ -17,8 +17,9 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.settings import Settings
-from schemas.topics import Kind
-from tests.support.topics import of_stepstream, of_workers, places, read_topics
+from schemas.topics import META_SUFFIX, Kind
+from tests.support.fuzzed import fuzzed_lines
+from tests.support.topics import numbers_of_streams, of_stepstream, of_workers, places, read_topics
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 SAMPLES = Path(__file__).parents[1] / "contract" / "samples"
@@ -114,6 +115,26 @@ def test_a_line_over_the_limit_is_a_dead_letter_with_its_head(
     assert (letter["reason"], letter["seq"]) == ("too_large", 2)
     assert long.startswith(letter["raw"])
     assert len(letter["raw"]) > 1000
+
+
+@pytest.mark.timeout(0)
+def test_mutated_lines_are_on_kafka_or_among_the_letters(
+    settings: Settings, run_cli: RunCli, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Each once, and each letter has its reason; `--fuzzed=1000000` tries a million."""
+    count = request.config.getoption("--fuzzed")
+    file = tmp_path / "fuzzed.jsonl"
+    with file.open("wb") as out:
+        out.writelines(line + b"\n" for line in fuzzed_lines(count))
+    said = summary(run_cli("ingest", "--force", "--json", str(file), timeout=600 + count / 1000))
+    assert said["read"] == sum(said[name] for name in NAMES[:-1]) == count
+    numbers = numbers_of_streams(settings)
+    (seqs,) = [numbers for stream, numbers in numbers.items() if not stream.endswith(META_SUFFIX)]
+    assert sorted(seqs) == list(range(1, count + 1))
+    letters = [item.record for item in read_topics(settings, [Kind.DLQ])]
+    assert len(letters) == said["dead_letters"]
+    assert all(letter["reason"] and letter["message"] for letter in letters)
+    print(said, Counter(letter["reason"] for letter in letters))
 
 
 def test_a_step_of_many_megabytes_is_a_step(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:

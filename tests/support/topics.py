@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
+from consumers.replay.tape import HeadReader
 from infra.settings import Settings
-from schemas.codec import Decoder
+from schemas.codec import Decoder, checked_in
 from schemas.topics import LINES, META_SUFFIX, Kind
 
 
@@ -24,27 +26,42 @@ class Found(NamedTuple):
 
 def read_topics(settings: Settings, kinds: Iterable[Kind] = Kind) -> list[Found]:
     """Every record that is there now."""
+    decoders = {kind: Decoder(kind) for kind in kinds}
+    return [
+        Found(kind, message.key() or b"", decoders[kind](message.value() or b""))
+        for kind, message in _messages(settings, decoders)
+    ]
+
+
+def numbers_of_streams(settings: Settings, kinds: Iterable[Kind] = LINES) -> dict[str, array[int]]:
+    """Every stream and the numbers of its records, doubled ones too; also of millions."""
+    read = HeadReader(checked_in)
+    numbers: dict[str, array[int]] = {}
+    for _, message in _messages(settings, kinds):
+        head = read(message.value() or b"")
+        numbers.setdefault(head.stream_id, array("q")).append(head.seq)
+    return numbers
+
+
+def _messages(settings: Settings, kinds: Iterable[Kind]) -> Iterator[tuple[Kind, Message]]:
     consumer = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "tests"})
-    decoders = {kind.topic(settings.topic_prefix): (kind, Decoder(kind)) for kind in kinds}
+    names = {kind.topic(settings.topic_prefix): kind for kind in kinds}
     unread: dict[tuple[str, int], int] = {}
     topics = consumer.list_topics(timeout=10).topics
-    for topic in decoders:
+    for topic in names:
         for partition in topics[topic].partitions if topic in topics else ():
             low, high = _watermarks(consumer, TopicPartition(topic, partition))
             if high > low:
                 unread[topic, partition] = high
     consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in unread])
-    found = []
     while unread:
         for message in consumer.consume(1000, timeout=1.0):
             assert message.error() is None, message.error()
-            kind, decode = decoders[message.topic() or ""]
-            found.append(Found(kind, message.key() or b"", decode(message.value() or b"")))
             place = (message.topic() or "", message.partition() or 0)
+            yield names[place[0]], message
             if (message.offset() or 0) + 1 >= unread.get(place, 0):
                 unread.pop(place, None)
     consumer.close()
-    return found
 
 
 def _watermarks(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:

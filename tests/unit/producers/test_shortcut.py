@@ -129,3 +129,12 @@ def test_a_common_line_goes_the_short_way_from_its_second_on() -> None:
     assert shortcut(line, 1, ARRIVED) is None
     expected = ENCODERS[Kind.STEPS](normalise(line, 1, ARRIVED).record)
     assert shortcut(line, 1, ARRIVED) == expected
+
+
+def test_a_name_that_is_no_utf8_goes_the_long_way() -> None:
+    """msgspec refuses an unknown name, but cannot say which."""
+    identity = Identity("01K0000000000000000000TEST", "fallback")
+    normalise = Normaliser(identity, Context())
+    shortcut = normalise.shortcut = Shortcut(identity, normalise.context, STEP_HEADER)
+    normalise(b'{"type":"step","reward":1}', 1, ARRIVED)
+    assert shortcut(b'{"type":"step","rew\x88rd":1}', 2, ARRIVED) is None
