@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import fastavro
 import msgspec
+import psutil
 from confluent_kafka import Producer
 from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroSerializer
@@ -31,7 +37,9 @@ from producers.spool_writer import SpoolWriter
 from schemas.codec import current_schema, schema_text
 from schemas.topics import Kind
 
+PROGRAM = Path(sys.executable).with_name("stepstream")
 LINES = 40_000
+FILE_LINES = 600_000
 WINDOW = 5000
 Raw = msgspec.Raw
 
@@ -238,4 +246,33 @@ def jsonl_to_kafka() -> Row:
         spread=seen["whole"].spread,
         goal="≥ 0.8 of the limit, ≥ 2 × the peer",
         note="alone: " + ", ".join(f"{name} {seen[name].best:,.0f}" for name in names[:3]),
+    )
+
+
+def memory() -> Row:
+    """The largest that `ingest` becomes while it ships a file at full speed."""
+    with _kafka() as settings:
+        file = settings.home / "steps.jsonl"
+        with file.open("wb") as out:
+            out.writelines(_line(number) + b"\n" for number in range(FILE_LINES))
+        environ = os.environ | {
+            "STEPSTREAM_HOME": str(settings.home),
+            "STEPSTREAM_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        }
+        command = [PROGRAM, "ingest", str(file)]
+        child = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process, seen = psutil.Process(child.pid), []
+        while child.poll() is None:
+            seen.append(process.memory_info().rss / 2**20)
+            time.sleep(0.05)
+        assert child.returncode == 0
+    quarter = len(seen) // 4
+    early, late = median(seen[quarter : 2 * quarter]), median(seen[-quarter:])
+    return Row(
+        what=f"memory of ingest at its largest, {FILE_LINES:,} lines at full speed",
+        rate=max(seen),
+        unit="MiB",
+        goal="flat, ≤ 150",
+        lower_is_better=True,
+        note=f"{early:.0f} MiB in the second quarter, {late:.0f} in the last",
     )

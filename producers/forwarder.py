@@ -38,6 +38,8 @@ WAIT_SECONDS = 0.25
 PATIENCE_SECONDS = 1.0
 """After so long the user hears what is waited for."""
 AGAIN_SECONDS = 1.0
+WINDOW_BYTES = 4 * 1024 * 1024
+"""A window of so much takes no further stream in, so that many of long lines do not become memory."""
 
 log = structlog.get_logger(part="forwarder")
 
@@ -55,6 +57,8 @@ class Window:
     """What is sent before the next acknowledgement."""
 
     items: list[Item] = field(default_factory=list)
+    size: int = 0
+    """Bytes of the lines' records."""
     places: dict[str, tuple[Source, Place]] = field(default_factory=dict)
 
 
@@ -166,7 +170,7 @@ class Forwarder:
         window, most = Window(), self.settings.window_lines
         now = now_us()
         for source in self._in_turn():
-            left = most - len(window.items)
+            left = most - len(window.items) if window.size < WINDOW_BYTES else 0
             try:
                 records = source.read(left, self._coder) if left > 0 else None
             except OSError as error:
@@ -184,7 +188,8 @@ class Forwarder:
     def _take(self, window: Window, source: Source, records: Iterable[Encoded]) -> None:
         append, limits = window.items.append, self._limits
         for kind, key, value, line, event in records:
-            if len(value) > limits[kind]:
+            window.size += (size := len(value))
+            if size > limits[kind]:
                 self._refuse(window, source, (kind, key, value, source, line))
             else:
                 append((kind, key, value, source, line))
