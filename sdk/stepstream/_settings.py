@@ -33,7 +33,7 @@ class Settings:
         self.run_id = get("STEPSTREAM_RUN_ID") or None
         self.agent_id = get("STEPSTREAM_AGENT_ID") or None
         self.parent_stream = get("STEPSTREAM_PARENT_STREAM") or None
-        self.flush_interval = _positive("STEPSTREAM_FLUSH_INTERVAL", 0.1)
+        self.flush_interval = _positive("STEPSTREAM_FLUSH_INTERVAL", 0.02)
         self.frames_per_second = _positive("STEPSTREAM_FRAMES_PER_SECOND", 10.0)
         self.segment_bytes = int(_positive("STEPSTREAM_SPOOL_SEGMENT_BYTES", 64 << 20))
         self.disabled = get("STEPSTREAM_MODE", "").strip().lower() == "disabled"

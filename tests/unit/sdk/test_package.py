@@ -71,7 +71,7 @@ def test_settings_that_are_no_numbers_are_the_defaults(monkeypatch):
     monkeypatch.setenv("STEPSTREAM_FLUSH_INTERVAL", "soon")
     monkeypatch.setenv("STEPSTREAM_FRAMES_PER_SECOND", "-1")
     settings = _settings.Settings()
-    assert (settings.flush_interval, settings.frames_per_second) == (0.1, 10.0)
+    assert (settings.flush_interval, settings.frames_per_second) == (0.02, 10.0)
 
 
 def test_every_name_that_the_reader_knows_is_reserved():
