@@ -1,0 +1,176 @@
+"""Memory while a training streams for hours: its volume, played fast, with a live tab open in a Chromium.
+
+An hour of it by default; `STEPSTREAM_BENCH_HOURS=8` plays all of a working day, in as much more time.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import redis as redis_client
+
+from benchmarks.harness import Row, Unmeasured
+from benchmarks.page import FLAGS, PROGRAM, Bench
+from tests.support import needs
+
+STEPS_PER_HOUR = 360_000
+"""Of a training that makes a hundred steps a second."""
+HOURS = float(os.environ.get("STEPSTREAM_BENCH_HOURS", "1"))
+RATE = 15_000
+SAMPLE_MS = 1000
+MIB = 2**20
+SILENT: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+RENDERER = "--type=renderer"
+
+WORKER = """
+import json, sys, time
+rate, count = int(sys.argv[1]), int(sys.argv[2])
+picture = json.dumps({"mode": "rgb", "rgb": [[[x * 30, y * 30, 90] for x in range(8)] for y in range(8)]})
+begun = time.perf_counter()
+for i in range(count):
+    if i % 100 == 0 and (left := begun + i / rate - time.perf_counter()) > 0:
+        time.sleep(left)
+    who = '"agent_id": "agent_%d", "episode_index": %d' % (i % 4, i // 800)
+    shown = ', "render_payload": ' + picture if i % 1500 == 0 else ""
+    print('{"type": "step", %s, "step_index": %d, "action": 2, "reward": %.3f, "loss": %.4f, '
+          '"observation": {"row": 3, "col": 1}%s}' % (who, i // 4 % 200, i % 7, 9 / (i + 1), shown))
+    if i // 4 % 200 == 199:
+        print('{"type": "episode", %s, "total_reward": %d, "steps": 200}' % (who, i % 97))
+"""
+
+
+@dataclass
+class Curve:
+    """MiB over the run, from its first second to its last."""
+
+    seen: list[float] = field(default_factory=list)
+
+    def third(self, number: int) -> float:
+        """The median of the first, second or last third."""
+        size = len(self.seen) // 3
+        return median(self.seen[size * number : size * number + size])
+
+    def __str__(self) -> str:
+        every = max(1, len(self.seen) // 9)
+        return " ".join(f"{value:.1f}" for value in self.seen[::every])
+
+
+def browser_heap() -> Row:
+    """JavaScript's heap of the page, after a forced collection."""
+    return _row("the page's heap", "heap")
+
+
+def browser_process() -> Row:
+    """All memory of the browser's processes that draw pages."""
+    return _row("the browser's renderers, resident", RENDERER)
+
+
+def dashboard() -> Row:
+    """The process that serves the page."""
+    return _row("the dashboard, resident", "dashboard")
+
+
+def live() -> Row:
+    """The process that fills Redis."""
+    return _row("live, resident", "live")
+
+
+def persist() -> Row:
+    """The process that fills SQL."""
+    return _row("persist, resident", "persist")
+
+
+def redis() -> Row:
+    """What Redis holds."""
+    return _row("Redis, used", "redis")
+
+
+def _row(what: str, name: str) -> Row:
+    found = _measured()
+    curve = found[name]
+    return Row(
+        what=f"{what}, last third of {HOURS:g} h of training ({HOURS * STEPS_PER_HOUR:,.0f} steps)",
+        rate=curve.third(2),
+        unit="MiB",
+        limit=curve.third(1),
+        limit_name="middle third",
+        goal="flat: ≤ 1.1",
+        lower_is_better=True,
+        note=f"from beginning to end {curve}",
+    )
+
+
+@functools.cache
+def _measured() -> dict[str, Curve]:
+    from playwright.sync_api import sync_playwright
+
+    if missing := needs.chromium():
+        raise Unmeasured(missing)
+    with (
+        tempfile.TemporaryDirectory(prefix="stepstream-endurance-") as folder,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=needs.chromium_path(), args=FLAGS)
+        bench = Bench(Path(folder), browser)
+        try:
+            bench.start()
+            return _played(bench)
+        finally:
+            browser.close()
+            bench.stop()
+
+
+def _played(bench: Bench) -> dict[str, Curve]:
+    """A training, and what everything holds meanwhile."""
+    program = bench.folder / "worker.py"
+    program.write_text(WORKER)
+    page = bench.browser.new_page(viewport={"width": 1280, "height": 720})
+    page.goto(f"http://127.0.0.1:{bench.port}/runs/endurance?agent=agent_0&rows=newest")
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Performance.enable")
+    store = redis_client.Redis.from_url(bench.redis)
+    processes = _children("dashboard", "live", "persist", RENDERER)
+    command = [PROGRAM, "run", "--quiet", "--run-id", "endurance", "--", sys.executable, str(program)]
+    arguments = [str(RATE), str(round(HOURS * STEPS_PER_HOUR))]
+    training = subprocess.Popen([*command, *arguments], env=bench.env, **SILENT)
+    curves = {name: Curve() for name in ("heap", "redis", *processes)}
+    while training.poll() is None:
+        page.wait_for_timeout(SAMPLE_MS)
+        curves["heap"].seen.append(_heap(devtools))
+        curves["redis"].seen.append(store.info("memory")["used_memory"] / MIB)
+        for name, found in processes.items():
+            curves[name].seen.append(_resident(found))
+    if int(page.get_attribute("#agent", "data-seq") or 0) == 0:
+        raise Unmeasured("the page showed no step")
+    return curves
+
+
+def _heap(devtools: Any) -> float:
+    devtools.send("HeapProfiler.collectGarbage")
+    metrics = devtools.send("Performance.getMetrics")["metrics"]
+    return float(next(each["value"] for each in metrics if each["name"] == "JSHeapUsedSize") / MIB)
+
+
+def _children(*words: str) -> dict[str, list[psutil.Process]]:
+    """Our own processes by a word of the command that each runs."""
+    found: dict[str, list[psutil.Process]] = {word: [] for word in words}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            command = process.cmdline()
+            for word in words:
+                found[word] += [process] if word in command else []
+    return found
+
+
+def _resident(processes: list[psutil.Process]) -> float:
+    return float(sum(process.memory_info().rss for process in processes) / MIB)
