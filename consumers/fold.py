@@ -36,6 +36,8 @@ _ENV_NAMES = ("env_id", "env_name", "game_id")
 _UNFIT = re.compile("[\0\ud800-\udfff]")
 _REASON_NAMES = ("reason", "error", "message")
 
+_STEPS, _EPISODES, _METRICS = Kind.STEPS, Kind.EPISODES, Kind.METRICS  # a member is looked up slowly
+
 COUNTED = {kind: str(kind.table) for kind in LINES}
 """Kind → the counter that it adds to, in `runs` and, for the first three, in `agents`."""
 
@@ -157,7 +159,7 @@ class Fold:
         if run is None:
             run = self.runs[run_id] = RunState(run_id)
             run.started_at = record["event_time"]
-        if kind is Kind.STEPS or kind is Kind.EPISODES or kind is Kind.METRICS:
+        if kind is _STEPS or kind is _EPISODES or kind is _METRICS:
             self._act(kind, run, record, timestamp_us)
         else:
             self._tell(kind, run, record, timestamp_us)
@@ -177,10 +179,10 @@ class Fold:
             run.last_seen_at = timestamp_us
             if run.status == LOST:
                 run.revive()
-        if kind is Kind.STEPS:
+        if kind is _STEPS:
             agent.steps += 1
             run.steps += 1
-        elif kind is Kind.EPISODES:
+        elif kind is _EPISODES:
             agent.episodes += 1
             run.episodes += 1
             agent.finish_episode(record)

@@ -173,13 +173,14 @@ class Persist:
             }
             deleted = tx.deleted_runs()
             for kind, messages in self._by_kind(mine.values()):
-                done.add(self._storers[kind].store(tx, messages, deleted))
-            if done.refused:
-                write = self._letters()
-                self._letterbox.send(write(refused) for refused in done.refused)
+                stored_now = self._storers[kind].store(tx, messages, deleted)
+                for refused in stored_now.refused:  # Kafka takes them while the rest is stored
+                    self._letterbox.post(self._letters()(refused))
+                done.add(stored_now)
             store_rollups(tx, done.fold)
             next_offsets = {partition: item.next_offset for partition, item in mine.items()}
             tx.advance(next_offsets)
+            self._letterbox.wait()
         self._consumer.advance(next_offsets)
         if moved := batch.keys() - mine.keys():
             log.warning("somebody else wrote; begun anew there", partitions=_names(moved))

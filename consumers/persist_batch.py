@@ -9,20 +9,14 @@ from typing import Any, Protocol
 from consumers.fold import Fold, Record, columns
 from infra.sql import BadDataError, ConflictError
 from infra.writers import Row, Transaction
+from infra.writers.check import MAX_TIME_US, Check
 from schemas.errors import SchemaError
 from schemas.topics import Kind
 
 Decode = Callable[[bytes], Record]
 
-MIN_TIME_US, MAX_TIME_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""Years 1 to 9999: what every database and every reader of one takes."""
-
 CAREFUL_BATCHES = 10
 """A re-sent tail is a few batches long: that many go the careful way before the fast one is tried again."""
-
-WARY_RECORDS = 250
-"""Where one bad record was, more may be: for as many batches they go in parts this small, each the fast way,
-so that the next one costs its part, not the batch."""
 
 
 class Message(Protocol):
@@ -43,7 +37,6 @@ class Refused:
     kind: Kind
     message: Any
     record: Record | None
-    stage: str
     error: Exception
 
 
@@ -77,21 +70,15 @@ class Storer:
         self.kind = kind
         self._table = table
         self._decode = decode
+        self._check = Check(table)
+        self._row_of = _letter_row if kind is Kind.DLQ else _row
         self._careful = 0
-        self._wary = 0
 
     def store(self, tx: Transaction, messages: Sequence[Message], deleted: Mapping[str, int]) -> Outcome:
         """Insert what is not there yet, without the records that cannot be read or are refused."""
-        parts = [messages]
-        if self._wary:
-            self._wary -= 1
-            parts = [messages[at : at + WARY_RECORDS] for at in range(0, len(messages), WARY_RECORDS)]
         careful, self._careful = self._careful > 0, max(self._careful - 1, 0)
-        outcome = Outcome()
-        for part in parts:
-            quick = None if careful else self._store_quickly(tx, part, deleted)
-            outcome.add(quick or self._store_carefully(tx, part, deleted))
-        return outcome
+        quick = None if careful else self._store_quickly(tx, messages, deleted)
+        return quick or self._store_carefully(tx, messages, deleted)
 
     def _store_quickly(
         self, tx: Transaction, messages: Sequence[Message], deleted: Mapping[str, int]
@@ -103,7 +90,7 @@ class Storer:
         except ConflictError:
             self._careful = CAREFUL_BATCHES
         except BadDataError:
-            self._wary = CAREFUL_BATCHES
+            pass
         else:
             return outcome
         return None
@@ -126,16 +113,21 @@ class Storer:
         keep: list[tuple[Record, int, Any]] | None = None,
     ) -> Iterator[Row]:
         """Rows, made while the database takes them; what cannot be a row is put aside."""
-        kind, decode, add, row_of = self.kind, self._decode, outcome.fold.add, _ROWS.get(self.kind, _row)
+        kind, decode, check, row_of, add = (
+            self.kind,
+            self._decode,
+            self._check,
+            self._row_of,
+            outcome.fold.add,
+        )
         for message in messages:
+            record = None
             try:
                 record = decode(message.value() or b"")
-            except SchemaError as error:
-                outcome.refused.append(Refused(kind, message, None, "VALUE_CONVERTER", error))
-                continue
-            if not MIN_TIME_US <= record["event_time"] <= MAX_TIME_US:
-                why = BadDataError("event_time is beyond the years 1 to 9999")
-                outcome.refused.append(Refused(kind, message, record, "TASK_PUT", why))
+                row = row_of(record, message)
+                check(row)
+            except (SchemaError, BadDataError) as error:
+                outcome.refused.append(Refused(kind, message, record, error))
                 continue
             at = message.timestamp()[1] * 1000
             at = at if 0 <= at <= MAX_TIME_US else 0
@@ -145,7 +137,7 @@ class Storer:
             add(kind, record, at)
             if keep is not None:
                 keep.append((record, at, message))
-            yield row_of(record, message)
+            yield row
 
     def _insert_new(
         self, tx: Transaction, rows: list[Row], records: list[tuple[Record, int, Any]], outcome: Outcome
@@ -158,7 +150,7 @@ class Storer:
         except BadDataError as error:
             if len(rows) == 1:
                 record, _, message = records[0]
-                outcome.refused.append(Refused(self.kind, message, record, "TASK_PUT", error))
+                outcome.refused.append(Refused(self.kind, message, record, error))
                 return
             for part in _around(error.row, len(rows)):
                 self._insert_new(tx, rows[part], records[part], outcome)
@@ -205,6 +197,3 @@ def _letter_row(record: Record, message: Any) -> Row:
     if record["topic"] is None:
         return [*row, message.partition(), message.offset()]
     return [*row, record["topic_partition"], record["topic_offset"]]
-
-
-_ROWS: Mapping[Kind, Callable[[Record, Any], Row]] = {Kind.DLQ: _letter_row}

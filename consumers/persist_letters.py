@@ -6,8 +6,9 @@ from importlib.metadata import version
 from typing import Any
 
 from consumers.fold import Record, clean_text
-from consumers.persist_batch import MAX_TIME_US, MIN_TIME_US, Refused
+from consumers.persist_batch import Refused
 from infra.letterbox import Letter
+from infra.writers.check import MAX_TIME_US, MIN_TIME_US
 from schemas.codec import Encoder
 from schemas.topics import Kind
 
@@ -75,7 +76,7 @@ def _headers(refused: Refused, text: str) -> list[tuple[str, str | bytes]]:
         "offset": str(message.offset()),
         "connector.name": CONNECTOR,
         "task.id": "0",
-        "stage": refused.stage,
+        "stage": "VALUE_CONVERTER" if refused.record is None else "TASK_PUT",
         "exception.class.name": type(refused.error).__name__,
         "exception.message": text,
     }

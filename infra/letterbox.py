@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, Producer
@@ -32,22 +31,29 @@ class Letterbox:
         self._producer: Producer | None = None
         self._failed: list[KafkaError] = []
 
-    def send(self, letters: Iterable[Letter]) -> None:
-        """Send letters and wait until Kafka has them all.
+    def post(self, letter: Letter) -> None:
+        """Hand a letter to Kafka, and do not wait."""
+        if self._producer is None:
+            self._failed.clear()
+            # A letter sent twice is stored once, so this one need not be idempotent, which costs a new
+            # producer half a second.
+            self._producer = kafka.producer(
+                self._settings, on_delivery=self._delivered, **{"enable.idempotence": False, "linger.ms": 0}
+            )
+        self._producer.produce(self._topic, letter.value, letter.key, headers=letter.headers)
+
+    def wait(self) -> None:
+        """Wait until Kafka has all that was posted.
 
         Raises:
-            BrokerError: it did not take them. Some may be there all the same; sending them again is harmless.
+            BrokerError: it did not take them. Some may be there all the same; posting them again is harmless.
         """
-        producer = self._producer = self._producer or kafka.producer(
-            self._settings, on_delivery=self._delivered
-        )
-        self._failed.clear()
-        for letter in letters:
-            producer.produce(self._topic, letter.value, letter.key, headers=letter.headers)
-        waiting = producer.flush(ACKNOWLEDGED_WITHIN_S)
+        if self._producer is None:
+            return
+        waiting = self._producer.flush(ACKNOWLEDGED_WITHIN_S)
         if waiting or self._failed:
+            self._producer.purge()
             self._producer = None  # what waits would be sent twice
-            producer.purge()
             reason = self._failed[0].str() if self._failed else "no answer"
             raise BrokerError(
                 f"Kafka did not take {waiting or 'the'} dead letters on {self._topic} ({reason})."

@@ -11,17 +11,20 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infra import migrations
 from infra import settings as settings_module
 from infra.embedded import aot, process
 from infra.embedded.jars import class_path
 from infra.embedded.kafka import KafkaServer
 from infra.embedded.valkey import ValkeyServer
 from infra.settings import Settings
+from infra.writers import Writer, open_writer
 from tests.support import needs
 from tests.support.postgres import PostgresServer
 
@@ -88,6 +91,18 @@ def postgres(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.sql(f"CREATE DATABASE {name} STRATEGY file_copy")
     yield postgres_server.url(name)
     postgres_server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Writer]:
+    """A writer into an empty database of each kind."""
+    postgres = request.param == "postgresql"
+    address = request.getfixturevalue("postgres") if postgres else f"sqlite:///{tmp_path / 'test.db'}"
+    made = open_writer(replace(settings_module.load({}), database_url=address))
+    migrations.upgrade(made.engine)
+    yield made
+    made.close()
+    made.engine.dispose()
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
@@ -21,21 +21,10 @@ from infra.settings import load
 from infra.sql import BadDataError, ConflictError
 from infra.writers import Partition, Place, Transaction, Writer, open_writer
 from infra.writers.base import COLUMNS, moment
+from infra.writers.check import Check
 from schemas.tables import Agent, ConsumerOffset, DeletedRun, Run, RunEvent, Step
 
 NOW = 1_764_000_000_123_456
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Writer]:
-    """A writer into an empty database of each kind."""
-    postgres = request.param == "postgresql"
-    address = request.getfixturevalue("postgres") if postgres else f"sqlite:///{tmp_path / 'test.db'}"
-    made = open_writer(replace(load({}), database_url=address))
-    migrations.upgrade(made.engine)
-    yield made
-    made.close()
-    made.engine.dispose()
 
 
 def step(seq: int, **own: Any) -> list[Any]:
@@ -126,12 +115,68 @@ def test_what_only_postgresql_refuses(postgres: str, own: dict[str, Any]):
     writer.close()
 
 
+JSON_TEXTS = ['"\\u0000"', '"\\ud800"', "1e400", " [1] ", "-0", "9" * 5000, '"\x7f"', '{"a": 1, "a": 2}']
+NO_JSON = [
+    "",
+    " ",
+    "{",
+    "NaN",
+    "[1,]",
+    "1,2",
+    "'a'",
+    '"\t"',
+    '"\\x"',
+    "01",
+    "1.",
+    "+1",
+    "\ufeff1",
+    "[1]]",
+    "nul",
+]
+
+
 def test_json_that_postgresql_takes(writer: Writer):
     """JSON text is kept whatever it says."""
-    texts = ['"\\u0000"', '"\\ud800"', "1e400", " [1] "]
+    check = Check("steps")
+    rows = [step(seq, info=value) for seq, value in enumerate(JSON_TEXTS)]
+    for row in rows:
+        check(row)
     with writer.transaction() as tx:
-        tx.insert("steps", [step(seq, info=text) for seq, text in enumerate(texts)])
-        assert count(tx, Step) == 4
+        assert tx.insert("steps", rows) == len(JSON_TEXTS)
+
+
+@pytest.mark.parametrize("value", [*NO_JSON, "[" * 5000 + "]" * 5000])
+def test_what_is_no_json_is_seen_before_any_database_is(value: str):
+    """The check names the column."""
+    with pytest.raises(BadDataError, match="info is"):
+        Check("steps")(step(1, info=value))
+
+
+_json_like = st.text(alphabet='{}[],:"\\u0dA1e+-. \t\n\ud7fftruefalsn', max_size=12)
+
+
+@given(_json_like)
+@examples(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_check_is_postgresql_s_own(json_judge: Callable[[str], bool], value: str):
+    """Whatever the text, it passes the check where PostgreSQL takes it as JSON, and only there."""
+    try:
+        Check("steps")(step(1, info=value))
+        passed = True
+    except BadDataError:
+        passed = False
+    assert passed == json_judge(value)
+
+
+@pytest.fixture
+def json_judge(postgres: str) -> Iterator[Callable[[str], bool]]:
+    """What PostgreSQL says of a text: whether it is JSON."""
+    with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as connection:
+
+        def judge(value: str) -> bool:
+            found = connection.execute("SELECT pg_input_is_valid(%s, 'json')", [value]).fetchone()
+            return bool(found and found[0])
+
+        yield judge
 
 
 def test_other_tables_take_their_rows(writer: Writer):

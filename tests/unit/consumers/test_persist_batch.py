@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text
 
 from consumers.persist_batch import Outcome, Storer
 from consumers.persist_letters import LetterWriter
@@ -59,18 +57,6 @@ class Message:
         return 1, 1000 + self.at
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Writer]:
-    """A writer into an empty database of each kind."""
-    postgres = request.param == "postgresql"
-    address = request.getfixturevalue("postgres") if postgres else f"sqlite:///{tmp_path / 'test.db'}"
-    made = open_writer(replace(load({}), database_url=address))
-    migrations.upgrade(made.engine)
-    yield made
-    made.close()
-    made.engine.dispose()
-
-
 def step(offset: int, seq: int, **own: Any) -> Message:
     """A step on Kafka."""
     return Message(Kind.STEPS, offset, ENCODERS[Kind.STEPS](record(Kind.STEPS, seq, **own)))
@@ -91,7 +77,8 @@ def seqs(writer: Writer) -> list[int]:
         return list(tx.connection.scalars(select(Step.seq).order_by(Step.seq)))
 
 
-bad = st.sampled_from(["unreadable", "late"])
+BAD = {"late": {"event_time": 1 << 62}, "no JSON": {"info": "{"}, "NUL": {"worker_id": "\0"}}
+bad = st.sampled_from(["unreadable", *BAD])
 good = st.integers(1, 12)
 
 
@@ -109,8 +96,7 @@ def test_any_batches_of_new_known_and_bad_records(writer: Writer, batches: list[
             if what == "unreadable":
                 messages.append(Message(Kind.STEPS, offset, b"?"))
             else:
-                late = {"event_time": 1 << 62} if what == "late" else {}
-                messages.append(step(offset, 99 if late else what, **late))
+                messages.append(step(offset, 99, **BAD[what]) if what in BAD else step(offset, what))
         total.add(store(writer, messages, storer))
     flat = [what for batch in batches for what in batch]
     numbers = [what for what in flat if isinstance(what, int)]
@@ -124,15 +110,29 @@ def test_any_batches_of_new_known_and_bad_records(writer: Writer, batches: list[
     ]
 
 
-def test_what_the_database_refuses_is_found_among_thousands(postgres: str):
-    """Bad rows anywhere in a batch are refused alone, each under its own name."""
-    writer = open_writer(replace(load({}), database_url=postgres))
-    migrations.upgrade(writer.engine)
+def test_what_is_unfit_is_found_among_thousands(writer: Writer):
+    """Bad records anywhere in a batch are refused alone, each under its own name, and cost one attempt."""
     wrong = {0: {"observation": "{"}, 700: {"worker_id": "\0"}, 701: {"extras": "NaN"}, 1999: {"info": ""}}
-    outcome = store(writer, [step(i, i, **wrong.get(i, {})) for i in range(2000)])
+    with writer.transaction() as tx, mock.patch.object(tx, "insert_new") as carefully:
+        outcome = Storer(Kind.STEPS, Decoder(Kind.STEPS)).store(
+            tx, [step(i, i, **wrong.get(i, {})) for i in range(2000)], {}
+        )
     assert [refused.record["seq"] for refused in outcome.refused if refused.record] == list(wrong)
     assert outcome.stored == 1996
     assert seqs(writer) == [i for i in range(2000) if i not in wrong]
+    carefully.assert_not_called()
+
+
+def test_what_only_the_database_refuses_is_found_among_thousands(postgres: str):
+    """A row that passed every check and is refused all the same costs itself, not its neighbours."""
+    writer = open_writer(replace(load({}), database_url=postgres))
+    migrations.upgrade(writer.engine)
+    with writer.transaction() as tx:
+        tx.connection.execute(text("ALTER TABLE steps ADD CHECK (seq % 1000 <> 7)"))
+        outcome = Storer(Kind.STEPS, Decoder(Kind.STEPS)).store(tx, [step(i, i) for i in range(2000)], {})
+    assert [refused.record["seq"] for refused in outcome.refused if refused.record] == [7, 1007]
+    assert outcome.stored == 1998
+    assert seqs(writer) == [i for i in range(2000) if i % 1000 != 7]
     writer.close()
 
 
