@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
+ROOT = Path(__file__).parents[1]
 ROUNDS = 7
 
 
@@ -75,3 +79,12 @@ def interleaved(parts: Mapping[str, Callable[[], int]], rounds: int = ROUNDS) ->
 def harmonic(*rates: float) -> float:
     """Rate of doing one thing after the other: the limit of a pipeline on one core."""
     return 1 / sum(1 / rate for rate in rates)
+
+
+def python_with(module: str) -> str:
+    """An interpreter that has a peer's module: this one, or that of `.venv-integrations`."""
+    for python in (sys.executable, str(ROOT / ".venv-integrations" / "bin" / "python")):
+        probe = [python, "-c", f"import {module}"]
+        if Path(python).exists() and not subprocess.run(probe, capture_output=True, check=False).returncode:
+            return python
+    raise Unmeasured(f"{module} is not installed: `make test-integrations` brings it")

@@ -16,9 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.harness import Row, Unmeasured
+from benchmarks.harness import ROOT, Row, Unmeasured, python_with
 
-ROOT = Path(__file__).parents[1]
 LOOP = ROOT / "benchmarks" / "sdk_loop.py"
 ROUNDS = 3
 PEERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
@@ -135,7 +134,7 @@ def _shares(logger: str) -> list[float]:
 @cache
 def _rounds(logger: str) -> list[dict[str, Any]]:
     """A logger's loop, each round in a process of its own; a slow peer has shorter rounds."""
-    python = _python(PEERS.get(logger, "stepstream"))
+    python = python_with(PEERS.get(logger, "stepstream"))
     pairs = "4" if logger in PEERS else "20"
     with tempfile.TemporaryDirectory() as home:
         variables = os.environ | {"STEPSTREAM_HOME": home, "WANDB_SILENT": "true", "TMPDIR": home}
@@ -152,15 +151,6 @@ def _rounds(logger: str) -> list[dict[str, Any]]:
 def _last_object(printed: str) -> str:
     """Trackers print, too."""
     return next(line for line in reversed(printed.splitlines()) if line.startswith("{"))
-
-
-def _python(module: str) -> str:
-    """An interpreter that has the module."""
-    for python in (sys.executable, str(ROOT / ".venv-integrations" / "bin" / "python")):
-        probe = [python, "-c", f"import {module}"]
-        if Path(python).exists() and not subprocess.run(probe, capture_output=True, check=False).returncode:
-            return python
-    raise Unmeasured(f"{module} is not installed: `make test-integrations` brings it")
 
 
 def _import_ms(modules: str) -> float:

@@ -14,7 +14,7 @@ from producers.source import Source
 from producers.spool import About
 from schemas.topics import META_SUFFIX, Kind
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.01
 """How often streams are looked at that other processes write; our own wake us."""
 DISCOVER_SECONDS = 0.1
 CLOSE_SECONDS = 1.0
