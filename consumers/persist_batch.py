@@ -164,6 +164,8 @@ class Storer:
                 outcome.stored += 1
             else:
                 outcome.repeated += 1
+                if self.kind is Kind.DLQ and tx.wait_again(key, at):
+                    outcome.fold.add(self.kind, record, at)  # as whoever redrove it took it off
         outcome.contradicted += len(inserted.contradicted)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, bindparam, func, select, text, tuple_, update
 
 from infra import sql
-from schemas.tables import EVENT_TABLES, ConsumerOffset, DeletedRun
+from schemas.tables import EVENT_TABLES, ConsumerOffset, DeadLetter, DeletedRun
 
 Row = list[Any]
 Key = tuple[str, str, int]
@@ -56,6 +56,17 @@ _ADVANCE = (
     update(ConsumerOffset)
     .where(ConsumerOffset.topic == bindparam("t"), ConsumerOffset.topic_partition == bindparam("p"))
     .values(next_offset=bindparam("o"))
+)
+
+_WAIT_AGAIN = (
+    update(DeadLetter)
+    .where(
+        DeadLetter.run_id == bindparam("r"),
+        DeadLetter.stream_id == bindparam("s"),
+        DeadLetter.seq == bindparam("n"),
+        DeadLetter.redriven_at < bindparam("at"),
+    )
+    .values(redriven_at=None)
 )
 
 _SET_PLACE = text(
@@ -123,6 +134,11 @@ class Transaction(ABC):
         Raises:
             BadDataError: the database refuses one; `row` says which, where that is known.
         """
+
+    def wait_again(self, key: Key, at: int) -> bool:
+        """Whether a letter that came again (Kafka's time, µs) was redriven before that: it waits anew."""
+        where = {"r": key[0], "s": key[1], "n": key[2], "at": moment(at)}
+        return bool(self.connection.execute(_WAIT_AGAIN, where).rowcount)
 
     @abstractmethod
     def upsert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:

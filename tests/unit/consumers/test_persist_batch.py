@@ -9,13 +9,14 @@ from unittest import mock
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, select, text, update
 
 from consumers.persist_batch import Outcome, Storer
 from consumers.persist_letters import LetterWriter
 from infra import migrations
 from infra.settings import load
 from infra.writers import Writer, open_writer
+from infra.writers.base import moment
 from schemas.codec import Decoder, Encoder
 from schemas.tables import DeadLetter, Step
 from schemas.topics import Kind
@@ -177,3 +178,18 @@ def test_a_worker_s_letter_keeps_its_own_place(writer: Writer):
         )
         assert tx.connection.scalar(select(func.count()).where(DeadLetter.topic.is_(None))) == 1
         assert tx.connection.scalar(select(DeadLetter.topic_offset)) == 3
+
+
+def test_a_redriven_letter_that_is_refused_again_waits_again(writer: Writer):
+    """What was sent twice by accident changes nothing; what came after the redrive does."""
+    storer = Storer(Kind.DLQ, Decoder(Kind.DLQ))
+    body = ENCODERS[Kind.DLQ](record(Kind.DLQ, 1))
+    redriven = moment((1000 + 10) * 1000)
+    for offset, expected, letters in ((5, redriven, []), (20, None, [1])):
+        with writer.transaction() as tx:
+            storer.store(tx, [Message(Kind.DLQ, 3, body)], {})
+            tx.connection.execute(update(DeadLetter).values(redriven_at=redriven))
+            outcome = storer.store(tx, [Message(Kind.DLQ, offset, body)], {})
+            assert outcome.repeated == 1
+            assert [run.dead_letters for run in outcome.fold.runs.values()] == letters
+            assert tx.connection.scalar(select(DeadLetter.redriven_at)) == expected
