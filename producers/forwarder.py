@@ -11,7 +11,8 @@ The guarantee, in the order of what happens:
    counts as done once that is stored.
 6. Any other failure: the whole window again, by a new producer where the old one is broken.
 7. Killed at any moment, the next forwarder repeats at most two windows from the last place, with the same
-   run, agent and time for each line, as those are kept with the place.
+   run, agent and time for each line, as those are kept with the place. Where a picture waits for its turn,
+   it begins with the window of that.
 """
 
 from __future__ import annotations
@@ -128,11 +129,10 @@ class Forwarder:
         window = Window()
         for record, picture in source.thinner.rest():
             self._picture(window, source, record, picture)
-        if window.items:
-            window.places[source.stream_id] = (source, source.snapshot())
-            self._connect()
-            self._send(window)
-            self._land(window)
+        window.places[source.stream_id] = (source, source.snapshot())
+        self._connect()
+        self._send(window)
+        self._land(window)
 
     # The producer
 
@@ -194,7 +194,7 @@ class Forwarder:
             else:
                 append((kind, key, value, source, line))
             if event is not None and event.picture is not None:
-                due = source.thinner.offer(event.record, event.picture)
+                due = source.offer(event.record, event.picture)
                 if due is not None:
                     self._picture(window, source, *due)
 

@@ -8,11 +8,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from infra.settings import Settings
 from producers.context import Context, Identity
 from producers.lookahead import LookAhead
 from producers.normalise import HEAD_BYTES, Event, Normaliser, letter
+from producers.pictures import Picture
 from producers.shortcut import Shortcut
 from producers.spool import DISK_FULL, About, Place, is_held, segment_path, segments, try_lock
 from producers.spool_reader import Chunk, Long, SpoolReader
@@ -61,6 +63,7 @@ class Source:
         self._ahead: LookAhead | None = None
         self._synced_at = 0.0
         self._counts = dict(self.place.counts)
+        self._newest = self._kept = self.place
         self.thinner = Thinner(settings.frames_per_second)
         self.ended = False
         """Every line was read, and no more will come."""
@@ -152,7 +155,7 @@ class Source:
     def snapshot(self) -> Place:
         """The place behind the lines read so far, to be saved once they are acknowledged."""
         reader = self._reader
-        return Place(
+        self._newest = Place(
             reader.segment,
             reader.offset,
             reader.line,
@@ -160,24 +163,31 @@ class Source:
             self.context.to_json(),
             dict(self._counts),
         )
+        return self._newest
+
+    def offer(self, record: dict[str, Any], picture: Picture) -> tuple[dict[str, Any], Picture] | None:
+        """A picture of the lines read since the last snapshot; one that is to be sent now, if any."""
+        return self.thinner.offer(record, picture, self._newest)
 
     def acknowledge(self, place: Place) -> None:
         """Kafka has all lines before this place.
 
-        A place that a full disk does not take goes there with a later one: until then a restart repeats more.
+        Kept is the one before the pictures that still wait for their turn: a restart makes them again.
+        One that a full disk does not take goes there with a later one: until then a restart repeats more.
         """
         now = time.monotonic()
         sync = now - self._synced_at >= SYNC_SECONDS
-        before, self.place = self.place, place
+        self.place = place
+        before, self._kept = self._kept, self.thinner.before() or place
         try:
-            place.save(self.folder, sync=sync)
+            self._kept.save(self.folder, sync=sync)
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
             return
         self._synced_at = now if sync else self._synced_at
-        if place.segment != before.segment:
-            self._tidy(place.segment)
+        if self._kept.segment != before.segment:
+            self._tidy(self._kept.segment)
 
     def release(self) -> None:
         """Let somebody else ship it."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from producers.normalise import IDENTITY
 from producers.pictures import Picture
+from producers.spool import Place
 
 Record = dict[str, Any]
 
@@ -15,6 +16,8 @@ Record = dict[str, Any]
 class _Agent:
     due: int
     waiting: tuple[Record, Picture] | None = None
+    before: Place | None = None
+    """Where to begin again for the picture that waits."""
     thinned: int = 0
 
 
@@ -29,17 +32,21 @@ class Thinner:
         self._pause = int(1_000_000 / per_second) if per_second > 0 else None
         self._agents: dict[tuple[str, str], _Agent] = {}
 
-    def offer(self, record: Record, picture: Picture) -> tuple[Record, Picture] | None:
-        """Take a line's picture; what is to be sent now, if anything."""
+    def offer(self, record: Record, picture: Picture, before: Place) -> tuple[Record, Picture] | None:
+        """Take a line's picture; what is to be sent now, if anything.
+
+        Args:
+            before: a place in the stream before that line.
+        """
+        if self._pause is None:
+            return None
         key = record["run_id"], record["agent_id"]
         agent = self._agents.setdefault(key, _Agent(record["event_time"]))
         agent.thinned += picture.thinned
         if agent.waiting is not None:
             agent.thinned += 1
-        agent.waiting = _frame(record), picture
+        agent.waiting, agent.before = (_frame(record), picture), before
         now = record["event_time"]
-        if self._pause is None:
-            return None
         if agent.due - 60_000_000 > now:  # a clock that went back
             agent.due = now
         return self._send(agent, now) if now >= agent.due else None
@@ -50,16 +57,17 @@ class Thinner:
         Args:
             now: the time, µs since 1970.
         """
-        if self._pause is None:
-            return []
         late = [agent for agent in self._agents.values() if agent.waiting and agent.due <= now]
         return [self._send(agent, now) for agent in late]
 
     def rest(self) -> list[tuple[Record, Picture]]:
         """All that still wait: the last pictures of a stream."""
-        if self._pause is None:
-            return []
         return [self._send(agent, agent.due) for agent in self._agents.values() if agent.waiting]
+
+    def before(self) -> Place | None:
+        """The place before all pictures that wait; None: none does."""
+        places = [agent.before for agent in self._agents.values() if agent.waiting and agent.before]
+        return min(places, key=lambda place: place.line, default=None)
 
     def _send(self, agent: _Agent, now: int) -> tuple[Record, Picture]:
         assert agent.waiting is not None

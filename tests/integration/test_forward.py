@@ -13,10 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from infra.embedded.kafka import KafkaServer
 from infra.settings import Settings
 from producers.caretaker import Caretaker
+from producers.forwarder import Forwarder
 from producers.meta import MetaStream
-from producers.spool import about_new, now_us
+from producers.source import Source
+from producers.spool import Place, about_new, iso, now_us
 from producers.spool_writer import SpoolWriter
 from schemas.topics import Kind
 from tests.support.topics import of_stepstream, of_workers, read_topics
@@ -50,9 +53,11 @@ def written(settings: Settings, lines: bytes, *, done: bool, segment_bytes: int 
     return spool
 
 
-def forwarding(settings: Settings, until_holds: Callable[[], Any]) -> None:
+def forwarding(
+    settings: Settings, until_holds: Callable[[], Any], load: Callable[[], Settings] | None = None
+) -> None:
     """A forwarder, in this process, as long as that does not hold."""
-    caretaker = Caretaker(lambda: settings, threading.Event())
+    caretaker = Caretaker(load or (lambda: settings), threading.Event())
     thread = threading.Thread(target=caretaker.run)
     thread.start()
     try:
@@ -169,3 +174,55 @@ def test_another_folder(settings: Settings, spawn_cli: Callable[..., Any], tmp_p
     written(elsewhere, b'{"loss": 1}\n', done=True)
     spawn_cli("forward", "--dir", str(tmp_path / "elsewhere"))
     until(lambda: len(of_workers(read_topics(settings))) == 1)
+
+
+def test_a_picture_that_waits_its_turn_outlives_a_kill(settings: Settings) -> None:
+    """The place that is kept is before its line, so that the next forwarder makes it again."""
+    later = iso(now_us() + 3_600_000_000)  # by its own clock, so that it goes on waiting here
+    picture = {"type": "step", "ts": later, "render_payload": {"mode": "ansi", "text": "x"}}
+    spool = written(settings, json.dumps(picture).encode() + b"\n", done=False)
+    killed, source = Forwarder(lambda: settings), Source.claim(settings, spool.folder)
+    assert source is not None
+    killed.sources.append(source)
+    until(lambda: not killed.pump() and source.place.line == 1)
+    spool.append((json.dumps(picture) + '\n{"loss": 1}\n').encode(), now_us())
+    until(lambda: not killed.pump() and source.place.line == 3)
+    source.release()
+    assert pictures(settings) == [1]
+    assert Place.load(spool.folder).line == 1
+    spool.finish()
+    forwarding(settings, lambda: len(pictures(settings)) == 2)
+    assert pictures(settings) == [1, 2]
+    assert Place.load(spool.folder).line == 3
+
+
+def pictures(settings: Settings) -> list[int]:
+    """Lines of the pictures on Kafka."""
+    return [item.record["seq"] for item in read_topics(settings, [Kind.FRAMES])]
+
+
+def test_a_stack_that_comes_back_at_another_address_is_found(
+    settings: Settings, kafka_jars: list[Path], tmp_path: Path
+) -> None:
+    """What was on its way to the old one is sent to the new."""
+    old = KafkaServer(tmp_path / "old", kafka_jars)
+    old.start()
+    known = [replace(settings, bootstrap_servers=old.address)]
+    spool = written(settings, b'{"loss": 1}\n', done=False)
+
+    def moves_and_is_found() -> bool:
+        if known[0] is not settings:
+            until(lambda: Place.load(spool.folder).line == 1)
+            old.kill()
+            spool.append(b'{"loss": 2}\n', now_us())
+            time.sleep(0.5)  # it is on its way by now
+            known[0] = settings
+        return len(of_workers(read_topics(settings))) == 1
+
+    try:
+        forwarding(settings, moves_and_is_found, lambda: known[0])
+    finally:
+        old.stop()
+    (found,) = of_workers(read_topics(settings))
+    assert (found.record["seq"], Place.load(spool.folder).line) == (2, 2)
+    spool.close()

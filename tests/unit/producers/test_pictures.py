@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from producers.pictures import NotAPictureError, Picture, encode, take
+from producers.spool import Place
 from producers.thinning import Thinner
 
 PIXELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
@@ -87,7 +88,7 @@ def test_pixels_that_make_no_picture_are_said(text: str) -> None:
 def offer(thinner: Thinner, time_us: int, agent_id: str = "a") -> int | None:
     """Offer a picture; the number of thinned ones where one is sent."""
     identity = {"run_id": "r", "stream_id": "s", "seq": time_us, "agent_id": agent_id, "worker_id": None}
-    sent = thinner.offer(identity | {"event_time": time_us}, Picture("text/x-ansi", str(time_us)))
+    sent = thinner.offer(identity | {"event_time": time_us}, Picture("text/x-ansi", str(time_us)), Place())
     return None if sent is None else sent[0]["thinned"]
 
 
@@ -112,6 +113,18 @@ def test_a_picture_that_nothing_follows_is_sent_when_it_is_due() -> None:
     assert thinner.late(50_000) == []
     ((record, _),) = thinner.late(200_000)
     assert record["seq"] == 2000
+
+
+def test_the_place_before_every_picture_that_waits() -> None:
+    """Of the agents' the first; none once all are sent."""
+    thinner = Thinner(10)
+    picture = Picture("text/x-ansi", "x")
+    blank = {"run_id": "r", "stream_id": "s", "worker_id": None, "seq": 1}
+    for line, agent_id, now in ((1, "a", 0), (2, "b", 0), (3, "b", 10), (4, "a", 20), (5, "b", 30)):
+        thinner.offer(blank | {"agent_id": agent_id, "event_time": now}, picture, Place(line=line))
+    assert thinner.before() == Place(line=4)
+    thinner.rest()
+    assert thinner.before() is None
 
 
 def test_no_pictures_at_all() -> None:
