@@ -21,6 +21,8 @@ from schemas.errors import SchemaError, StepstreamError
 from schemas.topics import META_SUFFIX, Kind
 
 CHUNK = 2000
+MANY = 200_000
+"""To read so many records takes long enough to be said."""
 PATIENCE_S = 1.0
 """A line that is missing among newer ones is waited for so long, when following."""
 RECENT_LINES = 10_000
@@ -83,6 +85,10 @@ class Replay:
             self.sink.close()
 
     def _record(self, reader: LogReader, tape: Tape) -> Order:
+        """All of the run: only whoever has read it knows that no stream with earlier lines comes later."""
+        count = sum(extent.high - extent.low for extent in reader.extents.values())
+        if count >= MANY:
+            self.tell(f"{count:,} records are read first, to know their order.")
         for entry in itertools.chain.from_iterable(reader.present()):
             tape.add(*entry)
         if tape.unreadable:

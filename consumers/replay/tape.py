@@ -100,10 +100,10 @@ class Tape:
         """Records that are none of ours: left out."""
         self._file = tempfile.TemporaryFile(prefix="stepstream-replay-")  # noqa: SIM115 - closed by close()
         self._end = 0
-        self._columns = {name: array("q") for name in COLUMNS}
+        self._rows = array("q")
 
     def __len__(self) -> int:
-        return len(self._columns["seq"])
+        return len(self._rows) // len(COLUMNS)
 
     def close(self) -> None:
         """Give the disk back."""
@@ -118,17 +118,17 @@ class Tape:
             return
         stream = self.streams.setdefault(head.stream_id, len(self.streams))
         episode = NONE if head.episode_index is None else head.episode_index
-        place = (KINDS.index(kind), partition, offset, timestamp, self._end, len(value))
-        row = (stream, head.seq, head.event_time, episode, *place)
-        for column, number in zip(self._columns.values(), row, strict=True):
-            column.append(number)
+        size = len(value)
+        place = (KINDS.index(kind), partition, offset, timestamp, self._end, size)
+        self._rows.extend((stream, head.seq, head.event_time, episode, *place))
         self._file.write(value)
-        self._end += len(value)
+        self._end += size
 
     def ordered(self) -> Order:
         """The records so far, in order."""
         self._file.flush()
-        columns = {name: np.array(column, dtype=np.int64) for name, column in self._columns.items()}
+        table = np.array(self._rows, dtype=np.int64).reshape(-1, len(COLUMNS))
+        columns = dict(zip(COLUMNS, table.T.copy(), strict=True))
         is_meta = np.array([name.endswith(META_SUFFIX) for name in self.streams], dtype=bool)
         return Order(columns, is_meta[columns["stream"]], self._file)
 

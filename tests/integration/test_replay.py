@@ -182,6 +182,17 @@ def test_what_was_sent_twice_or_late_is_played_once_and_in_its_place(send: Any, 
     assert done.stdout.splitlines()[-2:] == ["saved, bye", "mended"]
 
 
+def test_reading_much_before_the_first_line_is_said(
+    send: Any, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the lines, which stay what they are."""
+    monkeypatch.setattr("consumers.replay.play.MANY", 12)
+    send(run_of("r1", "s1", episodes=2))
+    done = here("r1")
+    assert "12 records are read first" in done.stderr
+    assert seqs(done) == list(range(1, 11))
+
+
 def test_only_the_run_asked_for_is_played(send: Any, here: Here) -> None:
     """Runs share partitions, not replays; streams of one run are merged by time."""
     send(run_of("r1", "s1", episodes=1) + run_of("r2", "s2", episodes=2) + run_of("r1", "s3", episodes=1))
