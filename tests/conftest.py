@@ -49,6 +49,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
+@pytest.fixture
+def strikes(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """How often to strike: as `--faults` tells, else a few times."""
+    told: int = request.config.getoption("--faults")
+    return lambda few: told or few
+
+
 @pytest.fixture(scope="session")
 def kafka_jars() -> list[Path]:
     """Kafka's class path: from the user's cache, fetched where it is empty, or from STEPSTREAM_JARS_DIR."""

@@ -34,13 +34,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(0)]
 Spawn = Callable[..., Any]
 
 
-@pytest.fixture
-def strikes(request: pytest.FixtureRequest) -> Callable[[int], int]:
-    """How often to strike: as told, else a few times."""
-    told = request.config.getoption("--faults")
-    return lambda few: told or few
-
-
 def ready(settings: Settings) -> Engine:
     """Topics and tables, upgraded."""
     kafka_clients.ensure_topics(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 
 from infra.settings import Settings
-from schemas.topics import Kind
+from producers.spool import Place
+from schemas.topics import META_SUFFIX, Kind
 from tests.support.topics import Found, of_stepstream, of_workers, places, read_topics
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
@@ -172,30 +174,42 @@ def test_stdout_that_nobody_reads_any_more_ends_nothing(settings: Settings, home
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(0)
 def test_killed_at_any_moment_nothing_spooled_is_lost(
-    settings: Settings, spawn_cli: Callable[..., Any], home: Path
+    settings: Settings, spawn_cli: Callable[..., Any], home: Path, strikes: Callable[[int], int]
 ) -> None:
     """`forward` goes on where a killed `run` and a killed `forward` stopped; repeats are the same again."""
     code = "import time\nfor i in range(10**6):\n print('{\"loss\": %d}' % i)\n"
-    code += " if i % 200 == 0: time.sleep(0.01)"
-    run = spawn_cli("run", "--quiet", "--run-id", "r", *python(code))
-    until(lambda: len(read_topics(settings, [Kind.METRICS])) > 500)
-    run.kill()
-    for pause in (1.2, 1.5):
+    code += " if i % 50 == 0: time.sleep(0.01)"
+    for _ in range(strikes(2)):
+        run = spawn_cli("run", "--quiet", "--run-id", "r", *python(code))
+        before = acknowledged(home)
+        until(lambda before=before: acknowledged(home) > before)
+        time.sleep(random.uniform(0, 1))
+        run.kill()
         forward = spawn_cli("forward")
-        time.sleep(pause)
+        time.sleep(random.uniform(0.3, 2))
         forward.kill()
         forward.wait()
     spawn_cli("forward")
-    spooled = sum(
-        path.read_bytes().count(b"\n") + (not path.read_bytes().endswith(b"\n"))
+    spooled = {
+        path.parent.name: path.read_bytes().count(b"\n") + (not path.read_bytes().endswith(b"\n"))
         for path in (home / "spool").glob("*/*.jsonl")
-        if ".meta" not in str(path)
-    )
-    until(lambda: len(places(of_workers(read_topics(settings)))) == spooled)
+        if META_SUFFIX not in path.parent.name
+    }
+    until(lambda: acknowledged(home) == sum(spooled.values()), 120)
     found = of_workers(read_topics(settings))
-    assert sorted(seq for _, seq in places(found)) == list(range(1, spooled + 1))
+    assert places(found).keys() == {
+        (name, seq) for name, count in spooled.items() for seq in range(1, count + 1)
+    }
     by_place: dict[tuple[str, int], dict[str, Any]] = {}
     for item in found:
         assert by_place.setdefault((item.record["stream_id"], item.record["seq"]), item.record) == item.record
+    print(f"{len(found)} records of {len(by_place)} lines in {len(spooled)} streams")
     until(lambda: events(read_topics(settings)).get("other", {}).get("status") == "lost")
+
+
+def acknowledged(home: Path) -> int:
+    """Lines of workers that Kafka has acknowledged."""
+    folders = [folder for folder in (home / "spool").glob("*") if META_SUFFIX not in folder.name]
+    return sum(Place.load(folder).line for folder in folders)
