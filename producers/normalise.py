@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from producers import pictures
+from producers import packed, pictures
 from producers.context import ENDED, NO_AGENT, OPEN, SILENT, Context, Identity
 from producers.dialects import (
     CHATTER,
@@ -129,6 +129,8 @@ class Normaliser:
         fields = split(bare.decode())
         names = tuple(fields)
         unpack(fields)
+        if self.identity.sdk:
+            packed.unpack(fields)
         kind, kind_name = kind_of(fields, self._kinds)
         if kind in EVENTS or kind_name in ENVELOPES:
             _unfold(fields)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from json.encoder import encode_basestring_ascii as quote
+from operator import add
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec.structs import astuple
 
+from producers import packed as floats
 from producers.context import NO_AGENT, SILENT, Context, Identity
 from producers.values import BadValueError, clean, moment
 from schemas import steps_codec
@@ -33,6 +35,7 @@ OPTIONAL: tuple[tuple[str, Any], ...] = (
     ("reward", float | None),
     ("terminated", bool | None),
     ("truncated", bool | None),
+    ("packed", list[str]),
 )
 """Names that mean what they say, and the types in which a common line has them."""
 
@@ -82,6 +85,7 @@ class Shortcut:
         self._said_run: str | None = None
         self._run_id: str | None = ""  # none is named so
         self._stream = self.key = b""
+        self._packed: dict[tuple[str, ...], list[bytes]] = {}
         self._who: dict[tuple[str, str | None], bytes] = {}
         self._second, self._second_us = "", 0
 
@@ -107,7 +111,7 @@ class Shortcut:
             return None
         (
             _, ts, run_id, agent_id, worker_id, observation, action, info, reward, terminated, truncated,
-            episode_index, step_index, *others,
+            packed, episode_index, step_index, *others,
         ) = astuple(said)  # fmt: skip
         if not (line.isascii() or _is_utf8(line)) or agent_id == "" or worker_id == "":
             return None
@@ -124,8 +128,11 @@ class Shortcut:
             agent_id = self._identity.agent_id or self._context.agent_id or NO_AGENT
         who = self._who.get((agent_id, worker_id)) or self._whose(agent_id, worker_id)
         metrics = extras = None
-        if others:
-            metrics, extras = self._divided(others)
+        if others or packed:
+            numbers = self._unpacked(packed) if packed else []
+            if numbers is None:
+                return None
+            metrics, extras = self._divided(numbers, others)
         return steps_codec.encode(
             self._stream,
             seq,
@@ -143,9 +150,24 @@ class Shortcut:
             extras,
         )
 
-    def _divided(self, others: list[Raw | None]) -> tuple[bytes | None, bytes | None]:
-        """Numbers and the rest, by the first byte of their text."""
-        numbers: list[bytes] = []
+    def _unpacked(self, packed: list[str]) -> list[bytes] | None:
+        """Name and text of each of the SDK's floats; None: something is uncommon about them."""
+        try:
+            texts = floats.digits(packed) if self._identity.sdk else None
+        except ValueError:
+            return None
+        if texts is None or b"null" in texts:
+            return None
+        key = tuple(packed[1:])
+        labels = self._packed.get(key)
+        if labels is None:
+            labels = [f"{quote(name)}:".encode() for name in key]
+            if len(self._packed) < MOST_KEPT:
+                self._packed[key] = labels
+        return list(map(add, labels, texts))
+
+    def _divided(self, numbers: list[bytes], others: list[Raw | None]) -> tuple[bytes | None, bytes | None]:
+        """Numbers and the rest, by the first byte of their text; `numbers` are some already."""
         rest: list[bytes] = []
         for label, raw in zip(self._labels, others, strict=True):
             if raw is not None:

@@ -67,7 +67,7 @@ def init(
 
 def step(**fields: object) -> None:
     """`Run.step` of the newest run."""
-    _current("step").step(**fields)  # type: ignore[arg-type]
+    _current("step").step(**fields)
 
 
 def episode(**fields: object) -> None:

@@ -1,30 +1,44 @@
 """Rows of the buffer as JSON lines. Runs off the training thread, in batches.
 
-Steps next to each other that have the same shape (agent, names and types of the values) become lines at
-once, by a function that was compiled for this shape.
+Steps next to each other that have the same shape (names and types of the values) become lines at once, by
+a function that was compiled for this shape.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 import time
-from collections.abc import Callable, Iterable
-from itertools import count, groupby, repeat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import groupby, repeat
 from operator import itemgetter
 
 from stepstream import _warn
 from stepstream._frames import FrameGate, Picture
 from stepstream._values import Dumper, quote
 
-STEP, PLACED, EPISODE, METRICS, FRAME, LINE, END = range(7)
-"""What a row is: the first of its shape. PLACED is a step that brings an index or a frame.
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing takes longer than all of this package
+    from typing import Any
 
-A row begins with its shape and the time. The shape of a step, and of metrics, goes on with agent_id,
-terminated, truncated, the types of the values and the names: what rows of one shape share is done once.
+STEP, METRICS, EPISODE, FRAME, LINE, END = range(6)
+"""What a row is: the first of its shape.
+
+A row begins with its shape and the time. The shape of steps and metrics goes on with the names and the types
+of the values: what rows of one shape share is done once.
+
+    (STEP, names, types), time, *values
+    (METRICS, names, types), time, global step, agent_id, *values
 """
-SHAPE = REWARD = itemgetter(0)
+SHAPE = itemgetter(0)
+TIME = itemgetter(1)
 MAX_PLANS = 1000
-"""Shapes of steps that are remembered per agent: names that are new in each step would fill the memory."""
+"""Shapes that are remembered: names that are new in each step would fill the memory."""
+COLUMNS = ("reward", "action", "observation", "terminated", "truncated", "info")
+"""Values of a step that are no metrics, and stand in its line."""
+PLACES = frozenset(("agent_id", "episode_index", "step_index", "terminated", "truncated", "frame"))
+"""Values that tell which agent's step it is, which of its steps, or that end an episode."""
 
 # Names that the reader of a line gives a meaning of their own: a metric of such a name goes below
 # "metrics", where every number is only a number.
@@ -35,33 +49,38 @@ RESERVED = frozenset(
     "episode_steps episode_length l t done terminated truncated seed duration duration_seconds elapsed "
     "t_start env_id env_name game_id action action_json observation observation_json info metadata "
     "metadata_json metrics extras status source line render_payload render_hint_json rgb_b64 frame_b64 "
-    "render_b64 frame_ref frame_thinned".split()
+    "render_b64 frame_ref frame_thinned packed".split()
 )
 
+_NONE: Mapping = {}
 _NOT_FINITE = re.compile(r'(?<!\\)":(nan|-?inf)(?=[,}])')
 _WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-def metrics_row(now: int, agent_id: object, step: object, data: dict) -> tuple:
+def metrics_row(now: int, step: object, agent_id: object, data: Mapping) -> tuple:
     """A row of numbers by name at a global step."""
     values = tuple(data.values())
-    return (METRICS, agent_id, None, None, tuple(map(type, values)), *data), now, values, step
+    return (METRICS, tuple(data), tuple(map(type, values))), now, step, agent_id, *values
 
 
 class Agent:
-    """How far one agent is: what the SDK counts where the caller does not."""
+    """How far one agent is: what the SDK counts where the caller does not.
 
-    __slots__ = ("earlier", "ended", "episode_index", "length", "plans", "prefix", "step_index", "total")
+    Args:
+        prefix: who the lines are about: `"run_id":…,"agent_id":…,`.
+    """
+
+    __slots__ = ("earlier", "ended", "episode_index", "head", "length", "prefix", "step_index", "total")
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.earlier = self.length = 0
-        self.plans: dict[tuple, Plan] = {}
         self.begin(0)
 
     def begin(self, episode_index: int) -> None:
         """Count a new episode from its first step."""
         self.episode_index = episode_index
+        self.head = f'{{"type":"step",{self.prefix}"episode_index":{episode_index},'
         self.earlier += self.length
         self.step_index = self.length = 0
         self.total = 0.0
@@ -69,29 +88,59 @@ class Agent:
 
 
 class Plan:
-    """How the lines of steps of one shape are made.
+    """How the lines of rows of one shape are made.
 
-    `lines` takes times, numbers of steps and values, row by row, and the episode's number. It is compiled
-    from an f-string, for that costs half of what `%` does: the text between the values is not read again.
+    `lines` takes the rows, and for each the head of its line, its time and its number. It is compiled from
+    an f-string, for that costs half of what `%` does: the text between the values is not read again.
+
+    Floats cost more than all else, as 17 digits each are sought: those that are a step's metrics are packed,
+    and whoever reads the line writes their digits.
 
     Args:
-        text: the line, with each value as `{v0!r}`, `{dump(v1)}` ….
-        types: of the values, which `floats` picks those of that are to be finite; their sum tells it, far
-            cheaper than a search in the text.
-        dump: makes JSON of a value.
+        careful: every value goes through `dump`, which never raises.
     """
 
-    __slots__ = ("floats", "lines", "rewarded")
+    __slots__ = ("at", "floats", "lines", "placed")
 
-    def __init__(self, text: str, types: tuple, dump: Dumper) -> None:
-        names = "".join(f"v{place}, " for place in range(len(types)))
-        loop = f"[f{text!r} for stamp, micros, step, ({names}) in zip(stamps, times, steps, rows)]"
-        source = f"lambda stamps, times, episode, steps, rows: {loop}"
+    def __init__(self, shape: tuple, dump: Dumper, *, careful: bool = False) -> None:
+        kind, names, types = shape
+        first = 2 if kind == STEP else 4
+        self.at = {name: place for place, name in enumerate(names, first)}
+        self.placed = not PLACES.isdisjoint(names)
+        fields, metrics, floats, packed = [], [], [], []
+        for place, (name, of) in enumerate(zip(names, types), first):
+            if of is type(None):
+                continue
+            if kind == STEP and name in COLUMNS:
+                fields.append(_slot(name, place, of, careful))
+            elif kind == STEP and name in PLACES:
+                continue
+            elif kind == STEP and of is float:
+                packed.append((name, place))
+                continue
+            else:
+                metrics.append((name, _slot(name, place, of, careful)))
+            if of is float:
+                floats.append(place)
+        # Where one name means something else to a reader, all go below "metrics".
+        named = "".join(slot for _, slot in metrics)
+        if not RESERVED.isdisjoint(name for name, _ in metrics):
+            named = ',"metrics":{{' + named[1:] + "}}"
+        number = "step_index" if kind == STEP else "step"
+        text = f'{{head}}"ts":"{{stamp}}{{micros:06d}}+00:00","{number}":{{step}}{"".join(fields)}{named}'
+        if packed:
+            text += _packed(packed)
+        text += "}}\n"
+        values = "".join(f"v{place}, " for place in range(first + len(names)))
+        loop = (
+            f"[f{text!r} for ({values}), head, stamp, micros, step in zip(rows, heads, stamps, times, steps)]"
+        )
+        known = {"dump": dump, "quote": quote, "words": ("false", "true"), "truth": truth, "zip": zip}
+        known["pack"] = struct.Struct(f">{len(packed)}d").pack
         # Only names of values get into the source as code; the rest is inside one literal.
-        self.lines: Callable[..., list[str]] = eval(source, {"dump": dump, "quote": quote, "zip": zip})  # noqa: S307
-        places = [place for place, kind in enumerate(types) if kind is float]
-        self.floats = itemgetter(*places, places[0]) if places else None
-        self.rewarded = types[:1] in ((float,), (int,))
+        source = f"lambda rows, heads, stamps, times, steps: {loop}"
+        self.lines: Callable[..., list[str]] = eval(source, known)  # noqa: S307
+        self.floats = itemgetter(*floats, floats[0]) if floats else None
 
 
 class Encoder:
@@ -111,12 +160,12 @@ class Encoder:
         self._run = f'"run_id":{quote(run_id)}'
         self._worker = f',"worker_id":{quote(worker_id)}' if worker_id else ""
         self._agent_id = agent_id
-        self._agents: dict[object, Agent] = {}
+        self._agents: dict[str | None, Agent] = {}
+        self.plans: dict[tuple, Plan] = {}
         self._second, self._stamp = 0, ""
         self._logs = 0
         self._clock = Clock()
-        self._by_kind: dict[int, Callable[..., None]] = {
-            PLACED: self._step,
+        self._by_kind: dict[int, Callable[..., str]] = {
             EPISODE: self._episode,
             FRAME: self._frame,
             LINE: self._line,
@@ -125,98 +174,107 @@ class Encoder:
 
     def encode(self, rows: Iterable[tuple]) -> tuple[bytes, int]:
         """The rows as lines, and how many lines that is."""
-        self._lines: list[str] = []
+        lines: list[str] = []
         self._offset = self._clock.offset()
         for shape, group in groupby(rows, SHAPE):
             if shape[0] == STEP:
-                self._steps(shape, list(group))
+                lines += self._steps(shape, list(group))
             elif shape[0] == METRICS:
-                self._metrics(shape, list(group))
+                lines += self._metrics(shape, list(group))
             else:
-                for row in group:
-                    self._one(self._by_kind[shape[0]], row)
-        return "".join(self._lines).encode("ascii"), len(self._lines)
+                lines += self._each(self._by_kind[shape[0]], group)
+        data = "".join(lines).encode("ascii")
+        return data, data.count(b"\n")
 
-    def _one(self, write: Callable[..., None], row: tuple) -> None:
-        try:
-            write(*row)
-        except Exception as error:  # whatever it was: the other rows are good
-            self.lost += 1
-            _warn.once(f"row:{error!r:.80}", f"an event could not be written and was dropped ({error!r}).")
-
-    def _steps(self, shape: tuple, rows: list[tuple]) -> None:
-        """Steps of one agent and one shape, next to each other."""
-        if len(rows) > 1 and not (shape[2] or shape[3]):
-            try:
-                self._steps_at_once(shape, rows)
-                return
-            except Exception:
-                pass
+    def _each(self, make: Callable[..., Any], rows: Iterable[tuple]) -> list[Any]:
+        """What is made of each row; a row of which nothing can be made is lost alone."""
+        made = []
         for row in rows:
-            self._one(self._step, row)
+            try:
+                made.append(make(*row))
+            except Exception as error:  # whatever it was: the other rows are good
+                self.lost += 1
+                _warn.once(
+                    f"row:{error!r:.80}", f"an event could not be written and was dropped ({error!r})."
+                )
+        return made
 
-    def _steps_at_once(self, shape: tuple, rows: list[tuple]) -> None:
-        """The hot path: a row costs hardly any bytecode but that of its text."""
-        agent = self._agent(shape[1])
-        if agent.ended is not None:
-            self._auto_episode(agent)
-        plan = agent.plans.get(shape) or self._plan(agent, shape)
-        values = [row[2] for row in rows]
-        stamps, micros = self._times([row[1] for row in rows])
-        lines = plan.lines(stamps, micros, agent.episode_index, count(agent.step_index), values)
-        if plan.floats and sum(map(sum, map(plan.floats, values))) * 0.0 != 0.0:
-            lines = [_spelled(line) for line in lines]
-        if plan.rewarded:
-            agent.total += sum(map(REWARD, values))
-        self._lines += lines
+    def _steps(self, shape: tuple, rows: list[tuple]) -> list[str]:
+        """Steps of one shape, next to each other."""
+        plan = self._plan(shape)
+        if plan.placed:
+            places = self._each(partial(self._place, plan.at), rows)
+            rows, heads, steps = _columns(places)
+        else:  # the hot path: a row costs hardly any bytecode but that of its text
+            heads, steps = self._in_a_row(plan.at.get("reward"), rows)
+        lines = self._made(shape, rows, heads, steps)
+        if "frame" in plan.at:
+            for number, row in enumerate(rows):
+                picture = row[plan.at["frame"]]
+                if picture is not None:
+                    agent_id = row[plan.at["agent_id"]] if "agent_id" in plan.at else None
+                    lines[number] = self._frames.attach(lines[number], picture, agent_id)
+        return lines
+
+    def _in_a_row(self, reward: int | None, rows: list[tuple]) -> tuple[list[str], Sequence[int]]:
+        """Steps of the run's own agent, in one episode: the heads of their lines, and their numbers."""
+        agent = self._agent(None)
+        ended = self._auto_episode(agent) if agent.ended is not None else ""
+        heads, steps = [agent.head] * len(rows), range(agent.step_index, agent.step_index + len(rows))
+        heads[0] = ended + agent.head
         agent.step_index += len(rows)
         agent.length += len(rows)
+        if reward is not None:
+            agent.total += sum(map(_number, map(itemgetter(reward), rows)))
+        return heads, steps
 
-    def _step(self, shape: tuple, now: int, values: tuple, place: tuple = (None, None, None)) -> None:
-        """One step, alone; `place` is its episode, its number there and its picture, where they are given."""
-        _, agent_id, terminated, truncated = shape[:4]
-        episode, step, frame = place
-        agent = self._agent(agent_id)
-        if agent.ended is not None:
-            self._auto_episode(agent)
-        if episode is not None and int(episode) != agent.episode_index:
-            agent.begin(int(episode))
-        step = agent.step_index if step is None else int(step)
-        plan = agent.plans.get(shape) or self._plan(agent, shape)
-        micros = self._micros(now + self._offset)
-        (line,) = plan.lines((self._stamp,), (micros,), agent.episode_index, (step,), (values,))
-        if plan.floats and sum(plan.floats(values)) * 0.0 != 0.0:
-            line = _spelled(line)
-        self._lines.append(line if frame is None else self._frames.attach(line, frame, agent_id))
+    def _made(self, shape: tuple, rows: list[tuple], heads: list[str], steps: Sequence[int]) -> list[str]:
+        plan = self._plan(shape)
+        stamps, micros = self._times(list(map(TIME, rows)))
+        try:
+            lines = plan.lines(rows, heads, stamps, micros, steps)
+        except Exception:  # a whole number of more digits than Python writes
+            lines = Plan(shape, self.dump, careful=True).lines(rows, heads, stamps, micros, steps)
+        # The sum tells whether all are finite, far cheaper than a search in the text.
+        if plan.floats and sum(map(sum, map(plan.floats, rows))) * 0.0 != 0.0:
+            lines = [_spelled(line) for line in lines]
+        return lines
+
+    def _place(self, at: Mapping[str, int], *row: Any) -> tuple[tuple, str, int]:
+        """A step's row, the head of its line (after that of an episode that ended), its number."""
+        said = {name: row[place] for name, place in at.items()}
+        agent = self._agent(said.get("agent_id"))
+        episode, step = said.get("episode_index"), said.get("step_index")
+        episode = None if episode is None else int(episode)
+        step = None if step is None else int(step)
+        head = self._auto_episode(agent) if agent.ended is not None else ""
+        if episode is not None and episode != agent.episode_index:
+            agent.begin(episode)
+        step = agent.step_index if step is None else step
         agent.step_index = step + 1
         agent.length += 1
-        agent.total += _number(values[0])
+        agent.total += _number(said.get("reward"))
+        terminated, truncated = truth(said.get("terminated")), truth(said.get("truncated"))
         if terminated or truncated:
-            agent.ended = (now + self._offset, bool(terminated), bool(truncated))
+            agent.ended = (row[1] + self._offset, terminated, truncated)
+        return row, head + agent.head, step
 
-    def _plan(self, agent: Agent, shape: tuple) -> Plan:
+    def _plan(self, shape: tuple) -> Plan:
         """The plan of a shape; remembered, as long as there are not too many."""
-        kind, _, terminated, truncated, types, *metrics = shape
-        of_step = kind != METRICS
-        head = '"type":"step",' if of_step else '"type":"metrics",'
-        parts = ["{{", head, '"ts":"{stamp}{micros:06d}+00:00",', _literal(agent.prefix)]
-        parts.append('"episode_index":{episode},"step_index":{step}' if of_step else '"step":{step}')
-        fields = ("reward", "action", "observation", "info") if of_step else ()
-        parts += [_slot(name, place, types[place]) for place, name in enumerate(fields)]
-        for name, value in (("terminated", terminated), ("truncated", truncated)):
-            parts.append("" if value is None else f',"{name}":{"true" if value else "false"}')
-        named = "".join(_slot(name, place, types[place]) for place, name in enumerate(metrics, len(fields)))
-        # Where one name means something else to a reader, all go below "metrics".
-        parts.append(named if RESERVED.isdisjoint(metrics) else ',"metrics":{{' + named[1:] + "}}")
-        plan = Plan("".join([*parts, "}}\n"]), types, self.dump)
-        if len(agent.plans) >= MAX_PLANS:
-            _warn.once("plans", "metric names that are new with every step cost time; give them few names.")
-            agent.plans.clear()
-        agent.plans[shape] = plan
+        plan = self.plans.get(shape)
+        if plan is None:
+            if len(self.plans) >= MAX_PLANS:
+                _warn.once(
+                    "plans", "metric names that are new with every step cost time; give them few names."
+                )
+                self.plans.clear()
+            plan = self.plans[shape] = Plan(shape, self.dump)
         return plan
 
     def _times(self, nows: list[int]) -> tuple[Iterable[str], list[int]]:
         """Text up to the second, and microseconds in it, of each time."""
+        if not nows:
+            return (), []
         self._micros(nows[0] + self._offset)
         shift = self._offset - self._second
         micros = [(now + shift) // 1000 for now in nows]
@@ -237,20 +295,22 @@ class Encoder:
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
         return rest // 1000
 
-    def _auto_episode(self, agent: Agent) -> None:
+    def _auto_episode(self, agent: Agent) -> str:
         assert agent.ended is not None
         now, terminated, truncated = agent.ended
         fields: dict[str, object] = {"episode_index": agent.episode_index, "episode_return": agent.total}
         fields.update(episode_length=agent.length, terminated=terminated, truncated=truncated)
-        self._object("episode", now, agent.prefix, fields, {})
+        line = self._object("episode", now, agent.prefix, fields)
         agent.begin(agent.episode_index + 1)
+        return line
 
-    def _episode(self, _: tuple, now: int, agent_id: object, fields: dict, metrics: dict) -> None:
+    def _episode(self, _: tuple, now: int, agent_id: object, fields: dict, metrics: dict) -> str:
         agent = self._agent(agent_id)
         index = fields.get("episode_index")
+        before = ""
         if index is not None and int(index) != agent.episode_index:
             if agent.ended is not None:  # that one was another episode
-                self._auto_episode(agent)
+                before = self._auto_episode(agent)
             if int(index) != agent.episode_index:
                 agent.begin(int(index))
         counted: dict[str, object] = {"episode_index": agent.episode_index}
@@ -259,62 +319,51 @@ class Encoder:
         if agent.ended is not None:
             counted.update(terminated=agent.ended[1], truncated=agent.ended[2])
         counted.update((name, value) for name, value in fields.items() if value is not None)
-        self._object("episode", now + self._offset, agent.prefix, counted, metrics)
+        line = self._object("episode", now + self._offset, agent.prefix, counted, metrics)
         agent.begin(agent.episode_index + 1)
+        return before + line
 
-    def _metrics(self, shape: tuple, rows: list[tuple]) -> None:
+    def _metrics(self, shape: tuple, rows: list[tuple]) -> list[str]:
         """What `log` was given, calls of one shape next to each other."""
-        self._steps_of_run = self.steps
-        try:
-            self._lines += self._metric_lines(shape, rows)
-        except Exception:  # one of them is odd
-            for row in rows:
-                self._one(lambda *row: self._lines.extend(self._metric_lines(row[0], [row])), row)
+        places = self._each(partial(self._logged, self.steps), rows)
+        rows, heads, steps = _columns(places)
+        return self._made(shape, rows, heads, steps)
 
-    def _metric_lines(self, shape: tuple, rows: list[tuple]) -> list[str]:
-        agent = self._agent(shape[1])
-        plan = agent.plans.get(shape) or self._plan(agent, shape)
-        values = [row[2] for row in rows]
-        stamps, micros = self._times([row[1] for row in rows])
-        lines = plan.lines(stamps, micros, 0, [self._global_step(row[3]) for row in rows], values)
-        if plan.floats and sum(map(sum, map(plan.floats, values))) * 0.0 != 0.0:
-            lines = [_spelled(line) for line in lines]
-        return lines
-
-    def _global_step(self, step: int | None) -> int:
-        """As wandb counts, where none is given; where steps are logged, they are the better measure."""
-        if step is None:
-            step = self._steps_of_run or self._logs
-        step = int(step)
+    def _logged(self, steps_of_run: int, *row: Any) -> tuple[tuple, str, int]:
+        """The row, the head of its line, its global step: as wandb counts, where none is given; where steps
+        are logged, they are the better measure."""
+        step = row[2]
+        step = (steps_of_run or self._logs) if step is None else int(step)
         self._logs = step + 1
-        return step
+        return row, '{"type":"metrics",' + self._agent(row[3]).prefix, step
 
-    def _frame(self, _: tuple, now: int, agent_id: object, frame: Picture) -> None:
+    def _frame(self, _: tuple, now: int, agent_id: object, frame: Picture) -> str:
         agent = self._agent(agent_id)
         fields = {"episode_index": agent.episode_index, "step_index": max(agent.step_index - 1, 0)}
-        self._object("frame", now + self._offset, agent.prefix, fields, {})
-        self._lines[-1] = self._frames.attach(self._lines[-1], frame, agent_id)
+        line = self._object("frame", now + self._offset, agent.prefix, fields)
+        return self._frames.attach(line, frame, agent_id)
 
-    def _line(self, _: tuple, now: int, kind: str, fields: dict) -> None:
-        self._object(kind, now + self._offset, self._prefix(None), fields, {})
+    def _line(self, _: tuple, now: int, kind: str, fields: dict) -> str:
+        return self._object(kind, now + self._offset, self._prefix(None), fields)
 
-    def _object(self, kind: str, now: int, prefix: str, fields: dict, metrics: dict) -> None:
+    def _object(self, kind: str, now: int, prefix: str, fields: dict, metrics: Mapping = _NONE) -> str:
         dump, micros = self.dump, self._micros(now)
-        parts = [f'{{"type":"{kind}","ts":"{self._stamp}{micros:06d}+00:00",{prefix[:-1]}']
+        parts = [f'{{"type":"{kind}",{prefix}"ts":"{self._stamp}{micros:06d}+00:00"']
         parts += [f"{quote(str(name))}:{dump(value)}" for name, value in fields.items()]
         named = [f"{quote(str(name))}:{dump(value)}" for name, value in metrics.items()]
         parts += named if RESERVED.isdisjoint(metrics) else ['"metrics":{' + ",".join(named) + "}"]
-        self._lines.append(",".join(parts) + "}\n")
+        return ",".join(parts) + "}\n"
 
     def _agent(self, agent_id: object) -> Agent:
-        agent = self._agents.get(agent_id)
+        who = agent_id if agent_id is None or type(agent_id) is str else str(agent_id)
+        agent = self._agents.get(who)
         if agent is None:
-            agent = self._agents[agent_id] = Agent(self._prefix(agent_id))
+            agent = self._agents[who] = Agent(self._prefix(who))
         return agent
 
-    def _prefix(self, agent_id: object) -> str:
+    def _prefix(self, agent_id: str | None) -> str:
         """Who a line is about: `"run_id":…,"agent_id":…,`."""
-        who = self._agent_id if agent_id is None else str(agent_id)
+        who = self._agent_id if agent_id is None else agent_id
         return self._run + self._worker + (f',"agent_id":{quote(who)},' if who is not None else ",")
 
     @property
@@ -326,10 +375,14 @@ class Encoder:
         """The episodes that ended with the last step of their agent."""
         return self.encode([((END,), 0)])
 
-    def _end(self, _: tuple, now: int) -> None:
-        for agent in self._agents.values():
-            if agent.ended is not None:
-                self._auto_episode(agent)
+    def _end(self, _: tuple, now: int) -> str:
+        return "".join(self._auto_episode(agent) for agent in self._agents.values() if agent.ended)
+
+
+def _columns(places: list[tuple]) -> tuple[list[tuple], list[str], Sequence[int]]:
+    """Rows, heads and numbers of lines."""
+    rows, heads, steps = zip(*places) if places else ((), (), ())
+    return list(rows), list(heads), list(steps)
 
 
 class Clock:
@@ -353,14 +406,31 @@ def _spelled(text: str) -> str:
     return _NOT_FINITE.sub(lambda found: '":' + _WORDS[found[1]], text)
 
 
-def _slot(name: object, place: int, kind: type) -> str:
-    """The part of a plan's text for one value; empty where there is none."""
-    if kind is type(None):
-        return ""
+def truth(value: object) -> bool:
+    """Whether it is true; of an array, whether it has a true value."""
+    try:
+        return bool(value)
+    except Exception:
+        return True
+
+
+def _slot(name: object, place: int, kind: type, careful: bool) -> str:
+    """The part of a plan's text for one value."""
     label = _literal(f",{quote(str(name))}:")
-    if kind in (int, float) and "\\" not in label:
-        return f"{label}{{v{place}!r}}"
-    return f"{label}{{{'quote' if kind is str else 'dump'}(v{place})}}"
+    if name in ("terminated", "truncated"):
+        return f"{label}{{words[truth(v{place})]}}"
+    if careful or kind not in (int, float, bool, str) or (kind in (int, float) and "\\" in label):
+        return f"{label}{{dump(v{place})}}"
+    if kind is bool:
+        return f"{label}{{words[v{place}]}}"
+    return f"{label}{{quote(v{place})}}" if kind is str else f"{label}{{v{place}!r}}"
+
+
+def _packed(floats: list[tuple[str, int]]) -> str:
+    """The part of a plan's text for a step's floats: `"packed":["<their bits in hex>","loss",…]`."""
+    names = _literal(",".join(quote(name) for name, _ in floats))
+    values = ", ".join(f"v{place}" for _, place in floats)
+    return f',"packed":["{{pack({values}).hex()}}",{names}]'
 
 
 def _literal(text: str) -> str:

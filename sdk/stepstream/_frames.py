@@ -35,8 +35,8 @@ class FrameGate:
     def __init__(self, per_second: float) -> None:
         self.thinned = 0
         self._interval = int(1e9 / per_second)
-        self._due: dict[object, int] = {}
-        self._waiting: dict[object, int] = {}
+        self._due: dict[str, int] = {}
+        self._waiting: dict[str, int] = {}
         self._held_until = 0
 
     def take(self, agent_id: object, frame: object, last: bool) -> Picture | None:
@@ -44,7 +44,7 @@ class FrameGate:
 
         A function is called only then, so that nothing is drawn which nobody sees.
         """
-        now = time.monotonic_ns()
+        now, agent_id = time.monotonic_ns(), str(agent_id)
         due = self._due.get(agent_id, 0) - (self._interval // 2 if last else 0)
         if now < due or now < self._held_until:
             self.thinned += 1
@@ -62,7 +62,7 @@ class FrameGate:
         start = time.thread_time_ns()
         text = _as_fields(frame)
         self._held_until = time.monotonic_ns() + int((time.thread_time_ns() - start) / _SHARE)
-        thinned = self._waiting.pop(agent_id, 0)
+        thinned = self._waiting.pop(str(agent_id), 0)
         more = f',"frame_thinned":{thinned}' if thinned else ""
         return f"{line[:-2]},{text}{more}}}\n"
 

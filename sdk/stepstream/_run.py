@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from stepstream import _ending, _ulid, _warn
 from stepstream._config import Config
-from stepstream._encoder import EPISODE, FRAME, LINE, MAX_PLANS, METRICS, PLACED, STEP, Encoder
+from stepstream._encoder import EPISODE, FRAME, LINE, MAX_PLANS, METRICS, STEP, Encoder, truth
 from stepstream._frames import FrameGate
 from stepstream._settings import Settings, fallback_spool_dir
 from stepstream._spool import Spool
@@ -22,8 +22,8 @@ _now = time.monotonic_ns
 WORKER_OF = "STEPSTREAM_WORKER_OF"
 """Environment variable that tells the programs below this one which run they log to by `stepstream.log`."""
 _shapes: dict[tuple, tuple] = {}
-"""Shapes of steps that hold only plain values, which need no copy. That rows of one shape hold the same
-object makes them cheap to tell apart, and to keep."""
+"""Shapes of calls with plain values alone, which need no copy, by names and types. That rows of one shape
+hold the same object makes them cheap to tell apart, and to keep."""
 
 
 class Run:
@@ -83,42 +83,35 @@ class Run:
 
     # What training code calls
 
-    def step(
-        self,
-        *,
-        reward: object = None,
-        action: object = None,
-        observation: object = None,
-        terminated: object = None,
-        truncated: object = None,
-        info: object = None,
-        agent_id: object = None,
-        episode_index: int | None = None,
-        step_index: int | None = None,
-        frame: object = None,
-        **metrics: object,
-    ) -> None:
-        """One environment step, Gymnasium's words. Further names are metrics.
+    def step(self, /, **fields: object) -> None:
+        """One environment step, Gymnasium's words. Every name but these is a metric.
 
         Args:
+            reward, action, observation, terminated, truncated, info: as the environment's step has them; the
+                observation is that which was acted on.
+            agent_id: whose step it is, where there are several.
             frame: a picture of the environment: (H, W, 3) uint8, PNG or JPEG bytes, or ANSI text; or a
                 function that draws one, such as `env.render`: it is called only when a picture is due.
             episode_index, step_index: counted per agent from 0 where left out.
         """
-        values = (reward, action, observation, info, *metrics.values())
-        kind = STEP if frame is None and step_index is None and episode_index is None else PLACED
+        # Parameters of their own for the names would cost half as much again as all of this.
         try:
-            shape = _shapes[(kind, agent_id, terminated, truncated, tuple(map(type, values)), *metrics)]
-        except (KeyError, TypeError):
-            shape, values = _new_shape(kind, agent_id, (terminated, truncated), values, metrics)
-        if kind == STEP:
-            self._put((shape, _now(), values))
-        else:
-            if frame is not None:
-                frame = self._frames.take(agent_id, frame, bool(terminated or truncated))
-            self._put((shape, _now(), values, (episode_index, step_index, frame)))
+            shape = _shapes[(*fields, *map(type, fields.values()))]
+        except KeyError:
+            shape, fields = self._step_new(fields)
+        self._put((shape, _now(), *fields.values()))
         if len(self._rows) > HIGH_WATER:
             self._writer.relieve()
+
+    def _step_new(self, fields: dict[str, object]) -> tuple[tuple, dict[str, object]]:
+        """Shape and values of a step of a shape not seen before, or that holds more than plain values."""
+        key, frame = (*fields, *map(type, fields.values())), fields.get("frame")
+        plain = frame is None and PLAIN.issuperset(key[len(fields) :])
+        fields = {name: freeze(value) if name != "frame" else None for name, value in fields.items()}
+        if frame is not None:
+            ended = truth(fields.get("terminated")) or truth(fields.get("truncated"))
+            fields["frame"] = self._frames.take(fields.get("agent_id"), frame, ended)
+        return _shape(STEP, fields, key if plain else None), fields
 
     def episode(
         self,
@@ -168,14 +161,12 @@ class Run:
                 the number of earlier calls.
             commit: False: keep them for the next call.
         """
-        if commit is None and not self._pending:
-            try:
-                values = tuple(data.values())  # type: ignore[union-attr]
-                shape = _shapes[(METRICS, agent_id, None, None, tuple(map(type, values)), *data)]  # type: ignore[misc]
-            except (KeyError, TypeError, AttributeError):
-                self._log_new(data, step, commit, agent_id)
-            else:
-                self._put((shape, _now(), values, step))
+        try:
+            shape = None if commit is not None or self._pending else _shapes[_logged_key(data)]  # type: ignore[arg-type]
+        except (KeyError, TypeError, AttributeError):
+            shape = None
+        if shape is not None:
+            self._put((shape, _now(), step, agent_id, *data.values()))  # type: ignore[union-attr]
         else:
             self._log_new(data, step, commit, agent_id)
         if len(self._rows) > HIGH_WATER:
@@ -193,8 +184,9 @@ class Run:
             if commit is False:
                 return
             named, self._pending = self._pending, {}
-        shape, values = _new_shape(METRICS, agent_id, (None, None), tuple(named.values()), named)
-        self._put((shape, _now(), values, freeze(step)))
+        plain = PLAIN.issuperset(map(type, named.values()))
+        shape = _shape(METRICS, named, _logged_key(named) if plain else None)
+        self._put((shape, _now(), freeze(step), agent_id, *named.values()))
 
     def frame(self, image: object, *, agent_id: object = None) -> None:
         """A picture of what an agent sees now; `step(frame=…)` is better, as it says of which step."""
@@ -360,23 +352,14 @@ def joined(run_id: str, agent_id: str | None) -> Run:
     return Run(run_id, agent_id, owner=False)
 
 
-def _new_shape(kind: int, agent_id: object, ends: tuple, values: tuple, metrics: Mapping) -> tuple:
-    """The shape of a step seen for the first time, or of one that holds more than plain values; and these."""
-    shape = (kind, _hashable(agent_id), *map(_hashable, ends), tuple(map(type, values)), *metrics)
-    if not PLAIN.issuperset(shape[4]):
-        values = tuple(map(freeze, values))
-        shape = (*shape[:4], tuple(map(type, values)), *metrics)
-    elif len(_shapes) < MAX_PLANS:
-        _shapes[shape] = shape
-    return _shapes.get(shape, shape), values
+def _shape(kind: int, named: Mapping, key: tuple | None) -> tuple:
+    """The shape of a call; remembered under a key, where calls like it need no copies."""
+    shape = (kind, tuple(named), tuple(map(type, named.values())))
+    return _shapes.setdefault(key, shape) if key is not None and len(_shapes) < MAX_PLANS else shape
 
 
-def _hashable(value: object) -> object:
-    try:
-        hash(value)
-    except TypeError:
-        return str(value)
-    return value
+def _logged_key(data: Mapping) -> tuple:
+    return (METRICS, *data, *map(type, data.values()))
 
 
 def _flat(data: Mapping[object, object], prefix: str = "") -> dict[str, object]:

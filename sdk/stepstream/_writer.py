@@ -151,7 +151,7 @@ class Writer:
         now = time.monotonic_ns()
         rows: list[tuple] = [((LINE,), now, "sdk_warning", {"message": text}) for text in _warn.untold()]
         if counts != self._told:
-            rows.append(metrics_row(now, None, self._encoder.steps, counts))
+            rows.append(metrics_row(now, self._encoder.steps, None, counts))
             self._told = counts
         self._keep(self._encoder.encode(rows))
 

@@ -1,6 +1,7 @@
 """A home of its own for each test of the SDK, and what it wrote there."""
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,11 @@ class Home:
 
     def streams(self) -> dict[str, list[dict]]:
         """The lines of each stream by its id."""
-        return {folder.name: _lines(folder) for folder in sorted(self.path.glob("spool/*"))}
+        return {folder.name: list(map(_read, _texts(folder))) for folder in sorted(self.path.glob("spool/*"))}
+
+    def texts(self) -> list[str]:
+        """The lines of all streams as they are."""
+        return [text for folder in sorted(self.path.glob("spool/*")) for text in _texts(folder)]
 
     def lines(self, *kinds: str) -> list[dict]:
         """The lines of all streams in order, of these types where any are named."""
@@ -24,9 +29,16 @@ class Home:
         return [line for line in found if not kinds or line["type"] in kinds]
 
 
-def _lines(folder: Path) -> list[dict]:
-    segments = sorted(folder.glob("*.jsonl"))
-    return [json.loads(line) for segment in segments for line in segment.read_text().splitlines()]
+def _texts(folder: Path) -> list[str]:
+    return [line for segment in sorted(folder.glob("*.jsonl")) for line in segment.read_text().splitlines()]
+
+
+def _read(text: str) -> dict:
+    """A line with its packed numbers among its own."""
+    line = json.loads(text)
+    digits, *names = line.pop("packed", [""])
+    numbers = struct.unpack(f">{len(names)}d", bytes.fromhex(digits))
+    return {**dict(zip(names, numbers, strict=True)), **line}
 
 
 @pytest.fixture

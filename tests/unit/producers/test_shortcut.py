@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import Any
 
 from hypothesis import given, settings
@@ -77,6 +78,16 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "q": anything,
     'é"\\': anything,
     "agent": anything,
+    "packed": st.one_of(
+        st.lists(st.tuples(texts, st.floats()), max_size=3, unique_by=lambda each: each[0]).map(
+            lambda named: [
+                struct.pack(f">{len(named)}d", *(value for _, value in named)).hex(),
+                *(name for name, _ in named),
+            ]
+        ),
+        anything,
+        st.lists(texts, max_size=2),
+    ),
 }
 lines = st.fixed_dictionaries({"type": st.just("step")}, optional=FIELDS).map(json.dumps)
 plain = st.fixed_dictionaries(
@@ -94,10 +105,10 @@ def same(value: bytes) -> dict[str, Any]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.one_of(lines, plain), min_size=2, max_size=6))
-def test_both_ways_lead_to_the_same(given_lines: list[str]) -> None:
+@given(st.lists(st.one_of(lines, plain), min_size=2, max_size=6), st.booleans())
+def test_both_ways_lead_to_the_same(given_lines: list[str], sdk: bool) -> None:
     """Also in what they make of the run and agent of the lines that follow."""
-    identity = Identity("STREAM", "fallback")
+    identity = Identity("STREAM", "fallback", sdk=sdk)
     long_way, short_way = Normaliser(identity), Normaliser(identity)
     shortcut = short_way.shortcut = Shortcut(identity, short_way.context, STEP_HEADER)
     for seq, text in enumerate(given_lines, 1):

@@ -4,6 +4,7 @@ A warning may come from the thread that writes, with any of the calls.
 """
 # ruff: noqa: PT031 - so the blocks below hold several calls
 
+import json
 import math
 import os
 import threading
@@ -14,6 +15,10 @@ import numpy as np
 import pytest
 import stepstream
 from stepstream import _encoder, _values, _writer
+
+from producers.context import Identity
+from producers.normalise import Normaliser
+from schemas.topics import Kind
 
 
 class Odd:
@@ -123,15 +128,32 @@ def test_any_metric_name_is_kept(home, run, name):
 
 @pytest.mark.parametrize("name", ["t", "return", "seed", "type", "ts", "run_id", "step", "metrics"])
 def test_a_metric_named_like_a_field_is_no_field(home, run, name):
-    """It goes below `metrics`, so that a reader takes it for the number that it is."""
-    for _ in range(2):
-        run.step(reward=1.0, **{name: 0.5, "none": None, "loss": 2})
-    run.log({name: 0.5, "loss": 2})
+    """A reader takes it for the number that it is, whole or not, in a step and in a log."""
+    for number in (0.5, 7):
+        run.step(reward=1.0, **{name: number, "none": None, "loss": 2})
+        run.log({name: number, "loss": 2})
     run.finish()
-    for line in home.lines("step", "metrics"):
-        assert line["type"] in ("step", "metrics")
-        assert line["metrics"][name] == 0.5
-        assert line["metrics"]["loss"] == 2
+    normalise = Normaliser(Identity("s", "r", sdk=True))
+    events = [normalise(text.encode(), seq, 0) for seq, text in enumerate(home.texts(), 1)]
+    read = [json.loads(event.record["metrics"]) for event in events if event.kind is not Kind.RUNS]
+    assert read == [{name: number, "loss": 2} for number in (0.5, 7) for _ in ("step", "log")]
+    assert [event.kind for event in events[1:-1]] == [Kind.STEPS, Kind.METRICS] * 2
+
+
+def test_every_float_is_read_as_it_was(home, run):
+    """Packed by the SDK, unpacked by whoever ships it: bit for bit, also those that are no numbers."""
+    floats = [0.1, -0.0, 5e-324, 1.7976931348623157e308, 1e16, 1 / 3, math.nan, math.inf, -math.inf]
+    for each in floats:
+        run.step(reward=each, loss=each, **{'a, "name"': -each})
+    run.finish()
+    normalise = Normaliser(Identity("s", "r", sdk=True))
+    steps = [
+        normalise(text.encode(), 1, 0).record for text in home.texts() if text.startswith('{"type":"step"')
+    ]
+    read = [json.loads(step["metrics"]) for step in steps]
+    assert [repr(float(each["loss"])) for each in read] == list(map(repr, floats))
+    assert [repr(float(each['a, "name"'])) for each in read] == [repr(-each) for each in floats]
+    assert [repr(step["reward"]) for step in steps] == list(map(repr, floats))
 
 
 def test_a_step_after_finish_is_dropped_and_counted(home, run):
@@ -300,7 +322,7 @@ def test_new_metric_names_in_each_step_do_not_fill_the_memory(home, run):
         run.step(reward=1.0, **{f"name{number}": 1})
     run.finish()
     assert home.lines("step")[-1]["name2999"] == 1
-    assert len(run._writer._encoder._agents[None].plans) <= _encoder.MAX_PLANS
+    assert len(run._writer._encoder.plans) <= _encoder.MAX_PLANS
 
 
 def test_a_disabled_run_writes_nothing(home):
