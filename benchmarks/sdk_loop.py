@@ -2,8 +2,9 @@
 
     python benchmarks/sdk_loop.py stepstream | json | tensorboard | wandb | mlflow | trackio | frames
 
-Blocks of the loop with and without the logger alternate. Compared is the CPU time of all threads in the
-best block of each kind: a machine that is busy with other things only ever takes away. Prints JSON.
+Blocks of the loop with and without the logger alternate; what calls a logger is in both. Compared is the CPU
+time of all threads, block by block with its neighbour, as the clock of a shared machine wanders; the share is
+the median. Prints JSON.
 """
 
 from __future__ import annotations
@@ -30,32 +31,34 @@ def main(name: str, pairs: int) -> None:
     log, flush = LOGGERS[name]()
     turns = _turns_of_a_step()
     latencies: list[float] = []
-    seconds: dict[Log | None, list[float]] = {log: [], None: []}
-    for number in range(pairs + 2):
-        for each in (log, None) if number % 2 else (None, log):
-            seconds[each].append(_block(each, turns, flush, latencies))
-    with_it, without = (sorted(each[2:]) for each in seconds.values())  # the first two warm up
+    ratios = []
+    for number in range(pairs + 1):
+        seconds: dict[Log, float] = {}
+        for each in (log, _nothing) if number % 2 else (_nothing, log):
+            seconds[each] = _block(each, turns, flush, latencies if each is log else [])
+        ratios.append(seconds[log] / seconds[_nothing] - 1)
     latencies.sort()
-    shares = [(a - b) / b for a, b in zip(with_it, without, strict=True)]
-    result = {"share": shares[0], "median": median(shares), "p50": latencies[len(latencies) // 2]}
+    result = {"share": median(ratios[1:]), "p50": latencies[len(latencies) // 2]}  # the first pair warms up
     print(json.dumps(result | {"p99": latencies[int(len(latencies) * 0.99)]}))
 
 
-def _block(log: Log | None, turns: int, flush: Callable[[], None], latencies: list[float]) -> float:
+def _block(log: Log, turns: int, flush: Callable[[], None], latencies: list[float]) -> float:
     """CPU seconds of all threads for a thousand steps, written to the end."""
     clock, start = time.perf_counter, time.process_time()
     for step, numbers in enumerate(NUMBERS):
         _work(turns)
-        if log is not None:
-            if step % 8:
-                log(step, *numbers)
-            else:
-                before = clock()
-                log(step, *numbers)
-                latencies.append(clock() - before)
-    if log is not None:
-        flush()
+        if step % 8:
+            log(step, *numbers)
+        else:
+            before = clock()
+            log(step, *numbers)
+            latencies.append(clock() - before)
+    flush()
     return time.process_time() - start
+
+
+def _nothing(step: int, loss: float, value: float, entropy: float, error: float) -> None:
+    """No logger."""
 
 
 def _work(turns: int) -> float:
