@@ -53,10 +53,13 @@ UNCOMMON = frozenset(
             "extras",
         ),
         *("done", "TimeLimit.truncated", "action_json", "observation_json", "render_hint_json"),
-        *("metadata_json", "render_payload", "rgb_b64", "frame_b64", "render_b64", "frame_thinned"),
+        *("metadata_json", "rgb_b64", "frame_b64", "render_b64", "frame_thinned"),
     }
 )
 """Names for which a line goes the long way."""
+
+PICTURES = (b'"rgb"', b'"text"', b'_b64"', b"\\")
+"""What a line with a `render_payload` holds where that may be a picture; the last may spell any name."""
 
 MOST_NAMES = 64
 MOST_KEPT = 10_000
@@ -82,6 +85,7 @@ class Shortcut:
         self._labels: tuple[bytes, ...] = ()
         self._names: dict[str, None] = {}
         self._numbered: tuple[str, str] = ("", "")
+        self._draws = False
         self._said_run: str | None = None
         self._run_id: str | None = ""  # none is named so
         self._stream = self.key = b""
@@ -113,7 +117,12 @@ class Shortcut:
             _, ts, run_id, agent_id, worker_id, observation, action, info, reward, terminated, truncated,
             packed, episode_index, step_index, *others,
         ) = astuple(said)  # fmt: skip
-        if not (line.isascii() or _is_utf8(line)) or agent_id == "" or worker_id == "":
+        if (
+            (self._draws and any(name in line for name in PICTURES))
+            or not (line.isascii() or _is_utf8(line))
+            or agent_id == ""
+            or worker_id == ""
+        ):
             return None
         if ts is not None:
             try:
@@ -226,6 +235,7 @@ class Shortcut:
         self._decode = msgspec.json.Decoder(struct).decode
         self._labels = tuple(f"{quote(name)}:".encode() for name in others)
         self._names, self._numbered = others, numbered
+        self._draws = "render_payload" in others
 
 
 def _first(names: dict[str, None], *wanted: str) -> str:

@@ -55,6 +55,17 @@ def often(usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(usual, usual, usual, anything)
 
 
+payloads = st.fixed_dictionaries(
+    {},
+    optional={
+        "mode": st.sampled_from(["grid", "ansi", "rgb"]),
+        "grid": st.lists(st.sampled_from(["S", "F", "rgb", "a\nb"]), max_size=3),
+        "text": texts,
+        "rgb": st.just([[[1, 2, 3]]]),
+        "frame_b64": st.just("iVBORw0KGgo="),
+    },
+)
+
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "ts": stamps,
     "run_id": often(texts),
@@ -74,6 +85,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "done": st.booleans(),
     "timestamp": stamps,
     "metadata": anything,
+    "render_payload": often(payloads),
     "epsilon": often(st.floats(0, 1)),
     "q": anything,
     'é"\\': anything,
@@ -92,7 +104,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 lines = st.fixed_dictionaries({"type": st.just("step")}, optional=FIELDS).map(json.dumps)
 plain = st.fixed_dictionaries(
     {"type": st.just("step"), "ts": stamps, "reward": st.floats(-1, 1), "step_index": st.integers(0, 9)},
-    optional={"epsilon": st.floats(0, 1), "run_id": texts, "info": anything},
+    optional={"epsilon": st.floats(0, 1), "run_id": texts, "info": anything, "render_payload": payloads},
 ).map(lambda fields: json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace").decode())
 
 
@@ -149,3 +161,15 @@ def test_a_name_that_is_no_utf8_goes_the_long_way() -> None:
     shortcut = normalise.shortcut = Shortcut(identity, normalise.context, STEP_HEADER)
     normalise(b'{"type":"step","reward":1}', 1, ARRIVED)
     assert shortcut(b'{"type":"step","rew\x88rd":1}', 2, ARRIVED) is None
+
+
+def test_a_grid_is_data_and_goes_the_short_way() -> None:
+    """A picture beside it is taken out, and that is the long way."""
+    identity = Identity("01K0000000000000000000TEST", "fallback")
+    normalise = Normaliser(identity, Context())
+    shortcut = normalise.shortcut = Shortcut(identity, normalise.context, STEP_HEADER)
+    grid = b'{"type":"step","reward":1,"render_payload":{"mode":"grid","grid":[["S","F"],["H","G"]]}}'
+    expected = ENCODERS[Kind.STEPS](normalise(grid, 1, ARRIVED).record)
+    assert shortcut(grid, 1, ARRIVED) == expected
+    ansi = b'{"type":"step","reward":1,"render_payload":{"mode":"ansi","text":"SF"}}'
+    assert shortcut(ansi, 2, ARRIVED) is None
