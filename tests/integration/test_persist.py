@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,8 @@ from infra.settings import Settings, load
 from schemas.tables import EVENT_TABLES, Agent, DeadLetter, Run, Step
 from schemas.topics import LINES, Kind
 from tests.support.events import Stream, mixed, record, run_event, until
+
+LAG = 300_000
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -130,6 +135,44 @@ def test_it_goes_on_where_it_was(database: Engine, stream: Stream, spawn_cli: Ca
         program.terminate()
         assert program.wait(6) == 0
     assert "repeated" not in program.log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel tells no peak of memory here")
+def test_memory_is_bounded_whatever_the_lag(
+    database: Engine, stream: Stream, spawn_cli: Callable[..., Any], record_property: Callable[..., None]
+):
+    """300,000 records of a kilobyte wait: it takes them all, and no more room than some batches need."""
+    stream.send(Kind.STEPS, record(Kind.STEPS, 0))
+    stream.flush()
+    program = spawn_cli("persist")
+    until(lambda: rows(database) == 1)
+    idle = peak_mb(program.pid)
+    program.terminate()
+    assert program.wait(6) == 0
+
+    picture = json.dumps([round(random.random(), 4) for _ in range(128)])
+    for seq in range(1, LAG + 1):
+        stream.send(Kind.STEPS, record(Kind.STEPS, seq, observation=picture))
+    stream.flush()
+    program = spawn_cli("persist")
+    until(lambda: newest(database) == LAG, 120, 0.5)
+    grown = peak_mb(program.pid) - idle
+    record_property("megabytes", grown)
+    print(f"{database.dialect.name}: {idle:.0f} MB idle, {grown:.0f} MB more at its peak")
+    assert grown < 200
+
+
+def newest(engine: Engine) -> int | None:
+    """The highest number stored."""
+    with engine.connect() as connection:
+        return connection.scalar(select(func.max(Step.topic_offset)))
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory that a process ever had."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def test_it_refuses_to_start_without_tables(settings: Settings, run_cli: Callable[..., Any]):

@@ -15,6 +15,8 @@ os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWaitStrategy
 
+from infra.embedded.ports import free_ports
+
 REGISTRY_API = "/apis/ccompat/v7"
 
 
@@ -56,6 +58,26 @@ def guarded_kafka(port: int, users: dict[str, str]) -> Any:
     for name, value in environment.items():
         container = container.with_env(name, value)
     return container.waiting_for(LogMessageWaitStrategy("Kafka Server started"))
+
+
+@contextmanager
+def durable() -> Iterator[tuple[list[DockerContainer], dict[str, str]]]:
+    """Kafka and PostgreSQL on ports that they keep when they are started again; and their addresses."""
+    from testcontainers.community.kafka import KafkaContainer
+    from testcontainers.community.postgres import PostgresContainer
+
+    kafka_port, postgres_port = free_ports([None, None])
+    with (
+        KafkaContainer("confluentinc/cp-kafka:8.3.2").with_kraft().with_bind_ports(9093, kafka_port) as kafka,
+        PostgresContainer("postgres:17", driver="psycopg").with_bind_ports(5432, postgres_port) as postgres,
+    ):
+        yield (
+            [kafka, postgres],
+            {
+                "STEPSTREAM_BOOTSTRAP_SERVERS": kafka.get_bootstrap_server(),
+                "STEPSTREAM_DATABASE_URL": postgres.get_connection_url(),
+            },
+        )
 
 
 @contextmanager

@@ -1,0 +1,56 @@
+"""A cluster's servers are killed in their containers: every event is in SQL exactly once all the same."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from infra import kafka as kafka_clients
+from infra import migrations, sql
+from infra.settings import load
+from tests.support import containers
+from tests.support.events import until
+from tests.support.load import Load, prove, rows
+
+pytestmark = [pytest.mark.docker, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(0)]
+
+
+def test_kafka_and_postgresql_are_killed(
+    home: Path,
+    spawn_cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    strikes: Callable[[int], int],
+):
+    """SIGKILL to either container under load, poison among the records; they come back with their disks."""
+    with containers.durable() as (servers, addresses):
+        for name, value in addresses.items():
+            monkeypatch.setenv(name, value)
+        settings = load()
+        kafka_clients.ensure_topics(settings)
+        engine = sql.engine(settings)
+        migrations.upgrade(engine)
+
+        def answers() -> bool:
+            try:
+                return rows(engine) >= 0
+            except OperationalError:
+                return False
+
+        program = spawn_cli("persist")
+        with Load(settings, poison=2000) as load_:
+            for strike in range(strikes(2)):
+                time.sleep(random.uniform(1, 2))
+                server = servers[strike % len(servers)].get_wrapped_container()
+                server.kill()
+                time.sleep(random.uniform(0, 1))
+                server.start()
+            until(answers, 30)
+        prove(engine, load_)
+        assert program.poll() is None
+        engine.dispose()
