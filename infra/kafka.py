@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +119,7 @@ def ensure_topics(settings: Settings, specs: Iterable[TopicSpec] = SPECS) -> lis
         created = set(missing)
         for name, future in (client.create_topics(new) if new else {}).items():
             try:
-                future.result(TIMEOUT_S)
+                answer(future)
             except KafkaException as error:
                 if kafka_error(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
@@ -137,6 +138,18 @@ def ensure_topics(settings: Settings, specs: Iterable[TopicSpec] = SPECS) -> lis
         raise translated(error, settings, errors) from error
 
 
+def answer(future: Future[Any]) -> Any:
+    """What an admin client was asked for.
+
+    Raises:
+        KafkaException: Kafka refuses, or does not answer in time.
+    """
+    try:
+        return future.result(TIMEOUT_S)
+    except TimeoutError:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
+
+
 def ensure_topic(settings: Settings, name: str) -> None:
     """Create one topic that is none of ours, with the settings of ours, where it is missing.
 
@@ -147,7 +160,7 @@ def ensure_topic(settings: Settings, name: str) -> None:
     client = admin(settings, errors)
     new = NewTopic(name, settings.partitions, settings.replication_factor, config=LARGE)
     try:
-        client.create_topics([new])[name].result(TIMEOUT_S)
+        answer(client.create_topics([new])[name])
     except KafkaException as error:
         if kafka_error(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
             client.poll(0)
@@ -156,7 +169,7 @@ def ensure_topic(settings: Settings, name: str) -> None:
 
 def _differences(client: AdminClient, name: str, spec: TopicSpec) -> dict[str, tuple[str, str]]:
     resource = ConfigResource(ResourceType.TOPIC, name)
-    found = client.describe_configs([resource])[resource].result(TIMEOUT_S)
+    found = answer(client.describe_configs([resource])[resource])
     return {
         key: (found[key].value, value)
         for key, value in spec.config.items()

@@ -36,6 +36,16 @@ _RECORDS_FAULT = frozenset(
 """Failures that another try cannot mend, where the record is sent alone."""
 
 
+_AGAIN = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+"""Not an answer yet: the broker is slow, or the topic was made just now."""
+
+
 class Failure(NamedTuple):
     """A record that was not stored."""
 
@@ -132,7 +142,10 @@ def _limits(settings: Settings) -> dict[str, int]:
         raise kafka.translated(error, settings, errors) from error
     if not all(name in topics for name in names):
         kafka.ensure_topics(settings)
-    largest = _largest(client, names)
+    try:
+        largest = _largest(client, names)
+    except KafkaException as error:
+        raise kafka.translated(error, settings, errors) from error
     return {name: max(limit - OVERHEAD_BYTES, limit // 2) for name, limit in largest.items()}
 
 
@@ -141,8 +154,10 @@ def _largest(client: AdminClient, names: list[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for resource, future in client.describe_configs(resources).items():
         try:
-            largest = int(future.result(kafka.TIMEOUT_S)["max.message.bytes"].value)
-        except (KafkaException, KeyError, TypeError, ValueError):  # some may not read settings
+            largest = int(kafka.answer(future)["max.message.bytes"].value)
+        except (KafkaException, KeyError, TypeError, ValueError) as error:  # some may not read settings
+            if isinstance(error, KafkaException) and kafka.kafka_error(error).code() in _AGAIN:
+                raise
             largest = BROKERS_DEFAULT_BYTES
         found[resource.name] = largest
     return found

@@ -20,7 +20,7 @@ from producers.context import ENDED, OPEN, SILENT
 from producers.forwarder import Forwarder, Stopped
 from producers.meta import MetaStream
 from producers.source import Source, discard_old
-from producers.spool import is_held
+from producers.spool import About, is_held
 from schemas.topics import META_SUFFIX
 
 SCAN_SECONDS = 0.2
@@ -100,6 +100,8 @@ class Caretaker:
 
     def _claim(self, folder: Path) -> None:
         try:
+            if _is_a_living_programs(folder):
+                return
             source = Source.claim(self._settings, folder, parent=lambda: self._worker_of(folder.name))
         except (OSError, ValueError, TypeError) as error:
             log.error("a spool cannot be read", folder=str(folder), reason=str(error))
@@ -184,3 +186,9 @@ class Caretaker:
         if now - self._tidied_at >= TIDY_SECONDS:
             self._tidied_at = now
             self._finished -= set(discard_old(self._settings))
+
+
+def _is_a_living_programs(folder: Path) -> bool:
+    """`run` and `ingest` ship what they write, also before they have said so."""
+    about = About.read(folder)
+    return about is not None and about.writer in ("run", "ingest") and is_held(folder / "writer.lock")

@@ -13,7 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from infra import kafka
 from infra.embedded.kafka import KafkaServer
+from infra.outbox import Outbox
 from infra.settings import Settings
 from producers.caretaker import Caretaker
 from producers.forwarder import Forwarder
@@ -21,6 +25,7 @@ from producers.meta import MetaStream
 from producers.source import Source
 from producers.spool import Place, about_new, iso, now_us
 from producers.spool_writer import SpoolWriter
+from schemas.errors import BrokerError
 from schemas.topics import Kind
 from tests.support.topics import of_stepstream, of_workers, read_topics
 
@@ -135,6 +140,19 @@ def test_what_another_process_ships_is_left_alone(settings: Settings) -> None:
     assert found.record["stream_id"] == other.about.stream_id
 
 
+def test_what_a_living_run_writes_is_left_to_it(settings: Settings) -> None:
+    """Also before it has said that it ships it; forward takes it over once the run is gone."""
+    own = SpoolWriter(settings, about_new("run", "r", None))
+    own.append(b'{"loss": 1}\n', now_us())
+    other = written(settings, b'{"loss": 2}\n', done=True)
+    forwarding(settings, lambda: len(of_workers(read_topics(settings))) == 1)
+    (found,) = of_workers(read_topics(settings))
+    assert found.record["stream_id"] == other.about.stream_id
+    assert not (own.folder / "ship.lock").exists()
+    own.close()
+    forwarding(settings, lambda: len(of_workers(read_topics(settings))) == 2)
+
+
 def test_a_run_whose_end_another_process_writes_holds_up_no_other(settings: Settings) -> None:
     """`run` may still hold the stream beside its worker's: its word counts, and forward goes on."""
     ended = SpoolWriter(settings, about_new("sdk", "r", None))
@@ -166,6 +184,19 @@ def test_a_spool_that_cannot_be_read_holds_up_no_other(settings: Settings) -> No
     (settings.spool_dir / "01TORN" / "stream.json").write_text('{"vers')
     written(settings, b'{"loss": 1}\n', done=True)
     forwarding(settings, lambda: len(of_workers(read_topics(settings))) == 1)
+
+
+def test_a_broker_that_answers_late_is_asked_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as one that is away; no topic is taken for one of other limits meanwhile."""
+    kafka.ensure_topics(settings)
+    with monkeypatch.context() as hurried:
+        hurried.setattr(kafka, "TIMEOUT_S", 0)
+        with pytest.raises(BrokerError, match="No Kafka broker answers"):
+            Outbox(settings)
+    limits = Outbox(settings).limits
+    assert limits[Kind.STEPS.topic(settings.topic_prefix)] > 10_000_000
 
 
 def test_another_folder(settings: Settings, spawn_cli: Callable[..., Any], tmp_path: Path) -> None:
