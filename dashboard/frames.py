@@ -1,7 +1,8 @@
 """Pictures of past steps: read from Kafka, as SQL keeps none. Nothing that is live waits for it.
 
 A picture has the number of the line it came with. So that of a step is the newest one of its agent and
-episode at or before its line; it lies on Kafka near the moment at which the step was written there.
+episode at or before its line, else the episode's next, as pictures are thinned. It lies on Kafka near the
+moment at which the step was written there.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ BATCH = 50
 COLUMNS = ("event_time", "episode_index", "step_index", "media_type", "width", "height", "thinned", "data")
 """Of the record, in the order of LiveFrame's fields."""
 
-NONE = "No picture came with this step."
+NONE = "No picture was sent near this step."
 GONE = "Kafka no longer keeps the pictures of this step."
 AWAY = "Kafka does not answer: pictures of past steps cannot be read now."
 
@@ -58,10 +59,10 @@ class Stretch:
         return bool(self._seqs) and self._seqs[0] <= seq <= self._until
 
     def at(self, step: StepPlace) -> LiveFrame | None:
-        """The newest picture at or before a step, of its episode."""
-        index = bisect_right(self._seqs, step.seq) - 1
-        frame = self._frames[index] if index >= 0 else None
-        return frame if frame is not None and frame.episode_index == step.episode_index else None
+        """The newest picture at or before a step, of its episode; else the next of it."""
+        index = bisect_right(self._seqs, step.seq)
+        near = self._frames[max(index - 1, 0) : index + 1]
+        return next((frame for frame in near if frame.episode_index == step.episode_index), None)
 
 
 class Frames:

@@ -36,6 +36,7 @@ def shows(page: Page, episode: int, step: int) -> None:
     expect(page.locator("#now-action")).to_have_text(str(step))
     page.wait_for_function(PIXEL, arg=f"{40 * episode},{50 * step},200")
     expect(page.locator("#frame img")).to_have_css("image-rendering", "pixelated")
+    expect(page.locator("#frame .of")).to_have_count(0)
 
 
 def test_an_episode_is_walked_picture_by_picture(
@@ -66,6 +67,32 @@ def test_an_episode_is_walked_picture_by_picture(
     page.get_by_role("button", name="Back to newest").click()
     expect(page.locator("#now-title")).to_have_text("Newest step")
     page.wait_for_function(PIXEL, arg=f"{40 * (EPISODES - 1)},{50 * (LENGTH - 1)},200")
+
+
+def test_a_step_without_a_picture_shows_its_neighbours_and_says_so(
+    stack: Stack, open_page: Callable[..., Page], run_id: str
+) -> None:
+    """Pictures are thinned; an episode without any has one sentence instead."""
+    seldom = "if step == 2 and episode != 1: line['render_payload'] = picture"
+    source = f"""
+    for episode in range(3):
+        for step in range({LENGTH}):
+            line = dict(type="step", agent_id="ada", episode_index=episode, step_index=step, reward=step)
+            picture = {{"mode": "rgb", "rgb": [[[40 * episode, 50 * step, 200]] * 8] * 6}}
+            {seldom}
+            emit(**line)
+            time.sleep(0.15)
+    """
+    stack.run(run_id, source).wait(60)
+    page = open_page(f"/runs/{run_id}?agent=ada&episode=2")
+    expect(page.locator("#now-title")).to_have_text("Step 0 of episode 2")
+    page.wait_for_function(PIXEL, arg="80,100,200")
+    expect(page.locator("#frame .of")).to_have_text("picture of step 2")
+    page.goto(page.url.replace("episode=2", "episode=1"))
+    expect(page.locator("#frame")).to_have_text("No picture was sent near this step.")
+    page.get_by_role("button", name="Back to newest").click()
+    page.wait_for_function(PIXEL, arg="80,100,200")
+    expect(page.locator("#frame .of")).to_have_count(0)
 
 
 def test_a_past_step_stays_while_training_goes_on(

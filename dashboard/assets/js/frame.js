@@ -3,12 +3,14 @@
 import { byId, colour, h, setText } from "./dom.js";
 import { number, oneLine } from "./format.js";
 
-export function showFrame(frame) {
+export function showFrame(frame, note = "") {
   const box = byId("frame");
-  if (!frame) return box.replaceChildren();
-  if (frame.media_type.startsWith("image/")) return showImage(box, frame);
-  if (frame.media_type === "application/json") return showGrid(box, frame.text);
-  box.replaceChildren(h("pre", {}, ...ansi(frame.text)));
+  box.querySelector(".of")?.remove();
+  if (!frame) box.replaceChildren();
+  else if (frame.media_type.startsWith("image/")) showImage(box, frame);
+  else if (frame.media_type === "application/json") showGrid(box, frame.text);
+  else box.replaceChildren(h("pre", {}, ...ansi(frame.text)));
+  if (note) box.append(h("p", { className: "of" }, note));
 }
 
 /** The grid that a step out of SQL carries in its extras; null where it has none. */

@@ -377,3 +377,27 @@ def _run(run_id: str = "run", **fields: Any) -> Any:
 def _agent(agent_id: str, run_id: str = "run", **fields: Any) -> Any:
     zero = {"steps": 0, "episodes": 0, "metrics": 0, "return_sum": 0.0, "returns": 0}
     return zero | {"run_id": run_id, "agent_id": agent_id} | fields
+
+
+async def test_an_episode_is_walked_step_by_step(engine: Engine, queries: Queries) -> None:
+    """From its first step to its last and back, whoever else acts between, numbered or not."""
+    write(engine, Step, steps(21) + [event(100 + seq, agent_id="b", reward=1.0) for seq in range(3)])
+    write(
+        engine, Step, [event(seq, stream_id="t", agent_id="ab"[seq % 2], reward=1.0) for seq in range(1, 9)]
+    )
+    step = await queries.first_step("run", "a", 1)
+    walked = []
+    while step is not None:
+        walked.append(step["seq"])
+        step = await queries.step_beside("run", "s", step["seq"], after=True)
+    assert walked == list(range(8, 15))
+    assert await queries.step_beside("run", "s", 8, after=False) is None
+    before = await queries.step_beside("run", "s", 12, after=False)
+    assert before is not None
+    assert (before["seq"], before["step"]) == (11, 3)
+    unnumbered = await queries.step_beside("run", "t", 3, after=True)
+    assert unnumbered is not None
+    assert (unnumbered["seq"], unnumbered["agent"]) == (5, "b")
+    assert await queries.first_step("run", "a", 3) is None
+    assert await queries.step_beside("run", HOSTILE, 8, after=True) is None
+    assert await queries.step_place("run", HOSTILE, 8) is None

@@ -25,9 +25,7 @@ const COLUMNS = { steps: STEPS, episodes: EPISODES };
 export class Agent {
   constructor() {
     this.history = new History();
-    this.past = new Past({
-      show: (frame) => this.#show(frame), framed: () => !byId("frame").hidden, newest: () => this.#newest(),
-    });
+    this.past = new Past({ show: (frame, note) => this.#show(frame, note), newest: () => this.#newest() });
     onRow({
       open: (row, field) => this.#open(row, LONG.includes(field) && row[field] ? field : null),
       reach: (row) => row && this.past.shown && this.kind === "steps" && look(row, { replace: true }),
@@ -155,8 +153,8 @@ export class Agent {
     else if (row.episode !== null) patch({ episode: row.episode, table: "steps", rows: null, at: null });
   }
 
-  #show(frame) {
-    showFrame(frame);
+  #show(frame, note) {
+    showFrame(frame, note);
     this.#frame(Boolean(frame));
   }
 
@@ -208,6 +206,7 @@ export class Agent {
   #takeFrame(frame) {
     this.newestFrame = frame;
     if (!this.past.shown) this.#show(frame);
+    else if (frame) this.#frame(true);
   }
 
   /** With a picture, the rewards make room for it. */

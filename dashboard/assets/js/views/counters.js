@@ -3,7 +3,9 @@
 import { byId, setAttr, setText } from "../dom.js";
 import { compact, exact, short } from "../format.js";
 
-/** How much a number grew in the last minute. */
+const SOON_MS = 5000;
+
+/** How much a number grows in a minute, by the last one; 0 as long as too little of it was seen. */
 export class Minute {
   constructor() {
     this.marks = [];
@@ -13,7 +15,8 @@ export class Minute {
     const now = Date.now(), { marks } = this;
     if (!marks.length || now - marks[marks.length - 1][0] > 1000) marks.push([now, value]);
     while (marks.length > 1 && now - marks[0][0] > 60_000) marks.shift();
-    return value - marks[0][1];
+    const [since, before] = marks[0];
+    return now - since < SOON_MS ? 0 : ((value - before) / (now - since)) * 60_000;
   }
 }
 

@@ -2,7 +2,7 @@
 // newest one stands, until that is wanted again. The address names it, or its episode, whose first step it is.
 
 import { openDialog } from "../dialogs.js";
-import { byId, setText } from "../dom.js";
+import { byId, h, setText } from "../dom.js";
 import { readable } from "../format.js";
 import { gridOf, showCaption } from "../frame.js";
 import { here, patch } from "../router.js";
@@ -26,9 +26,9 @@ async function ask(what, query) {
 }
 
 export class Past {
-  /** `show(frame)` draws a picture; `framed()` tells whether there is one; `newest()` goes back to it. */
-  constructor({ show, framed, newest }) {
-    this.draw = { show, framed, newest };
+  /** `show(frame, note)` draws a picture; `newest()` goes back to the newest. */
+  constructor({ show, newest }) {
+    this.draw = { show, newest };
     this.step = null;
     this.asked = 0;
     byId("now-newest").addEventListener("click", () => patch({ at: null, episode: null }));
@@ -72,28 +72,23 @@ export class Past {
     if (!step) return this.leave(); // SQL does not have it, or not yet
     this.step = step;
     for (const id of ["now-newest", "step-before", "step-after"]) byId(id).hidden = false;
-    this.#title();
+    setText(byId("now-title"), `Step ${step.step ?? "–"} of episode ${step.episode ?? "–"}`);
     showCaption(step);
     const grid = gridOf(step.extras);
     if (grid) return this.draw.show(grid);
     await this.#picture(step, asked);
   }
 
-  #title(picture) {
-    const other = picture && picture.step !== this.step.step ? ` · picture of step ${picture.step ?? "–"}` : "";
-    setText(byId("now-title"), `Step ${this.step.step ?? "–"} of episode ${this.step.episode ?? "–"}${other}`);
-  }
-
-  /** Where the agent has pictures, one sentence says why this step has none. */
+  /** One sentence says why a step has none; it is seen where the agent has pictures. */
   async #picture(step, asked) {
-    const say = (text) => this.draw.framed() && this.draw.show({ media_type: "text/x-ansi", text });
+    const say = (text) => byId("frame").replaceChildren(h("p", {}, text));
     const slow = setTimeout(() => asked === this.asked && say("Looking for the picture of this step"), PATIENCE_MS);
     const answer = await ask("frame", { run: here().run, stream: step.stream_id, seq: step.seq });
     clearTimeout(slow);
     if (asked !== this.asked) return;
     if (!answer?.frame) return say(answer?.said || "No picture of this step can be read now.");
-    this.draw.show(answer.frame);
-    this.#title(answer.frame);
+    const own = answer.frame.step === step.step;
+    this.draw.show(answer.frame, own ? "" : `picture of step ${answer.frame.step ?? "–"}`);
   }
 
   #key(event) {
