@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from dashboard import figures, merge, wire
 from dashboard.buffer import LiveBuffer
-from dashboard.live_types import Delta, RunRow, View
+from dashboard.live_types import AgentRow, Delta, RunRow, View
 from dashboard.queries import Curve, PageRequest, Queries, RunHeader
 from infra.settings import Settings
 from schemas.errors import DatabaseError, LiveBufferError
@@ -62,6 +62,7 @@ class Feeds:
         self.lost_seconds = settings.lost_seconds
         self.headers: Shared[RunHeader | None] = Shared(queries.run, STORED_S)
         self.agents: Shared[list[dict[str, Any]]] = Shared(queries.agents, STORED_S)
+        self.stored_steps: Shared[int] = Shared(queries.stored_steps, STORED_S)
         self.returns: Shared[list[float]] = Shared(queries.newest_returns, 30.0)
         self.first_agents: dict[str, str] = {}
 
@@ -75,12 +76,12 @@ class Shared(Generic[T]):
     must not wait for SQL on its way to the screen.
     """
 
-    def __init__(self, read: Callable[[str], Awaitable[T]], seconds: float) -> None:
+    def __init__(self, read: Callable[..., Awaitable[T]], seconds: float) -> None:
         self._read, self._seconds = read, seconds
-        self._held: dict[str, tuple[float, T]] = {}
-        self._reading: dict[str, asyncio.Task[T]] = {}
+        self._held: dict[tuple[str, ...], tuple[float, T]] = {}
+        self._reading: dict[tuple[str, ...], asyncio.Task[T]] = {}
 
-    async def __call__(self, name: str, fresh: bool = False) -> T:
+    async def __call__(self, *name: str, fresh: bool = False) -> T:
         """What was read last; `fresh`: not older than `seconds`.
 
         Raises:
@@ -93,13 +94,13 @@ class Shared(Generic[T]):
                 return await asyncio.shield(reading)
         return held[1]
 
-    def _begin(self, name: str) -> asyncio.Task[T]:
-        task = asyncio.ensure_future(self._read(name))
+    def _begin(self, name: tuple[str, ...]) -> asyncio.Task[T]:
+        task = asyncio.ensure_future(self._read(*name))
         self._reading[name] = task
         task.add_done_callback(lambda done: self._end(name, done))
         return task
 
-    def _end(self, name: str, done: asyncio.Task[T]) -> None:
+    def _end(self, name: tuple[str, ...], done: asyncio.Task[T]) -> None:
         del self._reading[name]
         now = time.monotonic()
         self._held = {key: one for key, one in self._held.items() if now - one[0] < KEPT_S}
@@ -247,17 +248,17 @@ class RunFeed(_Feed):
         """Redis brought nothing new, and what it holds is older than SQL: the live service is away."""
         if delta.steps or delta.episodes or delta.reset or delta.run is None:
             return False
-        header = await self._ask(self._feeds.headers(self._wish.run, self._beat), None)
+        header = await self._ask(self._feeds.headers(self._wish.run, fresh=self._beat), None)
         newest = (header.run["last_seen_at"] or 0) if header is not None else 0
         return bool(newest > delta.run.last_seen_at + BEHIND_MS)
 
     async def _whole(self, delta: Delta | None) -> Message:
         live = delta or Delta("")
-        header = await self._ask(self._feeds.headers(self._wish.run, self._beat), None)
+        header = await self._ask(self._feeds.headers(self._wish.run, fresh=self._beat), None)
         listed = await self._listed(live)
         if self._agent is None and self._wish.panel == "agent" and listed:
-            acting = [row for row in listed if row["steps"] or row["episodes"]]
-            self._agent = min((row["agent_id"] for row in acting or listed), key=merge.natural)
+            acting = [row for row in listed if row.steps or row.episodes]
+            self._agent = min((row.agent_id for row in acting or listed), key=merge.natural)
             if delta is not None:
                 self._since = None
                 live = await self._wait(self._view) or live
@@ -269,10 +270,10 @@ class RunFeed(_Feed):
             del message["agent"]["frame"]  # SQL holds no pictures: the last one stays
         return message
 
-    async def _listed(self, live: Delta) -> list[dict[str, Any]]:
+    async def _listed(self, live: Delta) -> list[AgentRow]:
         if self._wish.panel != "agent":
             return []
-        stored = await self._ask(self._feeds.agents(self._wish.run, self._beat), [])
+        stored = await self._ask(self._feeds.agents(self._wish.run, fresh=self._beat), [])
         merged = {row["agent_id"]: merge.stored_agent(row) for row in stored}
         for row in live.agents:
             merged[row.agent_id] = merge.live_agent(row, merged.get(row.agent_id))
@@ -319,9 +320,8 @@ class RunFeed(_Feed):
         return part
 
     async def _counters(self, live: Delta) -> Message:
-        stored = await self._ask(self._feeds.agents(self._wish.run, self._beat), [])
-        row = next((row for row in stored if row["agent_id"] == self._agent), None)
-        in_sql = row["steps"] if row else 0
+        reading = self._feeds.stored_steps(self._wish.run, self._agent or "", fresh=self._beat)
+        in_sql = await self._ask(reading, 0)
         newest = live.steps[-1].at / 1000 if live.steps else None
         seen = max(live.agent.steps if live.agent else 0, in_sql)
         self._beat_s = BEAT_S if seen == in_sql else SOON_S
@@ -357,10 +357,10 @@ class RunFeed(_Feed):
     async def _changed(self, delta: Delta) -> Message:
         message = self._message(False)
         if delta.run is not None:
-            header = await self._ask(self._feeds.headers(self._wish.run, self._beat), None)
+            header = await self._ask(self._feeds.headers(self._wish.run, fresh=self._beat), None)
             message |= self._head(delta.run, header)
         if delta.agents:
-            message["agents"] = [merge.live_agent(row, None) for row in delta.agents]
+            message["agents"] = delta.agents
         if self._agent is not None:
             message["agent"] = await self._agent_changed(delta, self._agent)
         if delta.metrics:

@@ -25,13 +25,17 @@ _LISTS: dict[str, tuple[Any, str]] = {
     "logs": (live.LOGS.unpack, "lines"),
 }
 """Stream → how its entries are read, and the field with their rows."""
-NEWEST_STEPS = 100
+NEWEST_STEPS = 50
 """So many of the newest steps are never thinned: tables show them."""
+FIRST_STEPS = 500
+"""A first delta fills the charts: it holds more than what comes after it."""
 
 
 def first_entries(name: str, view: View) -> int:
     """How many entries of a stream a first delta reads."""
-    return {"steps": view.max_steps, "episodes": 1000, "metrics": 500, "logs": 200}.get(name, 1)
+    return {"steps": max(view.max_steps, FIRST_STEPS), "episodes": 1000, "metrics": 500, "logs": 200}.get(
+        name, 1
+    )
 
 
 def add(delta: Delta, cursor: Cursor, name: str, entries: Entries, view: View) -> None:
@@ -42,7 +46,7 @@ def add(delta: Delta, cursor: Cursor, name: str, entries: Entries, view: View) -
     packed = [fields[FIELD] for _, fields in entries if FIELD in fields]
     if name == "steps":
         steps = _joined(delta, cursor, name, map(live.STEPS.unpack, packed), "steps")
-        delta.steps = thin(steps, view.max_steps)
+        delta.steps = thin(steps, max(view.max_steps, FIRST_STEPS) if delta.reset else view.max_steps)
         delta.thinned = len(steps) - len(delta.steps)
     elif name in _LISTS:
         unpack, what = _LISTS[name]

@@ -67,8 +67,8 @@ class RunRow(Struct):
     """Records of the run's partition that wait on Kafka."""
 
 
-class AgentRow(Struct):
-    """An agent of a run, compact: there may be thousands."""
+class AgentRow(Struct, omit_defaults=True):
+    """An agent of a run, compact: there may be thousands, so what is 0 or not known is left out."""
 
     agent_id: str
     steps: int = 0
@@ -96,8 +96,9 @@ class View(Struct, frozen=True):
     """The run's metric charts are on screen."""
     logs: bool = False
     """The run's log is on screen."""
-    max_steps: int = 500
-    """A delta holds at most this many steps; the rest is thinned for the eye, and counted."""
+    max_steps: int = 100
+    """A delta holds at most this many steps: no eye follows more in a frame, and they make the next one late.
+    The rest is thinned for the eye, and counted."""
 
 
 class Delta(Struct):

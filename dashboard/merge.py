@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -37,19 +38,25 @@ def run_row(
     return made
 
 
-def live_agent(row: AgentRow, stored: dict[str, Any] | None) -> dict[str, Any]:
-    """An agent's row for the list."""
-    made: dict[str, Any] = msgspec.to_builtins(row)
+def live_agent(row: AgentRow, stored: AgentRow | None) -> AgentRow:
+    """An agent's row for the list: of totals the larger."""
     if stored is not None:
-        made["steps"] = max(made["steps"], stored["steps"])
-        made["episodes"] = max(made["episodes"], stored["episodes"])
-    return made
+        totals = {"steps": max(row.steps, stored.steps), "episodes": max(row.episodes, stored.episodes)}
+        return msgspec.structs.replace(row, **totals)  # all viewers share it
+    return row
 
 
-def stored_agent(row: dict[str, Any]) -> dict[str, Any]:
-    """The same of an agent that only SQL knows."""
-    names = ("agent_id", "steps", "episodes", "newest_return", "best_return", "first_seen_at", "last_seen_at")
-    return {name: row[name] for name in names} | {"steps_per_second": 0.0, "returns": []}
+def stored_agent(row: Mapping[str, Any]) -> AgentRow:
+    """The same of an agent that only SQL knows: `row` has the columns of `agents`."""
+    return AgentRow(
+        row["agent_id"],
+        steps=row["steps"],
+        episodes=row["episodes"],
+        newest_return=row["newest_return"],
+        best_return=row["best_return"],
+        first_seen_at=row["first_seen_at"] or 0,
+        last_seen_at=row["last_seen_at"] or 0,
+    )
 
 
 _TOLD = ("lines_read", "lines_acked", "lines_dropped")

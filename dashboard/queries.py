@@ -97,6 +97,10 @@ class Queries:
         """A run's agents by id: the columns of `agents`."""
         return await self._ask(self._agents, run_id)
 
+    async def stored_steps(self, run_id: str, agent_id: str) -> int:
+        """How many steps of one agent are there."""
+        return await self._ask(self._stored_steps, run_id, agent_id)
+
     async def return_curve(self, run_id: str, agent_id: str, points: int = 2000) -> Curve:
         """Return per episode of an agent over the whole run; x is the episode's index, or its number."""
         return await self._ask(self._return_curve, run_id, agent_id, points)
@@ -257,6 +261,11 @@ class Queries:
         table = rows.AGENTS
         statement = select(table).where(table.c.run_id == run_id).order_by(table.c.agent_id).limit(MAX_AGENTS)
         return [rows.plain_row(row) for row in connection.execute(statement).mappings()]
+
+    def _stored_steps(self, connection: Connection, run_id: str, agent_id: str) -> int:
+        table = rows.AGENTS.c
+        statement = select(table.steps).where(table.run_id == run_id, table.agent_id == agent_id)
+        return connection.execute(statement).scalar() or 0
 
     def _newest_returns(self, connection: Connection, run_id: str) -> list[float]:
         table = rows.EPISODES

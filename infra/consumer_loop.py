@@ -82,6 +82,10 @@ class GroupConsumer:
             **{
                 # Out of range is a gap, or a topic made anew: never a reason to jump in silence.
                 "auto.offset.reset": "error",
+                # Nobody waits for a row: an answer for every batch of every producer would cost the
+                # broker, and this process, far more than the rows.
+                "fetch.min.bytes": 64 * 1024,
+                "fetch.wait.max.ms": 100,
                 "queued.max.messages.kbytes": BATCH_BYTES // 1024,
             },
         )

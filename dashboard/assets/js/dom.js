@@ -25,8 +25,9 @@ export function svg(tag, attributes = {}, ...children) {
 
 /** Set text only where it changed: an untouched node costs no layout. */
 export function setText(el, text) {
-  const value = String(text);
-  if (el.firstChild === null || el.textContent !== value) el.textContent = value;
+  const value = String(text), node = el.firstChild;
+  if (node?.nodeType !== Node.TEXT_NODE || node.nextSibling) el.textContent = value;
+  else if (node.data !== value) node.data = value; // the node stays: half the cost of a new one
 }
 
 /** Set or remove an attribute, only where it changed. */
