@@ -21,7 +21,7 @@ import importlib
 
 from stepstream import _api, _wandb
 from stepstream._api import episode, finish, frame, init, log, step
-from stepstream._wandb import Image
+from stepstream._wandb import Histogram, Image
 from stepstream._warn import StepstreamWarning
 
 TYPE_CHECKING = False
@@ -30,7 +30,18 @@ if TYPE_CHECKING:
 
 _MODULES = ("integrations", "rollouts", "tensorboard")
 
-__all__ = ["Image", "Run", "StepstreamWarning", "episode", "finish", "frame", "init", "log", "step"]
+__all__ = [
+    "Histogram",
+    "Image",
+    "Run",
+    "StepstreamWarning",
+    "episode",
+    "finish",
+    "frame",
+    "init",
+    "log",
+    "step",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -19,7 +19,7 @@ _KEPT = ("group", "job_type", "tags", "notes", "env_id", "algorithm", "entity")
 """Arguments of wandb's init and ours that `run_started` carries as they are."""
 _HARMLESS = frozenset(
     "dir mode reinit resume force anonymous settings save_code allow_val_change config_exclude_keys "
-    "config_include_keys magic".split()
+    "config_include_keys magic sync_tensorboard".split()
 )
 """Arguments of wandb's init that change nothing here, or that `init` reads itself."""
 
@@ -60,6 +60,10 @@ def init(
             return before
         _second_run(before, wandbs.get("reinit"))
     run_id = run_id or wandbs.get("id") or _named_run(settings)  # type: ignore[assignment]
+    if wandbs.get("sync_tensorboard"):
+        from stepstream.tensorboard import sync
+
+        sync()
     told = {"project": project, "name": name, **{key: wandbs.get(key) for key in _KEPT}, **facts()}
     _Process.newest = Run(run_id, agent_id, config, facts=told, settings=settings)
     return _Process.newest

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from stepstream import _warn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Image:
@@ -13,6 +19,52 @@ class Image:
             _warn.once("image path", "Image(path) is not read: give it the array. It was left out.")
             data_or_path = None
         self.stepstream_frame, self.caption = data_or_path, caption
+
+
+class Histogram(dict):
+    """A distribution, as numbers that a curve can show: `name/min`, `/max`, `/mean`, `/std`, `/count`.
+
+    Args:
+        sequence: numbers of any kind: an array, a tensor, nested lists.
+        np_histogram: counts and edges, as numpy makes them: mean and std are then those of the bins' middles.
+    """
+
+    def __init__(self, sequence: Any = None, np_histogram: Any = None, num_bins: int = 64) -> None:
+        try:
+            super().__init__(_of_bins(*np_histogram) if np_histogram is not None else _of_numbers(sequence))
+        except Exception as error:  # whatever it was: training goes on
+            _warn.once("histogram", f"a histogram could not be made and was left out ({error!r}).")
+
+
+def _of_numbers(values: Any) -> dict[str, float]:
+    if hasattr(values, "detach"):  # torch, whose std is another one than numpy's
+        values = values.detach().float().cpu().numpy()
+    if hasattr(values, "std"):
+        numbers = {name: float(getattr(values, name)()) for name in ("min", "max", "mean", "std")}
+        return {**numbers, "count": int(values.size)}
+    values = list(_flat(values))
+    return {"min": min(values), "max": max(values), **_spread(values, [1.0] * len(values))}
+
+
+def _of_bins(counts: Any, edges: Any) -> dict[str, float]:
+    edges = list(map(float, edges))
+    middles = [(low + high) / 2 for low, high in zip(edges, edges[1:])]
+    return {"min": edges[0], "max": edges[-1], **_spread(middles, list(map(float, counts)))}
+
+
+def _spread(values: list[float], weights: list[float]) -> dict[str, float]:
+    count = sum(weights)
+    mean = sum(value * weight for value, weight in zip(values, weights)) / count
+    variance = sum((value - mean) ** 2 * weight for value, weight in zip(values, weights)) / count
+    return {"mean": mean, "std": variance**0.5, "count": int(count)}
+
+
+def _flat(values: Any) -> Iterator[float]:
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from _flat(value)
+        else:
+            yield float(value)
 
 
 class Missing:

@@ -6,10 +6,12 @@ from stepstream.tensorboard import SummaryWriter      # was: from torch.utils.te
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 
 from stepstream import _warn
 from stepstream._api import newest_or_new
+from stepstream._wandb import Histogram
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +84,12 @@ class SummaryWriter:
         """A picture, (3, H, W) or (H, W, 3)."""
         self.run.frame(img_tensor)
 
+    def add_histogram(
+        self, tag: str, values: object, global_step: int | None = None, *_: object, **__: object
+    ) -> None:
+        """A distribution, as its least, greatest and mean value, their spread and number."""
+        self.run.log({tag: Histogram(values)}, step=global_step)
+
     def flush(self) -> None:
         """An episode whose length did not come is written without."""
         if self._return is not None:
@@ -109,6 +117,39 @@ class SummaryWriter:
         episode_return, global_step = self._return
         self._return = None
         self.run.episode(episode_return=episode_return, episode_length=length, global_step=global_step)
+
+
+WRITERS = ("torch.utils.tensorboard", "tensorboardX")
+SYNCED = ("add_scalar", "add_scalars", "add_text", "add_image", "add_histogram", "flush", "close")
+
+
+def sync() -> None:
+    """`init(sync_tensorboard=True)`: what a script hands to TensorBoard's own writers comes here as well."""
+    writers = [getattr(sys.modules.get(name), "SummaryWriter", None) for name in WRITERS]
+    if not any(writers):
+        _warn.once("sync", "sync_tensorboard does nothing where SummaryWriter is imported after init.")
+    for writer in filter(None, writers):
+        for name in SYNCED:
+            if not hasattr(getattr(writer, name), "stepstream"):
+                setattr(writer, name, _both(getattr(writer, name), name))
+
+
+def _both(original: Callable[..., object], name: str) -> Callable[..., object]:
+    """A method that does what it did, and the same here."""
+
+    def method(writer: object, *args: object, **named: object) -> object:
+        result = original(writer, *args, **named)
+        try:
+            ours = vars(writer).get("_stepstream")
+            if ours is None or ours.run.finished:
+                ours = vars(writer)["_stepstream"] = SummaryWriter(getattr(writer, "logdir", None))
+            getattr(ours, name)(*args, **named)
+        except Exception as error:
+            _warn.once(f"sync:{name}", f"SummaryWriter.{name} could not be followed ({error!r}).")
+        return result
+
+    method.stepstream = True  # type: ignore[attr-defined]
+    return method
 
 
 def _table(markdown: str) -> dict[str, object]:

@@ -66,12 +66,30 @@ def test_the_values_are_those_of_the_real_writer(home, tmp_path):
 
 
 def test_what_the_writer_has_not_is_named_once(home):
-    """add_histogram and its like do nothing."""
+    """add_graph and its like do nothing."""
     import stepstream
 
     writer = SummaryWriter()
-    with pytest.warns(stepstream.StepstreamWarning, match="add_histogram"):
-        writer.add_histogram("weights", [1, 2], 0)
-    writer.add_histogram("weights", [1, 2], 1)
+    with pytest.warns(stepstream.StepstreamWarning, match="add_graph"):
+        writer.add_graph("model")
+    writer.add_graph("model")
     writer.run.finish()
     assert len(home.lines("sdk_warning")) == 1
+
+
+def test_the_real_writer_is_followed(home, tmp_path):
+    """init(sync_tensorboard=True): an unchanged script writes its event files, and the same comes here."""
+    tensorboardx = pytest.importorskip("tensorboardX", reason="make test-integrations has it")
+    import numpy as np
+    import stepstream
+
+    run = stepstream.init(sync_tensorboard=True)
+    writer = tensorboardx.SummaryWriter(str(tmp_path / "events"))
+    _train(writer)
+    writer.add_histogram("weights", np.array([1.0, 3.0]), 7)
+    run.finish()
+    assert list((tmp_path / "events").iterdir())
+    assert len(home.lines("episode")) == 5
+    assert len([line for line in home.lines("metrics") if "weights/mean" not in line]) == 30
+    assert home.lines("metrics")[-1]["weights/mean"] == 2.0
+    assert home.lines("run_started")[-1]["config"]["seed"] == 1

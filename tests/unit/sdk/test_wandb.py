@@ -3,6 +3,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import stepstream as wandb
 
@@ -50,9 +51,44 @@ def test_what_is_missing_is_named_once_and_does_nothing(home):
 
 
 def test_an_argument_that_does_nothing_here_is_named(home):
-    """sync_tensorboard is the usual one."""
-    with pytest.warns(wandb.StepstreamWarning, match="sync_tensorboard"):
+    """And the run begins all the same."""
+    with pytest.warns(wandb.StepstreamWarning, match="monitor_gym"):
+        wandb.init(monitor_gym=True).finish()
+
+
+def test_tensorboard_that_is_imported_later_is_not_followed_and_said(home):
+    """One warning: nobody looks for curves that never come."""
+    with pytest.warns(wandb.StepstreamWarning, match="imported after init"):
         wandb.init(sync_tensorboard=True).finish()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"sequence": np.array([1.0, 2.0, 6.0])},
+        {"sequence": [1, (2, [6])]},
+        {"np_histogram": ([1, 1, 1], [0.5, 1.5, 2.5, 9.5])},
+    ],
+    ids=["array", "lists", "bins"],
+)
+def test_a_histogram_is_its_numbers(home, run, made):
+    """Least, greatest, mean, standard deviation, count: as curves below its name."""
+    run.log({"weights": wandb.Histogram(**made), "loss": 0.5}, step=3)
+    run.finish()
+    (line,) = home.lines("metrics")
+    least, greatest = (0.5, 9.5) if "np_histogram" in made else (1.0, 6.0)
+    assert (line["weights/min"], line["weights/max"], line["weights/count"]) == (least, greatest, 3)
+    assert (line["weights/mean"], line["weights/std"]) == pytest.approx((3.0, np.std([1, 2, 6])))
+    assert (line["loss"], line["step"]) == (0.5, 3)
+
+
+@pytest.mark.parametrize("odd", [[], None, "text", [object()]])
+def test_what_is_no_distribution_costs_one_warning(home, run, odd):
+    """And the numbers beside it arrive."""
+    with pytest.warns(wandb.StepstreamWarning, match="histogram"):
+        run.log({"weights": wandb.Histogram(odd), "loss": 0.5})
+    run.finish()
+    assert home.lines("metrics")[0]["loss"] == 0.5
 
 
 def test_a_table_in_a_log_does_not_lose_the_rest(home, run):
