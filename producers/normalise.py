@@ -129,8 +129,7 @@ class Normaliser:
         fields = split(bare.decode())
         names = tuple(fields)
         unpack(fields)
-        if self.identity.sdk:
-            packed.unpack(fields)
+        packed.unpack(fields)
         kind, kind_name = kind_of(fields, self._kinds)
         if kind in EVENTS or kind_name in ENVELOPES:
             _unfold(fields)

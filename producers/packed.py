@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from producers.jsontext import Fields
-from producers.values import BadValueError
 
 _read = msgspec.json.Decoder(list[str]).decode
 _words = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
@@ -25,18 +24,13 @@ def digits(packed: list[str]) -> list[bytes]:
     Raises:
         ValueError: not as many floats as names, or no hex.
     """
-    doubles = _doubles(packed)
-    return msgspec.json.encode(doubles)[1:-1].split(b",") if doubles else []
+    return msgspec.json.encode(_doubles(packed))[1:-1].split(b",")
 
 
 def unpack(fields: Fields) -> None:
-    """The field `packed` becomes part of `metrics`.
-
-    Raises:
-        BadValueError: it is not as the SDK writes it.
-    """
-    text = fields.pop("packed", None)
-    if text is None:
+    """The field `packed` becomes part of `metrics`; one that is something else stays."""
+    text, others = fields.get("packed"), fields.get("metrics", "{}").strip()
+    if text is None or others[0] != "{":
         return
     try:
         packed: Any = _read(text)
@@ -45,18 +39,16 @@ def unpack(fields: Fields) -> None:
             for found, double in zip(digits(packed), _doubles(packed), strict=True)
         ]
     except (ValueError, msgspec.MsgspecError):
-        raise BadValueError(
-            "packed", "packed is not as the SDK writes it: bits in hex, then names."
-        ) from None
+        return
+    del fields["packed"]
     named = ",".join(f"{quote(name)}:{text}" for name, text in zip(packed[1:], texts, strict=True))
-    others = fields.get("metrics", "{}")
-    fields["metrics"] = others[:-1] + ("," if others != "{}" and named else "") + named + "}"
+    fields["metrics"] = "{" + ",".join(filter(None, (others[1:-1].strip(), named))) + "}"
 
 
 def _doubles(packed: list[str]) -> tuple[float, ...]:
-    if not packed:
-        return ()
     try:
+        if len(packed) < 2:
+            raise ValueError("no names")
         return struct.unpack(f">{len(packed) - 1}d", bytes.fromhex(packed[0]))
     except struct.error as error:
         raise ValueError(str(error)) from None

@@ -137,8 +137,8 @@ class Shortcut:
             agent_id = self._identity.agent_id or self._context.agent_id or NO_AGENT
         who = self._who.get((agent_id, worker_id)) or self._whose(agent_id, worker_id)
         metrics = extras = None
-        if others or packed:
-            numbers = self._unpacked(packed) if packed else []
+        if others or packed is not None:
+            numbers = [] if packed is None else self._unpacked(packed)
             if numbers is None:
                 return None
             metrics, extras = self._divided(numbers, others)
@@ -162,10 +162,10 @@ class Shortcut:
     def _unpacked(self, packed: list[str]) -> list[bytes] | None:
         """Name and text of each of the SDK's floats; None: something is uncommon about them."""
         try:
-            texts = floats.digits(packed) if self._identity.sdk else None
+            texts = floats.digits(packed)
         except ValueError:
             return None
-        if texts is None or b"null" in texts:
+        if b"null" in texts:
             return None
         key = tuple(packed[1:])
         labels = self._packed.get(key)

@@ -154,6 +154,27 @@ def test_a_common_line_goes_the_short_way_from_its_second_on() -> None:
     assert shortcut(line, 1, ARRIVED) == expected
 
 
+def test_floats_that_are_packed_join_the_metrics() -> None:
+    """Both ways; what is packed otherwise stays what it is."""
+    identity = Identity("01K0000000000000000000TEST", "fallback")
+    normalise = Normaliser(identity, Context())
+    shortcut = normalise.shortcut = Shortcut(identity, normalise.context, STEP_HEADER)
+    bits = struct.pack(">2d", 0.1, 1e22).hex()
+    line = b'{"type":"step","reward":1,"n":3,"packed":["%s","a","b"]}' % bits.encode()
+    record = normalise(line, 1, ARRIVED).record
+    assert json.loads(record["metrics"]) == {"n": 3, "a": 0.1, "b": 1e22}
+    assert record["extras"] is None
+    value = shortcut(line, 1, ARRIVED)
+    assert value is not None
+    assert same(value) == same(ENCODERS[Kind.STEPS](record))
+    for other in (b'["00","a"]', b'["zz"]', b"[]", b"3", b'"text"'):
+        line = b'{"type":"step","reward":1,"packed":%s}' % other
+        assert shortcut(line, 1, ARRIVED) is None
+        record = normalise(line, 1, ARRIVED).record
+        assert b"packed" in line
+        assert "packed" in (record["metrics"] or "") + (record["extras"] or "")
+
+
 def test_a_name_that_is_no_utf8_goes_the_long_way() -> None:
     """msgspec refuses an unknown name, but cannot say which."""
     identity = Identity("01K0000000000000000000TEST", "fallback")
