@@ -8,7 +8,7 @@ from typing import Any
 from consumers.fold import Record, clean_text
 from consumers.persist_batch import Refused
 from infra.letterbox import Letter
-from infra.writers.check import MAX_TIME_US, MIN_TIME_US
+from infra.writers.check import LONGEST_ID, MAX_TIME_US, MIN_TIME_US
 from schemas.codec import Encoder
 from schemas.topics import Kind
 
@@ -48,7 +48,7 @@ class LetterWriter:
 def _identity(refused: Refused) -> Record:
     message, record = refused.message, refused.record
     by_place = {
-        "run_id": clean_text((message.key() or b"unknown").decode("utf-8", "replace")),
+        "run_id": clean_text((message.key() or b"unknown").decode("utf-8", "replace"))[:LONGEST_ID],
         "stream_id": f"{message.topic()}-{message.partition()}",
         "seq": message.offset(),
         "agent_id": "default",
@@ -60,8 +60,11 @@ def _identity(refused: Refused) -> Record:
     own = {name: _clean(record[name]) for name in by_place}
     if not MIN_TIME_US <= own["event_time"] <= MAX_TIME_US:
         own["event_time"] = by_place["event_time"]
-    # A letter about a letter must not take that one's place: it would be refused for ever.
-    return own if refused.kind is not Kind.DLQ else own | {key: by_place[key] for key in ("stream_id", "seq")}
+    if refused.kind is Kind.DLQ or max(len(own["run_id"]), len(own["stream_id"])) > LONGEST_ID:
+        # A letter about a letter must not take that one's place, and one about an id too long cannot have
+        # it: it would be refused for ever.
+        own |= {name: by_place[name] for name in ("stream_id", "seq")}
+    return own | {name: own[name][:LONGEST_ID] for name in ("run_id", "agent_id")}
 
 
 def _clean(value: Any) -> Any:

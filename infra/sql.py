@@ -163,6 +163,7 @@ _POSTGRES: dict[str, type[DatabaseError]] = {
     "08": OutageError,  # connection
     "40": OutageError,  # serialisation failure, deadlock
     "53": OutageError,  # disk full, out of memory, too many connections
+    "54": BadDataError,  # too long for an index, too deep for the parser
     "55": OutageError,  # lock not available
     "57": OutageError,  # shut down, cancelled, starting up
     "58": OutageError,  # I/O

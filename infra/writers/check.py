@@ -7,6 +7,7 @@ undoes a whole COPY for it.
 from __future__ import annotations
 
 import json
+from operator import itemgetter
 
 import msgspec
 from sqlalchemy import JSON, Text
@@ -18,6 +19,14 @@ from schemas.tables import EVENT_TABLES
 MIN_TIME_US, MAX_TIME_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """Years 1 to 9999: what every database and every reader of one takes."""
 
+LONGEST_ID = 300
+"""Characters of a run's, stream's or agent's id: two must fit the 2,704 bytes of PostgreSQL's indexes."""
+
+_IDS = ("run_id", "stream_id", "agent_id")
+_WHO = (*_IDS, "worker_id")
+_who = itemgetter(*map(COLUMNS["steps"].index, _WHO))
+"""Where they stand in every one of the tables."""
+
 _read_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -27,7 +36,12 @@ class Check:
     def __init__(self, table: str) -> None:
         self._names = COLUMNS[table]
         types = [EVENT_TABLES[table].columns[name].type for name in self._names]
-        self._text = [place for place, type_ in enumerate(types) if isinstance(type_, Text)]
+        self._text = [
+            place
+            for place, type_ in enumerate(types)
+            if isinstance(type_, Text) and self._names[place] not in _WHO
+        ]
+        self._passed: tuple[str | None, ...] = ()
         self._json = [place for place, type_ in enumerate(types) if isinstance(type_, JSON)]
 
     def __call__(self, row: Row) -> None:
@@ -38,15 +52,25 @@ class Check:
         """
         if not MIN_TIME_US <= row[TIME_COLUMN] <= MAX_TIME_US:
             raise BadDataError("event_time is beyond the years 1 to 9999")
+        if (who := _who(row)) != self._passed:  # it is mostly the last row's
+            for name, text in zip(_WHO, who, strict=True):
+                _be_text(name, text)
+                if name in _IDS and len(text) > LONGEST_ID:
+                    raise BadDataError(f"{name} is longer than {LONGEST_ID} characters")
+            self._passed = who
         for place in self._text:
-            if "\0" in (row[place] or ""):
-                raise BadDataError(f"{self._names[place]} has a NUL character, which no text column takes")
+            _be_text(self._names[place], row[place])
         for place in self._json:
             if (text := row[place]) is not None:
                 try:
                     _read_json(text)
                 except (msgspec.DecodeError, RecursionError):
                     _be_json(self._names[place], text)
+
+
+def _be_text(name: str, text: str | None) -> None:
+    if text is not None and "\0" in text:
+        raise BadDataError(f"{name} has a NUL character, which no text column takes")
 
 
 def _be_json(name: str, text: str) -> None:

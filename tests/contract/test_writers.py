@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from infra.settings import load
 from infra.sql import BadDataError, ConflictError
 from infra.writers import Partition, Place, Transaction, Writer, open_writer
 from infra.writers.base import COLUMNS, moment
-from infra.writers.check import Check
+from infra.writers.check import LONGEST_ID, Check
 from schemas.tables import Agent, ConsumerOffset, DeletedRun, Run, RunEvent, Step
 
 NOW = 1_764_000_000_123_456
@@ -177,6 +178,24 @@ def json_judge(postgres: str) -> Iterator[Callable[[str], bool]]:
             return bool(found and found[0])
 
         yield judge
+
+
+@pytest.mark.parametrize("name", ["run_id", "stream_id", "agent_id"])
+def test_ids_as_long_as_they_may_be(writer: Writer, name: str):
+    """What passes fits every index, in whatever script; a character more does not pass."""
+    check, longest = (
+        Check("steps"),
+        "".join(chr(random.randint(0x10000, 0x10FFFF)) for _ in range(LONGEST_ID)),
+    )
+    with pytest.raises(BadDataError, match=name):
+        check(step(1, **{name: longest + "x"}))
+    ids = {"run_id": longest, "stream_id": longest[::-1], "agent_id": longest[::-1]}
+    row = step(1, **ids)
+    check(row)
+    with writer.transaction() as tx:
+        assert tx.insert("steps", [row]) == 1
+        tx.upsert("agents", [columns(AgentState(ids["run_id"], ids["agent_id"], 0, 1))])
+        tx.upsert("runs", [columns(RunState(ids["run_id"]))])
 
 
 def test_other_tables_take_their_rows(writer: Writer):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -168,6 +170,17 @@ def test_a_letter_about_a_letter_ends(writer: Writer):
     assert (again.stored, again.refused) == (1, [])
     assert (stored["stream_id"], stored["seq"], stored["run_id"]) == ("telemetry.dlq-2", 41, "a\ufffdb")
     assert (stored["topic"], stored["topic_partition"], stored["topic_offset"]) == ("telemetry.dlq", 2, 41)
+
+
+@pytest.mark.parametrize("name", ["run_id", "stream_id", "agent_id"])
+def test_a_letter_about_an_id_too_long_is_stored(writer: Writer, name: str):
+    """It is cut, and has the place of its record where that is needed."""
+    outcome = store(writer, [step(7, 1), step(8, 2, **{name: secrets.token_hex(3000)})])
+    assert (outcome.stored, len(outcome.refused)) == (1, 1)
+    letter = LetterWriter()(outcome.refused[0])
+    with writer.transaction() as tx:
+        again = Storer(Kind.DLQ, Decoder(Kind.DLQ)).store(tx, [Message(Kind.DLQ, 1, letter.value)], {})
+    assert (again.stored, again.refused) == (1, [])
 
 
 def test_a_worker_s_letter_keeps_its_own_place(writer: Writer):
