@@ -21,7 +21,7 @@ from typing import Any
 
 import fastavro
 import psycopg
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -226,6 +226,9 @@ class _Stack:
         """The service itself, from its first batch on."""
         settings = self._settings(prefix or self.prefix)
         self._empty()
+        letters = TopicPartition(Kind.DLQ.topic(settings.topic_prefix), 0, OFFSET_END)
+        admin = kafka_clients.admin(settings)  # kept: without it no answer comes
+        admin.delete_records([letters])[letters].result(10)  # of the round before
         service = Persist(settings, open_writer(settings), Decoder, LetterWriter)
         stop, done, first = threading.Event(), 0, 0
         try:
