@@ -107,6 +107,11 @@ def lines_of(settings: Settings) -> dict[str, int]:
     }
 
 
+def are_placed(settings: Settings, streams: int) -> bool:
+    """So many streams have a place that is kept."""
+    return len(list(settings.spool_dir.glob("*/place.json"))) >= streams
+
+
 def are_shipped(settings: Settings, lines: dict[str, int]) -> bool:
     """Kafka has acknowledged so many lines of each stream."""
     return all(Place.load(settings.spool_dir / name).line == count for name, count in lines.items())
@@ -126,7 +131,7 @@ def test_a_broker_that_is_away_costs_disk_and_no_memory(
     sdk = subprocess.Popen([sys.executable, "-c", LOGS, str(stop)])
     run = spawn_cli("run", "--quiet", "--json", "--run-id", "printed", "--", *worker, env=environment)
     try:
-        until(lambda: len(list(settings.spool_dir.glob("*/place.json"))) >= 3)
+        until(lambda: are_placed(settings, 3))
         sizes = Sizes(run=run, forward=forward)
         sizes.watch(3)
         broker.kill()
@@ -159,9 +164,7 @@ def test_many_streams_of_long_lines_are_not_held_at_once(
         spool = SpoolWriter(settings, about)
         spool.append(line * 500, now_us())
         spool.finish()
-    forward = spawn_cli("forward", env=environment)
-    until(lambda: len(list(settings.spool_dir.glob("*/place.json"))) == 60)
-    sizes = Sizes(forward=forward)
     lines = lines_of(settings)
-    sizes.until(lambda: are_shipped(settings, lines), 120)
+    sizes = Sizes(forward=spawn_cli("forward", env=environment))
+    sizes.until(lambda: are_placed(settings, 60) and are_shipped(settings, lines), 120)
     sizes.check()
