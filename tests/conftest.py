@@ -36,7 +36,7 @@ GIVEN_JARS = Path(os.environ.get("STEPSTREAM_JARS_DIR", ""))
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Numbers that make the tests of the same name longer than they are every day."""
     parser.addoption("--faults", type=int, default=0, help="strikes of each fault test (default: a few)")
-    parser.addoption("--outage", type=float, default=15, help="seconds without a broker (default: 15)")
+    parser.addoption("--outage", type=float, default=5, help="seconds without a broker (default: 5)")
     parser.addoption("--fuzzed", type=int, default=5000, help="mutated lines (default: 5000)")
 
 
