@@ -27,9 +27,9 @@ from tests.support import needs
 
 PROGRAM = str(Path(sys.executable).with_name("stepstream"))
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-SECONDS = 12
-WARM_S = 4
-FLOOR_MESSAGES = 100
+SECONDS = 9
+WARM_S = 3
+FLOOR_MESSAGES = 60
 
 # A step counts as painted one frame and one task after the page has taken it.
 OBSERVE = """() => {

@@ -154,7 +154,7 @@ def beside_debezium() -> Row:
     with _stack() as stack:
         stack.fill()
         topic = stack.fill_json()
-        seen = _rounds({"ours": stack.persisted, "sink": lambda: stack.sunk(topic)}, rounds=3)
+        seen = _rounds({"ours": stack.persisted, "sink": lambda: stack.sunk(topic)}, rounds=2)
     return Row(
         "Kafka → PostgreSQL, beside Kafka Connect",
         seen["ours"].best,
