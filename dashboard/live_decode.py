@@ -33,9 +33,13 @@ FIRST_STEPS = 500
 
 def first_entries(name: str, view: View) -> int:
     """How many entries of a stream a first delta reads."""
-    return {"steps": max(view.max_steps, FIRST_STEPS), "episodes": 1000, "metrics": 500, "logs": 200}.get(
-        name, 1
-    )
+    if name == "steps":
+        return _most_steps(view, first=True)
+    return {"episodes": 1000, "metrics": 500, "logs": 200}.get(name, 1)
+
+
+def _most_steps(view: View, first: bool) -> int:
+    return max(view.max_steps, FIRST_STEPS) if first else view.max_steps
 
 
 def add(delta: Delta, cursor: Cursor, name: str, entries: Entries, view: View) -> None:
@@ -46,7 +50,7 @@ def add(delta: Delta, cursor: Cursor, name: str, entries: Entries, view: View) -
     packed = [fields[FIELD] for _, fields in entries if FIELD in fields]
     if name == "steps":
         steps = _joined(delta, cursor, name, map(live.STEPS.unpack, packed), "steps")
-        delta.steps = thin(steps, max(view.max_steps, FIRST_STEPS) if delta.reset else view.max_steps)
+        delta.steps = thin(steps, _most_steps(view, first=delta.reset))
         delta.thinned = len(steps) - len(delta.steps)
     elif name in _LISTS:
         unpack, what = _LISTS[name]
