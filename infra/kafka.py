@@ -53,7 +53,7 @@ def producer(settings: Settings, **properties: Any) -> Producer:
                 "message.timeout.ms": 0,
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
-                "linger.ms": 5,
+                "linger.ms": 1,
                 "message.max.bytes": MAX_RECORD_BYTES,
                 **properties,
             },
