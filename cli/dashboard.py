@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from dataclasses import replace
 
@@ -34,6 +35,7 @@ def dashboard(host: str | None, port: int | None) -> None:
         ws_per_message_deflate=False,  # deltas are small and many: packing them costs more than it saves
         server_header=False,
     )
+    gc.freeze()  # what is imported stays: to look through it holds up every page for 0.1 s
     uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -29,6 +29,8 @@ from infra.settings import Settings
 from schemas.errors import UsageError
 
 SERVICES = ("persist", "live", "forward", "dashboard")
+YIELDS = {"persist": ("nice", "-n", "10")}
+"""What Kafka holds SQL may have a moment later; what is on the screen may not wait for it."""
 SERVERS = {"bootstrap_servers": "kafka", "redis_url": "valkey"}
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - what users write to mean every address
 AOT_AFTER_SECONDS = 30.0
@@ -223,10 +225,8 @@ def _services(dashboard_port: int, logs: dict[str, str]) -> dict[str, Service]:
     own = {"dashboard": {"STEPSTREAM_DASHBOARD_PORT": str(dashboard_port)}}
 
     def service(name: str) -> Service:
-        variables = logs | own.get(name, {})
-        return Service(
-            name, lambda: process.spawn(program(name), output=subprocess.PIPE, variables=variables)
-        )
+        variables, command = logs | own.get(name, {}), [*YIELDS.get(name, ()), *program(name)]
+        return Service(name, lambda: process.spawn(command, output=subprocess.PIPE, variables=variables))
 
     return {name: service(name) for name in SERVICES}
 
