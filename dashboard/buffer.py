@@ -11,14 +11,13 @@ all the streams of the view at once. Counters come with the run's pulse, four ti
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from dashboard import live_decode as decode
 from dashboard.live_cursor import Cursor, streams_of
 from dashboard.live_types import AgentRow, Delta, RunRow, ServiceRow, View
+from dashboard.shared import Shared
 from infra import redis
 from infra.settings import Settings
 from schemas.live import Keys, LiveFrame
@@ -26,6 +25,9 @@ from schemas.live import Keys, LiveFrame
 __all__ = ["AgentRow", "Delta", "LiveBuffer", "LiveFrame", "RunRow", "ServiceRow", "View"]
 
 MAX_RUNS = 500
+AGENTS_AT_ONCE = 100
+AGENTS_PARTS = 4
+"""More of them come in so many parts, one after the other: a thousand rows at once would hold up a frame."""
 AGENTS_EVERY_MS = 1000
 """A viewer gets changed rows of agents no more often."""
 AGENTS_SHARED_S = 0.5
@@ -44,7 +46,7 @@ class LiveBuffer:
         self._redis: Any = redis.async_client(settings)
         self._keys = Keys(settings.redis_prefix)
         self._lost_seconds = settings.lost_seconds
-        self._agents = Shared(self._read_agents, AGENTS_SHARED_S)
+        self._agents: Shared[list[AgentRow]] = Shared(self._read_agents, AGENTS_SHARED_S)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -69,7 +71,7 @@ class LiveBuffer:
     async def agents(self, run_id: str) -> list[AgentRow]:
         """All agents of a run by id, thousands at most; not older than half a second."""
         with redis.errors_translated(self._settings):
-            return await self._agents(run_id)
+            return await self._agents(run_id, fresh=True)
 
     async def agent(self, run_id: str, agent_id: str) -> AgentRow | None:
         """One agent of a run."""
@@ -153,11 +155,8 @@ class LiveBuffer:
         if view.agent_id is not None:
             delta.agent = await self.agent(view.run_id, view.agent_id)
         cursor.agents_due = view.agents
-        if view.agents and _now_ms() - cursor.agents_read >= AGENTS_EVERY_MS:
-            agents = await self._agents(view.run_id)
-            delta.agents = [row for row in agents if row.last_seen_at >= cursor.agents_seen]
-            cursor.agents_seen = max((row.last_seen_at for row in agents), default=0)
-            cursor.agents_read, cursor.agents_due = _now_ms(), False
+        if view.agents and _now_ms() >= cursor.agents_next:
+            delta.agents = _some(await self._agents(view.run_id, fresh=True), cursor)
 
     async def _run_rows(self, run_ids: list[str]) -> list[RunRow]:
         pipe = self._redis.pipeline(transaction=False)
@@ -188,37 +187,26 @@ class LiveBuffer:
         return pipe.hget(self._keys.run(run_id, "returns"), agent_id)
 
 
-class Shared:
-    """One reading of something by name serves all who ask within `seconds`."""
-
-    def __init__(self, read: Callable[[str], Awaitable[list[AgentRow]]], seconds: float) -> None:
-        self._read, self._seconds = read, seconds
-        self._held: dict[str, tuple[float, list[AgentRow]]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-
-    async def __call__(self, name: str) -> list[AgentRow]:
-        """What was read last, or reads it."""
-        async with self._locks.setdefault(name, asyncio.Lock()):
-            now = time.monotonic()
-            held = self._held.get(name)
-            if held is not None and now - held[0] < self._seconds:
-                return held[1]
-            rows = await self._read(name)
-            self._forget(now)
-            self._held[name] = (now, rows)
-            return rows
-
-    def _forget(self, now: float) -> None:
-        for name in [name for name, (at, _) in self._held.items() if now - at > 10 * self._seconds]:
-            del self._held[name]
-            if not self._locks[name].locked():
-                del self._locks[name]
+def _some(agents: list[AgentRow], cursor: Cursor) -> list[AgentRow]:
+    """The rows that changed since they were read last: all at first, then some, in the order of their ids."""
+    if not cursor.agents_after:  # once more from the first
+        cursor.agents_seen, cursor.agents_newest = (
+            cursor.agents_newest,
+            max((row.last_seen_at for row in agents), default=0),
+        )
+    most = max(AGENTS_AT_ONCE, len(agents) // AGENTS_PARTS) if cursor.agents_seen else len(agents)
+    changed = [row for row in agents if row.last_seen_at >= cursor.agents_seen]
+    rest = [row for row in changed if row.agent_id > cursor.agents_after]
+    cursor.agents_due = len(rest) > most
+    cursor.agents_after = rest[most - 1].agent_id if cursor.agents_due else ""
+    cursor.agents_next = _now_ms() + AGENTS_EVERY_MS // (AGENTS_PARTS if len(agents) > AGENTS_AT_ONCE else 1)
+    return rest[:most]
 
 
 def _block_ms(cursor: Cursor, seconds: float) -> int:
     block = int(min(seconds, LONGEST_WAIT_S) * 1000)
     if cursor.agents_due:  # rows were held back: the last of them must not wait for the next event
-        block = min(block, cursor.agents_read + AGENTS_EVERY_MS - _now_ms())
+        block = min(block, cursor.agents_next - _now_ms())
     return max(1, block)
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -16,6 +16,7 @@ from dashboard import figures, merge, wire
 from dashboard.buffer import LiveBuffer
 from dashboard.live_types import AgentRow, Delta, RunRow, View
 from dashboard.queries import Curve, PageRequest, Queries, RunHeader
+from dashboard.shared import Shared
 from infra.settings import Settings
 from schemas.errors import DatabaseError, LiveBufferError
 
@@ -26,7 +27,6 @@ SOON_S = 1.0
 SQL_EVERY_S = 2.0
 STORED_S = 1.0
 """All pages share one reading of a run's totals in SQL for so long."""
-KEPT_S = 60.0
 NEWEST = 100
 FIRST_METRICS = 12
 """Metrics that are drawn where the page has chosen none."""
@@ -69,45 +69,6 @@ class Feeds:
     def of(self, wish: Wish) -> RunsFeed | RunFeed:
         """The feed for what a page looks at."""
         return RunFeed(self, wish) if wish.page == "run" else RunsFeed(self)
-
-
-class Shared(Generic[T]):
-    """One reading serves all who ask. An older one is given at once while the next is made: what is new
-    must not wait for SQL on its way to the screen.
-    """
-
-    def __init__(self, read: Callable[..., Awaitable[T]], seconds: float) -> None:
-        self._read, self._seconds = read, seconds
-        self._held: dict[tuple[str, ...], tuple[float, T]] = {}
-        self._reading: dict[tuple[str, ...], asyncio.Task[T]] = {}
-
-    async def __call__(self, *name: str, fresh: bool = False) -> T:
-        """What was read last; `fresh`: not older than `seconds`.
-
-        Raises:
-            whatever reading raises, where nothing was read before.
-        """
-        held = self._held.get(name)
-        if held is None or time.monotonic() - held[0] > self._seconds:
-            reading = self._reading.get(name) or self._begin(name)
-            if held is None or fresh:
-                return await asyncio.shield(reading)
-        return held[1]
-
-    def _begin(self, name: tuple[str, ...]) -> asyncio.Task[T]:
-        task = asyncio.ensure_future(self._read(*name))
-        self._reading[name] = task
-        task.add_done_callback(lambda done: self._end(name, done))
-        return task
-
-    def _end(self, name: tuple[str, ...], done: asyncio.Task[T]) -> None:
-        del self._reading[name]
-        now = time.monotonic()
-        self._held = {key: one for key, one in self._held.items() if now - one[0] < KEPT_S}
-        if not done.cancelled() and done.exception() is None:
-            self._held[name] = (now, done.result())
-        else:
-            self._held.pop(name, None)  # the next who asks learns why
 
 
 class _Feed:

@@ -33,9 +33,16 @@ class Cursor(Struct, omit_defaults=True):
     """Stream → the last entry read."""
     counts: dict[str, int] = field(default_factory=dict)
     """Stream → how many of its records came before; the next entry must begin there."""
-    agents_read: int = 0
-    agents_seen: int = 0
+    agents_next: int = 0
+    """When rows of agents are due again, ms."""
     agents_due: bool = False
+    """There are some that were not sent."""
+    agents_after: str = ""
+    """The last one that was sent; empty: all were."""
+    agents_seen: int = 0
+    """Those heard of since then are sent."""
+    agents_newest: int = 0
+    """The newest when the first of them was sent."""
 
     @staticmethod
     def of(view: View) -> list[str | None]:
