@@ -153,6 +153,7 @@ export class Chart {
     this.data.forEach(({ xs, ys }, k) => {
       this.paths[k].setAttribute("d", linePath(xs, ys, ...ranges[k], toX, toY));
       this.paths[k].classList.toggle("alone", xs.length === 1);
+      this.paths[k].classList.toggle("dense", ranges[k][1] - ranges[k][0] > width / 2);
     });
     this.#place(this.marker, this.mark, height);
     this.#showHover();

@@ -5,7 +5,7 @@
 //           {"ack": 3}                                         painted: the next, please
 // We get    {"n": 3, "since": cursor, "full": bool, ...}       what changed; an empty one is the heartbeat
 
-import { setting } from "./settings.js";
+import { Pace } from "./pace.js";
 
 const SILENCE_MS = 15_000;
 
@@ -17,6 +17,7 @@ export class Live {
     this.view = null;
     this.since = null;
     this.wait = 250;
+    this.pace = new Pace();
     this.paint = 0;
     this.heard = Date.now();
     setInterval(() => this.#watch(), 1000);
@@ -62,16 +63,20 @@ export class Live {
     } catch (error) {
       console.error(error);
     }
-    requestAnimationFrame(() => setTimeout(() => {
-      this.paint = performance.now() - began;
-      const left = 1000 / setting("updates") - this.paint - 8;
+    this.pace.applied(began, performance.now());
+    requestAnimationFrame((frame) => setTimeout(() => {
+      const now = performance.now();
+      this.paint = now - began;
+      const left = this.pace.painted(frame, now);
       if (left > 0) setTimeout(() => this.#acknowledge(socket, delta.n), left);
       else this.#acknowledge(socket, delta.n);
     }, 0));
   }
 
   #acknowledge(socket, n) {
-    if (socket.readyState === WebSocket.OPEN && n === this.n) socket.send(JSON.stringify({ ack: n }));
+    if (socket.readyState !== WebSocket.OPEN || n !== this.n) return;
+    this.pace.ask(performance.now());
+    socket.send(JSON.stringify({ ack: n }));
   }
 
   #closed(socket) {

@@ -16,6 +16,7 @@ import { look, Past, showText } from "./step.js";
 
 const WINDOW = 100;
 const HEAVY_MS = 125;
+const BUSY_MS = 25;
 const REFRESH_MS = 3000;
 const BESIDE = 2;
 const ROW_PX = 28;
@@ -214,7 +215,9 @@ export class Agent {
     byId("frame").hidden = !framed;
     byId("stage").classList.toggle("framed", framed);
     const place = byId(framed ? "metric-charts" : "stage"), card = byId("reward-card");
-    if (card.parentElement !== place) framed ? place.prepend(card) : place.append(card);
+    if (card.parentElement === place) return;
+    framed ? place.prepend(card) : place.append(card);
+    this.#dropMetrics();
   }
 
   #takeEpisodes(part) {
@@ -259,7 +262,7 @@ export class Agent {
       this.names.add(name);
       this.#chips();
     }
-    if (this.#drawn().includes(name)) this.#metric(name).series.push(x, typeof value === "number" ? value : null);
+    if (this.#charted().includes(name)) this.#metric(name).series.push(x, typeof value === "number" ? value : null);
   }
 
   #keep(kind, rows) {
@@ -276,20 +279,31 @@ export class Agent {
   }
 
   #later() {
-    if (this.timer) return;
-    // A busy machine draws less often, so that counters and the newest step stay quick.
-    const left = Math.max(HEAVY_MS, 5 * (this.paintMs || 0)) - (performance.now() - (this.drawn || 0));
-    this.timer = setTimeout(() => this.#draw(this.#parts()), Math.max(left, 0));
+    // A busy machine draws less often, so that counters and the newest step stay quick, and all of it with a
+    // delta: there, a frame costs more than what is in it.
+    const paint = this.paintMs || 0, busy = paint > BUSY_MS;
+    const left = Math.max(HEAVY_MS, busy ? 20 * paint : 0) - (performance.now() - (this.drawn || 0));
+    if (busy && left <= 0) this.#drawAll();
+    else this.timer ??= setTimeout(() => this.#draw(this.#parts()), Math.max(left, 0) + (busy ? HEAVY_MS : 0));
+  }
+
+  #drawAll() {
+    clearTimeout(this.timer);
+    cancelAnimationFrame(this.asked);
+    for (const part of this.#parts()) part();
+    this.#drawn();
   }
 
   /** One part a frame: all of them in one would make the newest step wait. */
   #draw([part, ...rest]) {
     part();
     if (rest.length) this.asked = requestAnimationFrame(() => this.#draw(rest));
-    else {
-      this.timer = null;
-      this.drawn = performance.now();
-    }
+    else this.#drawn();
+  }
+
+  #drawn() {
+    this.timer = null;
+    this.drawn = performance.now();
   }
 
   #parts() {
@@ -326,13 +340,13 @@ export class Agent {
   }
 
   /** The chosen numbers; without a choice, as many as stand beside the rewards. */
-  #drawn() {
+  #charted() {
     if (this.state.metric.length) return this.state.metric;
     return byId("stage").classList.contains("framed") ? [...this.names].slice(0, BESIDE) : [];
   }
 
   #dropMetrics() {
-    const drawn = this.#drawn();
+    const drawn = this.#charted();
     for (const [name, { chart, card }] of this.metrics) {
       if (drawn.includes(name)) continue;
       chart.destroy();
@@ -342,7 +356,7 @@ export class Agent {
   }
 
   #chips() {
-    const chosen = new Set(this.#drawn());
+    const chosen = new Set(this.#charted());
     const chips = [...this.names].sort().map((name) =>
       h("button", { type: "button", className: "chip", "aria-pressed": String(chosen.has(name)), "data-metric": name }, name));
     byId("metric-chips").replaceChildren(...chips);
@@ -352,7 +366,7 @@ export class Agent {
   #toggleMetric(event) {
     const name = event.target.closest(".chip")?.dataset.metric;
     if (!name) return;
-    const chosen = new Set(this.#drawn());
+    const chosen = new Set(this.#charted());
     if (!chosen.delete(name)) chosen.add(name);
     patch({ metric: [...chosen] });
   }

@@ -18,6 +18,7 @@ export class Agents {
     this.list = byId("agent-list");
     this.search = byId("agent-search");
     this.list.addEventListener("keydown", (event) => this.#keys(event));
+    this.list.addEventListener("pointerover", ({ target }) => target.closest(".agent-tab") && this.#describe(target.closest(".agent-tab")));
     this.search.addEventListener("input", () => this.#filter());
     this.clear();
   }
@@ -47,9 +48,13 @@ export class Agents {
     for (const tab of this.tabs.values()) {
       const acts = status === "running" && now - tab.row.last_seen_at < LIVE_MS;
       const state = status === "running" ? (acts ? "running" : "idle") : status;
-      setAttr(tab, "data-status", state);
-      tab.title = `${tab.row.agent_id} · ${state}${tab.row.steps_per_second && acts ? ` · ${rate(tab.row.steps_per_second)} steps/s` : ""}`;
+      if (state !== tab.state) setAttr(tab, "data-status", (tab.state = state));
     }
+  }
+
+  #describe(tab) {
+    const { agent_id: id, steps_per_second: speed } = tab.row;
+    tab.title = `${id} · ${tab.state}${speed && tab.state === "running" ? ` · ${rate(speed)} steps/s` : ""}`;
   }
 
   get first() {
@@ -87,14 +92,16 @@ export class Agents {
       tabIndex: -1, onclick: () => this.#open(tab),
     }, h("span", { className: "tab-name" }, tabText(row.agent_id)), spark());
     tab.row = row;
+    tab.lastChild.update(row.returns);
     tab.lastChild.style.setProperty("--tone", colour(row.agent_id));
     this.#mark(tab, row.agent_id === this.chosen);
     return tab;
   }
 
   #fill(tab, row) {
+    const before = tab.row.returns, { returns } = row;
     tab.row = row;
-    tab.lastChild.update(row.returns);
+    if (String(returns) !== String(before)) tab.lastChild.update(returns);
   }
 
   #mark(tab, chosen) {

@@ -105,7 +105,7 @@ export class Run {
     const part = delta.agent;
     if (part && this.panel === "agent") {
       const other = part.id !== this.openAgent;
-      this.#showAgent(part.id);
+      if (other) this.#showAgent(part.id);
       this.agents.choose(part.id);
       if (!other || part.reset) this.agent.apply(part, this.run, delta.paint_ms);
     }
