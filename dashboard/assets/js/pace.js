@@ -15,7 +15,7 @@ const OFTEN = 0.9;
 export class Pace {
   constructor() {
     this.ahead = Infinity; // until it is known how long an answer takes, ask at once
-    this.recent = [];
+    this.recent = Array(RECENT).fill(0); // one slow paint is none: the first of a page always is
     this.asked = null;
   }
 

@@ -1,0 +1,65 @@
+"""When the page asks for the next delta: `pace.js` in the browser, with a clock of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+FRAME = 1000 / 60
+ASKED = """async ([answer, paints]) => {
+  const { Pace } = await import(PACE);
+  const pace = new Pace(), waits = [];
+  let frame = 0;
+  pace.applied(0, 0);
+  for (const paint of paints) {
+    const wait = pace.painted(frame, frame + paint);
+    const asked = frame + paint + Math.max(wait, 0);
+    waits.push(wait);
+    pace.ask(asked);
+    pace.applied(asked + answer, asked + answer);
+    frame = Math.ceil((asked + answer) / (1000 / 60)) * (1000 / 60);
+  }
+  return waits;
+}"""
+
+
+def waits(page: Page, *, answer: float, paints: list[float], updates: int = 60) -> list[float]:
+    """How long it waited before it asked, after each paint of so many ms; answers take `answer` ms."""
+    source = page.locator("script[type=module]").first.get_attribute("src") or ""
+    address = source.replace("main.js", "pace.js")
+    assert address != source
+    page.evaluate(f"localStorage.setItem('stepstream.settings', JSON.stringify({{ updates: {updates} }}))")
+    page.reload()  # settings are read once
+    found: list[float] = page.evaluate(ASKED.replace("PACE", f"{address!r}"), [answer, paints])
+    return found
+
+
+def test_it_asks_so_late_that_the_answer_meets_the_frame(open_page: Callable[..., Page]) -> None:
+    """At once as long as it is not known how long an answer takes; then for the frame that comes."""
+    found = waits(open_page("/"), answer=4.0, paints=[3.0] * 400)
+    assert found[0] <= 0
+    assert FRAME - 3.0 - 7.0 < found[-1] < FRAME - 3.0 - 4.0
+
+
+def test_an_answer_that_takes_longer_than_a_frame_is_asked_for_at_once(
+    open_page: Callable[..., Page],
+) -> None:
+    """A dashboard far away: waiting would only make its deltas rarer."""
+    assert max(waits(open_page("/"), answer=40.0, paints=[3.0] * 100)) <= 0
+
+
+def test_where_painting_is_slow_it_rests(open_page: Callable[..., Page]) -> None:
+    """Four slow paints in a row are a busy machine; one, such as a page's first, is nothing."""
+    found = waits(open_page("/"), answer=4.0, paints=[90.0, 3.0, 3.0, 3.0, 90.0, 30.0, 30.0, 30.0, 60.0])
+    assert max(found[:7]) < FRAME
+    assert found[7] == pytest.approx(12 * 18.0)
+    assert found[7] <= found[8] <= 300
+
+
+def test_fewer_updates_are_a_setting(open_page: Callable[..., Page]) -> None:
+    """Ten a second: a tenth of a second from frame to frame."""
+    assert waits(open_page("/"), answer=4.0, paints=[3.0] * 200, updates=10)[-1] > 100 - 3.0 - FRAME
