@@ -12,7 +12,7 @@ all the streams of the view at once. Counters come with the run's pulse, four ti
 from __future__ import annotations
 
 import time
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from dashboard import live_decode as decode
 from dashboard.live_cursor import Cursor, streams_of
@@ -32,10 +32,18 @@ AGENTS_EVERY_MS = 1000
 """A viewer gets changed rows of agents no more often."""
 AGENTS_SHARED_S = 0.5
 """All viewers of a run share one reading of its agents for so long."""
+PULSE_SHARED_S = 0.2
+"""Who saw the same pulse of a run shares one reading of its counters: they are as new as the pulse."""
 LONGEST_WAIT_S = 8.0
 """Below the socket's own time-out."""
 
-T = TypeVar("T")
+
+class _Head(NamedTuple):
+    """Counters of a run and of one of its agents, and which Redis says so."""
+
+    epoch: str
+    run: RunRow | None
+    agent: AgentRow | None
 
 
 class LiveBuffer:
@@ -47,6 +55,7 @@ class LiveBuffer:
         self._keys = Keys(settings.redis_prefix)
         self._lost_seconds = settings.lost_seconds
         self._agents: Shared[list[AgentRow]] = Shared(self._read_agents, AGENTS_SHARED_S)
+        self._heads: Shared[_Head] = Shared(self._read_head, PULSE_SHARED_S, kept=PULSE_SHARED_S)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -65,19 +74,12 @@ class LiveBuffer:
     async def run(self, run_id: str) -> RunRow | None:
         """One run; None where the live path does not know it (any more)."""
         with redis.errors_translated(self._settings):
-            rows = await self._run_rows([run_id])
-        return rows[0] if rows else None
+            return (await self._read_head(run_id)).run
 
     async def agents(self, run_id: str) -> list[AgentRow]:
         """All agents of a run by id, thousands at most; not older than half a second."""
         with redis.errors_translated(self._settings):
             return await self._agents(run_id, fresh=True)
-
-    async def agent(self, run_id: str, agent_id: str) -> AgentRow | None:
-        """One agent of a run."""
-        with redis.errors_translated(self._settings):
-            steps, returns = await self._agent_cells(self._redis.pipeline(False), run_id, agent_id).execute()
-        return decode.agent_row(agent_id, steps, returns, _now_ms()) if steps or returns else None
 
     async def frame(self, run_id: str, agent_id: str) -> LiveFrame | None:
         """The newest picture of an agent."""
@@ -114,7 +116,7 @@ class LiveBuffer:
         for name, key in streams.items():
             pipe.xrevrange(key, count=decode.first_entries(name, view))
         epoch, *found = await pipe.execute()
-        cursor = Cursor(view=Cursor.of(view), epoch=str(epoch or b"", "utf-8"))
+        cursor = Cursor(view=Cursor.of(view), epoch=_text(epoch))
         delta = Delta(cursor="", reset=True, gap=gap)
         for name, entries in zip(streams, found, strict=True):
             decode.add(delta, cursor, name, entries[::-1], view)
@@ -129,34 +131,43 @@ class LiveBuffer:
         delta = Delta(cursor="")
         for name, rows in entries.items():
             decode.add(delta, cursor, name, rows, view)
-        timed_out = not entries
-        if delta.reset or ((timed_out or "pulse" in entries) and await self._is_another(cursor)):
+        if not delta.reset and (not entries or "pulse" in entries):
+            await self._rows(view, cursor, delta, entries.get("pulse"))
+        if delta.reset:
             return await self._snapshot(view, gap=True)
-        if timed_out or "pulse" in entries:
-            changed = None if timed_out else decode.changed_runs(entries["pulse"])
-            await self._rows(view, cursor, delta, changed)
         delta.cursor = cursor.text()
         return delta
 
-    async def _is_another(self, cursor: Cursor) -> bool:
-        """Redis was flushed since, or replaced. One that was empty when the page began is no other."""
-        epoch = str(await self._redis.get(self._keys.epoch) or b"", "utf-8")
-        before, cursor.epoch = cursor.epoch, epoch
-        return before not in ("", epoch)
+    async def _rows(self, view: View, cursor: Cursor, delta: Delta, pulse: Any) -> None:
+        """The counters of what is on screen; `pulse` None: of everything, read now.
 
-    async def _rows(self, view: View, cursor: Cursor, delta: Delta, changed: set[str] | None) -> None:
-        """The counters of what is on screen; `changed` None: of everything."""
+        A Redis that was flushed since, or replaced, resets the delta. One that was empty when the page began
+        is no other.
+        """
         if view.run_id is None:
-            delta.runs = await self.runs() if changed is None else await self._run_rows(sorted(changed))
+            epoch = _text(await self._redis.get(self._keys.epoch))
+            delta.runs = await (self._run_rows(sorted(decode.changed_runs(pulse))) if pulse else self.runs())
             delta.service = await self.service()
-            return
-        rows = await self._run_rows([view.run_id])
-        delta.run = rows[0] if rows else None
-        if view.agent_id is not None:
-            delta.agent = await self.agent(view.run_id, view.agent_id)
-        cursor.agents_due = view.agents
-        if view.agents and _now_ms() >= cursor.agents_next:
-            delta.agents = _some(await self._agents(view.run_id, fresh=True), cursor)
+        else:
+            read, of = self._heads if pulse else self._read_head, (view.run_id, view.agent_id or "")
+            epoch, delta.run, delta.agent = await read(*of, cursor.ids.get("pulse", ""))
+            cursor.agents_due = view.agents
+            if view.agents and _now_ms() >= cursor.agents_next:
+                delta.agents = _some(await self._agents(view.run_id, fresh=True), cursor)
+        delta.reset = delta.reset or cursor.epoch not in ("", epoch)
+        cursor.epoch = cursor.epoch or epoch
+
+    async def _read_head(self, run_id: str, agent_id: str = "", _pulse: str = "") -> _Head:
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.get(self._keys.epoch)
+        pipe.hgetall(self._keys.run(run_id))
+        pipe.hlen(self._keys.run(run_id, "agents"))
+        pipe.hget(self._keys.run(run_id, "agents"), agent_id)
+        pipe.hget(self._keys.run(run_id, "returns"), agent_id)
+        epoch, fields, agents, steps, returns = await pipe.execute()
+        run = decode.run_row(run_id, fields, agents, _now_ms(), self._lost_seconds) if fields else None
+        agent = decode.agent_row(agent_id, steps, returns, _now_ms()) if steps or returns else None
+        return _Head(_text(epoch), run, agent)
 
     async def _run_rows(self, run_ids: list[str]) -> list[RunRow]:
         pipe = self._redis.pipeline(transaction=False)
@@ -182,10 +193,6 @@ class LiveBuffer:
             for name in sorted({*steps, *returns})
         ]
 
-    def _agent_cells(self, pipe: Any, run_id: str, agent_id: str) -> Any:
-        pipe.hget(self._keys.run(run_id, "agents"), agent_id)
-        return pipe.hget(self._keys.run(run_id, "returns"), agent_id)
-
 
 def _some(agents: list[AgentRow], cursor: Cursor) -> list[AgentRow]:
     """The rows that changed since they were read last: all at first, then some, in the order of their ids."""
@@ -208,6 +215,10 @@ def _block_ms(cursor: Cursor, seconds: float) -> int:
     if cursor.agents_due:  # rows were held back: the last of them must not wait for the next event
         block = min(block, cursor.agents_next - _now_ms())
     return max(1, block)
+
+
+def _text(epoch: bytes | None) -> str:
+    return (epoch or b"").decode()
 
 
 def _now_ms() -> int:

@@ -17,8 +17,8 @@ class Shared(Generic[T]):
     must not wait for SQL on its way to the screen.
     """
 
-    def __init__(self, read: Callable[..., Awaitable[T]], seconds: float) -> None:
-        self._read, self._seconds = read, seconds
+    def __init__(self, read: Callable[..., Awaitable[T]], seconds: float, kept: float = KEPT_S) -> None:
+        self._read, self._seconds, self._kept = read, seconds, kept
         self._held: dict[tuple[str, ...], tuple[float, T]] = {}
         self._reading: dict[tuple[str, ...], asyncio.Task[T]] = {}
 
@@ -44,7 +44,7 @@ class Shared(Generic[T]):
     def _end(self, name: tuple[str, ...], done: asyncio.Task[T]) -> None:
         del self._reading[name]
         now = time.monotonic()
-        self._held = {key: one for key, one in self._held.items() if now - one[0] < KEPT_S}
+        self._held = {key: one for key, one in self._held.items() if now - one[0] < self._kept}
         if not done.cancelled() and done.exception() is None:
             self._held[name] = (now, done.result())
         else:
