@@ -111,7 +111,7 @@ class Bench:
         page = self.browser.new_page()
         page.goto(f"http://127.0.0.1:{self.floor_port}/")
         page.wait_for_timeout(3000)  # the consumer's group has its partition
-        producer = Producer({"bootstrap.servers": self.kafka, "linger.ms": 0})
+        producer = Producer({"bootstrap.servers": self.kafka, "linger.ms": 0, "log_level": 0})
         wrote, begun = [], time.perf_counter()
         for number in range(count):
             if (left := begun + number / rate - time.perf_counter()) > 0:
