@@ -1,4 +1,4 @@
-"""One reading of something serves all who ask."""
+"""What pages share, so that twenty viewers cost Redis and SQL what one does."""
 
 from __future__ import annotations
 

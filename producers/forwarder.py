@@ -40,9 +40,9 @@ PATIENCE_SECONDS = 1.0
 """After so long the user hears what is waited for."""
 AGAIN_SECONDS = 1.0
 GATHER_SECONDS = 0.005
-"""After a window of few lines the next is made no sooner: what comes meanwhile goes with it, for a tenth of
-the work and no later, as it would only wait for the acknowledgement of the lines before."""
-FEW_LINES = 500
+"""After a window of few records the next is made no sooner: what comes meanwhile goes with it, for half of
+the work and hardly later, as it would only wait for the acknowledgement of those before."""
+FEW_RECORDS = 500
 WINDOW_BYTES = 4 * 1024 * 1024
 """A window of so much takes no further stream in, so that many of long lines do not become memory."""
 
@@ -119,7 +119,7 @@ class Forwarder:
         if window is not None:
             self._send(window)
             self._flying = window
-            few = len(window.items) < FEW_LINES
+            few = len(window.items) < FEW_RECORDS
             self._gathers_until = time.monotonic() + GATHER_SECONDS if few else 0.0
         return True
 

@@ -5,8 +5,8 @@
 import { setting } from "./settings.js";
 
 const FRAME_MS = 1000 / 60;
-const EASY_MS = 12;
-const REST = 12;
+const EASY_MS = 12; // of the page's own time for a delta: more is a busy machine
+const REST = 12; // times what is over that
 const LONGEST_REST_MS = 300;
 const RECENT = 4;
 const LEARN_MS = 1;

@@ -16,7 +16,8 @@ import { look, Past, showText } from "./step.js";
 
 const WINDOW = 100;
 const HEAVY_MS = 125;
-const BUSY_MS = 25;
+const BUSY_MS = 25; // as long as a delta takes to the screen where the machine has time
+const BUSY_SHARE = 20;
 const REFRESH_MS = 3000;
 const BESIDE = 2;
 const ROW_PX = 28;
@@ -282,7 +283,7 @@ export class Agent {
     // A busy machine draws less often, so that counters and the newest step stay quick, and all of it with a
     // delta: there, a frame costs more than what is in it.
     const paint = this.paintMs || 0, busy = paint > BUSY_MS;
-    const left = Math.max(HEAVY_MS, busy ? 20 * paint : 0) - (performance.now() - (this.drawn || 0));
+    const left = Math.max(HEAVY_MS, busy ? BUSY_SHARE * paint : 0) - (performance.now() - (this.drawn || 0));
     if (busy && left <= 0) this.#drawAll();
     else this.timer ??= setTimeout(() => this.#draw(this.#parts()), Math.max(left, 0) + (busy ? HEAVY_MS : 0));
   }

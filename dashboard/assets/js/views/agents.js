@@ -18,7 +18,7 @@ export class Agents {
     this.list = byId("agent-list");
     this.search = byId("agent-search");
     this.list.addEventListener("keydown", (event) => this.#keys(event));
-    this.list.addEventListener("pointerover", ({ target }) => target.closest(".agent-tab") && this.#describe(target.closest(".agent-tab")));
+    this.list.addEventListener("pointerover", ({ target }) => this.#describe(target.closest(".agent-tab")));
     this.search.addEventListener("input", () => this.#filter());
     this.clear();
   }
@@ -53,6 +53,7 @@ export class Agents {
   }
 
   #describe(tab) {
+    if (!tab) return;
     const { agent_id: id, steps_per_second: speed } = tab.row;
     tab.title = `${id} · ${tab.state}${speed && tab.state === "running" ? ` · ${rate(speed)} steps/s` : ""}`;
   }
