@@ -28,12 +28,12 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from benchmarks.harness import Row, harmonic, interleaved
 from infra.embedded.jars import class_path
 from infra.embedded.kafka import KafkaServer
-from infra.kafka import client_config
+from infra.kafka.client import client_config
 from infra.settings import Settings, load
-from producers.forwarder import Forwarder
-from producers.source import Source
-from producers.spool import READ_BYTES, about_new, now_us
-from producers.spool_writer import SpoolWriter
+from producers.forward.forwarder import Forwarder
+from producers.forward.stream import Source
+from producers.spool.format import READ_BYTES, about_new, now_us
+from producers.spool.writer import SpoolWriter
 from schemas.codec import current_schema, schema_text
 from schemas.topics import Kind
 

@@ -22,14 +22,14 @@ import redis as redis_client
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.harness import Row, Unmeasured, harmonic, interleaved
-from consumers.live_state import LiveState
+from consumers.live.state import LiveState
 from dashboard.buffer import LiveBuffer, View
-from infra import kafka
 from infra import settings as settings_module
 from infra.embedded.jars import class_path
 from infra.embedded.kafka import KafkaServer
 from infra.embedded.valkey import ValkeyServer
-from infra.live_store import LiveStore
+from infra.kafka import client as kafka
+from infra.redis.live_store import LiveStore
 from infra.settings import Settings
 from schemas.codec import Decoder, Encoder, current_schema
 from schemas.errors import StepstreamError

@@ -17,8 +17,8 @@ from sqlalchemy import insert, text
 from benchmarks.harness import Row
 from dashboard.queries import PageRequest, Queries
 from infra import settings as settings_module
-from infra import sql
 from infra.settings import Settings
+from infra.sql import engine as sql
 from schemas.tables import Agent, Base, Run
 
 STEPS = 1_000_000

@@ -28,17 +28,18 @@ from sqlalchemy.orm import Session
 
 from benchmarks import connect
 from benchmarks.harness import ROUNDS, Rates, Row, Unmeasured, harmonic
-from consumers.persist import Persist
-from consumers.persist_letters import LetterWriter
-from infra import kafka as kafka_clients
-from infra import migrations, sql
+from consumers.persist.dead_letters import LetterWriter
+from consumers.persist.service import Persist
 from infra.embedded.jars import class_path
 from infra.embedded.kafka import KafkaServer
+from infra.kafka import client as kafka_clients
 from infra.settings import Settings, load
-from infra.writers import open_writer
-from infra.writers.base import TIME_COLUMN, moment
-from infra.writers.postgres import COPIES, POSTGRES_EPOCH, TYPES
-from infra.writers.sqlite import INSERTS
+from infra.sql import engine as sql
+from infra.sql import migrations
+from infra.sql.writers import open_writer
+from infra.sql.writers.base import TIME_COLUMN, moment
+from infra.sql.writers.postgres import COPIES, POSTGRES_EPOCH, TYPES
+from infra.sql.writers.sqlite import INSERTS
 from schemas.codec import HEADER, Decoder, current_schema, plain
 from schemas.tables import Base, Step, utc_text
 from schemas.topics import Kind

@@ -6,8 +6,9 @@ import json
 
 import click
 
-from infra import migrations, sql
 from infra.settings import load
+from infra.sql import engine as sql
+from infra.sql import migrations
 
 
 @click.group()

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine
 
-from infra import migrations, sql
 from infra.settings import Settings, load
-from producers.letters import WINDOW, Outcome, Redriver, Wanted, found
+from infra.sql import engine as sql
+from infra.sql import migrations
+from producers.redrive import WINDOW, Outcome, Redriver, Wanted, found
 from schemas.errors import UsageError
 
 HEAD_CHARACTERS = 4096

@@ -14,9 +14,9 @@ import click
 
 from infra import log as logs
 from infra import settings as settings_module
-from infra.kafka import client_config
+from infra.kafka.client import client_config
 from infra.settings import Settings
-from producers.caretaker import Caretaker
+from producers.forward.service import Caretaker
 from schemas.errors import UsageError
 
 

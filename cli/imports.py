@@ -14,7 +14,7 @@ from cli.ingest import NotAcknowledgedError, Session, run_exists
 from cli.waiting import print_summary, say
 from infra import log as logs
 from infra import settings as settings_module
-from infra.kafka import client_config
+from infra.kafka.client import client_config
 from infra.settings import Settings
 from producers.importers import Lines, find
 

@@ -18,16 +18,16 @@ import sqlalchemy
 from cli.waiting import Waiting, print_summary, say
 from infra import log as logs
 from infra import settings as settings_module
-from infra import sql
-from infra.kafka import client_config
+from infra.kafka.client import client_config
 from infra.settings import Settings
-from producers.context import OPEN, SILENT
-from producers.lookahead import named_run
-from producers.meta import MetaStream
-from producers.shipping import Shipping
-from producers.source import Source, life_ahead
-from producers.spool import READ_BYTES, about_new, now_us
-from producers.spool_writer import SpoolWriter
+from infra.sql import engine as sql
+from producers.forward.background import Shipping
+from producers.forward.run_id import named_run
+from producers.forward.stream import Source, life_ahead
+from producers.lines.context import OPEN, SILENT
+from producers.spool.format import READ_BYTES, about_new, now_us
+from producers.spool.meta_stream import MetaStream
+from producers.spool.writer import SpoolWriter
 from schemas.errors import DatabaseError, StepstreamError, UsageError
 from schemas.tables import Run
 

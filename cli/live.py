@@ -8,12 +8,13 @@ import threading
 
 import click
 
-from consumers.live import Live
-from infra import log, redis
-from infra.live_store import LiveStore
-from infra.registry import Registry
+from consumers.live.service import Live
+from infra import log
+from infra.kafka.registry import Registry
+from infra.kafka.tail_consumer import Tail
+from infra.redis import client as redis
+from infra.redis.live_store import LiveStore
 from infra.settings import load
-from infra.tail import Tail
 from schemas.codec import Decoder
 from schemas.topics import Kind
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra import doctor as checks
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.settings import MASK, Settings, Sourced, explain, load, without_password
 
 SECRET_PROPERTIES = ("password", "secret", "jaas", "oauthbearer.config", "ssl.key.pem")

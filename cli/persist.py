@@ -9,12 +9,12 @@ import time
 
 import click
 
-from consumers.persist import Persist
-from consumers.persist_letters import LetterWriter
+from consumers.persist.dead_letters import LetterWriter
+from consumers.persist.service import Persist
 from infra import log
-from infra.registry import Registry
+from infra.kafka.registry import Registry
 from infra.settings import load
-from infra.writers import open_writer
+from infra.sql.writers import open_writer
 from schemas.codec import Decoder
 from schemas.topics import Kind
 

@@ -11,7 +11,7 @@ from consumers.replay.play import Replay, Sink
 from consumers.replay.position import FORMS, parse_position
 from consumers.replay.sinks import JsonLines, Topic
 from consumers.replay.window import Window
-from infra.registry import Registry
+from infra.kafka.registry import Registry
 from infra.settings import Settings, load
 from schemas.errors import UsageError
 

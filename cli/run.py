@@ -15,14 +15,14 @@ from cli.waiting import Waiting, print_summary
 from infra import log as logs
 from infra import settings as settings_module
 from infra.settings import Settings
-from producers.context import ENDED, OPEN, SILENT
-from producers.host import facts
-from producers.meta import MetaStream
-from producers.shipping import Shipping
-from producers.source import life_ahead
-from producers.spool import About, about_new, new_id, now_us
-from producers.spool_writer import SpoolWriter
-from producers.worker import CannotStartError, Worker
+from producers.capture.host import facts
+from producers.capture.worker import CannotStartError, Worker
+from producers.forward.background import Shipping
+from producers.forward.stream import life_ahead
+from producers.lines.context import ENDED, OPEN, SILENT
+from producers.spool.format import About, about_new, new_id, now_us
+from producers.spool.meta_stream import MetaStream
+from producers.spool.writer import SpoolWriter
 from schemas.errors import UsageError
 
 TICK_SECONDS = 0.1

@@ -15,10 +15,11 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from cli import progress
-from consumers import export as exports
-from consumers import runs as store
-from infra import migrations, sql
 from infra.settings import load
+from infra.sql import engine as sql
+from infra.sql import export as exports
+from infra.sql import migrations
+from infra.sql import runs as store
 from schemas.errors import UsageError
 
 

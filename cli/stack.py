@@ -20,11 +20,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from cli.supervisor import Service, Supervisor, program
-from infra import kafka
 from infra import settings as settings_module
 from infra.embedded import aot, jars, ports, process, stackfile
 from infra.embedded.kafka import KafkaServer
 from infra.embedded.valkey import ValkeyServer
+from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.errors import UsageError
 
@@ -194,7 +194,8 @@ def _need_wheels() -> None:
 
 def _prepare_tables(settings: Settings) -> None:
     """SQLite is ours to upgrade; who shares a server decides when its tables change."""
-    from infra import migrations, sql  # noqa: PLC0415 - two seconds to import, while Kafka starts
+    from infra.sql import engine as sql  # noqa: PLC0415 - two seconds to import, while Kafka starts
+    from infra.sql import migrations  # noqa: PLC0415 - two seconds to import, while Kafka starts
 
     engine = sql.engine(settings)
     try:
@@ -216,7 +217,7 @@ def _log_variables(console: Console, verbose: bool) -> dict[str, str]:
 
 
 def _check_redis(settings: Settings) -> None:
-    from infra import redis  # noqa: PLC0415 - half a second to import, for who named a server
+    from infra.redis import client as redis  # noqa: PLC0415 - half a second to import, for who named a server
 
     redis.check(settings)
 

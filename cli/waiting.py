@@ -13,7 +13,7 @@ from types import FrameType
 
 import click
 
-from producers.shipping import Totals
+from producers.forward.background import Totals
 
 COUNTED = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters", "frames")
 

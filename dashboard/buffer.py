@@ -18,7 +18,7 @@ from dashboard import live_decode as decode
 from dashboard.live_cursor import Cursor, streams_of
 from dashboard.live_types import AgentRow, Delta, RunRow, ServiceRow, View
 from dashboard.shared import Shared
-from infra import redis
+from infra.redis import client as redis
 from infra.settings import Settings
 from schemas.live import Keys, LiveFrame
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from dashboard import wire
 from dashboard.queries import Queries, StepPlace
-from infra.reader import Entry, Extent, LogReader, Part
-from infra.registry import Registry
+from infra.kafka.log_reader import Entry, Extent, LogReader, Part
+from infra.kafka.registry import Registry
 from infra.settings import Settings
 from schemas.codec import Decoder
 from schemas.errors import SchemaError, StepstreamError

@@ -25,9 +25,9 @@ from dashboard.sql_curves import IN_MEMORY, ROLLING, Curve, number_in, reduce, r
 from dashboard.sql_ladder import BY_EPISODE, BY_LINE, BY_STEP, Ladders
 from dashboard.sql_listing import Listing, read_page
 from dashboard.sql_page import Page, PageRequest, order_by, where
-from infra import sql
 from infra.settings import Settings
-from infra.sql_read import LONGEST_S, reading
+from infra.sql import engine as sql
+from infra.sql.reading import LONGEST_S, reading
 from schemas.topics import META_SUFFIX
 
 __all__ = ["Curve", "Page", "PageRequest", "Queries", "RunHeader", "StepPlace"]

@@ -11,9 +11,12 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
 
-from infra import kafka, migrations, redis, sql
-from infra.registry import Registry
+from infra.kafka import client as kafka
+from infra.kafka.registry import Registry
+from infra.redis import client as redis
 from infra.settings import Settings, without_password
+from infra.sql import engine as sql
+from infra.sql import migrations
 from schemas.errors import BrokerError, StepstreamError
 from schemas.topics import SPECS
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from infra import migrations
 from infra import settings as settings_module
 from infra.embedded import aot, process
 from infra.embedded.jars import class_path
 from infra.embedded.kafka import KafkaServer
 from infra.embedded.valkey import ValkeyServer
 from infra.settings import Settings
-from infra.writers import Writer, open_writer
+from infra.sql import migrations
+from infra.sql.writers import Writer, open_writer
 from tests.support import needs
 from tests.support.postgres import PostgresServer
 

@@ -14,8 +14,8 @@ import numpy as np
 from consumers.replay.position import End, Episode, Seq
 from consumers.replay.tape import Item, Order, Tape
 from consumers.replay.window import Window
-from infra.reader import Entry, LogReader
-from infra.registry import Registry
+from infra.kafka.log_reader import Entry, LogReader
+from infra.kafka.registry import Registry
 from infra.settings import Settings
 from schemas.errors import SchemaError, StepstreamError
 from schemas.topics import META_SUFFIX, Kind

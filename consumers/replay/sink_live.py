@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from consumers.live_state import LiveState
+from consumers.live.state import LiveState
 from consumers.replay.sinks import Lookup
 from consumers.replay.tape import Item
-from infra.live_store import LiveStore
+from infra.redis.live_store import LiveStore
 from infra.settings import Settings
 from schemas.codec import Decoder
 from schemas.errors import LiveBufferError

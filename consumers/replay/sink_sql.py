@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from consumers.persist_batch import Outcome, Storer, store_rollups
+from consumers.persist.batch import Outcome, Storer, store_rollups
 from consumers.replay.sinks import Lookup
 from consumers.replay.tape import Item
-from infra import migrations, sql
 from infra.settings import Settings
-from infra.writers import open_writer
+from infra.sql import engine as sql
+from infra.sql import migrations
+from infra.sql.writers import open_writer
 from schemas.codec import Decoder
 from schemas.errors import StepstreamError
 from schemas.topics import LINES, Kind

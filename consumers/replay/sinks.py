@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from consumers.replay.lines import as_line
 from consumers.replay.tape import Item
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.codec import Decoder, Schema
 from schemas.errors import BrokerError, UsageError

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from producers.context import Context, Identity
-from producers.normalise import Event, Normaliser
+from producers.lines.context import Context, Identity
+from producers.lines.normalise import Event, Normaliser
 from schemas.codec import Decoder, Encoder
 from schemas.topics import Kind
 

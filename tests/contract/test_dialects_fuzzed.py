@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from infra.settings import load
-from producers.source import Coder, Source
-from producers.spool import about_new, now_us
-from producers.spool_writer import SpoolWriter
+from producers.forward.stream import Coder, Source
+from producers.spool.format import about_new, now_us
+from producers.spool.writer import SpoolWriter
 from schemas.codec import Decoder, current_id
 from schemas.topics import LINES, Kind
 from tests.support.fuzzed import fuzzed_lines

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumers.replay.lines import as_line
-from producers.context import Identity
-from producers.normalise import Event, Normaliser
+from producers.lines.context import Identity
+from producers.lines.normalise import Event, Normaliser
 from schemas.codec import Decoder, Encoder
 from schemas.topics import LINES, Kind
 

@@ -13,7 +13,7 @@ import pytest
 from avro.io import BinaryDecoder, DatumReader
 from fastavro.validation import validate
 
-from infra.writers.base import COLUMNS
+from infra.sql.writers.base import COLUMNS
 from schemas.codec import HEADER, Encoder, checked_in, current_id, current_schema, schema_ids, schema_text
 from schemas.tables import EVENT_TABLES
 from schemas.topics import Kind

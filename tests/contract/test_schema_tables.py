@@ -10,8 +10,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
-from infra import migrations, sql
 from infra.settings import Settings, load
+from infra.sql import engine as sql
+from infra.sql import migrations
 from schemas.errors import DatabaseError, RevisionError
 from schemas.tables import Base
 

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, func, insert, select
 
 from consumers.fold import LOST, RUNNING, STATUSES, AgentState, RunState, columns
-from infra import migrations
 from infra.settings import load
-from infra.sql import BadDataError, ConflictError
-from infra.writers import Partition, Place, Transaction, Writer, open_writer
-from infra.writers.base import COLUMNS, moment
-from infra.writers.check import LONGEST_ID, Check
+from infra.sql import migrations
+from infra.sql.engine import BadDataError, ConflictError
+from infra.sql.writers import Partition, Place, Transaction, Writer, open_writer
+from infra.sql.writers.base import COLUMNS, moment
+from infra.sql.writers.check import LONGEST_ID, Check
 from schemas.tables import Agent, ConsumerOffset, DeletedRun, Run, RunEvent, Step
 
 NOW = 1_764_000_000_123_456

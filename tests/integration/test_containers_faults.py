@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from infra import kafka as kafka_clients
-from infra import migrations, sql
+from infra.kafka import client as kafka_clients
 from infra.settings import load
+from infra.sql import engine as sql
+from infra.sql import migrations
 from tests.support import containers
 from tests.support.events import until
 from tests.support.load import Load, prove, rows

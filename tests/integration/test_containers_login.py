@@ -16,7 +16,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.settings import load
 from schemas.codec import Encoder
 from schemas.topics import Kind

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 
-from infra import kafka as kafka_clients
-from infra import migrations, sql
 from infra.embedded.kafka import KafkaServer
+from infra.kafka import client as kafka_clients
 from infra.settings import Settings, load
+from infra.sql import engine as sql
+from infra.sql import migrations
 from schemas.tables import EVENT_TABLES, Run
 from tests.support.cluster import Cluster
 from tests.support.events import until

@@ -15,16 +15,16 @@ from typing import Any
 
 import pytest
 
-from infra import kafka
 from infra.embedded.kafka import KafkaServer
-from infra.outbox import Outbox
+from infra.kafka import client as kafka
+from infra.kafka.batch_producer import Outbox
 from infra.settings import Settings
-from producers.caretaker import Caretaker
-from producers.forwarder import Forwarder
-from producers.meta import MetaStream
-from producers.source import Source
-from producers.spool import Place, about_new, iso, now_us
-from producers.spool_writer import SpoolWriter
+from producers.forward.forwarder import Forwarder
+from producers.forward.service import Caretaker
+from producers.forward.stream import Source
+from producers.spool.format import Place, about_new, iso, now_us
+from producers.spool.meta_stream import MetaStream
+from producers.spool.writer import SpoolWriter
 from schemas.errors import BrokerError
 from schemas.topics import Kind
 from tests.support.topics import of_stepstream, of_workers, read_topics

@@ -20,8 +20,8 @@ import pytest
 
 from infra.embedded.kafka import KafkaServer
 from infra.settings import Settings, load
-from producers.spool import Place, about_new, now_us
-from producers.spool_writer import SpoolWriter
+from producers.spool.format import Place, about_new, now_us
+from producers.spool.writer import SpoolWriter
 from schemas.topics import META_SUFFIX
 from tests.support.topics import numbers_of_streams
 

@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from consumers import live as live_module
-from consumers.live import Live
+from consumers.live import service as live_module
+from consumers.live.service import Live
 from dashboard.buffer import Delta, LiveBuffer, View
-from infra import kafka
-from infra import redis as redis_clients
 from infra.embedded.valkey import ValkeyServer
-from infra.live_store import LiveStore
+from infra.kafka import client as kafka
+from infra.kafka.tail_consumer import Tail
+from infra.redis import client as redis_clients
+from infra.redis.live_store import LiveStore
 from infra.settings import Settings
-from infra.tail import Tail
 from schemas.codec import Decoder
 from schemas.errors import LiveBufferError
 from schemas.live import Keys

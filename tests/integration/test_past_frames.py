@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient
 from PIL import Image
 
 from dashboard import app, frames
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.topics import Kind
 from tests.support.processes import wait_for

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 
-from infra import kafka as kafka_clients
-from infra import migrations, sql
+from infra.kafka import client as kafka_clients
 from infra.settings import Settings, load
+from infra.sql import engine as sql
+from infra.sql import migrations
 from schemas.tables import EVENT_TABLES, Agent, DeadLetter, Run, Step
 from schemas.topics import LINES, Kind
 from tests.support.events import Stream, mixed, record, run_event, until

@@ -16,9 +16,10 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewPartitions
 from sqlalchemy import Engine, func, select
 
-from infra import kafka as kafka_clients
-from infra import migrations, sql
+from infra.kafka import client as kafka_clients
 from infra.settings import Settings
+from infra.sql import engine as sql
+from infra.sql import migrations
 from schemas.tables import EVENT_TABLES, ConsumerOffset, Run, Step
 from schemas.topics import Kind
 from tests.support.events import Stream, mixed, record, run_event, until

@@ -20,7 +20,7 @@ from confluent_kafka.schema_registry import Schema as RegisteredSchema
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 from infra.embedded.ports import free_ports
-from infra.registry import COMPATIBILITY, Registry, subject_of
+from infra.kafka.registry import COMPATIBILITY, Registry, subject_of
 from infra.settings import Settings, load
 from schemas.codec import Decoder, Encoder, current_id, current_schema, current_version, schema_text
 from schemas.errors import RegistryError, SchemaError, UsageError

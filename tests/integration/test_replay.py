@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cli import main
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.codec import Encoder
 from schemas.topics import Kind
@@ -249,7 +249,7 @@ def with_partitions(settings: Settings, arguments: str) -> list[str]:
 
 def partition_of(settings: Settings, run: str, kind: Kind) -> int:
     """Where a run's records of a kind lie."""
-    from infra.reader import LogReader
+    from infra.kafka.log_reader import LogReader
 
     reader = LogReader(settings, [kind], run)
     try:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dashboard.buffer import LiveBuffer
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.topics import Kind
 from tests.support.records import Sender, record, step

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from infra.settings import Settings
-from producers.spool import Place
+from producers.spool.format import Place
 from schemas.topics import META_SUFFIX, Kind
 from tests.support.topics import Found, of_stepstream, of_workers, places, read_topics
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from consumers.fold import Fold
-from consumers.persist_batch import store_rollups
-from infra import migrations
+from consumers.persist.batch import store_rollups
 from infra.settings import load
-from infra.writers import open_writer
+from infra.sql import migrations
+from infra.sql.writers import open_writer
 from schemas.topics import LINES, Kind
 from tests.support.events import mixed, record, run_event
 

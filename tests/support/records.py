@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from infra import kafka
+from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.codec import Encoder, current_schema
 from schemas.topics import Kind

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from consumers import live_records as records
-from consumers.live import start
-from consumers.live_agents import Agent, Cap, Rate, Run
-from consumers.live_state import ROWS_EVERY_S, LiveState
-from infra.tail import Extent
+from consumers.live import records
+from consumers.live.agents import Agent, Cap, Rate, Run
+from consumers.live.service import start
+from consumers.live.state import ROWS_EVERY_S, LiveState
+from infra.kafka.tail_consumer import Extent
 from schemas import live
 from schemas.live import HeldAgent, HeldRun, Keys
 from schemas.topics import Kind

@@ -13,12 +13,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import delete, func, select, text, update
 
-from consumers.persist_batch import Outcome, Storer
-from consumers.persist_letters import LetterWriter
-from infra import migrations
+from consumers.persist.batch import Outcome, Storer
+from consumers.persist.dead_letters import LetterWriter
 from infra.settings import load
-from infra.writers import Writer, open_writer
-from infra.writers.base import moment
+from infra.sql import migrations
+from infra.sql.writers import Writer, open_writer
+from infra.sql.writers.base import moment
 from schemas.codec import Decoder, Encoder
 from schemas.tables import DeadLetter, Step
 from schemas.topics import Kind

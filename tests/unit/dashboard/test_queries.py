@@ -17,8 +17,9 @@ from dashboard import sql_ladder
 from dashboard.queries import PageRequest, Queries
 from dashboard.sql_curves import reduce, rolling_mean
 from dashboard.sql_ladder import Order
-from infra import settings, sql
+from infra import settings
 from infra.settings import Settings
+from infra.sql import engine as sql
 from schemas.errors import DatabaseError, UsageError
 from schemas.tables import Agent, Base, DeadLetter, Episode, LogLine, Metrics, Run, RunEvent, Step
 

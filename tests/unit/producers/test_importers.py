@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from producers.context import Identity
 from producers.importers import find
-from producers.normalise import Normaliser
+from producers.lines.context import Identity
+from producers.lines.normalise import Normaliser
 from schemas.errors import UsageError
 from schemas.topics import Kind
 

@@ -10,10 +10,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producers.context import Context, Identity
-from producers.dialects import CHATTER, GLOBAL_STEP, KINDS, LENGTH, RETURN
-from producers.normalise import AGENT_NAMES, Normaliser
-from producers.said import IN_JSON
+from producers.lines.context import Context, Identity
+from producers.lines.dialects import CHATTER, GLOBAL_STEP, KINDS, LENGTH, RETURN
+from producers.lines.fields import IN_JSON
+from producers.lines.normalise import AGENT_NAMES, Normaliser
 from schemas.codec import Decoder, Encoder
 from schemas.topics import Kind
 

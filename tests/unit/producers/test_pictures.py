@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from producers.pictures import NotAPictureError, Picture, encode, take
-from producers.spool import Place
-from producers.thinning import Thinner
+from producers.forward.frame_sampler import Thinner
+from producers.lines.frames import NotAPictureError, Picture, encode, take
+from producers.spool.format import Place
 
 PIXELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 

@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.context import Context, Identity
-from producers.normalise import Normaliser
-from producers.shortcut import Shortcut
+from producers.lines.context import Context, Identity
+from producers.lines.fast_step import Shortcut
+from producers.lines.normalise import Normaliser
 from schemas.codec import HEADER, MAGIC, Decoder, Encoder, current_id
 from schemas.topics import Kind
 

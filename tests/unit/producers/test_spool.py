@@ -12,10 +12,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from infra.settings import Settings, load
-from producers.source import Source
-from producers.spool import About, Place, about_new, is_held, segments
-from producers.spool_reader import Chunk, Long, SpoolReader
-from producers.spool_writer import SpoolWriter
+from producers.forward.stream import Source
+from producers.spool.format import About, Place, about_new, is_held, segments
+from producers.spool.reader import Chunk, Long, SpoolReader
+from producers.spool.writer import SpoolWriter
 
 
 def spooled(tmp_path: Path, **options: object) -> Settings:

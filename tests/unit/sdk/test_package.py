@@ -11,7 +11,7 @@ import pytest
 from stepstream import _encoder, _settings, tensorboard
 
 from infra import settings as server
-from producers import dialects
+from producers.lines import dialects
 
 PACKAGE = Path(_settings.__file__).parent
 CORE = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "integrations")

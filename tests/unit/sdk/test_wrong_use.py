@@ -16,8 +16,8 @@ import pytest
 import stepstream
 from stepstream import _encoder, _values, _writer
 
-from producers.context import Identity
-from producers.normalise import Normaliser
+from producers.lines.context import Identity
+from producers.lines.normalise import Normaliser
 from schemas.topics import Kind
 
 

@@ -1,0 +1,1 @@
+"""Kafka to Redis: the newest of each agent."""

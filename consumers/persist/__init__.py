@@ -1,0 +1,1 @@
+"""Kafka to SQL, every record once."""

@@ -1,0 +1,201 @@
+"""Storing one batch in one transaction: the fast way first, then ever more carefully, never less whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from consumers.fold import Fold, Record, columns
+from infra.sql.engine import BadDataError, ConflictError
+from infra.sql.writers import Row, Transaction
+from infra.sql.writers.check import MAX_TIME_US, Check
+from schemas.errors import SchemaError
+from schemas.topics import Kind
+
+Decode = Callable[[bytes], Record]
+
+CAREFUL_BATCHES = 10
+"""A re-sent tail is a few batches long: that many go the careful way before the fast one is tried again."""
+
+
+class Message(Protocol):
+    """A record as Kafka's client gives it."""
+
+    def topic(self) -> str: ...  # noqa: D102
+    def partition(self) -> int: ...  # noqa: D102
+    def offset(self) -> int: ...  # noqa: D102
+    def key(self) -> bytes | None: ...  # noqa: D102
+    def value(self) -> bytes | None: ...  # noqa: D102
+    def timestamp(self) -> tuple[int, int]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A record that cannot be stored, and why. `record` is None where its bytes cannot be read."""
+
+    kind: Kind
+    message: Any
+    record: Record | None
+    error: Exception
+
+
+@dataclass
+class Outcome:
+    """What became of a batch's records."""
+
+    fold: Fold = field(default_factory=Fold)
+    stored: int = 0
+    repeated: int = 0
+    of_deleted_runs: int = 0
+    refused: list[Refused] = field(default_factory=list)
+    contradicted: int = 0
+
+    def add(self, other: Outcome) -> None:
+        """Put another's records to these."""
+        self.fold.merge(other.fold)
+        self.stored += other.stored
+        self.repeated += other.repeated
+        self.of_deleted_runs += other.of_deleted_runs
+        self.refused += other.refused
+        self.contradicted += other.contradicted
+
+
+class Storer:
+    """Stores the records of one kind. Remembers which way the last batches had to go."""
+
+    def __init__(self, kind: Kind, decode: Decode) -> None:
+        table = kind.table
+        assert table is not None, f"{kind} has no table"
+        self.kind = kind
+        self._table = table
+        self._decode = decode
+        self._check = Check(table)
+        self._row_of = _letter_row if kind is Kind.DLQ else _row
+        self._careful = 0
+
+    def store(self, tx: Transaction, messages: Sequence[Message], deleted: Mapping[str, int]) -> Outcome:
+        """Insert what is not there yet, without the records that cannot be read or are refused."""
+        careful, self._careful = self._careful > 0, max(self._careful - 1, 0)
+        quick = None if careful else self._store_quickly(tx, messages, deleted)
+        return quick or self._store_carefully(tx, messages, deleted)
+
+    def _store_quickly(
+        self, tx: Transaction, messages: Sequence[Message], deleted: Mapping[str, int]
+    ) -> Outcome | None:
+        """All of them, or None where a row is there already or is refused."""
+        outcome = Outcome()
+        try:
+            outcome.stored = tx.insert(self._table, self._decoded(messages, deleted, outcome))
+        except ConflictError:
+            self._careful = CAREFUL_BATCHES
+        except BadDataError:
+            pass
+        else:
+            return outcome
+        return None
+
+    def _store_carefully(
+        self, tx: Transaction, messages: Sequence[Message], deleted: Mapping[str, int]
+    ) -> Outcome:
+        outcome = Outcome()
+        records: list[tuple[Record, int, Any]] = []
+        rows = list(self._decoded(messages, deleted, outcome, keep=records))
+        outcome.fold = Fold()  # it holds all of them: only what is new may count
+        self._insert_new(tx, rows, records, outcome)
+        return outcome
+
+    def _decoded(
+        self,
+        messages: Sequence[Message],
+        deleted: Mapping[str, int],
+        outcome: Outcome,
+        keep: list[tuple[Record, int, Any]] | None = None,
+    ) -> Iterator[Row]:
+        """Rows, made while the database takes them; what cannot be a row is put aside."""
+        kind, decode, check, row_of, add = (
+            self.kind,
+            self._decode,
+            self._check,
+            self._row_of,
+            outcome.fold.add,
+        )
+        for message in messages:
+            record = None
+            try:
+                record = decode(message.value() or b"")
+                row = row_of(record, message)
+                check(row)
+            except (SchemaError, BadDataError) as error:
+                outcome.refused.append(Refused(kind, message, record, error))
+                continue
+            at = message.timestamp()[1] * 1000
+            at = at if 0 <= at <= MAX_TIME_US else 0
+            if deleted and at <= deleted.get(record["run_id"], -1):
+                outcome.of_deleted_runs += 1  # what is newer is the run begun anew
+                continue
+            add(kind, record, at)
+            if keep is not None:
+                keep.append((record, at, message))
+            yield row
+
+    def _insert_new(
+        self, tx: Transaction, rows: list[Row], records: list[tuple[Record, int, Any]], outcome: Outcome
+    ) -> None:
+        """Insert what is new of these; a row that the database refuses is found and put aside."""
+        if not rows:
+            return
+        try:
+            inserted = tx.insert_new(self._table, rows)
+        except BadDataError as error:
+            if len(rows) == 1:
+                record, _, message = records[0]
+                outcome.refused.append(Refused(self.kind, message, record, error))
+                return
+            for part in _around(error.row, len(rows)):
+                self._insert_new(tx, rows[part], records[part], outcome)
+            return
+        new = set(inserted.new)
+        for record, at, _ in records:
+            key = (record["run_id"], record["stream_id"], record["seq"])
+            if key in new:
+                new.discard(key)  # the same key may stand in a batch twice
+                outcome.fold.add(self.kind, record, at)
+                outcome.stored += 1
+            else:
+                outcome.repeated += 1
+                if self.kind is Kind.DLQ and tx.wait_again(key, at):
+                    outcome.fold.add(self.kind, record, at)  # as whoever redrove it took it off
+        outcome.contradicted += len(inserted.contradicted)
+
+
+def store_rollups(tx: Transaction, fold: Fold) -> None:
+    """Agents before runs, each in the order of their keys: two processes never wait for each other."""
+    tx.upsert("agents", [columns(fold.agents[key]) for key in sorted(fold.agents)])
+    runs = [columns(fold.runs[run_id]) for run_id in sorted(fold.runs)]
+    tx.upsert("runs", [{**run, "last_seen_at": run["last_seen_at"] or None} for run in runs])
+
+
+def _around(row: int | None, count: int) -> list[slice]:
+    """Parts to try apart: before, at and behind the row at fault; halves where that is not known."""
+    if row is None or not 0 <= row < count:
+        return [slice(0, count // 2), slice(count // 2, count)]
+    return [
+        part for part in (slice(0, row), slice(row, row + 1), slice(row + 1, count)) if part.start < part.stop
+    ]
+
+
+def _row(record: Record, message: Any) -> Row:
+    return [*record.values(), message.partition(), message.offset()]
+
+
+_LETTER_COLUMNS = ("run_id", "stream_id", "seq", "agent_id", "worker_id", "event_time",
+                   "reason", "field", "message", "raw", "producer_version", "topic")  # fmt: skip
+
+
+def _letter_row(record: Record, message: Any) -> Row:
+    """A letter of a consumer keeps the place of the record it is about; a worker's has its own."""
+    row = [record[name] for name in _LETTER_COLUMNS]
+    if record["topic"] is None:
+        return [*row, message.partition(), message.offset()]
+    return [*row, record["topic_partition"], record["topic_offset"]]

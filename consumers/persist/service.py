@@ -1,0 +1,311 @@
+"""Kafka to SQL, every record exactly once, whatever is killed.
+
+The guarantee, in steps:
+
+1. Where to go on in a partition stands in the database (`consumer_offsets`), beside the rows. On
+   assignment it is read and sought. Another topic id, or a place above the log's end, means that the
+   topic was made anew: begin at its beginning. A place below the log's beginning is a gap: it is told
+   from where to where, and passed only with `on_gap=continue`.
+2. A batch is one transaction. It locks its partitions' places, in one order, and compares them with
+   where the batch was read: another place means that somebody else wrote (this process slept, or the
+   database was restored), so those records are dropped unwritten and the partition is placed anew.
+3. Rows go in the fast way, while they are decoded; then the rollups of agents and runs; then the next
+   places; then the commit. All of it, or nothing.
+4. The primary key (run_id, stream_id, seq) is the only memory of what is there. Where it meets a row
+   that exists, the same records go in by ON CONFLICT DO NOTHING, and only the new ones count.
+5. Bad data costs its own record: found, sent to the dlq topic and acknowledged there before the commit.
+   Its letter has the record's identity, so a letter that is sent twice is stored once.
+6. An outage costs time: the batch is kept, the partitions are paused, the group membership is kept,
+   and the same batch is tried again, with jitter, without end. An error that nobody knows stops the
+   service loudly; nothing of that transaction is kept, so nothing is lost.
+7. When a partition is taken away, between batches or in an outage, what was read of it is dropped
+   whole. On SIGTERM the batch that is being written is finished; what was not written is read again.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, partial
+from typing import Any
+
+import structlog
+
+from consumers.persist.batch import Decode, Outcome, Storer, store_rollups
+from consumers.persist.dead_letters import LetterWriter
+from consumers.persist.sweep import SWEEP_EVERY_S, Retention, SilenceWatch, lose_silent_runs, stored_offsets
+from infra.kafka.dlq_producer import Letterbox
+from infra.kafka.group_consumer import Extent, GroupConsumer, Slice
+from infra.settings import Settings
+from infra.sql import migrations
+from infra.sql.engine import OutageError
+from infra.sql.writers import Partition, Place, Writer
+from schemas.errors import BrokerError, DatabaseError, RegistryError, StepstreamError
+from schemas.topics import LINES, Kind
+
+POLL_S = 0.1
+"""A batch waits this long for its records: the durable path may lag a little, and small transactions cost."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+REPORT_EVERY_S = 10.0
+TOPICS_EVERY_S = 15.0
+
+log = structlog.get_logger(service="persist")
+
+OUTAGES = (OutageError, BrokerError, RegistryError)
+
+
+class GapError(StepstreamError):
+    """Kafka no longer holds what the database lacks."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where a partition goes on, and what is to be said about it."""
+
+    offset: int
+    remade: bool = False
+    gap: tuple[int, int] | None = None
+    """Offsets that are gone: from the first, up to but without the second."""
+
+
+def resume_at(place: Place | None, topic_id: str | None, extent: Extent) -> Resume:
+    """Where to go on in a partition: step 1 of the guarantee."""
+    if place is None:
+        return Resume(extent.low)
+    known = place.topic_id is not None and topic_id is not None
+    if (known and place.topic_id != topic_id) or place.next_offset > extent.high:
+        return Resume(extent.low, remade=True)
+    if place.next_offset < extent.low:
+        return Resume(extent.low, gap=(place.next_offset, extent.low))
+    return Resume(place.next_offset)
+
+
+class Persist:
+    """The service. `run` returns when `stop` is set.
+
+    Args:
+        settings: addresses and limits.
+        writer: the database.
+        decode: how the values of a kind are read.
+        letters: how dead letters are written.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        writer: Writer,
+        decode: Callable[[Kind], Decode],
+        letters: Callable[[], LetterWriter],
+    ) -> None:
+        self._settings = settings
+        self._writer = writer
+        self._kinds = {kind.topic(settings.topic_prefix): kind for kind in LINES}
+        self._runs_topic = Kind.RUNS.topic(settings.topic_prefix)
+        self._storers = {kind: Storer(kind, decode(kind)) for kind in LINES}
+        self._letters = cache(letters)
+        self._letterbox = Letterbox(settings)
+        self._consumer = GroupConsumer(settings, "persist", list(self._kinds))
+        self._topic_ids: dict[str, str] = {}
+        self._report = Report()
+        self._silence = SilenceWatch(settings.lost_seconds)
+        self._topics_due, self._sweep_due = Due(TOPICS_EVERY_S), Due(SWEEP_EVERY_S)
+
+    def run(self, stop: threading.Event) -> None:
+        """Store batches until told to stop. A database that is away is waited for, at the start, too.
+
+        Raises:
+            RevisionError: its tables are of another version.
+            GapError: records are gone, and the settings say to stop then.
+            StepstreamError, Exception: what only a person can mend; nothing is lost.
+        """
+        try:
+            self._patiently(partial(migrations.check, self._writer.engine), stop)
+            Retention(self._writer.engine, self._settings.retention_days).start(stop)
+            while not stop.is_set():
+                self.turn(stop)
+        finally:
+            self.close()
+
+    def turn(self, stop: threading.Event) -> int:
+        """Place what is new, store one batch, look after the rest; returns the records stored."""
+        self._patiently(self._place, stop)
+        slices = self._consumer.poll(self._settings.batch_records, POLL_S)
+        stored: int = self._patiently(partial(self._store, slices), stop) or 0 if slices else 0
+        self._look_after()
+        return stored
+
+    def close(self) -> None:
+        """Leave the group, and the database."""
+        self._consumer.close()
+        self._writer.close()
+
+    def _patiently(self, act: Callable[[], Any], stop: threading.Event) -> Any:
+        """Do it, again and again while the outside world is away."""
+        pause = FIRST_PAUSE_S
+        while not stop.is_set():
+            try:
+                return act()
+            except OUTAGES as error:
+                wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - so that many do not come at once
+                log.warning("waiting", reason=str(error), again_in_s=round(wait, 1))
+                self._consumer.wait(wait, stop)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
+        return None
+
+    def _store(self, slices: Sequence[Slice]) -> int:
+        """One batch in one transaction: steps 2 to 5. Returns how many rows are new."""
+        positions = self._consumer.positions
+        batch = {item.partition: item for item in slices if positions.get(item.partition) == item.first}
+        if not batch:
+            return 0
+        done = Outcome()
+        with self._writer.transaction() as tx:
+            stored = tx.places(list(batch))
+            mine = {
+                partition: item
+                for partition, item in batch.items()
+                if partition in stored and stored[partition].next_offset == item.first
+            }
+            deleted = tx.deleted_runs()
+            for kind, messages in self._by_kind(mine.values()):
+                stored_now = self._storers[kind].store(tx, messages, deleted)
+                for refused in stored_now.refused:  # Kafka takes them while the rest is stored
+                    self._letterbox.post(self._letters()(refused))
+                done.add(stored_now)
+            store_rollups(tx, done.fold)
+            next_offsets = {partition: item.next_offset for partition, item in mine.items()}
+            tx.advance(next_offsets)
+            self._letterbox.wait()
+        self._consumer.advance(next_offsets)
+        if moved := batch.keys() - mine.keys():
+            log.warning("somebody else wrote; begun anew there", partitions=_names(moved))
+            self._consumer.unplace(moved)
+        self._report.add(done)
+        return done.stored
+
+    def _by_kind(self, slices: Any) -> list[tuple[Kind, list[Any]]]:
+        found: dict[Kind, list[Any]] = {}
+        for item in slices:
+            found.setdefault(self._kinds[item.partition.topic], []).extend(item.messages)
+        return list(found.items())
+
+    def _place(self) -> None:
+        """Begin in partitions that are new to this process: step 1."""
+        unplaced = sorted(self._consumer.unplaced)
+        if not unplaced:
+            return
+        self._topic_ids = self._consumer.topic_ids()
+        extents = self._consumer.extents(item for item in unplaced if item.topic in self._topic_ids)
+        for partition, resume in self._settled(extents).items():
+            if partition in self._consumer.unplaced:
+                self._consumer.place(partition, resume.offset)
+
+    def _settled(self, extents: dict[Partition, Extent]) -> dict[Partition, Resume]:
+        """Where each goes on, read and written in one transaction."""
+        with self._writer.transaction() as tx:
+            places = tx.places(list(extents))
+            resumes = {
+                partition: resume_at(places.get(partition), self._topic_ids[partition.topic], extent)
+                for partition, extent in extents.items()
+            }
+            self._judge(resumes)
+            for partition, resume in resumes.items():
+                place = Place(resume.offset, self._topic_ids[partition.topic])
+                if places.get(partition) != place:
+                    tx.set_place(partition, place)
+        return resumes
+
+    def _judge(self, resumes: dict[Partition, Resume]) -> None:
+        """Say what was made anew, and what is gone; stop for that where the settings say so."""
+        if remade := [partition for partition, resume in resumes.items() if resume.remade]:
+            log.warning("topic was made anew: begun at its beginning", partitions=_names(remade))
+        gaps = {partition: resume.gap for partition, resume in resumes.items() if resume.gap}
+        if not gaps:
+            return
+        told = ", ".join(
+            f"{partition.topic}-{partition.number} offsets {start} to {end - 1}"
+            for partition, (start, end) in sorted(gaps.items())
+        )
+        if self._settings.on_gap == "stop":
+            raise GapError(
+                f"Kafka no longer holds what the database lacks: {told}. Those records are lost; to go on "
+                "without them, start once with STEPSTREAM_ON_GAP=continue."
+            )
+        log.warning("records are gone from Kafka, and were never stored", lost=told)
+
+    def _look_after(self) -> None:
+        """What is due between batches. Where an address does not answer, it waits for the next time."""
+        if self._report.due():
+            log.info("stored", **self._report.take())
+        try:
+            if self._topics_due():
+                self._find_remade_topics()
+            if self._sweep_due() and Partition(self._runs_topic, 0) in self._consumer.positions:
+                self._find_silent_runs()
+        except (BrokerError, DatabaseError) as error:
+            log.debug("not now", reason=str(error))
+
+    def _find_remade_topics(self) -> None:
+        """A topic that was made anew while we read it has another id."""
+        now = self._consumer.topic_ids()
+        changed = {topic for topic, known in self._topic_ids.items() if now.get(topic, known) != known}
+        self._consumer.unplace([place for place in self._consumer.positions if place.topic in changed])
+
+    def _find_silent_runs(self) -> None:
+        """One process of the group, the one with the first runs partition, does it for all."""
+        engine = self._writer.engine
+        stored = stored_offsets(engine, list(self._kinds))
+        if (since := self._silence.silent_since(stored)) and (lost := lose_silent_runs(engine, since)):
+            log.warning("lost: silent for too long", runs=lost)
+        now = datetime.now(UTC)
+        self._silence.look(now, {place: end.high for place, end in self._consumer.extents(stored).items()})
+
+
+class Due:
+    """True once in so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._since = seconds, time.monotonic()
+
+    def __call__(self) -> bool:
+        """Whether it is time; if so, begins anew."""
+        due = time.monotonic() - self._since >= self._seconds
+        if due:
+            self._since = time.monotonic()
+        return due
+
+
+class Report:
+    """Counts since the last line about them."""
+
+    def __init__(self) -> None:
+        self._due = Due(REPORT_EVERY_S)
+        self._counts: Counter[str] = Counter()
+
+    def add(self, done: Outcome) -> None:
+        """Take a batch."""
+        self._counts += Counter(
+            stored=done.stored,
+            repeated=done.repeated,
+            refused=len(done.refused),
+            of_deleted_runs=done.of_deleted_runs,
+            contradicted=done.contradicted,
+        )
+
+    def due(self) -> bool:
+        """Whether there is something to say, and it is time."""
+        return bool(self._counts) and self._due()
+
+    def take(self) -> dict[str, int]:
+        """The counts that are not 0; begins anew."""
+        counts, self._counts = dict(self._counts), Counter()
+        return counts
+
+
+def _names(partitions: Any) -> str:
+    return ", ".join(f"{partition.topic}-{partition.number}" for partition in sorted(partitions))

@@ -1,0 +1,102 @@
+"""What persist looks after between batches: runs that fell silent, and runs past their retention."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy import Engine, func, select, update
+
+from consumers.fold import LOST, RUNNING
+from infra.sql import runs
+from infra.sql.engine import reading, writing
+from infra.sql.writers import Partition
+from schemas.errors import DatabaseError
+from schemas.tables import ConsumerOffset, Run
+
+log = structlog.get_logger(service="persist")
+
+SWEEP_EVERY_S = 5.0
+RETENTION_EVERY_S = 3600.0
+
+
+def stored_offsets(engine: Engine, topics: Sequence[str]) -> dict[Partition, int]:
+    """Where every persist goes on, in every partition of these topics."""
+    table = ConsumerOffset
+    query = select(table.topic, table.topic_partition, table.next_offset).where(table.topic.in_(topics))
+    with reading(engine) as connection:
+        return {Partition(topic, number): offset for topic, number, offset in connection.execute(query)}
+
+
+def lose_silent_runs(engine: Engine, silent_since: datetime) -> list[str]:
+    """Call runs lost that were last heard before this. When they were heard stays their status' time,
+    so that any newer record makes them run again."""
+    silent = (
+        select(Run.run_id)
+        .where(Run.status == RUNNING, Run.last_seen_at < silent_since)
+        .order_by(Run.run_id)
+        .with_for_update()
+    )
+    later = func.greatest if engine.dialect.name == "postgresql" else func.max
+    newest = func.coalesce(later(Run.status_at, Run.last_seen_at), Run.last_seen_at)
+    with writing(engine) as connection:
+        lost = list(connection.scalars(silent))
+        if lost:
+            connection.execute(update(Run).where(Run.run_id.in_(lost)).values(status=LOST, status_at=newest))
+    return lost
+
+
+class SilenceWatch:
+    """Decides when silence is one of the run, not of a persist that lags.
+
+    It remembers how far Kafka went at a moment; once the database has all of that, runs silent for
+    `lost_seconds` before that moment are lost.
+    """
+
+    def __init__(self, lost_seconds: float) -> None:
+        self._lost = timedelta(seconds=lost_seconds)
+        self._moment: datetime | None = None
+        self._ends: Mapping[Partition, int] = {}
+
+    def look(self, now: datetime, ends: Mapping[Partition, int]) -> None:
+        """Remember where the partitions end now."""
+        self._moment, self._ends = now, ends
+
+    def silent_since(self, stored: Mapping[Partition, int]) -> datetime | None:
+        """Runs not heard since then are lost; None: the database has not caught up with what was seen."""
+        if self._moment is None:
+            return None
+        behind = any(stored.get(partition, 0) < end for partition, end in self._ends.items())
+        return None if behind else self._moment - self._lost
+
+
+class Retention:
+    """Deletes old runs in a thread of its own, a few thousand rows at a time."""
+
+    def __init__(self, engine: Engine, days: float) -> None:
+        self._engine, self._days = engine, days
+
+    def start(self, stop: threading.Event) -> None:
+        """Begin, where there is a retention; ends with the process."""
+        if self._days > 0:
+            threading.Thread(target=self._watch, args=(stop,), daemon=True).start()
+
+    def _watch(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                self.enforce(datetime.now(UTC), stop)
+            except DatabaseError as error:
+                log.warning("retention waits", reason=str(error))
+            stop.wait(RETENTION_EVERY_S)
+
+    def enforce(self, now: datetime, stop: threading.Event) -> None:
+        """Delete what is too old now."""
+        for run_id in runs.past_retention(self._engine, now - timedelta(days=self._days)):
+            if stop.is_set():
+                return
+            began = time.monotonic()
+            rows = runs.remove(self._engine, run_id, now)
+            log.info("deleted by age", run=run_id, rows=rows, seconds=round(time.monotonic() - began, 1))

@@ -1,0 +1,1 @@
+"""Kafka: clients, consumers, producers and the schema registry, with errors translated."""

@@ -1,0 +1,163 @@
+"""Sends records in windows: all of a window is acknowledged, or known to have failed, before it counts.
+
+No callback per record: the producer reports failures alone, and an empty queue after a flush means that
+all else is stored. That holds whatever partitions, retries and brokers do.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+
+from infra.kafka import client as kafka
+from infra.settings import Settings
+from schemas.topics import Kind
+
+OVERHEAD_BYTES = 1024
+"""What Kafka's batch and a key of usual length add to a value."""
+BROKERS_DEFAULT_BYTES = 1_048_588
+"""A broker's own `max.message.bytes`, for topics whose settings we may not read."""
+LARGEST_BATCH_BYTES = 1_000_000
+PROBE_SECONDS = 3.0
+"""A broker that does not answer within this is away; whoever waits for it asks again."""
+
+_RECORDS_FAULT = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_MSG,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.INVALID_RECORD,
+    }
+)
+"""Failures that another try cannot mend, where the record is sent alone."""
+
+
+_AGAIN = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+"""Not an answer yet: the broker is slow, or the topic was made just now."""
+
+
+class Failure(NamedTuple):
+    """A record that was not stored."""
+
+    topic: str
+    value: bytes
+    reason: str
+    records_fault: bool
+    fatal: bool
+
+
+class Outbox:
+    """One idempotent producer.
+
+    Args:
+        settings: where Kafka is.
+
+    Raises:
+        BrokerError: no broker answers, or it refuses; then try again.
+        UsageError: no address is known.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.limits = _limits(settings)
+        self._failures: list[Failure] = []
+        self._trouble: tuple[float, str] | None = None
+        batch = min(LARGEST_BATCH_BYTES, *(limit // 2 for limit in self.limits.values()))
+        self._producer = kafka.producer(
+            settings,
+            **{
+                "batch.size": batch,
+                "delivery.report.only.error": True,
+                "on_delivery": self._failed,
+                "error_cb": self._troubled,
+            },
+        )
+        self._produce = self._producer.produce
+
+    def send(self, topic: str, key: bytes, value: bytes) -> None:
+        """Hand one record to the producer."""
+        while True:
+            try:
+                self._produce(topic, value, key)
+            except BufferError:
+                self._producer.poll(0.05)
+            except KafkaException as error:
+                self._note(topic, value, kafka.kafka_error(error))
+            else:
+                return
+            if self._failures and self._failures[-1].value is value:
+                return
+
+    def flush(self, seconds: float) -> bool:
+        """Wait, at most so long, until nothing is on its way; True: nothing is."""
+        return bool(self._producer.flush(seconds) == 0)
+
+    def failures(self) -> list[Failure]:
+        """Records that failed since the last call."""
+        found, self._failures = self._failures, []
+        return found
+
+    def trouble(self) -> str:
+        """What the client said last, in the last seconds; empty: nothing."""
+        if self._trouble is None or time.monotonic() - self._trouble[0] > 30:
+            return ""
+        return self._trouble[1]
+
+    def abandon(self) -> None:
+        """Forget what is on its way: it will be sent again, by another producer."""
+        self._producer.purge(in_queue=True, in_flight=True, blocking=False)
+        self._producer.flush(0.5)
+
+    def _failed(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._note(message.topic() or "", message.value() or b"", error)
+
+    def _note(self, topic: str, value: bytes, error: KafkaError) -> None:
+        fault = error.code() in _RECORDS_FAULT
+        self._failures.append(Failure(topic, value, error.str(), fault, error.fatal()))
+
+    def _troubled(self, error: KafkaError) -> None:
+        self._trouble = (time.monotonic(), error.str())
+
+
+def _limits(settings: Settings) -> dict[str, int]:
+    """Bytes that a value of each of our topics may have; creates the topics that are missing."""
+    names = [kind.topic(settings.topic_prefix) for kind in Kind]
+    errors: list[KafkaError] = []
+    client = kafka.admin(settings, errors)
+    try:
+        topics = client.list_topics(timeout=PROBE_SECONDS).topics
+    except KafkaException as error:
+        client.poll(0)  # serves the callback that fills `errors`
+        raise kafka.translated(error, settings, errors) from error
+    if not all(name in topics for name in names):
+        kafka.ensure_topics(settings)
+    try:
+        largest = _largest(client, names)
+    except KafkaException as error:
+        raise kafka.translated(error, settings, errors) from error
+    return {name: max(limit - OVERHEAD_BYTES, limit // 2) for name, limit in largest.items()}
+
+
+def _largest(client: AdminClient, names: list[str]) -> dict[str, int]:
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    found: dict[str, int] = {}
+    for resource, future in client.describe_configs(resources).items():
+        try:
+            largest = int(kafka.answer(future)["max.message.bytes"].value)
+        except (KafkaException, KeyError, TypeError, ValueError) as error:  # some may not read settings
+            if isinstance(error, KafkaException) and kafka.kafka_error(error).code() in _AGAIN:
+                raise
+            largest = BROKERS_DEFAULT_BYTES
+        found[resource.name] = largest
+    return found

@@ -1,0 +1,64 @@
+"""Dead letters of a consumer: onto the dlq topic, acknowledged before anybody goes on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError, Producer
+
+from infra.kafka import client as kafka
+from infra.settings import Settings
+from schemas.errors import BrokerError
+from schemas.topics import Kind
+
+ACKNOWLEDGED_WITHIN_S = 10.0
+
+
+class Letter(NamedTuple):
+    """One record for the dlq topic."""
+
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, str | bytes]]
+
+
+class Letterbox:
+    """Sends letters. Nothing is connected before there is one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topic = Kind.DLQ.topic(settings.topic_prefix)
+        self._producer: Producer | None = None
+        self._failed: list[KafkaError] = []
+
+    def post(self, letter: Letter) -> None:
+        """Hand a letter to Kafka, and do not wait."""
+        if self._producer is None:
+            self._failed.clear()
+            # A letter sent twice is stored once, so this one need not be idempotent, which costs a new
+            # producer half a second.
+            self._producer = kafka.producer(
+                self._settings, on_delivery=self._delivered, **{"enable.idempotence": False, "linger.ms": 0}
+            )
+        self._producer.produce(self._topic, letter.value, letter.key, headers=letter.headers)
+
+    def wait(self) -> None:
+        """Wait until Kafka has all that was posted.
+
+        Raises:
+            BrokerError: it did not take them. Some may be there all the same; posting them again is harmless.
+        """
+        if self._producer is None:
+            return
+        waiting = self._producer.flush(ACKNOWLEDGED_WITHIN_S)
+        if waiting or self._failed:
+            self._producer.purge()
+            self._producer = None  # what waits would be sent twice
+            reason = self._failed[0].str() if self._failed else "no answer"
+            raise BrokerError(
+                f"Kafka did not take {waiting or 'the'} dead letters on {self._topic} ({reason})."
+            )
+
+    def _delivered(self, error: KafkaError | None, _message: object) -> None:
+        if error is not None:
+            self._failed.append(error)

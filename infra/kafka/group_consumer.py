@@ -1,0 +1,271 @@
+"""Partitions of a consumer group whose place is kept elsewhere: read in batches, begun where the caller says.
+
+A partition that is assigned gives nothing until it is placed (`unplaced`), and nothing once it is taken
+away. Positions move when the caller says what it has stored, so whatever was read but not stored is gone
+with the partition, whole.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import structlog
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import OffsetSpec
+
+from infra.kafka import client as kafka
+from infra.settings import Settings
+from infra.sql.writers.base import Partition
+from schemas.errors import BrokerError
+
+ANSWER_S = 3.0
+"""How long a question to a broker may take."""
+COMMIT_EVERY_S = 1.0
+BATCH_BYTES = 32 * 1024 * 1024
+"""A batch holds about this much at most, whatever the setting of its records says."""
+
+UNREACHED = 1 << 63
+
+log = structlog.get_logger(part="consumer")
+
+
+class Extent(NamedTuple):
+    """What a partition holds: offsets from low up to, but without, high."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Records of one partition, in order; `first` is the position they were read at."""
+
+    partition: Partition
+    first: int
+    messages: Sequence[Message]
+
+    @property
+    def next_offset(self) -> int:
+        """The offset behind the last record."""
+        offset = self.messages[-1].offset()
+        assert offset is not None
+        return offset + 1
+
+
+class GroupConsumer:
+    """A member of a service's group.
+
+    Args:
+        settings: address, group protocol, names.
+        service: whose group.
+        topics: what to read, full names.
+    """
+
+    def __init__(self, settings: Settings, service: str, topics: Sequence[str]) -> None:
+        self._settings = settings
+        self._consumer: Consumer = kafka.consumer(
+            settings,
+            service,
+            **{
+                # Out of range is a gap, or a topic made anew: never a reason to jump in silence.
+                "auto.offset.reset": "error",
+                # Nobody waits for a row: an answer for every batch of every producer would cost the
+                # broker, and this process, far more than the rows.
+                "fetch.min.bytes": 64 * 1024,
+                "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": BATCH_BYTES // 1024,
+            },
+        )
+        self._admin = kafka.admin(settings)
+        self._topics = topics
+        self._average = 200.0
+        self._stored: dict[Partition, int] = {}
+        self._committed_at = 0.0
+        self.positions: dict[Partition, int] = {}
+        self.unplaced: set[Partition] = set()
+        self._consumer.subscribe(
+            list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+        )
+
+    def poll(self, records: int, seconds: float) -> list[Slice]:
+        """Records of placed partitions: at most so many, or what came in this time.
+
+        Raises:
+            BrokerError: Kafka refuses for good; the sentence says why.
+        """
+        fitting = max(1, min(records, int(BATCH_BYTES / self._average)))
+        found: dict[tuple[str, int], list[Message]] = {}
+        size = count = 0
+        for message in self._consumer.consume(fitting, seconds):
+            if message.error() is not None:
+                self._heard(message)
+                continue
+            key = (message.topic() or "", message.partition() or 0)
+            size, count = size + len(message), count + 1
+            if (messages := found.get(key)) is not None:
+                messages.append(message)
+            elif (message.offset() or 0) >= self.positions.get(Partition(*key), UNREACHED):
+                # Above the position where a transaction's marker lies between; below it, from before a seek.
+                found[key] = [message]
+        if count:
+            self._average = max(size / count, self._average * 0.9)
+        slices = ((Partition(*key), messages) for key, messages in found.items())
+        return [Slice(place, self.positions[place], messages) for place, messages in slices]
+
+    def place(self, partition: Partition, offset: int) -> bool:
+        """Go on in a partition from this offset; False: it is not ready yet, ask again."""
+        where = TopicPartition(partition.topic, partition.number, offset)
+        try:
+            self._consumer.seek(where)
+            self._consumer.resume([where])
+        except KafkaException as error:
+            if partition in self.unplaced and kafka.kafka_error(error).code() != KafkaError._STATE:
+                raise kafka.translated(error, self._settings) from error
+            return False
+        self.unplaced.discard(partition)
+        self.positions[partition] = offset
+        return True
+
+    def unplace(self, partitions: Iterable[Partition]) -> None:
+        """Forget where these are: what was read of them is dropped, and they wait to be placed."""
+        for partition in partitions:
+            if self.positions.pop(partition, None) is not None:
+                self.unplaced.add(partition)
+                self._consumer.pause([TopicPartition(*partition)])
+
+    def advance(self, next_offsets: Mapping[Partition, int]) -> None:
+        """These were stored. Told to Kafka once a second, for lag tools only."""
+        self.positions.update(next_offsets)
+        self._stored.update(next_offsets)
+        if time.monotonic() - self._committed_at >= COMMIT_EVERY_S:
+            self._committed_at = time.monotonic()
+            self._commit(asynchronous=True)
+
+    def wait(self, seconds: float, stop: threading.Event) -> None:
+        """Stay a member of the group, but read nothing: for when what was read cannot be stored."""
+        paused = [TopicPartition(*partition) for partition in self.positions]
+        self._consumer.pause(paused)
+        deadline = time.monotonic() + seconds
+        while not stop.is_set() and (left := deadline - time.monotonic()) > 0:
+            message = self._consumer.poll(min(left, 0.1))
+            if message is not None and message.error() is None:  # it was on its way already
+                self.unplace([Partition(message.topic() or "", message.partition() or 0)])
+        still = [TopicPartition(*partition) for partition in self.positions]
+        self._consumer.resume(still)
+
+    def extents(self, partitions: Iterable[Partition]) -> dict[Partition, Extent]:
+        """What each partition holds now.
+
+        Raises:
+            BrokerError: no answer.
+        """
+        asked = [TopicPartition(*partition) for partition in partitions]
+        low, high = (
+            self._admin.list_offsets(
+                dict.fromkeys(asked, spec),
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=ANSWER_S,
+            )
+            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+        )
+        try:
+            found = {where: (low[where].result(ANSWER_S), high[where].result(ANSWER_S)) for where in asked}
+        except (KafkaException, TimeoutError) as error:
+            raise self._no_answer(error) from error
+        return {
+            Partition(where.topic, where.partition): Extent(first.offset, last.offset)  # type: ignore[attr-defined]  # its stub lacks it
+            for where, (first, last) in found.items()
+        }
+
+    def topic_ids(self) -> dict[str, str]:
+        """Kafka's id of each topic that there is.
+
+        Raises:
+            BrokerError: no answer.
+        """
+        try:
+            asked = self._admin.describe_topics(TopicCollection(list(self._topics)), request_timeout=ANSWER_S)
+        except KafkaException as error:
+            raise self._no_answer(error) from error
+        found: dict[str, str] = {}
+        for topic, answer in asked.items():
+            try:
+                found[topic] = str(answer.result(ANSWER_S).topic_id)
+            except (KafkaException, TimeoutError) as error:
+                if not isinstance(error, KafkaException) or not _is_missing(error):
+                    raise self._no_answer(error) from error
+        return found
+
+    def close(self) -> None:
+        """Commit what was stored, and leave the group."""
+        self._commit(asynchronous=False)
+        self._consumer.close()
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # The beginning, so that librdkafka asks nobody: they are paused until they are placed.
+        where = [TopicPartition(item.topic, item.partition, OFFSET_BEGINNING) for item in partitions]
+        consumer.incremental_assign(where)
+        consumer.pause(where)
+        for item in partitions:
+            self.unplaced.add(Partition(item.topic, item.partition))
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._commit(asynchronous=False)
+        for item in partitions:
+            partition = Partition(item.topic, item.partition)
+            self.unplaced.discard(partition)
+            for places in (self.positions, self._stored):
+                places.pop(partition, None)
+        consumer.incremental_unassign(partitions)
+
+    def _commit(self, *, asynchronous: bool) -> None:
+        stored, self._stored = self._stored, {}
+        if not stored:
+            return
+        try:
+            offsets = [TopicPartition(*partition, offset) for partition, offset in stored.items()]
+            self._consumer.commit(offsets=offsets, asynchronous=asynchronous)
+        except KafkaException as error:
+            log.debug("Kafka did not take the offsets, which the database has", reason=str(error))
+
+    def _heard(self, message: Message) -> None:
+        """An error that came instead of a record."""
+        error = message.error()
+        assert error is not None
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self.unplace([Partition(message.topic() or "", message.partition() or 0)])
+        elif error.fatal() or error.code() in _REFUSALS:
+            raise kafka.translated(KafkaException(error), self._settings)
+        else:
+            log.debug("Kafka", reason=error.str())
+
+    def _no_answer(self, error: Exception) -> BrokerError:
+        if isinstance(error, KafkaException):
+            return kafka.translated(error, self._settings)
+        return BrokerError(f"No Kafka broker answers at {self._settings.bootstrap_servers}.")
+
+
+_REFUSALS = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError._UNSUPPORTED_FEATURE,
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL,
+}
+
+
+def _is_missing(error: KafkaException) -> bool:
+    return kafka.kafka_error(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART

@@ -1,0 +1,186 @@
+"""Reads topics from their first record to the last, and on from there, outside any consumer group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from infra.kafka import client as kafka
+from infra.settings import Settings
+from schemas.errors import BrokerError
+from schemas.topics import Kind
+
+BATCH = 5000
+POLL_S = 0.2
+LEADERLESS = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
+
+
+class Entry(NamedTuple):
+    """One record as it lies in the log."""
+
+    kind: Kind
+    partition: int
+    offset: int
+    timestamp: int
+    """Kafka's, ms since 1970."""
+    value: bytes
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Offsets of a partition, by default all when the reader began: from `low`, up to but without `high`."""
+
+    low: int
+    high: int
+
+
+Part = Mapping[tuple[Kind, int], Extent]
+"""Offsets by kind and partition."""
+
+
+class LogReader:
+    """All partitions of some kinds' topics, for the records of one key.
+
+    A run has one partition in each topic, but had another one before a topic was given more, so all
+    are read; the key is compared before anything is decoded.
+
+    Raises:
+        BrokerError: no broker answers, or a topic is missing.
+    """
+
+    def __init__(self, settings: Settings, kinds: Iterable[Kind], key: str) -> None:
+        self._settings = settings
+        self._key = key.encode()
+        self._kinds = {kind.topic(settings.topic_prefix): kind for kind in kinds}
+        self._errors: list[KafkaError] = []
+        self._consumer = kafka.consumer(
+            settings,
+            "replay",
+            # Partitions are assigned by hand: no group, no commit.
+            **{
+                "group.protocol": "classic",
+                "enable.partition.eof": True,
+                "error_cb": self._errors.append,
+                "auto.offset.reset": "earliest",
+            },
+        )
+        try:
+            self.extents = self._find_extents()
+        except KafkaException as error:
+            self._consumer.poll(0)  # serves the callback that fills `_errors`
+            self._consumer.close()
+            raise kafka.translated(error, settings, self._errors) from error
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+    def present(self, part: Part | None = None, most: int = BATCH) -> Iterator[list[Entry]]:
+        """Batches of what was there when the reader began, or of a part of it; ends there.
+
+        Args:
+            part: read only these offsets. A few records behind them may come as well.
+            most: records of a batch.
+        """
+        extents = self.extents if part is None else part
+        self._consumer.assign([self._where(place, extent.low) for place, extent in extents.items()])
+        unread = {place for place, extent in extents.items() if extent.high > extent.low}
+        left = sum(extents[place].high - extents[place].low for place in unread)
+        while unread:
+            batch = []
+            for message in self._consume(max(1, min(most, left))):
+                if self._at_end(message):
+                    unread.discard(self._place(message))
+                    continue
+                batch.append(message)
+                place = self._place(message)
+                if (message.offset() or 0) + 1 >= extents[place].high:
+                    unread.discard(place)
+            left -= len(batch)
+            yield self._mine(batch)
+
+    def at(self, kind: Kind, timestamp: int) -> dict[int, int]:
+        """For each partition of a kind the first offset that is no older than a moment of Kafka's clock.
+
+        Args:
+            kind: one of the reader's.
+            timestamp: ms since 1970.
+
+        Raises:
+            BrokerError: no answer.
+        """
+        asked = [self._where(place, timestamp) for place in self.extents if place[0] is kind]
+        try:
+            found = self._consumer.offsets_for_times(asked, timeout=kafka.TIMEOUT_S)
+        except KafkaException as error:
+            raise kafka.translated(error, self._settings, self._errors) from error
+        return {
+            item.partition: item.offset if item.offset >= 0 else self.extents[kind, item.partition].high
+            for item in found
+        }
+
+    def newer(self) -> list[Entry]:
+        """What came since the last call; may be empty."""
+        return self._mine(message for message in self._consume(BATCH) if not self._at_end(message))
+
+    def _find_extents(self) -> dict[tuple[Kind, int], Extent]:
+        found = self._consumer.list_topics(timeout=kafka.TIMEOUT_S).topics
+        if missing := [topic for topic in self._kinds if topic not in found]:
+            raise BrokerError(
+                f"Kafka has no topic {missing[0]}: run `stepstream topics create`, or is "
+                "STEPSTREAM_TOPIC_PREFIX another one?"
+            )
+        extents = {}
+        for topic, kind in self._kinds.items():
+            for partition in found[topic].partitions:
+                extents[kind, partition] = self._extent(TopicPartition(topic, partition))
+        return extents
+
+    def _extent(self, place: TopicPartition) -> Extent:
+        """A partition's offsets. One that is new, or whose leader changes, is asked again."""
+        until = time.monotonic() + kafka.TIMEOUT_S
+        while True:
+            try:
+                return Extent(*self._consumer.get_watermark_offsets(place, timeout=kafka.TIMEOUT_S))
+            except KafkaException as error:
+                if kafka.kafka_error(error).code() not in LEADERLESS or time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    def _consume(self, count: int) -> list[Message]:
+        try:
+            return self._consumer.consume(count, timeout=POLL_S)
+        except KafkaException as error:
+            raise kafka.translated(error, self._settings, self._errors) from error
+
+    def _at_end(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return False
+        if error.code() == KafkaError._PARTITION_EOF:
+            return True
+        raise kafka.translated(KafkaException(error), self._settings, self._errors)
+
+    def _where(self, place: tuple[Kind, int], offset: int) -> TopicPartition:
+        kind, partition = place
+        return TopicPartition(kind.topic(self._settings.topic_prefix), partition, offset)
+
+    def _place(self, message: Message) -> tuple[Kind, int]:
+        return self._kinds[message.topic() or ""], message.partition() or 0
+
+    def _mine(self, messages: Iterable[Message]) -> list[Entry]:
+        return [
+            Entry(
+                *self._place(message), message.offset() or 0, message.timestamp()[1], message.value() or b""
+            )
+            for message in messages
+            if message.key() == self._key
+        ]

@@ -1,0 +1,162 @@
+"""Partitions shared by the live processes, read near their end. Kafka keeps no offset of it.
+
+The group only shares partitions out. Where to go on in one is the caller's to say, at each assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import structlog
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from infra.kafka import client as kafka
+from infra.settings import Settings
+
+__all__ = ["Extent", "Message", "Partition", "Tail"]
+
+ANSWER_S = 5.0
+FETCHED_KB = 8 * 1024
+
+log = structlog.get_logger(service="live")
+
+
+class Partition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    number: int
+
+
+class Extent(NamedTuple):
+    """What a partition holds: offsets from low up to, but without, high."""
+
+    low: int
+    high: int
+
+
+class Tail:
+    """A member of the live group. A partition gives nothing until it is placed.
+
+    Classic protocol, range assignor: topics with equally many partitions give the same member the same
+    numbers of each, so one run's steps and episodes meet in one process. KIP-848 has the time-out of a
+    member that died on the broker, 45 s: too long in front of a viewer.
+    """
+
+    def __init__(self, settings: Settings, topics: Sequence[str]) -> None:
+        self._settings = settings
+        self.unplaced: set[Partition] = set()
+        self.positions: dict[Partition, int] = {}
+        self.lost_any = False
+        """Set where a partition was taken away; the caller clears it."""
+        self._consumer: Consumer = kafka.consumer(
+            settings,
+            "live",
+            **{
+                "group.protocol": "classic",
+                "partition.assignment.strategy": "range",
+                "session.timeout.ms": 6000,
+                "heartbeat.interval.ms": 1000,
+                "auto.offset.reset": "latest",
+                "queued.max.messages.kbytes": FETCHED_KB,
+                "queued.min.messages": 10_000,
+            },
+        )
+        self._consumer.subscribe(
+            list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+        )
+
+    def poll(self, records: int, wait: float, gather: float) -> list[Message]:
+        """Records of placed partitions: the first within `wait` seconds, more within `gather` seconds.
+
+        Raises:
+            BrokerError: Kafka refuses for good.
+        """
+        first = self._consumer.poll(wait)
+        if first is None:
+            return []
+        found = [first, *self._consumer.consume(records - 1, gather)]
+        return [message for message in found if self._wanted(message)]
+
+    def _wanted(self, message: Message) -> bool:
+        error = message.error()
+        if error is not None:
+            self._heard(error)
+            return False
+        partition = Partition(message.topic() or "", message.partition() or 0)
+        offset = message.offset() or 0
+        if offset < self.positions.get(partition, 1 << 63):
+            return False  # read before a seek, or of a partition that was taken away
+        self.positions[partition] = offset + 1
+        return True
+
+    def place(self, starts: Mapping[Partition, int]) -> None:
+        """Go on from these offsets, also in partitions that were placed before."""
+        for partition, offset in starts.items():
+            where = TopicPartition(partition.topic, partition.number, offset)
+            try:
+                self._consumer.seek(where)
+                self._consumer.resume([where])
+            except KafkaException:
+                self.positions.pop(partition, None)
+                self.unplaced.add(partition)  # not ready yet, or taken away meanwhile: asked again
+            else:
+                self.unplaced.discard(partition)
+                self.positions[partition] = offset
+
+    def unplace(self) -> None:
+        """Read nothing until all is placed anew."""
+        self._consumer.pause([TopicPartition(*partition) for partition in self.positions])
+        self.unplaced.update(self.positions)
+        self.positions.clear()
+
+    def extents(self, partitions: Sequence[Partition]) -> dict[Partition, Extent]:
+        """What each partition holds now.
+
+        Raises:
+            BrokerError: no answer.
+        """
+        try:
+            return {
+                partition: Extent(
+                    *self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=ANSWER_S)
+                )
+                for partition in partitions
+            }
+        except KafkaException as error:
+            raise kafka.translated(error, self._settings) from error
+
+    def lag(self, partition: Partition) -> int:
+        """Records that wait on Kafka, as of the last fetch."""
+        _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+        return max(0, high - self.positions.get(partition, high))
+
+    def close(self) -> None:
+        """Leave the group, so that others take over at once."""
+        self._consumer.close()
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        where = [TopicPartition(item.topic, item.partition, OFFSET_END) for item in partitions]
+        consumer.assign(where)
+        consumer.pause(where)
+        self.positions.clear()
+        self.unplaced = {Partition(item.topic, item.partition) for item in partitions}
+
+    def _revoked(self, consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        self.positions.clear()
+        self.unplaced.clear()
+        self.lost_any = True
+        consumer.unassign()
+
+    def _heard(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in _REFUSALS:
+            raise kafka.translated(KafkaException(error), self._settings)
+        log.debug("Kafka", reason=error.str())
+
+
+_REFUSALS = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL,
+}

@@ -1,0 +1,115 @@
+"""The live consumer's writes to Redis: all of a poll or nothing, and only into the Redis it knows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from infra.redis import client as redis
+from infra.settings import Settings
+from schemas.live import FIELD, HeldAgent, HeldRun, Keys
+
+Command = tuple[bytes | str | int | float, ...]
+
+AWAY = redis.UNREACHABLE
+"""Redis does not answer: what was written last is unknown, so begin anew from the positions it holds."""
+
+_WRITE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local at = 3 + 2 * tonumber(ARGV[2])
+for i = 3, at - 1, 2 do
+  if redis.call('HGET', KEYS[2], ARGV[i]) ~= ARGV[i + 1] then return 0 end
+end
+while at <= #ARGV do
+  local behind = at + tonumber(ARGV[at])
+  redis.call(unpack(ARGV, at + 1, behind))
+  at = behind + 1
+end
+return 1
+"""
+
+
+class LiveStore:
+    """One process's way into Redis.
+
+    The script writes only if the epoch and the positions are still those that this process read: a flushed
+    Redis, and a process that woke up after its partitions were given away, are noticed before any harm.
+    No retries: a write that timed out may have been done.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.keys = Keys(settings.redis_prefix)
+        self._redis: Any = redis.client(settings)
+        self._redis.set_retry(Retry(NoBackoff(), 0))
+        self._write = self._redis.register_script(_WRITE)
+        self._epoch = b""
+
+    def begin(self) -> dict[str, int]:
+        """Read the epoch, or found one; returns the positions written last."""
+        self._redis.set(self.keys.epoch, os.urandom(8).hex(), nx=True)
+        self._epoch = self._redis.get(self.keys.epoch)
+        held = self._redis.hgetall(self.keys.positions)
+        return {name.decode(): int(offset) for name, offset in held.items()}
+
+    def place(self, positions: Mapping[str, int]) -> None:
+        """Note where partitions are gone on in; whoever held them before can no longer write."""
+        if positions:
+            self._redis.hset(self.keys.positions, mapping=dict(positions))
+
+    def write(self, before: Mapping[str, int], after: Mapping[str, int], commands: Sequence[Command]) -> bool:
+        """Run commands if the positions are those `before`; False: they are not, or Redis was flushed."""
+        args: list[Any] = [self._epoch, len(before)]
+        for name, offset in before.items():
+            args += (name, offset)
+        for command in commands:
+            args.append(len(command))
+            args += command
+        if after:
+            args += (2 + 2 * len(after), "HSET", self.keys.positions)
+            for name, offset in after.items():
+                args += (name, offset)
+        return bool(self._write(keys=[self.keys.epoch, self.keys.positions], args=args))
+
+    def known(self) -> bool:
+        """The Redis that was begun with is still there."""
+        return bool(self._redis.get(self.keys.epoch) == self._epoch)
+
+    def runs(self, run_ids: Sequence[str]) -> dict[str, HeldRun]:
+        """What is held of some runs, in one round trip."""
+        if not run_ids:
+            return {}
+        pipe = self._redis.pipeline(transaction=False)
+        for run_id in run_ids:
+            pipe.hgetall(self.keys.run(run_id))
+            for what in ("metrics", "logs"):
+                pipe.xrevrange(self.keys.run(run_id, what), count=1)
+        found = iter(pipe.execute())
+        return {run_id: HeldRun(next(found), _last(next(found)), _last(next(found))) for run_id in run_ids}
+
+    def agents(self, named: Sequence[tuple[str, str]]) -> dict[tuple[str, str], HeldAgent]:
+        """What is held of some agents (run id, agent id), in one round trip."""
+        if not named:
+            return {}
+        pipe = self._redis.pipeline(transaction=False)
+        for run_id, agent_id in named:
+            for what in ("agents", "returns"):
+                pipe.hget(self.keys.run(run_id, what), agent_id)
+            for what in ("steps", "episodes"):
+                pipe.xrevrange(self.keys.agent(run_id, agent_id, what), count=1)
+        found = iter(pipe.execute())
+        return {
+            name: HeldAgent(next(found), next(found), _last(next(found)), _last(next(found)))
+            for name in named
+        }
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()
+
+
+def _last(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> bytes | None:
+    return entries[0][1].get(FIELD) if entries else None

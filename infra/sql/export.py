@@ -1,0 +1,181 @@
+"""A run's rows as files: Parquet, CSV or JSON lines, a few thousand rows in memory at a time.
+
+Rows come in the order of their primary key, each stream by its seq. JSON columns are the worker's own
+text: a string in Parquet and CSV, the value itself in JSON lines. Times are UTC; raw bytes are base64
+where a format has none; numbers that are none are the words NaN, Infinity and -Infinity.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Protocol, cast
+
+from sqlalchemy import JSON, Column, Engine, Select, Table, Text, select, type_coerce
+from sqlalchemy import cast as sql_cast
+
+from infra.sql.engine import reading
+from schemas.errors import StepstreamError, UsageError
+from schemas.tables import EVENT_TABLES, Agent, Run
+
+BATCH_ROWS = 5_000
+FORMATS = ("parquet", "csv", "jsonl")
+TABLES: dict[str, Table] = {
+    **EVENT_TABLES,
+    **{model.__tablename__: cast(Table, model.__table__) for model in (Run, Agent)},
+}
+"""What an export consists of."""
+
+
+class Sink(Protocol):
+    """Takes rows, and is closed at the end."""
+
+    def write(self, rows: Sequence[Sequence[Any]]) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+def export_table(
+    engine: Engine, run_id: str, table: str, sink: Sink, progress: Callable[[int], None] = lambda _: None
+) -> int:
+    """Write a run's rows of one table into a sink; returns how many. `progress` is told the rows so far."""
+    done = 0
+    with reading(engine) as connection:
+        options = {"stream_results": True, "yield_per": BATCH_ROWS}  # a cursor of the server's, not a list
+        result = connection.execution_options(**options).execute(_query(engine, TABLES[table], run_id))
+        for rows in result.partitions():
+            sink.write(rows)
+            done += len(rows)
+            progress(done)
+    return done
+
+
+def export_run(
+    engine: Engine,
+    run_id: str,
+    folder: Path,
+    kind: str,
+    *,
+    tables: Sequence[str],
+    progress: Callable[[int], None] = lambda _: None,
+) -> dict[str, int]:
+    """Write a file a table, `steps.parquet` and so on; returns their rows. A file is whole, or not there.
+
+    Raises:
+        StepstreamError: a file cannot be written; one sentence.
+    """
+    written: dict[str, int] = {}
+    for table in tables:
+        told = partial(_told, progress, sum(written.values()))
+        with whole_file(folder / f"{table}.{kind}") as path, open_sink(kind, table, path) as sink:
+            written[table] = export_table(engine, run_id, table, sink, told)
+    return written
+
+
+def _told(progress: Callable[[int], None], before: int, done: int) -> None:
+    progress(before + done)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path beside this one to write to, which takes its place once all is written."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise StepstreamError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+@contextmanager
+def open_sink(kind: str, table: str, target: Path | IO[str]) -> Iterator[Sink]:
+    """A sink of a format into a file, or a text stream that stays open."""
+    columns = list(TABLES[table].columns)
+    if kind == "parquet":
+        sink: Sink = _parquet(columns, target)
+        stream = None
+    else:
+        stream = target.open("w", encoding="utf-8", newline="") if isinstance(target, Path) else None
+        text = stream or cast(IO[str], target)
+        sink = CsvSink(columns, text) if kind == "csv" else JsonLinesSink(columns, text)
+    try:
+        yield sink
+        sink.close()
+    finally:
+        if stream is not None:
+            stream.close()
+
+
+class CsvSink:
+    """RFC 4180, with a header."""
+
+    def __init__(self, columns: Sequence[Column[Any]], stream: IO[str]) -> None:
+        self._writer = csv.writer(stream, lineterminator="\n")
+        self._writer.writerow([column.name for column in columns])
+
+    def write(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Write rows."""
+        self._writer.writerows([[_word(value) for value in row] for row in rows])
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+class JsonLinesSink:
+    """One object a line; JSON columns as their own values."""
+
+    def __init__(self, columns: Sequence[Column[Any]], stream: IO[str]) -> None:
+        self._stream = stream
+        self._columns = [(f"{json.dumps(c.name)}:", isinstance(c.type, JSON)) for c in columns]
+
+    def write(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Write rows."""
+        self._stream.writelines("{" + ",".join(self._fields(row)) + "}\n" for row in rows)
+
+    def _fields(self, row: Sequence[Any]) -> Iterator[str]:
+        for (name, is_json), value in zip(self._columns, row, strict=True):
+            yield name + (value if is_json and value is not None else json.dumps(_word(value)))
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+def _word(value: Any) -> Any:
+    """A value as CSV and JSON have it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _parquet(columns: Sequence[Column[Any]], target: Path | IO[str]) -> Sink:
+    try:
+        from infra.sql.export_parquet import ParquetSink  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise UsageError(
+            "Parquet needs pyarrow: install stepstream-server[export], or export as csv or jsonl."
+        ) from None
+    if not isinstance(target, Path):
+        raise UsageError("Parquet is no text: name a folder with --output, or export as csv or jsonl.")
+    return ParquetSink(columns, target)
+
+
+def _query(engine: Engine, table: Table, run_id: str) -> Select[Any]:
+    """Rows of a run in the order of the key, JSON as the text that is stored."""
+    is_postgres = engine.dialect.name == "postgresql"
+    as_text = (lambda c: sql_cast(c, Text).label(c.name)) if is_postgres else (lambda c: type_coerce(c, Text))
+    shown = [as_text(column) if isinstance(column.type, JSON) else column for column in table.columns]
+    return select(*shown).where(table.c.run_id == run_id).order_by(*table.primary_key.columns)

@@ -1,0 +1,86 @@
+"""The database's tables by version: made and upgraded by Alembic, checked by whoever uses them.
+
+A service refuses to start on tables that are not its own version's, with the command that mends it.
+"""
+
+from __future__ import annotations
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from infra.sql.engine import reading, translated
+from schemas.errors import RevisionError
+
+LOCATION = "infra.sql:migrations"
+LOCK = 0x57E95712EA
+"""PostgreSQL's advisory lock that lets one process migrate at a time."""
+
+
+def head() -> str:
+    """The revision of this program's tables."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+def current(engine: Engine) -> str | None:
+    """The revision of the database's tables; None where there are none.
+
+    Raises:
+        DatabaseError: the database does not answer.
+    """
+    with reading(engine) as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(engine: Engine) -> tuple[str | None, str]:
+    """Bring the tables to this program's version; harmless where they are. Returns before and after.
+
+    Raises:
+        RevisionError: they are of a version that this program does not know.
+        DatabaseError: the database does not answer, or refuses.
+    """
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+            before = MigrationContext.configure(connection).get_current_revision()
+            _refuse_unknown(before)
+            command.upgrade(_config(connection), "head")
+    except DBAPIError as error:
+        raise translated(error, engine) from error
+    return before, head()
+
+
+def check(engine: Engine) -> None:
+    """Refuse to work on tables of another version.
+
+    Raises:
+        RevisionError: the tables are missing, older or newer; the sentence says what to run.
+        DatabaseError: the database does not answer.
+    """
+    found = current(engine)
+    _refuse_unknown(found)
+    if found != head():
+        state = "has no tables yet" if found is None else f"has tables of revision {found}, not {head()}"
+        raise RevisionError(f"The database {state}: run `stepstream db upgrade`.")
+
+
+def _refuse_unknown(found: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise RevisionError(
+            f"The database has tables of revision {found}, which this version of stepstream does not know: "
+            "install the newer stepstream that made them, or name another STEPSTREAM_DATABASE_URL."
+        )
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", LOCATION)
+    config.attributes["connection"] = connection
+    return config

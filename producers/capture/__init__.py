@@ -1,0 +1,1 @@
+"""A worker as a child process: its output, its end and its host."""

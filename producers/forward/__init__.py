@@ -1,0 +1,1 @@
+"""Spools to Kafka: windows of lines, encoded, acknowledged, checkpointed."""

@@ -1,0 +1,203 @@
+"""Ships a program's streams in a thread beside it, and knows when all is acknowledged."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from infra.settings import Settings
+from producers.forward.forwarder import Forwarder, Stopped
+from producers.forward.stream import Source
+from producers.lines.context import ENDED, OPEN
+from producers.spool.format import About
+from schemas.topics import META_SUFFIX, Kind
+
+POLL_SECONDS = 0.01
+"""How often streams are looked at that other processes write; our own wake us."""
+DISCOVER_SECONDS = 0.1
+CLOSE_SECONDS = 1.0
+"""A thread that asks after a broker just now is not waited for: what it holds ends with the program."""
+COUNTS = {
+    "steps": Kind.STEPS,
+    "episodes": Kind.EPISODES,
+    "metrics": Kind.METRICS,
+    "run_events": Kind.RUNS,
+    "logs": Kind.LOGS,
+    "dead_letters": Kind.DLQ,
+    "frames": Kind.FRAMES,
+}
+"""Names of a summary, and what each counts."""
+
+
+@dataclass
+class Totals:
+    """What became of the worker's lines, as far as Kafka acknowledged it."""
+
+    lines: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
+    """Every run that the lines spoke of, and how its life cycle stands."""
+
+    def add(self, source: Source) -> None:
+        """Take in one stream."""
+        place = source.place
+        self.lines += place.line
+        for name, number in place.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + number
+        for run_id, state in list(source.context.runs.items()):
+            if self.runs.get(run_id) != ENDED:
+                self.runs[run_id] = state if state in (ENDED, OPEN) else self.runs.get(run_id, state)
+
+    def summary(self) -> dict[str, int]:
+        """By the names of a summary."""
+        found = {name: self.counts.get(kind.value, 0) for name, kind in COUNTS.items()}
+        return {"read": self.lines, **found}
+
+
+class Shipping:
+    """Streams that this program writes, stepstream's own beside them, and those of SDKs in its worker.
+
+    Args:
+        load: reads the settings.
+        report: told what is waited for, and "" when that is over.
+    """
+
+    def __init__(
+        self, load: Callable[[], Settings], report: Callable[[str], None] = lambda reason: None
+    ) -> None:
+        self._forwarder = Forwarder(load, report)
+        self.settings = self._forwarder.settings
+        self._parents: list[str] = []
+        self._released: set[str] = set()
+        self._done = Totals()
+        self._changes = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = self._others = False
+        self._discovered_at = 0.0
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="shipping", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ship."""
+        self._thread.start()
+
+    def add(self, about: About, *, patient: bool = False) -> Source:
+        """Ship a stream of ours, and what is beside it.
+
+        Args:
+            patient: it is a file that is there already, so a run's name is waited for until it ends.
+        """
+        with self._changes:
+            self._parents.append(about.stream_id)
+            source = self._claim(about.stream_id, patient=patient)
+        assert source is not None
+        return source
+
+    def wake(self) -> None:
+        """There are new lines."""
+        for source in self._forwarder.sources:
+            source.wake()
+        self._wake.set()
+
+    def landed(self, stream_id: str, over: Callable[[], bool]) -> bool:
+        """Wait until all lines of an ended stream are acknowledged, or until it is over.
+
+        Raises:
+            Exception: what ended the thread.
+        """
+        while stream_id not in self._released:
+            self.wake()
+            if self._error is not None:
+                raise self._error
+            if over():
+                return False
+            time.sleep(0.005)
+        return True
+
+    def known(self) -> set[str]:
+        """Streams that are shipped, or were."""
+        return {source.stream_id for source in self._forwarder.sources} | self._released
+
+    @property
+    def knows_no_kafka(self) -> bool:
+        """No address of a broker is set, so waiting is in vain until somebody sets one."""
+        return self._forwarder.knows_no_kafka
+
+    def of_workers(self) -> list[str]:
+        """Streams whose worker is gone, and so will end; our own are none."""
+        sources = [
+            source for source in self._forwarder.sources if not source.meta and source.writer_is_gone()
+        ]
+        return [source.stream_id for source in sources]
+
+    def discover(self) -> None:
+        """Take on the streams that SDKs inside the worker made."""
+        self._discovered_at = time.monotonic()
+        with self._changes:
+            known = self.known()
+            for parent in self._parents:
+                for folder in self.settings.spool_dir.glob(f"{parent}.*"):
+                    if folder.name not in known:
+                        self._claim(folder.name)
+
+    def close(self) -> None:
+        """End the thread; what is not acknowledged stays in the spool for `forward`."""
+        self._closing = True
+        self._forwarder.stop()
+        self._wake.set()
+        self._thread.join(CLOSE_SECONDS)
+        for source in self._forwarder.sources:
+            source.release()
+
+    def totals(self) -> Totals:
+        """What became of all lines so far; our own records count in no number."""
+        with self._changes:
+            done = self._done
+            found = Totals(done.lines, dict(done.counts), dict(done.runs))
+            for source in self._forwarder.sources:
+                if not source.meta:
+                    found.add(source)
+        return found
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                if time.monotonic() - self._discovered_at >= DISCOVER_SECONDS:
+                    self.discover()
+                if not self._forwarder.pump():
+                    self._release_ended()
+                    self._wake.wait(POLL_SECONDS if self._others else DISCOVER_SECONDS)
+                    self._wake.clear()
+        except Stopped:
+            pass
+        except BaseException as error:
+            self._error = error
+
+    def _release_ended(self) -> None:
+        for source in [source for source in self._forwarder.sources if source.ended]:
+            self._forwarder.finish(source)
+            with self._changes:
+                if not source.meta:
+                    self._done.add(source)
+                self._forwarder.sources.remove(source)
+                source.release()
+            self._released.add(source.stream_id)
+
+    def _claim(self, stream_id: str, *, patient: bool = False) -> Source | None:
+        folder = self.settings.spool_dir / stream_id
+        source = Source.claim(
+            self.settings, folder, patient=patient, parent=lambda: self._worker_of(stream_id)
+        )
+        if source is not None:
+            self._forwarder.sources.append(source)
+            if source.about.writer == "sdk":
+                self._others = True
+                for other in self._forwarder.sources:
+                    other.hurry = True
+        return source
+
+    def _worker_of(self, meta_id: str) -> Source | None:
+        name = meta_id.removesuffix(META_SUFFIX)
+        return next((source for source in self._forwarder.sources if source.stream_id == name), None)

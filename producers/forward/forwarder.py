@@ -1,0 +1,317 @@
+"""Ships streams to Kafka: nothing is lost, and what is sent twice is the same twice.
+
+The guarantee, in the order of what happens:
+
+1. A window is what the spools hold, at most `window_lines`. Its lines are normalised and encoded.
+2. All of it is handed to one idempotent producer (acks=all, no time-out), then the next window is made
+   while this one is on its way.
+3. The flush ends when nothing is on its way. It may wait for ever: an outage costs disk, not data.
+4. No failure: every line of the window is stored. The place behind it is written for each stream.
+5. A record that Kafka does not take is sent again alone; what fails alone becomes a dead letter, and
+   counts as done once that is stored.
+6. Any other failure: the whole window again, by a new producer where the old one is broken.
+7. Killed at any moment, the next forwarder repeats at most two windows from the last place, with the same
+   run, agent and time for each line, as those are kept with the place. Where a picture waits for its turn,
+   it begins with the window of that.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import structlog
+
+from infra.kafka.batch_producer import Failure, Outbox
+from infra.kafka.registry import Registry
+from infra.settings import Settings
+from producers.forward.stream import Coder, Encoded, Source
+from producers.lines.frames import NotAPictureError, Picture, encode
+from producers.lines.normalise import Event
+from producers.spool.format import Place, now_us
+from schemas.codec import Record
+from schemas.errors import BrokerError, RegistryError, UsageError
+from schemas.topics import Kind
+
+WAIT_SECONDS = 0.25
+PATIENCE_SECONDS = 1.0
+"""After so long the user hears what is waited for."""
+AGAIN_SECONDS = 1.0
+GATHER_SECONDS = 0.005
+"""After a window of few records the next is made no sooner: what comes meanwhile goes with it, for half of
+the work and hardly later, as it would only wait for the acknowledgement of those before."""
+FEW_RECORDS = 500
+WINDOW_BYTES = 4 * 1024 * 1024
+"""A window of so much takes no further stream in, so that many of long lines do not become memory."""
+
+log = structlog.get_logger(part="forwarder")
+
+
+class Stopped(Exception):  # noqa: N818 - a state
+    """Asked to stop while something was on its way: it stays in the spool."""
+
+
+Item = tuple[Kind, bytes, bytes, Source, bytes | None]
+"""Kind, key and value of a record, its stream, and its line (a picture has none)."""
+
+
+@dataclass
+class Window:
+    """What is sent before the next acknowledgement."""
+
+    items: list[Item] = field(default_factory=list)
+    size: int = 0
+    """Bytes of the lines' records."""
+    places: dict[str, tuple[Source, Place]] = field(default_factory=dict)
+
+
+class Forwarder:
+    """Ships the streams in `sources`. For one thread, but for `stop` and `wake`.
+
+    Args:
+        load: reads the settings; called again when no broker answers, as its address may have changed.
+        report: told what is waited for (a reason), and "" when that is over.
+    """
+
+    def __init__(
+        self, load: Callable[[], Settings], report: Callable[[str], None] = lambda reason: None
+    ) -> None:
+        self.settings = load()
+        self.sources: list[Source] = []
+        self._load, self._report = load, report
+        self._stop = threading.Event()
+        self._outbox: Outbox | None = None
+        self._coder: Coder | None = None
+        self._limits: dict[Kind, int] = {}
+        self._topics: dict[Kind, str] = {}
+        self._turn = 0
+        self._flying: Window | None = None
+        self._gathers_until = 0.0
+        self._said = ""
+        self.knows_no_kafka = False
+        self.bad_pictures = 0
+        """Pictures that could not be decoded."""
+
+    def stop(self) -> None:
+        """End what is waited for; what is on its way stays in the spool."""
+        self._stop.set()
+
+    def pump(self) -> bool:
+        """Make the next window while the last one flies, land that, and send the next.
+
+        Returns:
+            Whether there was anything to do.
+
+        Raises:
+            Stopped: `stop` was called.
+        """
+        self._connect()
+        if (left := self._gathers_until - time.monotonic()) > 0:
+            self._stop.wait(left)
+        window = self._make()
+        if self._flying is not None:
+            flying, self._flying = self._flying, None
+            self._land(flying)
+        elif window is None:
+            return False
+        if window is not None:
+            self._send(window)
+            self._flying = window
+            few = len(window.items) < FEW_RECORDS
+            self._gathers_until = time.monotonic() + GATHER_SECONDS if few else 0.0
+        return True
+
+    def land(self, seconds: float) -> None:
+        """Wait, at most so long, for what is on its way.
+
+        Raises:
+            Stopped: it is not acknowledged in time.
+        """
+        flying, self._flying = self._flying, None
+        if flying is not None and self._outbox is not None and self._outbox.flush(seconds):
+            self._land(flying)
+
+    def finish(self, source: Source) -> None:
+        """Send the pictures of a stream that still wait for their turn."""
+        window = Window()
+        for record, picture in source.thinner.rest():
+            self._picture(window, source, record, picture)
+        window.places[source.stream_id] = (source, source.snapshot())
+        self._connect()
+        self._send(window)
+        self._land(window)
+
+    # The producer
+
+    def _connect(self) -> None:
+        began = time.monotonic()
+        while self._outbox is None:
+            try:
+                self.settings = self._load()
+                registry = Registry(self.settings, self._stop)
+                self._coder = Coder({kind: registry.id_to_write(kind) for kind in Kind})
+                self._topics = {kind: kind.topic(self.settings.topic_prefix) for kind in Kind}
+                self._outbox = Outbox(self.settings)
+                self._limits = {kind: self._outbox.limits[topic] for kind, topic in self._topics.items()}
+            except (BrokerError, RegistryError, UsageError) as error:
+                self.knows_no_kafka = not self.settings.bootstrap_servers
+                self._wait(began, str(error))
+        self.knows_no_kafka = False
+        self._told("")
+
+    def _wait(self, began: float, reason: str) -> None:
+        if time.monotonic() - began >= PATIENCE_SECONDS:
+            self._told(reason)
+        if self._stop.wait(AGAIN_SECONDS):
+            raise Stopped(reason)
+
+    def _told(self, reason: str) -> None:
+        if reason != self._said:
+            self._said = reason
+            self._report(reason)
+
+    # A window
+
+    def _make(self) -> Window | None:
+        assert self._coder is not None
+        window, most = Window(), self.settings.window_lines
+        now = now_us()
+        for source in self._in_turn():
+            left = most - len(window.items) if window.size < WINDOW_BYTES else 0
+            try:
+                records = source.read(left, self._coder) if left > 0 else None
+            except OSError as error:
+                self._drop(source, error)
+                continue
+            if records is not None:
+                self._take(window, source, records)
+            late = source.thinner.late(now)
+            for record, picture in late:
+                self._picture(window, source, record, picture)
+            if records is not None or late:  # a picture that comes alone counts as well
+                window.places[source.stream_id] = (source, source.snapshot())
+        return window if window.items else None
+
+    def _take(self, window: Window, source: Source, records: Iterable[Encoded]) -> None:
+        append, limits = window.items.append, self._limits
+        for kind, key, value, line, event in records:
+            window.size += (size := len(value))
+            if size > limits[kind]:
+                self._refuse(window, source, (kind, key, value, source, line))
+            else:
+                append((kind, key, value, source, line))
+            if event is not None and event.picture is not None:
+                due = source.offer(event.record, event.picture)
+                if due is not None:
+                    self._picture(window, source, *due)
+
+    def _refuse(self, window: Window, source: Source, item: Item) -> None:
+        kind, _, value, _, line = item
+        message = f"Its record of {len(value):,} bytes is too large for Kafka."
+        window.items.append(self._letter(source, kind, value, line or b"", message))
+
+    def _letter(self, source: Source, kind: Kind, value: bytes, line: bytes, message: str) -> Item:
+        assert self._coder is not None
+        letter_kind, key, encoded, _, _ = self._coder(source.refused(kind, value, line, message), line)
+        return letter_kind, key, encoded, source, line
+
+    def _in_turn(self) -> list[Source]:
+        """Another stream is first each time, so that a long one does not keep the others waiting."""
+        self._turn = (self._turn + 1) % max(len(self.sources), 1)
+        return self.sources[self._turn :] + self.sources[: self._turn]
+
+    def _drop(self, source: Source, error: OSError) -> None:
+        """A stream whose files cannot be read must not hold up the others."""
+        log.error("a spool cannot be read; its stream waits", folder=str(source.folder), reason=str(error))
+        self.sources.remove(source)
+        source.release()
+
+    def _picture(self, window: Window, source: Source, record: Record, picture: Picture) -> None:
+        assert self._coder is not None
+        try:
+            media_type, data, width, height = encode(picture, self.settings.frame_format)
+        except NotAPictureError as error:
+            self.bad_pictures += 1
+            log.warning("a picture could not be decoded", line=record["seq"], reason=str(error))
+            return
+        frame = record | {"media_type": media_type, "data": data, "width": width, "height": height}
+        _, key, value, _, _ = self._coder(Event(Kind.FRAMES, frame), b"")
+        if len(value) > self._limits[Kind.FRAMES]:
+            log.warning("a picture is too large for Kafka", line=record["seq"], bytes=len(value))
+            return
+        window.items.append((Kind.FRAMES, key, value, source, None))
+        source.count(Kind.FRAMES.value)
+
+    def _send(self, window: Window) -> None:
+        assert self._outbox is not None
+        send, topics = self._outbox.send, self._topics
+        for kind, key, value, _, _ in window.items:
+            send(topics[kind], key, value)
+
+    def _land(self, window: Window) -> None:
+        while failures := self._failures(window):
+            if all(failure.records_fault for failure in failures):
+                self._one_by_one(window, failures)
+                break
+            log.warning("sending the window again", reason=failures[0].reason)
+            if any(failure.fatal for failure in failures):
+                self._renew()
+            self._wait(0, failures[0].reason)
+            self._send(window)
+        self._told("")
+        for source, place in window.places.values():
+            source.acknowledge(place)
+
+    def _failures(self, window: Window) -> list[Failure]:
+        """Wait until nothing is on its way; what failed."""
+        assert self._outbox is not None
+        began = time.monotonic()
+        while not self._outbox.flush(WAIT_SECONDS):
+            if self._stop.is_set():
+                raise Stopped(self._outbox.trouble())
+            waited = time.monotonic() - began
+            if waited >= PATIENCE_SECONDS:
+                self._told(self._outbox.trouble() or "Kafka has not acknowledged yet.")
+                if self._moved():
+                    self._renew()
+                    self._send(window)
+        return self._outbox.failures()
+
+    def _moved(self) -> bool:
+        """Kafka has another address now: a local stack that was started again has other ports."""
+        try:
+            return self._load().bootstrap_servers not in ("", self.settings.bootstrap_servers)
+        except UsageError:
+            return False
+
+    def _renew(self) -> None:
+        if self._outbox is not None:
+            self._outbox.abandon()
+        self._outbox = None
+        self._connect()
+
+    def _one_by_one(self, window: Window, failures: list[Failure]) -> None:
+        """Send what failed again, alone; what fails alone is a dead letter."""
+        failed = {(failure.topic, failure.value) for failure in failures}
+        for item in window.items:
+            kind, _, value, source, line = item
+            if (self._topics[kind], value) not in failed:
+                continue
+            again = self._alone(item)
+            if again and line is not None:
+                letter = self._letter(source, kind, value, line, f"Kafka refuses it: {again[0].reason}.")
+                self._alone(letter)
+                counts = window.places[source.stream_id][1].counts
+                counts[kind.value] -= 1
+                counts[Kind.DLQ.value] = counts.get(Kind.DLQ.value, 0) + 1
+
+    def _alone(self, item: Item) -> list[Failure]:
+        single = Window([item])
+        while True:
+            self._send(single)
+            failures = self._failures(single)
+            if not failures or failures[0].records_fault:
+                return failures
+            self._wait(0, failures[0].reason)

@@ -1,0 +1,86 @@
+"""At most so many pictures a second for each agent: the newest wins, the others are counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from producers.lines.frames import Picture
+from producers.lines.normalise import IDENTITY
+from producers.spool.format import Place
+
+Record = dict[str, Any]
+
+
+@dataclass
+class _Agent:
+    due: int
+    waiting: tuple[Record, Picture] | None = None
+    before: Place | None = None
+    """Where to begin again for the picture that waits."""
+    thinned: int = 0
+
+
+class Thinner:
+    """Pictures on their way to the frames topic.
+
+    Args:
+        per_second: pictures of one agent, of its own time (`event_time`); 0: none at all.
+    """
+
+    def __init__(self, per_second: float) -> None:
+        self._pause = int(1_000_000 / per_second) if per_second > 0 else None
+        self._agents: dict[tuple[str, str], _Agent] = {}
+
+    def offer(self, record: Record, picture: Picture, before: Place) -> tuple[Record, Picture] | None:
+        """Take a line's picture; what is to be sent now, if anything.
+
+        Args:
+            before: a place in the stream before that line.
+        """
+        if self._pause is None:
+            return None
+        key = record["run_id"], record["agent_id"]
+        agent = self._agents.setdefault(key, _Agent(record["event_time"]))
+        agent.thinned += picture.thinned
+        if agent.waiting is not None:
+            agent.thinned += 1
+        agent.waiting, agent.before = (_frame(record), picture), before
+        now = record["event_time"]
+        if agent.due - 60_000_000 > now:  # a clock that went back
+            agent.due = now
+        return self._send(agent, now) if now >= agent.due else None
+
+    def late(self, now: int) -> list[tuple[Record, Picture]]:
+        """Pictures that nothing newer followed in time.
+
+        Args:
+            now: the time, µs since 1970.
+        """
+        late = [agent for agent in self._agents.values() if agent.waiting and agent.due <= now]
+        return [self._send(agent, now) for agent in late]
+
+    def rest(self) -> list[tuple[Record, Picture]]:
+        """All that still wait: the last pictures of a stream."""
+        return [self._send(agent, agent.due) for agent in self._agents.values() if agent.waiting]
+
+    def before(self) -> Place | None:
+        """The place before all pictures that wait; None: none does."""
+        places = [agent.before for agent in self._agents.values() if agent.waiting and agent.before]
+        return min(places, key=lambda place: place.line, default=None)
+
+    def _send(self, agent: _Agent, now: int) -> tuple[Record, Picture]:
+        assert agent.waiting is not None
+        assert self._pause is not None
+        record, picture = agent.waiting
+        record["thinned"] = agent.thinned
+        agent.waiting, agent.thinned = None, 0
+        agent.due = max(agent.due + self._pause, now + self._pause // 2)
+        return record, picture
+
+
+def _frame(record: Record) -> Record:
+    frame = {name: record[name] for name in IDENTITY}
+    frame["episode_index"] = record.get("episode_index")
+    frame["step_index"] = record.get("step_index")
+    return frame

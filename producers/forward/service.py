@@ -1,0 +1,194 @@
+"""Ships every stream of a folder that nobody else ships, and speaks for workers that cannot.
+
+An SDK only writes lines: who runs without `stepstream run` has no heartbeat of its own and no end when it
+is killed. What is left by a `run` or `ingest` that was killed is taken over in the same way.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from infra.settings import Settings
+from producers.forward.forwarder import Forwarder, Stopped
+from producers.forward.stream import Source, discard_old
+from producers.lines.context import ENDED, OPEN, SILENT
+from producers.spool.format import About, is_held
+from producers.spool.meta_stream import MetaStream
+from schemas.topics import META_SUFFIX
+
+SCAN_SECONDS = 0.2
+POLL_SECONDS = 0.02
+TIDY_SECONDS = 60.0
+LAST_SECONDS = 3.0
+"""After SIGTERM so long is waited for what is on its way."""
+
+log = structlog.get_logger(part="forward")
+
+
+class Caretaker:
+    """One folder of spools.
+
+    Args:
+        load: reads the settings; `spool_dir` is the folder.
+        stop: set, it ends the loop.
+    """
+
+    def __init__(self, load: Callable[[], Settings], stop: threading.Event) -> None:
+        self._forwarder = Forwarder(load, self._told)
+        self._settings = self._forwarder.settings
+        self._stop = stop
+        self._folder = self._settings.spool_dir
+        self._finished: set[str] = set()
+        self._metas: dict[str, MetaStream] = {}
+        self._scanned_at = self._beat_at = self._tidied_at = 0.0
+
+    def run(self) -> None:
+        """Until `stop` is set."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            while not self._stop.is_set():
+                self._tidy_if_due()  # before a scan takes what may be deleted
+                self._scan_if_due()
+                self._beat_if_due()
+                if not self._forwarder.pump():
+                    self._finish_ended()
+                    self._stop.wait(POLL_SECONDS)
+            self._forwarder.land(LAST_SECONDS)
+        except Stopped:
+            log.info("stopped; what Kafka has not acknowledged stays in the spool")
+        finally:
+            for source in self._forwarder.sources:
+                source.release()
+            for meta in self._metas.values():
+                meta.close()
+
+    def stop(self) -> None:
+        """End the loop, and what it waits for."""
+        self._stop.set()
+        last = threading.Timer(LAST_SECONDS, self._forwarder.stop)
+        last.daemon = True
+        last.start()
+
+    def _told(self, reason: str) -> None:
+        if reason:
+            log.warning("waiting for Kafka; lines are kept on disk", reason=reason)
+        else:
+            log.info("Kafka acknowledges again")
+
+    def _scan_if_due(self) -> None:
+        now = time.monotonic()
+        if now - self._scanned_at < SCAN_SECONDS:
+            return
+        self._scanned_at = now
+        shipped = {source.stream_id for source in self._forwarder.sources}
+        for name in sorted(os.listdir(self._folder)):
+            if name not in shipped and name not in self._finished and not self._is_anothers(name, shipped):
+                self._claim(self._folder / name)
+
+    def _is_anothers(self, name: str, shipped: set[str]) -> bool:
+        """A stream beside one that another process ships is shipped by that one as well."""
+        first = name.partition(".")[0]
+        ours = first == name or first in shipped or first in self._finished
+        return not ours and is_held(self._folder / first / "ship.lock")
+
+    def _claim(self, folder: Path) -> None:
+        try:
+            if _is_a_living_programs(folder):
+                return
+            source = Source.claim(self._settings, folder, parent=lambda: self._worker_of(folder.name))
+        except (OSError, ValueError, TypeError) as error:
+            log.error("a spool cannot be read", folder=str(folder), reason=str(error))
+            self._finished.add(folder.name)
+            return
+        if source is not None:
+            self._forwarder.sources.append(source)
+
+    def _worker_of(self, meta_id: str) -> Source | None:
+        name = meta_id.removesuffix(META_SUFFIX)
+        return next((source for source in self._forwarder.sources if source.stream_id == name), None)
+
+    def _beat_if_due(self) -> None:
+        now = time.monotonic()
+        if now - self._beat_at < self._settings.heartbeat_seconds:
+            return
+        self._beat_at = now
+        for source in self._forwarder.sources:
+            if self._is_ours_to_speak_for(source) and not source.writer_is_gone():
+                with suppress(BlockingIOError):
+                    self._meta(source).say("heartbeat", pid=source.about.pid, lines_acked=source.place.line)
+
+    def _is_ours_to_speak_for(self, source: Source) -> bool:
+        return source.about.writer == "sdk" and source.about.owner and not source.meta
+
+    def _meta(self, source: Source) -> MetaStream:
+        found = self._metas.get(source.stream_id)
+        if found is None:
+            found = MetaStream(self._settings, source.about, "forward", lambda: source.run_id)
+            self._metas[source.stream_id] = found
+            self._reopen(found.about.stream_id)
+        return found
+
+    def _reopen(self, stream_id: str) -> None:
+        """There are new lines in a stream that had ended."""
+        self._finished.discard(stream_id)
+        for source in self._forwarder.sources:
+            if source.stream_id == stream_id:
+                source.ended = False
+
+    def _finish_ended(self) -> None:
+        ended = [source for source in self._forwarder.sources if source.ended]
+        for source in sorted(ended, key=lambda source: source.meta):
+            if not source.ended:  # a word about its worker's end came just now
+                continue
+            self._forwarder.finish(source)
+            if not source.meta:
+                self._say_end(source)
+            self._forwarder.sources.remove(source)
+            source.release()
+            self._finished.add(source.stream_id)
+
+    def _say_end(self, source: Source) -> None:
+        """How the stream's runs stand, where nobody has said it; then the stream is complete."""
+        complete = (source.folder / "done").exists()
+        meta_folder = self._folder / (source.stream_id + META_SUFFIX)
+        if not (meta_folder / "done").exists() and (source.about.owner or meta_folder.exists()):
+            with suppress(BlockingIOError):  # another process writes it still, and says the end itself
+                self._end_runs(source, complete=complete)
+        if not complete:
+            (source.folder / "done").touch()
+
+    def _end_runs(self, source: Source, *, complete: bool) -> None:
+        runs = {run_id: state for run_id, state in source.context.runs.items() if state != ENDED}
+        if not runs and not (self._folder / (source.stream_id + META_SUFFIX)).exists():
+            return
+        meta = self._meta(source)
+        for run_id, state in runs.items():
+            if complete and state == SILENT:
+                meta.say("stream_ended", run_id=run_id, status="completed", reason="the lines end")
+            else:
+                gone = f"process {source.about.pid} on {source.about.host} is gone without a word"
+                ended = "the lines end before the run does"
+                reason = ended if complete and state == OPEN else gone
+                meta.say("stream_ended", run_id=run_id, status="lost", reason=reason)
+        meta.finish()
+        del self._metas[source.stream_id]
+        self._reopen(meta.about.stream_id)
+
+    def _tidy_if_due(self) -> None:
+        now = time.monotonic()
+        if now - self._tidied_at >= TIDY_SECONDS:
+            self._tidied_at = now
+            self._finished -= set(discard_old(self._settings))
+
+
+def _is_a_living_programs(folder: Path) -> bool:
+    """`run` and `ingest` ship what they write, also before they have said so."""
+    about = About.read(folder)
+    return about is not None and about.writer in ("run", "ingest") and is_held(folder / "writer.lock")

@@ -1,0 +1,1 @@
+"""One line in, one record or dead letter out. Pure."""

@@ -1,0 +1,231 @@
+"""A worker's line → a record. Pure: the same line at the same place of a stream is the same record.
+
+line ── no `{` ──────────────▶ logs
+  ├──── not usable ──────────▶ dead letter, with the reason
+  └──── who? when? which kind? ▶ dialects ──▶ steps, episodes, metrics, runs (and a picture beside it)
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from producers.lines import frames as pictures
+from producers.lines import packed_floats as packed
+from producers.lines.context import ENDED, NO_AGENT, OPEN, SILENT, Context, Identity
+from producers.lines.dialects import (
+    CHATTER,
+    KINDS,
+    LIFE_CYCLE,
+    META_KINDS,
+    NAMES_AGENT,
+    SDK_KINDS,
+    Handler,
+    UnusableError,
+    classified,
+    kind_of,
+    other,
+    step,
+    worker_of,
+)
+from producers.lines.fast_step import Shortcut
+from producers.lines.fields import Said, unpack
+from producers.lines.frames import Picture
+from producers.lines.json_text import Fields, NotJsonError, join, split
+from producers.lines.values import BadValueError, clean, moment, name_of, nanoseconds
+from schemas.topics import Kind
+
+Record = dict[str, Any]
+
+BOM = b"\xef\xbb\xbf"
+BLANKS = b" \t\r\v\f"
+LETTER_BYTES = 8 * 1024 * 1024
+"""A dead letter keeps so much of its line."""
+HEAD_BYTES = 1024 * 1024
+"""So much of a line over the size limit."""
+AGENT_NAMES = ("agent_id", "agent", "player_id")
+IDENTITY = ("run_id", "stream_id", "seq", "agent_id", "worker_id", "event_time")
+TIME_NAMES = ("ts", "timestamp", "ts_unix_ns")
+EVENTS = frozenset({*LIFE_CYCLE, *CHATTER})
+"""Kinds whose data may stand under `payload`; of the others, where one of these names the kind."""
+ENVELOPES = ("event", "event_type")
+PRODUCER_VERSION = version("stepstream-server")
+
+_LIFE = {
+    "run_started": OPEN,
+    "run_completed": ENDED,
+    "run_failed": ENDED,
+    "run_cancelled": ENDED,
+}
+
+
+class Event(NamedTuple):
+    """A record of a kind, and the picture that its line held."""
+
+    kind: Kind
+    record: Record
+    picture: Picture | None = None
+
+
+class Normaliser:
+    """One stream's lines → records.
+
+    Args:
+        identity: whose the stream is.
+        context: what its earlier lines named; changed with each line.
+    """
+
+    def __init__(self, identity: Identity, context: Context | None = None) -> None:
+        self.identity = identity
+        self.context = context or Context()
+        self.shortcut: Shortcut | None = None
+        """Learns from steps that come this way; whoever encodes asks it first."""
+        self._kinds = META_KINDS if identity.meta else SDK_KINDS if identity.sdk else KINDS
+
+    def __call__(self, line: bytes, seq: int, arrived: int) -> Event:
+        """The record of a line.
+
+        Args:
+            line: its bytes without the newline.
+            seq: its number in the stream, from 1.
+            arrived: when it came, µs since 1970.
+        """
+        event = self._read(line, self._blank(seq, arrived))
+        self.context.runs.setdefault(event.record["run_id"], SILENT)
+        return event
+
+    def _read(self, line: bytes, record: Record) -> Event:
+        body = line[3:] if line.startswith(BOM) else line
+        bare = body.strip(BLANKS)
+        if not bare.startswith(b"{"):
+            return self._log(record, body)
+        try:
+            return self._event(record, bare)
+        except UnicodeDecodeError as error:
+            return letter(record, line, "not_utf8", f"Byte {error.start + 1} is no UTF-8.")
+        except NotJsonError as error:
+            return letter(record, line, "broken_json", f"The line is no JSON object: {error}.")
+        except BadValueError as error:
+            return letter(record, line, "bad_value", str(error), error.field)
+        except UnusableError as error:
+            return letter(record, line, error.reason, str(error))
+
+    def too_long(self, head: bytes, length: int, limit: int, seq: int, arrived: int) -> Event:
+        """The dead letter of a line over the size limit, of which only the head was kept."""
+        message = f"The line has {length:,} bytes, and the limit is {limit:,} (max_line_bytes)."
+        return letter(self._blank(seq, arrived), head, "too_large", message)
+
+    def _blank(self, seq: int, arrived: int) -> Record:
+        identity, context = self.identity, self.context
+        return {
+            "run_id": context.run_id or identity.run_id,
+            "stream_id": identity.stream_id,
+            "seq": seq,
+            "agent_id": identity.agent_id or context.agent_id or NO_AGENT,
+            "worker_id": None,
+            "event_time": arrived,
+        }
+
+    def _event(self, record: Record, bare: bytes) -> Event:
+        fields = split(bare.decode())
+        names = tuple(fields)
+        unpack(fields)
+        packed.unpack(fields)
+        kind, kind_name = kind_of(fields, self._kinds)
+        if kind in EVENTS or kind_name in ENVELOPES:
+            _unfold(fields)
+        said = Said(fields, kind)
+        self._who(record, said)
+        picture = pictures.take(fields)
+        handler = self._handler(said)
+        if kind_name is not None and handler is not other:
+            del fields[kind_name]
+        topic, columns = handler(said, self.context)
+        record |= columns
+        if topic is Kind.RUNS:
+            self._life(record)
+        elif handler is step and kind is not None and picture is None and self.shortcut is not None:
+            self.shortcut.learn(names)
+        return Event(topic, record, picture)
+
+    def _handler(self, said: Said) -> Handler:
+        if said.kind is not None:
+            return self._kinds[said.kind]
+        return other if self.identity.meta else classified(said)
+
+    def _who(self, record: Record, said: Said) -> None:
+        """Run, agent, worker and time: the line's own, where it names them."""
+        found = said.take("run_id")
+        if found is not None and (run_id := name_of(*found)):
+            self.context.run_id = record["run_id"] = run_id
+        agent_id = _agent(said)
+        if said.kind in NAMES_AGENT:
+            named = agent_id or _agent(Said(said.inside("config")))
+            self.context.agent_id = named or self.context.agent_id
+        record["agent_id"] = agent_id or self.identity.agent_id or self.context.agent_id or NO_AGENT
+        record["worker_id"] = worker_of(said)
+        record["event_time"] = _when(said, record["event_time"])
+
+    def _life(self, record: Record) -> None:
+        if (state := _LIFE.get(record["event"])) is not None:
+            self.context.runs[record["run_id"]] = state
+
+    def _log(self, record: Record, body: bytes) -> Event:
+        text = clean(body.removesuffix(b"\r").decode("utf-8", "replace"))
+        return Event(Kind.LOGS, record | {"source": "stdout", "line": text})
+
+
+def letter(record: Record, line: bytes, reason: str, message: str, field: str | None = None) -> Event:
+    """The dead letter of a line.
+
+    Args:
+        record: whose identity it keeps: run, stream, number, agent, worker, time.
+        reason: a short, stable word.
+        message: one sentence.
+        field: at fault, where one is.
+    """
+    about = {
+        "reason": reason,
+        "field": field,
+        "message": message,
+        "raw": line[:LETTER_BYTES],
+        "topic": None,
+        "topic_partition": None,
+        "topic_offset": None,
+        "producer_version": PRODUCER_VERSION,
+    }
+    return Event(Kind.DLQ, {name: record[name] for name in IDENTITY} | about)
+
+
+def _unfold(fields: Fields) -> None:
+    """An event's data under `payload` becomes fields; what the line itself has wins and the rest stays."""
+    if fields.get("payload", "")[:1] != "{":
+        return
+    try:
+        payload = split(fields["payload"])
+    except NotJsonError:
+        return
+    del fields["payload"]
+    kept = {name: text for name, text in payload.items() if fields.get(name, text) != text}
+    fields |= {name: text for name, text in payload.items() if name not in kept}
+    if kept:
+        fields["payload"] = join(kept)
+
+
+def _agent(said: Said) -> str | None:
+    """The agent that a line names. `agent` and `player_id` may be something else: then they stay."""
+    for name in AGENT_NAMES:
+        text = said.fields.get(name, "null")
+        if text == "null" or (name != "agent_id" and text[0] in "{[tf"):
+            continue
+        del said.fields[name]
+        if (agent_id := name_of(name, text)) is not None:
+            return agent_id
+    return None
+
+
+def _when(said: Said, arrived: int) -> int:
+    found = said.take(*TIME_NAMES)
+    if found is None or found[1] == '""':
+        return arrived
+    return nanoseconds(*found) if found[0] == "ts_unix_ns" else moment(*found)

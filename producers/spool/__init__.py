@@ -1,0 +1,1 @@
+"""The spool: a stream's lines on disk until Kafka has acknowledged them."""

@@ -1,0 +1,228 @@
+"""A stream's folder on disk: what a worker printed, byte for byte, until Kafka has it.
+
+    <spool folder>/<stream id>/
+        stream.json    whose it is; written first, atomically
+        <n>.jsonl      its lines from number n (20 digits) on, raw
+        <n>.times      when they came: pairs of byte offset and µs, written before the bytes they speak of
+        writer.lock    held by whoever writes, as long as it lives
+        ship.lock      held by whoever ships
+        place.json     how far it is shipped
+        done           no more lines will come
+
+The guarantee: a line that was read from the worker is in the file before anything else is done with it,
+so it outlives this program. Whether it outlives the machine is `spool_fsync`: `always` (each read is on
+the platter before the next), `interval` (what is older than a second is) or `never` (the kernel decides,
+some 30 s).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import struct
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ulid import ULID
+
+from producers.lines.values import microseconds
+from schemas.topics import META_SUFFIX
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+PAIR = struct.Struct("<Qq")
+READ_BYTES = 1024 * 1024
+
+
+def now_us() -> int:
+    """µs since 1970."""
+    return time.time_ns() // 1000
+
+
+def iso(moment_us: int) -> str:
+    """A moment as text, UTC, with µs."""
+    seconds, rest = divmod(moment_us, 1_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:06d}+00:00"
+
+
+def new_id() -> str:
+    """A new ULID."""
+    return str(ULID())
+
+
+def write_atomically(path: Path, content: dict[str, Any], *, sync: bool = False) -> None:
+    """Replace a JSON file in one step."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        text = json.dumps(content).encode()
+        if os.write(descriptor, text) < len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty where there is none, or it is torn."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+@dataclass(frozen=True)
+class About:
+    """`stream.json`: whose a stream is.
+
+    Args:
+        run_id: of lines before a run is named; None: the first that the stream names.
+        generated_run_id: where it names none.
+        writer: `sdk`, `run`, `ingest` or `forward`.
+        owner: its writer ends the run; False in a process that only joined it.
+    """
+
+    stream_id: str
+    kind: str
+    created_at: str
+    run_id: str | None
+    generated_run_id: str
+    agent_id: str | None
+    writer: str
+    pid: int = 0
+    host: str = ""
+    owner: bool = True
+
+    @property
+    def created_us(self) -> int:
+        """When the stream began, µs since 1970."""
+        try:
+            return microseconds(datetime.fromisoformat(self.created_at))
+        except ValueError:
+            return 0
+
+    @classmethod
+    def read(cls, folder: Path) -> About | None:
+        """Of a stream's folder; None: it is not there yet."""
+        kept = read_json(folder / "stream.json")
+        if not kept:
+            return None
+        return cls(
+            stream_id=folder.name,
+            kind=str(kept.get("kind", "worker")),
+            created_at=str(kept.get("created_at", "")),
+            run_id=kept.get("run_id"),
+            generated_run_id=str(kept.get("generated_run_id") or folder.name[:26]),
+            agent_id=kept.get("agent_id"),
+            writer=str(kept.get("writer", "")),
+            pid=int(kept.get("pid") or 0),
+            host=str(kept.get("host", "")),
+            owner=bool(kept.get("owner", True)),
+        )
+
+    def write(self, folder: Path) -> None:
+        """Make `stream.json`."""
+        write_atomically(folder / "stream.json", {"version": 1, **self.__dict__}, sync=True)
+
+
+def about_new(writer: str, run_id: str | None, agent_id: str | None, generated: str | None = None) -> About:
+    """A new worker's stream."""
+    return About(
+        stream_id=new_id(),
+        kind="worker",
+        created_at=iso(now_us()),
+        run_id=run_id,
+        generated_run_id=generated or new_id(),
+        agent_id=agent_id,
+        writer=writer,
+        pid=os.getpid(),
+        host=socket.gethostname(),
+    )
+
+
+def about_meta(parent: About, writer: str) -> About:
+    """stepstream's own stream beside a worker's: its records are of the same run."""
+    return About(
+        stream_id=parent.stream_id + META_SUFFIX,
+        kind="meta",
+        created_at=iso(now_us()),
+        run_id=parent.run_id,
+        generated_run_id=parent.generated_run_id,
+        agent_id=parent.agent_id,
+        writer=writer,
+        pid=os.getpid(),
+        host=socket.gethostname(),
+    )
+
+
+def try_lock(path: Path) -> int | None:
+    """An exclusive flock: its descriptor, which holds it; None: somebody else does."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def segments(folder: Path) -> list[int]:
+    """First line numbers of the segments, in order."""
+    names = (name for name in os.listdir(folder) if name.endswith(".jsonl"))
+    return sorted(int(name[:-6]) for name in names if name[:-6].isdigit())
+
+
+def segment_path(folder: Path, first: int, ending: str = "jsonl") -> Path:
+    """A segment's file."""
+    return folder / f"{first:020d}.{ending}"
+
+
+@dataclass
+class Place:
+    """How far a stream is shipped, and what is needed to go on from there in the same way.
+
+    Args:
+        run_id: the run of lines before one was named, once that is decided.
+        context: what the normaliser knew there.
+        counts: records so far, by kind.
+    """
+
+    segment: int = 0
+    offset: int = 0
+    line: int = 0
+    run_id: str | None = None
+    context: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: Path) -> Place:
+        """As kept beside the stream; the beginning where nothing is, or it is torn."""
+        kept = read_json(folder / "place.json")
+        return cls(**{name: kept[name] for name in cls.__dataclass_fields__ if name in kept})
+
+    def save(self, folder: Path, *, sync: bool = False) -> None:
+        """Replace `place.json`."""
+        write_atomically(folder / "place.json", self.__dict__, sync=sync)

@@ -1,0 +1,43 @@
+"""Where persist goes on in a partition, and when silence is a run's own: decided without any server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from consumers.persist.service import Resume, resume_at
+from consumers.persist.sweep import SilenceWatch
+from infra.kafka.group_consumer import Extent
+from infra.sql.writers import Partition, Place
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ONE, TWO = Partition("t", 0), Partition("t", 1)
+
+
+@pytest.mark.parametrize(
+    ("place", "extent", "expected"),
+    [
+        (None, Extent(0, 9), Resume(0)),
+        (None, Extent(5, 9), Resume(5)),
+        (Place(7, "id"), Extent(0, 9), Resume(7)),
+        (Place(9, "id"), Extent(9, 9), Resume(9)),
+        (Place(7, None), Extent(0, 9), Resume(7)),
+        (Place(7, "other"), Extent(0, 9), Resume(0, remade=True)),
+        (Place(10, "id"), Extent(2, 9), Resume(2, remade=True)),
+        (Place(3, "id"), Extent(5, 9), Resume(5, gap=(3, 5))),
+    ],
+)
+def test_where_a_partition_goes_on(place: Place | None, extent: Extent, expected: Resume):
+    """At its stored place; from the beginning where the topic is another; past a gap only when it is told."""
+    assert resume_at(place, "id", extent) == expected
+
+
+def test_silence_counts_only_once_the_database_has_caught_up():
+    """A persist that lags calls nobody lost: what was on Kafka at a moment must be stored first."""
+    watch = SilenceWatch(30)
+    assert watch.silent_since({ONE: 5}) is None
+    watch.look(NOW, {ONE: 10, TWO: 3})
+    assert watch.silent_since({ONE: 9, TWO: 3}) is None
+    assert watch.silent_since({ONE: 10}) is None
+    assert watch.silent_since({ONE: 12, TWO: 3}) == NOW - timedelta(seconds=30)
