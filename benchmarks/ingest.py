@@ -31,7 +31,7 @@ from infra.embedded.kafka import KafkaServer
 from infra.kafka.client import client_config
 from infra.settings import Settings, load
 from producers.forward.forwarder import Forwarder
-from producers.forward.stream import Source
+from producers.forward.stream import Stream
 from producers.spool.format import READ_BYTES, about_new, now_us
 from producers.spool.writer import SpoolWriter
 from schemas.codec import current_schema, schema_text
@@ -178,7 +178,7 @@ class _Parts:
         for start in range(0, len(self.file), READ_BYTES):
             spool.append(self.file[start : start + READ_BYTES], now_us())
         spool.finish()
-        source = Source.claim(self.settings, spool.folder)
+        source = Stream.claim(self.settings, spool.folder)
         assert source is not None
         self.forwarder.sources = [source]
         while self.forwarder.pump() or not source.ended:

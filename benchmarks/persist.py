@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session
 
 from benchmarks import connect
 from benchmarks.harness import ROUNDS, Rates, Row, Unmeasured, harmonic
-from consumers.persist.dead_letters import LetterWriter
+from consumers.persist.dead_letters import DeadLetterWriter
 from consumers.persist.service import Persist
 from infra.embedded.jars import class_path
 from infra.embedded.kafka import KafkaServer
@@ -230,7 +230,7 @@ class _Stack:
         letters = TopicPartition(Kind.DLQ.topic(settings.topic_prefix), 0, OFFSET_END)
         admin = kafka_clients.admin(settings)  # kept: without it no answer comes
         admin.delete_records([letters])[letters].result(10)  # of the round before
-        service = Persist(settings, open_writer(settings), Decoder, LetterWriter)
+        service = Persist(settings, open_writer(settings), Decoder, DeadLetterWriter)
         stop, done, first = threading.Event(), 0, 0
         try:
             while not first:

@@ -16,7 +16,7 @@ from infra import log as logs
 from infra import settings as settings_module
 from infra.kafka.client import client_config
 from infra.settings import Settings
-from producers.forward.service import Caretaker
+from producers.forward.service import ForwardService
 from schemas.errors import UsageError
 
 
@@ -41,7 +41,7 @@ def forward(folder: Path | None) -> None:
     if settings.spool_dir.exists() and not settings.spool_dir.is_dir():
         raise UsageError(f"{settings.spool_dir} is no folder.")
     _allow_many_files()
-    caretaker = Caretaker(load, threading.Event())
+    caretaker = ForwardService(load, threading.Event())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: caretaker.stop())
     log.info("forwarding", folder=str(settings.spool_dir), kafka=settings.bootstrap_servers)

@@ -74,10 +74,10 @@ def imports(
         found = list(_new(settings, found))
     began = time.monotonic()
     session = Importing(settings, timeout, None, agent_id, follow=False)
-    landed = session.go([ImportedRun(name, lines) for name, lines in found])
+    acknowledged = session.go([ImportedRun(name, lines) for name, lines in found])
     print_summary(session.shipping.totals(), time.monotonic() - began, as_json=as_json, err=False)
     say(f"{len(found)} run{'s' if len(found) != 1 else ''} imported.")
-    if not landed:
+    if not acknowledged:
         raise NotAcknowledgedError(
             f"Kafka has not acknowledged all lines: they stay in {settings.spool_dir}, and "
             "`stepstream up` or `stepstream forward` ships them."

@@ -21,9 +21,9 @@ from infra import settings as settings_module
 from infra.kafka.client import client_config
 from infra.settings import Settings
 from infra.sql import engine as sql
-from producers.forward.background import Shipping
+from producers.forward.background import BackgroundForwarder
 from producers.forward.run_id import named_run
-from producers.forward.stream import Source, life_ahead
+from producers.forward.stream import Stream, life_ahead
 from producers.lines.context import OPEN, SILENT
 from producers.spool.format import READ_BYTES, about_new, now_us
 from producers.spool.meta_stream import MetaStream
@@ -71,12 +71,12 @@ def ingest(files: tuple[str, ...], as_json: bool, force: bool, timeout: float | 
         if run_exists(settings, name):
             say(f"run {name} is in the database already: these lines become further rows of it.")
     session = Session(settings, timeout, **options)
-    landed = session.go(inputs)
+    acknowledged = session.go(inputs)
     totals = session.shipping.totals()
     print_summary(totals, time.monotonic() - began, as_json=as_json, err=False, read=session.read)
     if letters := totals.summary()["dead_letters"]:
         say(f"{letters:,} of {totals.lines:,} lines are dead letters: `stepstream dlq list` says why.")
-    if not landed:
+    if not acknowledged:
         raise NotAcknowledgedError(
             f"Kafka has not acknowledged all lines: they stay in {settings.spool_dir}, and "
             "`stepstream up` or `stepstream forward` ships them."
@@ -163,7 +163,7 @@ class Session:
         self.settings, self.timeout, self.follow = settings, timeout, follow
         self.run_id, self.agent_id = run_id, agent_id
         self.waiting = Waiting()
-        self.shipping = Shipping(settings_module.load, self.waiting.told)
+        self.shipping = BackgroundForwarder(settings_module.load, self.waiting.told)
         self.read = 0
         """Lines so far, shipped or not."""
 
@@ -172,11 +172,11 @@ class Session:
         self.shipping.start()
         copied = [self._copy(given) for given in inputs]
         with self.waiting.until_signal(self.timeout) as over:
-            landed = [self._land(source, meta, over) for source, meta in copied]
+            acknowledged = [self._land(source, meta, over) for source, meta in copied]
         self.shipping.close()
-        return all(landed)
+        return all(acknowledged)
 
-    def _copy(self, given: Given) -> tuple[Source, MetaStream]:
+    def _copy(self, given: Given) -> tuple[Stream, MetaStream]:
         """All of an input into a spool of its own, which is shipped meanwhile."""
         about = about_new(self.writer, self.run_id, self.agent_id)
         spool = SpoolWriter(self.settings, about)
@@ -202,15 +202,15 @@ class Session:
         spool.finish()
         return source, meta
 
-    def _land(self, source: Source, meta: MetaStream, over: Callable[[], bool]) -> bool:
+    def _land(self, source: Stream, meta: MetaStream, over: Callable[[], bool]) -> bool:
         """Wait for the stream's lines; then say how its runs stand, and wait for that."""
-        landed = self.shipping.landed(source.stream_id, over)
-        runs = source.context.runs if landed else life_ahead(self.settings, source.stream_id)
+        acknowledged = self.shipping.acknowledged(source.stream_id, over)
+        runs = source.context.runs if acknowledged else life_ahead(self.settings, source.stream_id)
         ends = {run_id: STATUS[state] for run_id, state in runs.items() if state in STATUS}
         for run_id, status in ends.items():
             meta.say("stream_ended", run_id=run_id, status=status, reason=REASONS[status])
         meta.finish()
-        return self.shipping.landed(meta.about.stream_id, over) and landed
+        return self.shipping.acknowledged(meta.about.stream_id, over) and acknowledged
 
 
 def run_exists(settings: Settings, run_id: str) -> bool:
@@ -235,7 +235,7 @@ def run_exists(settings: Settings, run_id: str) -> bool:
 class Beat:
     """Heartbeats of a stream that is still being written."""
 
-    def __init__(self, pause: float, meta: MetaStream, source: Source, spool: SpoolWriter) -> None:
+    def __init__(self, pause: float, meta: MetaStream, source: Stream, spool: SpoolWriter) -> None:
         self._pause, self._meta, self._source, self._spool = pause, meta, source, spool
         self._due = time.monotonic() + pause
 

@@ -9,7 +9,7 @@ import time
 
 import click
 
-from consumers.persist.dead_letters import LetterWriter
+from consumers.persist.dead_letters import DeadLetterWriter
 from consumers.persist.service import Persist
 from infra import log
 from infra.kafka.registry import Registry
@@ -36,7 +36,7 @@ def persist() -> None:
         settings,
         writer,
         decode=lambda kind: Decoder(kind, registry.schema),
-        letters=lambda: LetterWriter(registry.id_to_write(Kind.DLQ)),
+        letters=lambda: DeadLetterWriter(registry.id_to_write(Kind.DLQ)),
     )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -17,7 +17,7 @@ from infra import settings as settings_module
 from infra.settings import Settings
 from producers.capture.host import facts
 from producers.capture.worker import CannotStartError, Worker
-from producers.forward.background import Shipping
+from producers.forward.background import BackgroundForwarder
 from producers.forward.stream import life_ahead
 from producers.lines.context import ENDED, OPEN, SILENT
 from producers.spool.format import About, about_new, new_id, now_us
@@ -64,7 +64,7 @@ class Session:
         self.fallback_run = run_id or new_id()
         self.about = about_new("run", run_id, agent_id, generated=self.fallback_run)
         self.waiting = Waiting()
-        self.shipping = Shipping(settings_module.load, self.waiting.told)
+        self.shipping = BackgroundForwarder(settings_module.load, self.waiting.told)
         self.spool = SpoolWriter(settings, self.about)
         self.source = self.shipping.add(self.about)
         self.spool.unshipped = self.source.unshipped
@@ -136,13 +136,15 @@ class Session:
         shipping.discover()
         with self.waiting.until_signal(timeout) as over:
             give_up = lambda: over() or shipping.knows_no_kafka  # noqa: E731 - a name for the next lines
-            landed = all(shipping.landed(stream_id, give_up) for stream_id in shipping.of_workers())
+            acknowledged = all(
+                shipping.acknowledged(stream_id, give_up) for stream_id in shipping.of_workers()
+            )
             for run_id in self._runs_without_end():
                 self.meta.say(event, run_id=run_id, **said)
             self.meta.finish()
-            landed = shipping.landed(meta_id, give_up) and landed
+            acknowledged = shipping.acknowledged(meta_id, give_up) and acknowledged
         shipping.close()
-        if not landed:
+        if not acknowledged:
             self.waiting.kept(self.settings.spool_dir)
 
     def _runs_without_end(self) -> list[str]:

@@ -112,7 +112,7 @@ class LiveBuffer:
     async def _snapshot(self, view: View, gap: bool) -> Delta:
         streams = streams_of(view, self._keys)
         pipe = self._redis.pipeline(transaction=False)
-        pipe.get(self._keys.epoch)
+        pipe.get(self._keys.buffer_id)
         for name, key in streams.items():
             pipe.xrevrange(key, count=decode.first_entries(name, view))
         epoch, *found = await pipe.execute()
@@ -131,8 +131,8 @@ class LiveBuffer:
         delta = Delta(cursor="")
         for name, rows in entries.items():
             decode.add(delta, cursor, name, rows, view)
-        if not delta.reset and (not entries or "pulse" in entries):
-            await self._rows(view, cursor, delta, entries.get("pulse"))
+        if not delta.reset and (not entries or "notification" in entries):
+            await self._rows(view, cursor, delta, entries.get("notification"))
         if delta.reset:
             return await self._snapshot(view, gap=True)
         delta.cursor = cursor.text()
@@ -145,12 +145,12 @@ class LiveBuffer:
         is no other.
         """
         if view.run_id is None:
-            epoch = _text(await self._redis.get(self._keys.epoch))
+            epoch = _text(await self._redis.get(self._keys.buffer_id))
             delta.runs = await (self._run_rows(sorted(decode.changed_runs(pulse))) if pulse else self.runs())
             delta.service = await self.service()
         else:
             read, of = self._heads if pulse else self._read_head, (view.run_id, view.agent_id or "")
-            epoch, delta.run, delta.agent = await read(*of, cursor.ids.get("pulse", ""))
+            epoch, delta.run, delta.agent = await read(*of, cursor.ids.get("notification", ""))
             cursor.agents_due = view.agents
             if view.agents and _now_ms() >= cursor.agents_next:
                 delta.agents = _some(await self._agents(view.run_id, fresh=True), cursor)
@@ -159,7 +159,7 @@ class LiveBuffer:
 
     async def _read_head(self, run_id: str, agent_id: str = "", _pulse: str = "") -> _Head:
         pipe = self._redis.pipeline(transaction=False)
-        pipe.get(self._keys.epoch)
+        pipe.get(self._keys.buffer_id)
         pipe.hgetall(self._keys.run(run_id))
         pipe.hlen(self._keys.run(run_id, "agents"))
         pipe.hget(self._keys.run(run_id, "agents"), agent_id)

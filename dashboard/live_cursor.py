@@ -12,8 +12,8 @@ from schemas.live import Keys
 def streams_of(view: View, keys: Keys) -> dict[str, str]:
     """Name → key of every stream that a view waits on."""
     if view.run_id is None:
-        return {"pulse": keys.pulse}
-    streams = {"pulse": keys.run(view.run_id, "pulse")}
+        return {"notification": keys.notifications}
+    streams = {"notification": keys.run(view.run_id, "notification")}
     if view.metrics:
         streams["metrics"] = keys.run(view.run_id, "metrics")
     if view.logs:
@@ -58,7 +58,7 @@ class Cursor(Struct, omit_defaults=True):
             cursor = msgspec.json.decode(text, type=cls)
         except (msgspec.DecodeError, ValueError):
             return None
-        wanted = {"pulse", "metrics", "logs", "steps", "episodes", "frame"}
+        wanted = {"notification", "metrics", "logs", "steps", "episodes", "frame"}
         valid = all(name in wanted and _is_entry_id(value) for name, value in cursor.ids.items())
         return cursor if valid and cursor.view == cls.of(view) else None
 

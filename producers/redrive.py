@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Engine, Select, select, update
 
-from infra.kafka.batch_producer import Outbox
+from infra.kafka.batch_producer import BatchProducer
 from infra.kafka.registry import Registry
 from infra.settings import Settings
 from infra.sql import engine as sql
@@ -87,7 +87,7 @@ class Redriver:
         registry = Registry(settings)
         self._encoders = {kind: Encoder(kind, registry.id_to_write(kind)) for kind in Kind}
         self._prefix = settings.topic_prefix
-        self._outbox = Outbox(settings)
+        self._outbox = BatchProducer(settings)
 
     def send(self, letters: list[dict[str, Any]]) -> list[Outcome]:
         """Send what can be used by now, wait for Kafka, and write down that it was.

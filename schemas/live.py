@@ -2,13 +2,13 @@
 
 Everything is a buffer of the newest and can be thrown away: SQL and Kafka hold the rest.
 
-    <prefix>epoch                  string   names one filling of this Redis; gone or other: it was flushed
+    <prefix>buffer_id              string   names one filling of this Redis; gone or other: it was flushed
     <prefix>positions              hash     "<topic>:<partition>" → next offset, written with what came before
     <prefix>service                hash     `skipped`; "process:<id>" → LiveProcess, JSON
     <prefix>runs                   zset     run id → when it was last heard of, ms
-    <prefix>pulse                  stream   field `r`: ids of runs that changed, JSON
+    <prefix>notifications          stream   field `r`: ids of runs that changed, JSON
     <prefix>run:<run>              hash     what is known of a run, its counters
-    <prefix>run:<run>:pulse        stream   one entry: wakes the run's page
+    <prefix>run:<run>:notification stream   one entry: wakes the run's page
     <prefix>run:<run>:agents       hash     agent id → AgentSteps
     <prefix>run:<run>:returns      hash     agent id → AgentReturns
     <prefix>run:<run>:metrics      stream   field `b`: MetricsEntry
@@ -62,9 +62,9 @@ class Keys:
     prefix: str
 
     @property
-    def epoch(self) -> str:
+    def buffer_id(self) -> str:
         """Names one filling of this Redis."""
-        return f"{self.prefix}epoch"
+        return f"{self.prefix}buffer_id"
 
     @property
     def positions(self) -> str:
@@ -82,12 +82,12 @@ class Keys:
         return f"{self.prefix}runs"
 
     @property
-    def pulse(self) -> str:
+    def notifications(self) -> str:
         """Wakes whoever shows the list of runs."""
-        return f"{self.prefix}pulse"
+        return f"{self.prefix}notifications"
 
     def run(self, run_id: str, what: str = "") -> str:
-        """A run's hash, or one of its keys: pulse, agents, returns, metrics, logs."""
+        """A run's hash, or one of its keys: notification, agents, returns, metrics, logs."""
         key = f"{self.prefix}run:{quoted(run_id)}"
         return f"{key}:{what}" if what else key
 

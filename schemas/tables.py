@@ -96,14 +96,14 @@ class _Event:
     event_time: Mapped[datetime] = mapped_column(UtcTime(), sort_order=-4)
 
 
-class _Place:
+class _LogPosition:
     """An event's place in the log."""
 
     topic_partition: Mapped[int] = mapped_column(Integer(), sort_order=8)
     topic_offset: Mapped[int] = mapped_column(_BIG, sort_order=9)
 
 
-class Step(_Event, _Place, Base):
+class Step(_Event, _LogPosition, Base):
     """One environment step."""
 
     __tablename__ = "steps"
@@ -123,7 +123,7 @@ class Step(_Event, _Place, Base):
     extras: Mapped[Json | None]
 
 
-class Episode(_Event, _Place, Base):
+class Episode(_Event, _LogPosition, Base):
     """One finished episode of one agent."""
 
     __tablename__ = "episodes"
@@ -141,7 +141,7 @@ class Episode(_Event, _Place, Base):
     extras: Mapped[Json | None]
 
 
-class Metrics(_Event, _Place, Base):
+class Metrics(_Event, _LogPosition, Base):
     """Numbers by name at a global step."""
 
     __tablename__ = "metrics"
@@ -151,7 +151,7 @@ class Metrics(_Event, _Place, Base):
     extras: Mapped[Json | None]
 
 
-class RunEvent(_Event, _Place, Base):
+class RunEvent(_Event, _LogPosition, Base):
     """What happens to a run."""
 
     __tablename__ = "run_events"
@@ -160,7 +160,7 @@ class RunEvent(_Event, _Place, Base):
     payload: Mapped[Json | None]
 
 
-class LogLine(_Event, _Place, Base):
+class LogLine(_Event, _LogPosition, Base):
     """A line that is no event."""
 
     __tablename__ = "logs"

@@ -252,7 +252,7 @@ class LiveState:
             yield from self._run_row(run, now, lags.get(run.partition, 0))
         yield ("ZREMRANGEBYRANK", self._keys.runs, 0, -MOST_RUNS - 1)
         named = msgspec.json.encode(list(runs))
-        yield ("XADD", self._keys.pulse, "MAXLEN", "~", 100, "*", "r", named)
+        yield ("XADD", self._keys.notifications, "MAXLEN", "~", 100, "*", "r", named)
 
     def _agent_cells(
         self, agents: Mapping[AgentKey, Agent], now: float
@@ -282,10 +282,10 @@ class LiveState:
             run.status = state.status
             yield from _state_row(key, state, told)
         yield ("ZADD", self._keys.runs, "GT", run.last_seen, run.run_id)
-        yield ("XADD", self._keys.run(run.run_id, "pulse"), "MAXLEN", "=", 1, "*", "n", "1")
+        yield ("XADD", self._keys.run(run.run_id, "notification"), "MAXLEN", "=", 1, "*", "n", "1")
         if now - run.expires_set > RENEW_S:
             run.expires_set = run.renewed = now
-            for what in ("", "pulse", "agents", "returns", "metrics", "logs"):
+            for what in ("", "notification", "agents", "returns", "metrics", "logs"):
                 yield ("EXPIRE", self._keys.run(run.run_id, what), KEEP_S)
         run.new, run.told, run.heartbeat = False, False, None
 

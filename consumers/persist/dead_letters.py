@@ -18,7 +18,7 @@ MESSAGE_LETTERS = 1000
 CONNECTOR = "stepstream.persist"
 
 
-class LetterWriter:
+class DeadLetterWriter:
     """Makes letters.
 
     Args:

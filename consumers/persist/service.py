@@ -37,14 +37,14 @@ from typing import Any
 import structlog
 
 from consumers.persist.batch import Decode, Outcome, Storer, store_rollups
-from consumers.persist.dead_letters import LetterWriter
+from consumers.persist.dead_letters import DeadLetterWriter
 from consumers.persist.sweep import SWEEP_EVERY_S, Retention, SilenceWatch, lose_silent_runs, stored_offsets
-from infra.kafka.dlq_producer import Letterbox
+from infra.kafka.dlq_producer import DlqProducer
 from infra.kafka.group_consumer import Extent, GroupConsumer, Slice
 from infra.settings import Settings
 from infra.sql import migrations
 from infra.sql.engine import OutageError
-from infra.sql.writers import Partition, Place, Writer
+from infra.sql.writers import Partition, Position, Writer
 from schemas.errors import BrokerError, DatabaseError, RegistryError, StepstreamError
 from schemas.topics import LINES, Kind
 
@@ -73,7 +73,7 @@ class Resume:
     """Offsets that are gone: from the first, up to but without the second."""
 
 
-def resume_at(place: Place | None, topic_id: str | None, extent: Extent) -> Resume:
+def resume_at(place: Position | None, topic_id: str | None, extent: Extent) -> Resume:
     """Where to go on in a partition: step 1 of the guarantee."""
     if place is None:
         return Resume(extent.low)
@@ -100,7 +100,7 @@ class Persist:
         settings: Settings,
         writer: Writer,
         decode: Callable[[Kind], Decode],
-        letters: Callable[[], LetterWriter],
+        letters: Callable[[], DeadLetterWriter],
     ) -> None:
         self._settings = settings
         self._writer = writer
@@ -108,7 +108,7 @@ class Persist:
         self._runs_topic = Kind.RUNS.topic(settings.topic_prefix)
         self._storers = {kind: Storer(kind, decode(kind)) for kind in LINES}
         self._letters = cache(letters)
-        self._letterbox = Letterbox(settings)
+        self._letterbox = DlqProducer(settings)
         self._consumer = GroupConsumer(settings, "persist", list(self._kinds))
         self._topic_ids: dict[str, str] = {}
         self._report = Report()
@@ -132,7 +132,7 @@ class Persist:
             self.close()
 
     def turn(self, stop: threading.Event) -> int:
-        """Place what is new, store one batch, look after the rest; returns the records stored."""
+        """Position what is new, store one batch, look after the rest; returns the records stored."""
         self._patiently(self._place, stop)
         slices = self._consumer.poll(self._settings.batch_records, POLL_S)
         stored: int = self._patiently(partial(self._store, slices), stop) or 0 if slices else 0
@@ -215,7 +215,7 @@ class Persist:
             }
             self._judge(resumes)
             for partition, resume in resumes.items():
-                place = Place(resume.offset, self._topic_ids[partition.topic])
+                place = Position(resume.offset, self._topic_ids[partition.topic])
                 if places.get(partition) != place:
                     tx.set_place(partition, place)
         return resumes

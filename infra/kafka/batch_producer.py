@@ -56,7 +56,7 @@ class Failure(NamedTuple):
     fatal: bool
 
 
-class Outbox:
+class BatchProducer:
     """One idempotent producer.
 
     Args:

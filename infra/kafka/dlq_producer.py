@@ -22,7 +22,7 @@ class Letter(NamedTuple):
     headers: list[tuple[str, str | bytes]]
 
 
-class Letterbox:
+class DlqProducer:
     """Sends letters. Nothing is connected before there is one."""
 
     def __init__(self, settings: Settings) -> None:

@@ -36,8 +36,8 @@ return 1
 class LiveStore:
     """One process's way into Redis.
 
-    The script writes only if the epoch and the positions are still those that this process read: a flushed
-    Redis, and a process that woke up after its partitions were given away, are noticed before any harm.
+    The script writes only if the buffer id and the positions are still those that this process read: a
+    flushed Redis, and a process that woke up after its partitions were given away, are noticed before any harm.
     No retries: a write that timed out may have been done.
     """
 
@@ -46,12 +46,12 @@ class LiveStore:
         self._redis: Any = redis.client(settings)
         self._redis.set_retry(Retry(NoBackoff(), 0))
         self._write = self._redis.register_script(_WRITE)
-        self._epoch = b""
+        self._buffer_id = b""
 
     def begin(self) -> dict[str, int]:
-        """Read the epoch, or found one; returns the positions written last."""
-        self._redis.set(self.keys.epoch, os.urandom(8).hex(), nx=True)
-        self._epoch = self._redis.get(self.keys.epoch)
+        """Read the buffer_id, or found one; returns the positions written last."""
+        self._redis.set(self.keys.buffer_id, os.urandom(8).hex(), nx=True)
+        self._buffer_id = self._redis.get(self.keys.buffer_id)
         held = self._redis.hgetall(self.keys.positions)
         return {name.decode(): int(offset) for name, offset in held.items()}
 
@@ -62,7 +62,7 @@ class LiveStore:
 
     def write(self, before: Mapping[str, int], after: Mapping[str, int], commands: Sequence[Command]) -> bool:
         """Run commands if the positions are those `before`; False: they are not, or Redis was flushed."""
-        args: list[Any] = [self._epoch, len(before)]
+        args: list[Any] = [self._buffer_id, len(before)]
         for name, offset in before.items():
             args += (name, offset)
         for command in commands:
@@ -72,11 +72,11 @@ class LiveStore:
             args += (2 + 2 * len(after), "HSET", self.keys.positions)
             for name, offset in after.items():
                 args += (name, offset)
-        return bool(self._write(keys=[self.keys.epoch, self.keys.positions], args=args))
+        return bool(self._write(keys=[self.keys.buffer_id, self.keys.positions], args=args))
 
     def known(self) -> bool:
         """The Redis that was begun with is still there."""
-        return bool(self._redis.get(self.keys.epoch) == self._epoch)
+        return bool(self._redis.get(self.keys.buffer_id) == self._buffer_id)
 
     def runs(self, run_ids: Sequence[str]) -> dict[str, HeldRun]:
         """What is held of some runs, in one round trip."""

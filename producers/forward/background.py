@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from infra.settings import Settings
 from producers.forward.forwarder import Forwarder, Stopped
-from producers.forward.stream import Source
+from producers.forward.stream import Stream
 from producers.lines.context import ENDED, OPEN
 from producers.spool.format import About
 from schemas.topics import META_SUFFIX, Kind
@@ -40,7 +40,7 @@ class Totals:
     runs: dict[str, str] = field(default_factory=dict)
     """Every run that the lines spoke of, and how its life cycle stands."""
 
-    def add(self, source: Source) -> None:
+    def add(self, source: Stream) -> None:
         """Take in one stream."""
         place = source.place
         self.lines += place.line
@@ -56,7 +56,7 @@ class Totals:
         return {"read": self.lines, **found}
 
 
-class Shipping:
+class BackgroundForwarder:
     """Streams that this program writes, stepstream's own beside them, and those of SDKs in its worker.
 
     Args:
@@ -83,7 +83,7 @@ class Shipping:
         """Begin to ship."""
         self._thread.start()
 
-    def add(self, about: About, *, patient: bool = False) -> Source:
+    def add(self, about: About, *, patient: bool = False) -> Stream:
         """Ship a stream of ours, and what is beside it.
 
         Args:
@@ -101,7 +101,7 @@ class Shipping:
             source.wake()
         self._wake.set()
 
-    def landed(self, stream_id: str, over: Callable[[], bool]) -> bool:
+    def acknowledged(self, stream_id: str, over: Callable[[], bool]) -> bool:
         """Wait until all lines of an ended stream are acknowledged, or until it is over.
 
         Raises:
@@ -185,9 +185,9 @@ class Shipping:
                 source.release()
             self._released.add(source.stream_id)
 
-    def _claim(self, stream_id: str, *, patient: bool = False) -> Source | None:
+    def _claim(self, stream_id: str, *, patient: bool = False) -> Stream | None:
         folder = self.settings.spool_dir / stream_id
-        source = Source.claim(
+        source = Stream.claim(
             self.settings, folder, patient=patient, parent=lambda: self._worker_of(stream_id)
         )
         if source is not None:
@@ -198,6 +198,6 @@ class Shipping:
                     other.hurry = True
         return source
 
-    def _worker_of(self, meta_id: str) -> Source | None:
+    def _worker_of(self, meta_id: str) -> Stream | None:
         name = meta_id.removesuffix(META_SUFFIX)
         return next((source for source in self._forwarder.sources if source.stream_id == name), None)

@@ -24,13 +24,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from infra.kafka.batch_producer import Failure, Outbox
+from infra.kafka.batch_producer import BatchProducer, Failure
 from infra.kafka.registry import Registry
 from infra.settings import Settings
-from producers.forward.stream import Coder, Encoded, Source
+from producers.forward.stream import Coder, Encoded, Stream
 from producers.lines.frames import NotAPictureError, Picture, encode
 from producers.lines.normalise import Event
-from producers.spool.format import Place, now_us
+from producers.spool.format import Checkpoint, now_us
 from schemas.codec import Record
 from schemas.errors import BrokerError, RegistryError, UsageError
 from schemas.topics import Kind
@@ -53,7 +53,7 @@ class Stopped(Exception):  # noqa: N818 - a state
     """Asked to stop while something was on its way: it stays in the spool."""
 
 
-Item = tuple[Kind, bytes, bytes, Source, bytes | None]
+Item = tuple[Kind, bytes, bytes, Stream, bytes | None]
 """Kind, key and value of a record, its stream, and its line (a picture has none)."""
 
 
@@ -64,7 +64,7 @@ class Window:
     items: list[Item] = field(default_factory=list)
     size: int = 0
     """Bytes of the lines' records."""
-    places: dict[str, tuple[Source, Place]] = field(default_factory=dict)
+    places: dict[str, tuple[Stream, Checkpoint]] = field(default_factory=dict)
 
 
 class Forwarder:
@@ -79,15 +79,15 @@ class Forwarder:
         self, load: Callable[[], Settings], report: Callable[[str], None] = lambda reason: None
     ) -> None:
         self.settings = load()
-        self.sources: list[Source] = []
+        self.sources: list[Stream] = []
         self._load, self._report = load, report
         self._stop = threading.Event()
-        self._outbox: Outbox | None = None
+        self._producer: BatchProducer | None = None
         self._coder: Coder | None = None
         self._limits: dict[Kind, int] = {}
         self._topics: dict[Kind, str] = {}
         self._turn = 0
-        self._flying: Window | None = None
+        self._in_flight: Window | None = None
         self._gathers_until = 0.0
         self._said = ""
         self.knows_no_kafka = False
@@ -111,29 +111,29 @@ class Forwarder:
         if (left := self._gathers_until - time.monotonic()) > 0:
             self._stop.wait(left)
         window = self._make()
-        if self._flying is not None:
-            flying, self._flying = self._flying, None
-            self._land(flying)
+        if self._in_flight is not None:
+            in_flight, self._in_flight = self._in_flight, None
+            self._acknowledged(in_flight)
         elif window is None:
             return False
         if window is not None:
             self._send(window)
-            self._flying = window
+            self._in_flight = window
             few = len(window.items) < FEW_RECORDS
             self._gathers_until = time.monotonic() + GATHER_SECONDS if few else 0.0
         return True
 
-    def land(self, seconds: float) -> None:
+    def wait_acknowledged(self, seconds: float) -> None:
         """Wait, at most so long, for what is on its way.
 
         Raises:
             Stopped: it is not acknowledged in time.
         """
-        flying, self._flying = self._flying, None
-        if flying is not None and self._outbox is not None and self._outbox.flush(seconds):
-            self._land(flying)
+        in_flight, self._in_flight = self._in_flight, None
+        if in_flight is not None and self._producer is not None and self._producer.flush(seconds):
+            self._acknowledged(in_flight)
 
-    def finish(self, source: Source) -> None:
+    def finish(self, source: Stream) -> None:
         """Send the pictures of a stream that still wait for their turn."""
         window = Window()
         for record, picture in source.thinner.rest():
@@ -141,20 +141,20 @@ class Forwarder:
         window.places[source.stream_id] = (source, source.snapshot())
         self._connect()
         self._send(window)
-        self._land(window)
+        self._acknowledged(window)
 
     # The producer
 
     def _connect(self) -> None:
         began = time.monotonic()
-        while self._outbox is None:
+        while self._producer is None:
             try:
                 self.settings = self._load()
                 registry = Registry(self.settings, self._stop)
                 self._coder = Coder({kind: registry.id_to_write(kind) for kind in Kind})
                 self._topics = {kind: kind.topic(self.settings.topic_prefix) for kind in Kind}
-                self._outbox = Outbox(self.settings)
-                self._limits = {kind: self._outbox.limits[topic] for kind, topic in self._topics.items()}
+                self._producer = BatchProducer(self.settings)
+                self._limits = {kind: self._producer.limits[topic] for kind, topic in self._topics.items()}
             except (BrokerError, RegistryError, UsageError) as error:
                 self.knows_no_kafka = not self.settings.bootstrap_servers
                 self._wait(began, str(error))
@@ -194,7 +194,7 @@ class Forwarder:
                 window.places[source.stream_id] = (source, source.snapshot())
         return window if window.items else None
 
-    def _take(self, window: Window, source: Source, records: Iterable[Encoded]) -> None:
+    def _take(self, window: Window, source: Stream, records: Iterable[Encoded]) -> None:
         append, limits = window.items.append, self._limits
         for kind, key, value, line, event in records:
             window.size += (size := len(value))
@@ -207,28 +207,28 @@ class Forwarder:
                 if due is not None:
                     self._picture(window, source, *due)
 
-    def _refuse(self, window: Window, source: Source, item: Item) -> None:
+    def _refuse(self, window: Window, source: Stream, item: Item) -> None:
         kind, _, value, _, line = item
         message = f"Its record of {len(value):,} bytes is too large for Kafka."
         window.items.append(self._letter(source, kind, value, line or b"", message))
 
-    def _letter(self, source: Source, kind: Kind, value: bytes, line: bytes, message: str) -> Item:
+    def _letter(self, source: Stream, kind: Kind, value: bytes, line: bytes, message: str) -> Item:
         assert self._coder is not None
         letter_kind, key, encoded, _, _ = self._coder(source.refused(kind, value, line, message), line)
         return letter_kind, key, encoded, source, line
 
-    def _in_turn(self) -> list[Source]:
+    def _in_turn(self) -> list[Stream]:
         """Another stream is first each time, so that a long one does not keep the others waiting."""
         self._turn = (self._turn + 1) % max(len(self.sources), 1)
         return self.sources[self._turn :] + self.sources[: self._turn]
 
-    def _drop(self, source: Source, error: OSError) -> None:
+    def _drop(self, source: Stream, error: OSError) -> None:
         """A stream whose files cannot be read must not hold up the others."""
         log.error("a spool cannot be read; its stream waits", folder=str(source.folder), reason=str(error))
         self.sources.remove(source)
         source.release()
 
-    def _picture(self, window: Window, source: Source, record: Record, picture: Picture) -> None:
+    def _picture(self, window: Window, source: Stream, record: Record, picture: Picture) -> None:
         assert self._coder is not None
         try:
             media_type, data, width, height = encode(picture, self.settings.frame_format)
@@ -245,12 +245,12 @@ class Forwarder:
         source.count(Kind.FRAMES.value)
 
     def _send(self, window: Window) -> None:
-        assert self._outbox is not None
-        send, topics = self._outbox.send, self._topics
+        assert self._producer is not None
+        send, topics = self._producer.send, self._topics
         for kind, key, value, _, _ in window.items:
             send(topics[kind], key, value)
 
-    def _land(self, window: Window) -> None:
+    def _acknowledged(self, window: Window) -> None:
         while failures := self._failures(window):
             if all(failure.records_fault for failure in failures):
                 self._one_by_one(window, failures)
@@ -266,18 +266,18 @@ class Forwarder:
 
     def _failures(self, window: Window) -> list[Failure]:
         """Wait until nothing is on its way; what failed."""
-        assert self._outbox is not None
+        assert self._producer is not None
         began = time.monotonic()
-        while not self._outbox.flush(WAIT_SECONDS):
+        while not self._producer.flush(WAIT_SECONDS):
             if self._stop.is_set():
-                raise Stopped(self._outbox.trouble())
+                raise Stopped(self._producer.trouble())
             waited = time.monotonic() - began
             if waited >= PATIENCE_SECONDS:
-                self._told(self._outbox.trouble() or "Kafka has not acknowledged yet.")
+                self._told(self._producer.trouble() or "Kafka has not acknowledged yet.")
                 if self._moved():
                     self._renew()
                     self._send(window)
-        return self._outbox.failures()
+        return self._producer.failures()
 
     def _moved(self) -> bool:
         """Kafka has another address now: a local stack that was started again has other ports."""
@@ -287,9 +287,9 @@ class Forwarder:
             return False
 
     def _renew(self) -> None:
-        if self._outbox is not None:
-            self._outbox.abandon()
-        self._outbox = None
+        if self._producer is not None:
+            self._producer.abandon()
+        self._producer = None
         self._connect()
 
     def _one_by_one(self, window: Window, failures: list[Failure]) -> None:

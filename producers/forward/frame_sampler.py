@@ -7,7 +7,7 @@ from typing import Any
 
 from producers.lines.frames import Picture
 from producers.lines.normalise import IDENTITY
-from producers.spool.format import Place
+from producers.spool.format import Checkpoint
 
 Record = dict[str, Any]
 
@@ -16,12 +16,12 @@ Record = dict[str, Any]
 class _Agent:
     due: int
     waiting: tuple[Record, Picture] | None = None
-    before: Place | None = None
+    before: Checkpoint | None = None
     """Where to begin again for the picture that waits."""
     thinned: int = 0
 
 
-class Thinner:
+class FrameSampler:
     """Pictures on their way to the frames topic.
 
     Args:
@@ -32,7 +32,7 @@ class Thinner:
         self._pause = int(1_000_000 / per_second) if per_second > 0 else None
         self._agents: dict[tuple[str, str], _Agent] = {}
 
-    def offer(self, record: Record, picture: Picture, before: Place) -> tuple[Record, Picture] | None:
+    def offer(self, record: Record, picture: Picture, before: Checkpoint) -> tuple[Record, Picture] | None:
         """Take a line's picture; what is to be sent now, if anything.
 
         Args:
@@ -64,7 +64,7 @@ class Thinner:
         """All that still wait: the last pictures of a stream."""
         return [self._send(agent, agent.due) for agent in self._agents.values() if agent.waiting]
 
-    def before(self) -> Place | None:
+    def before(self) -> Checkpoint | None:
         """The place before all pictures that wait; None: none does."""
         places = [agent.before for agent in self._agents.values() if agent.waiting and agent.before]
         return min(places, key=lambda place: place.line, default=None)

@@ -8,7 +8,7 @@ from infra.settings import Settings
 from producers.lines.json_text import NotJsonError, split
 from producers.lines.normalise import BLANKS, BOM, HEAD_BYTES
 from producers.lines.values import BadValueError, name_of
-from producers.spool.format import About, Place, now_us
+from producers.spool.format import About, Checkpoint, now_us
 from producers.spool.reader import SpoolReader
 
 UNNAMED_EVENT_US = 1_000_000
@@ -17,7 +17,7 @@ UNNAMED_LOG_US = 5_000_000
 """So long a line of log does: programs talk while they start."""
 
 
-class LookAhead:
+class RunIdFinder:
     """Reads a stream from its first line on, until one names a run.
 
     Args:
@@ -25,7 +25,7 @@ class LookAhead:
     """
 
     def __init__(self, settings: Settings, folder: Path, about: About, *, patient: bool) -> None:
-        self._reader = SpoolReader(folder, about, Place(), settings.max_line_bytes, HEAD_BYTES)
+        self._reader = SpoolReader(folder, about, Checkpoint(), settings.max_line_bytes, HEAD_BYTES)
         self._most = settings.window_lines
         self._generated = about.generated_run_id
         self._patient = patient

@@ -17,7 +17,7 @@ import structlog
 
 from infra.settings import Settings
 from producers.forward.forwarder import Forwarder, Stopped
-from producers.forward.stream import Source, discard_old
+from producers.forward.stream import Stream, discard_old
 from producers.lines.context import ENDED, OPEN, SILENT
 from producers.spool.format import About, is_held
 from producers.spool.meta_stream import MetaStream
@@ -32,7 +32,7 @@ LAST_SECONDS = 3.0
 log = structlog.get_logger(part="forward")
 
 
-class Caretaker:
+class ForwardService:
     """One folder of spools.
 
     Args:
@@ -60,7 +60,7 @@ class Caretaker:
                 if not self._forwarder.pump():
                     self._finish_ended()
                     self._stop.wait(POLL_SECONDS)
-            self._forwarder.land(LAST_SECONDS)
+            self._forwarder.wait_acknowledged(LAST_SECONDS)
         except Stopped:
             log.info("stopped; what Kafka has not acknowledged stays in the spool")
         finally:
@@ -102,7 +102,7 @@ class Caretaker:
         try:
             if _is_a_living_programs(folder):
                 return
-            source = Source.claim(self._settings, folder, parent=lambda: self._worker_of(folder.name))
+            source = Stream.claim(self._settings, folder, parent=lambda: self._worker_of(folder.name))
         except (OSError, ValueError, TypeError) as error:
             log.error("a spool cannot be read", folder=str(folder), reason=str(error))
             self._finished.add(folder.name)
@@ -110,7 +110,7 @@ class Caretaker:
         if source is not None:
             self._forwarder.sources.append(source)
 
-    def _worker_of(self, meta_id: str) -> Source | None:
+    def _worker_of(self, meta_id: str) -> Stream | None:
         name = meta_id.removesuffix(META_SUFFIX)
         return next((source for source in self._forwarder.sources if source.stream_id == name), None)
 
@@ -124,10 +124,10 @@ class Caretaker:
                 with suppress(BlockingIOError):
                     self._meta(source).say("heartbeat", pid=source.about.pid, lines_acked=source.place.line)
 
-    def _is_ours_to_speak_for(self, source: Source) -> bool:
+    def _is_ours_to_speak_for(self, source: Stream) -> bool:
         return source.about.writer == "sdk" and source.about.owner and not source.meta
 
-    def _meta(self, source: Source) -> MetaStream:
+    def _meta(self, source: Stream) -> MetaStream:
         found = self._metas.get(source.stream_id)
         if found is None:
             found = MetaStream(self._settings, source.about, "forward", lambda: source.run_id)
@@ -154,7 +154,7 @@ class Caretaker:
             source.release()
             self._finished.add(source.stream_id)
 
-    def _say_end(self, source: Source) -> None:
+    def _say_end(self, source: Stream) -> None:
         """How the stream's runs stand, where nobody has said it; then the stream is complete."""
         complete = (source.folder / "done").exists()
         meta_folder = self._folder / (source.stream_id + META_SUFFIX)
@@ -164,7 +164,7 @@ class Caretaker:
         if not complete:
             (source.folder / "done").touch()
 
-    def _end_runs(self, source: Source, *, complete: bool) -> None:
+    def _end_runs(self, source: Stream, *, complete: bool) -> None:
         runs = {run_id: state for run_id, state in source.context.runs.items() if state != ENDED}
         if not runs and not (self._folder / (source.stream_id + META_SUFFIX)).exists():
             return

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from infra.settings import Settings
-from producers.forward.frame_sampler import Thinner
-from producers.forward.run_id import LookAhead
+from producers.forward.frame_sampler import FrameSampler
+from producers.forward.run_id import RunIdFinder
 from producers.lines.context import Context, Identity
 from producers.lines.fast_step import Shortcut
 from producers.lines.frames import Picture
 from producers.lines.normalise import HEAD_BYTES, Event, Normaliser, letter
-from producers.spool.format import DISK_FULL, About, Place, is_held, segment_path, segments, try_lock
+from producers.spool.format import DISK_FULL, About, Checkpoint, is_held, segment_path, segments, try_lock
 from producers.spool.reader import Chunk, Long, SpoolReader
 from schemas.codec import HEADER, MAGIC, Decoder, Encoder
 from schemas.topics import META_SUFFIX, Kind
@@ -31,7 +31,7 @@ Encoded = tuple[Kind, bytes, bytes, bytes, Event | None]
 """Kind, key and value of a record, its line, and where that did not go the short way, its event."""
 
 
-class Source:
+class Stream:
     """A stream that this process ships: it holds its `ship.lock`.
 
     Args:
@@ -47,10 +47,10 @@ class Source:
         lock: int,
         *,
         patient: bool = False,
-        parent: Callable[[], Source | None] = lambda: None,
+        parent: Callable[[], Stream | None] = lambda: None,
     ) -> None:
         self.folder, self.about = folder, about
-        self.place = Place.load(folder)
+        self.place = Checkpoint.load(folder)
         self.hurry = False
         """Do not wait for the stream to name its run: that of the SDK beside it is known."""
         self._settings, self._lock = settings, lock
@@ -60,16 +60,16 @@ class Source:
         self._coder: Coder | None = None
         self._heard_at = time.monotonic()
         self._rests_until = 0.0
-        self._ahead: LookAhead | None = None
+        self._ahead: RunIdFinder | None = None
         self._synced_at = 0.0
         self._counts = dict(self.place.counts)
         self._newest = self._kept = self.place
-        self.thinner = Thinner(settings.frames_per_second)
+        self.thinner = FrameSampler(settings.frames_per_second)
         self.ended = False
         """Every line was read, and no more will come."""
 
     @classmethod
-    def claim(cls, settings: Settings, folder: Path, **options: object) -> Source | None:
+    def claim(cls, settings: Settings, folder: Path, **options: object) -> Stream | None:
         """The stream, if it is there and nobody else ships it."""
         about = About.read(folder)
         if about is None:
@@ -152,10 +152,10 @@ class Source:
         self.count(Kind.DLQ.value)
         return letter(Decoder(kind)(value), line, "too_large", message)
 
-    def snapshot(self) -> Place:
+    def snapshot(self) -> Checkpoint:
         """The place behind the lines read so far, to be saved once they are acknowledged."""
         reader = self._reader
-        self._newest = Place(
+        self._newest = Checkpoint(
             reader.segment,
             reader.offset,
             reader.line,
@@ -169,7 +169,7 @@ class Source:
         """A picture of the lines read since the last snapshot; one that is to be sent now, if any."""
         return self.thinner.offer(record, picture, self._newest)
 
-    def acknowledge(self, place: Place) -> None:
+    def acknowledge(self, place: Checkpoint) -> None:
         """Kafka has all lines before this place.
 
         Kept is the one before the pictures that still wait for their turn: a restart makes them again.
@@ -223,7 +223,7 @@ class Source:
         if self.meta:
             return self._run_of_parent()
         if self._ahead is None:
-            self._ahead = LookAhead(self._settings, self.folder, about, patient=self._patient)
+            self._ahead = RunIdFinder(self._settings, self.folder, about, patient=self._patient)
         found = self._ahead.decide(final or self.hurry)
         if found is not None:
             self._ahead.close()
@@ -237,7 +237,7 @@ class Source:
         folder = self.folder.with_name(self.stream_id.removesuffix(META_SUFFIX))
         if not folder.exists():
             return self.about.generated_run_id
-        return Place.load(folder).run_id
+        return Checkpoint.load(folder).run_id
 
     def _encoded(self, normalise: Normaliser, chunk: Chunk, coder: Coder) -> Iterator[Encoded]:
         counts, seq, shortcut = self._counts, chunk.first, normalise.shortcut
@@ -286,7 +286,7 @@ def discard_old(settings: Settings) -> list[str]:
     for done in settings.spool_dir.glob("*/done"):
         if done.stat().st_mtime > oldest:
             continue
-        source = Source.claim(settings, done.parent)
+        source = Stream.claim(settings, done.parent)
         if source is None:
             continue
         if source.unshipped() == 0:
@@ -302,7 +302,7 @@ def discard_old(settings: Settings) -> list[str]:
 def life_ahead(settings: Settings, stream_id: str) -> dict[str, str]:
     """What the lines of a stream that are not shipped yet say about the life cycle of runs."""
     folder = settings.spool_dir / stream_id
-    about, place = About.read(folder), Place.load(folder)
+    about, place = About.read(folder), Checkpoint.load(folder)
     if about is None:
         return {}
     context = Context.from_json(place.context)

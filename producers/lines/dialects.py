@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from producers.lines.context import Context
-from producers.lines.fields import Said
+from producers.lines.fields import FieldReader
 from producers.lines.json_text import Fields, join, strict
 from producers.lines.values import BadValueError, TooWideError, boolean, clean, integer, name_of, string
 from schemas.topics import Kind
 
 Columns = dict[str, Any]
-Handler = Callable[[Said, Context], tuple[Kind, Columns]]
+Handler = Callable[[FieldReader, Context], tuple[Kind, Columns]]
 
 EPISODE_NUMBER = ("episode_index", "episode")
 STEP_NUMBER = ("step_index", "step", "time_step")
@@ -52,7 +52,7 @@ class UnusableError(ValueError):
         self.reason = reason
 
 
-def step(said: Said, context: Context) -> tuple[Kind, Columns]:
+def step(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """One environment step."""
     columns: Columns = {"episode_index": episode_index(said), "step_index": said.integer(*STEP_NUMBER)}
     for name in ("observation", "action", "info"):
@@ -64,7 +64,7 @@ def step(said: Said, context: Context) -> tuple[Kind, Columns]:
     return Kind.STEPS, columns | said.rest()
 
 
-def episode(said: Said, context: Context) -> tuple[Kind, Columns]:
+def episode(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """One finished episode."""
     columns: Columns = {
         "episode_index": episode_index(said),
@@ -80,35 +80,35 @@ def episode(said: Said, context: Context) -> tuple[Kind, Columns]:
     return Kind.EPISODES, columns | said.rest()
 
 
-def metrics(said: Said, context: Context) -> tuple[Kind, Columns]:
+def metrics(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """Numbers by name."""
     numbers, others = said.flattened()
     return Kind.METRICS, {"global_step": _global_step(numbers, others)} | said.columns(numbers, others)
 
 
-def sdk_metrics(said: Said, context: Context) -> tuple[Kind, Columns]:
+def sdk_metrics(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """What `run.log` writes: numbers whose names mean nothing else stand below `metrics`."""
     global_step = said.integer("step")
     return Kind.METRICS, {"global_step": global_step} | said.rest()
 
 
-def run_event(said: Said, context: Context) -> tuple[Kind, Columns]:
+def run_event(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """A life cycle event; `event` holds the kind, the payload all else."""
     return Kind.RUNS, {"event": said.kind, "payload": join(said.fields)}
 
 
-def monitor_header(said: Said, context: Context) -> tuple[Kind, Columns]:
+def monitor_header(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """The first line of a Monitor file."""
     context.monitor = True
     return Kind.RUNS, {"event": "run_started", "payload": join(said.fields)}
 
 
-def other(said: Said, context: Context) -> tuple[Kind, Columns]:
+def other(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """Chatter: kept, with its kind in the payload."""
     return Kind.RUNS, {"event": "other", "payload": join(said.fields)}
 
 
-def log_line(said: Said, context: Context) -> tuple[Kind, Columns]:
+def log_line(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """A line of the worker's stderr, in stepstream's own stream."""
     source, line = said.take("source"), said.take("line")
     return Kind.LOGS, {
@@ -140,7 +140,7 @@ def kind_of(fields: Fields, kinds: dict[str, Handler]) -> tuple[str | None, str 
     return None, None
 
 
-def classified(said: Said) -> Handler:
+def classified(said: FieldReader) -> Handler:
     """What reads a line of no kind, or of one that we do not know.
 
     Raises:
@@ -167,13 +167,13 @@ def classified(said: Said) -> Handler:
     )
 
 
-def _is_episode(said: Said) -> bool:
+def _is_episode(said: FieldReader) -> bool:
     returned = said.has(*RETURN)
     numbered = said.has(*EPISODE_NUMBER) or _episode_in_id(said) or _episode_in_metadata(said)
     return (said.has("r") and said.has("l")) or (returned and (said.has(*LENGTH) or numbered is not None))
 
 
-def _is_batch(said: Said) -> bool:
+def _is_batch(said: FieldReader) -> bool:
     fields = said.fields
     if any(string(fields.get(name, "")).lower() in _BATCH_TYPES for name in KIND_NAMES):
         return True
@@ -181,7 +181,7 @@ def _is_batch(said: Said) -> bool:
     return fields.get("policy_batches", "")[:1] == "{" or (lists and said.has(*_BATCH_COLUMNS))
 
 
-def episode_index(said: Said) -> int | None:
+def episode_index(said: FieldReader) -> int | None:
     """The episode's number. That in the metadata is right: `episode` is a display number then."""
     right = _episode_in_metadata(said)
     if right is not None:
@@ -195,7 +195,7 @@ def episode_index(said: Said) -> int | None:
     return found if found is not None else _episode_in_id(said)
 
 
-def _episode_in_metadata(said: Said) -> int | None:
+def _episode_in_metadata(said: FieldReader) -> int | None:
     text = said.inside("metadata").get("episode_index", "null")
     try:
         return None if text == "null" else integer("episode_index", text)
@@ -203,12 +203,12 @@ def _episode_in_metadata(said: Said) -> int | None:
         return None
 
 
-def _episode_in_id(said: Said) -> int | None:
+def _episode_in_id(said: FieldReader) -> int | None:
     found = _EPISODE_ID.search(string(said.fields.get("episode_id", "")))
     return int(found[1] or found[2]) if found else None
 
 
-def worker_of(said: Said) -> str | None:
+def worker_of(said: FieldReader) -> str | None:
     """The worker: `worker_id`, else as an `episode_id` such as `run-w0-ep000004` has it."""
     found = said.take("worker_id")
     if found is not None and (named := name_of(*found)) is not None:
@@ -217,7 +217,7 @@ def worker_of(said: Said) -> str | None:
     return in_id[1] if in_id else None
 
 
-def _seed(said: Said) -> int | None:
+def _seed(said: FieldReader) -> int | None:
     """A seed that is no whole number is no fault: it stays in extras."""
     try:
         integer("seed", said.fields.get("seed", "null"))
@@ -228,7 +228,7 @@ def _seed(said: Said) -> int | None:
     return said.integer("seed")
 
 
-def _ended(said: Said, info: str | None) -> Columns:
+def _ended(said: FieldReader, info: str | None) -> Columns:
     """terminated and truncated; old Gym's `done` is told apart by `TimeLimit.truncated`."""
     terminated, truncated = said.boolean("terminated"), said.boolean("truncated")
     if terminated is None and said.has("done"):
@@ -239,10 +239,10 @@ def _ended(said: Said, info: str | None) -> Columns:
     return {"terminated": terminated, "truncated": truncated}
 
 
-def _time_limit(said: Said, info: str | None) -> bool | None:
+def _time_limit(said: FieldReader, info: str | None) -> bool | None:
     found = said.take("TimeLimit.truncated")
     if found is None and info is not None and "TimeLimit.truncated" in info:
-        text = Said({"info": info}).inside("info").get("TimeLimit.truncated", "null")
+        text = FieldReader({"info": info}).inside("info").get("TimeLimit.truncated", "null")
         found = None if text == "null" else ("info", text)
     return None if found is None else boolean(*found)
 

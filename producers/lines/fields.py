@@ -22,7 +22,7 @@ DEEPEST = 32
 """Names are joined down to this depth; what is deeper stays as it is."""
 
 
-class Said:
+class FieldReader:
     """The fields of a line that nobody has taken yet.
 
     Args:

@@ -29,7 +29,7 @@ from producers.lines.dialects import (
     worker_of,
 )
 from producers.lines.fast_step import Shortcut
-from producers.lines.fields import Said, unpack
+from producers.lines.fields import FieldReader, unpack
 from producers.lines.frames import Picture
 from producers.lines.json_text import Fields, NotJsonError, join, split
 from producers.lines.values import BadValueError, clean, moment, name_of, nanoseconds
@@ -134,7 +134,7 @@ class Normaliser:
         kind, kind_name = kind_of(fields, self._kinds)
         if kind in EVENTS or kind_name in ENVELOPES:
             _unfold(fields)
-        said = Said(fields, kind)
+        said = FieldReader(fields, kind)
         self._who(record, said)
         picture = pictures.take(fields)
         handler = self._handler(said)
@@ -148,19 +148,19 @@ class Normaliser:
             self.shortcut.learn(names)
         return Event(topic, record, picture)
 
-    def _handler(self, said: Said) -> Handler:
+    def _handler(self, said: FieldReader) -> Handler:
         if said.kind is not None:
             return self._kinds[said.kind]
         return other if self.identity.meta else classified(said)
 
-    def _who(self, record: Record, said: Said) -> None:
+    def _who(self, record: Record, said: FieldReader) -> None:
         """Run, agent, worker and time: the line's own, where it names them."""
         found = said.take("run_id")
         if found is not None and (run_id := name_of(*found)):
             self.context.run_id = record["run_id"] = run_id
         agent_id = _agent(said)
         if said.kind in NAMES_AGENT:
-            named = agent_id or _agent(Said(said.inside("config")))
+            named = agent_id or _agent(FieldReader(said.inside("config")))
             self.context.agent_id = named or self.context.agent_id
         record["agent_id"] = agent_id or self.identity.agent_id or self.context.agent_id or NO_AGENT
         record["worker_id"] = worker_of(said)
@@ -212,7 +212,7 @@ def _unfold(fields: Fields) -> None:
         fields["payload"] = join(kept)
 
 
-def _agent(said: Said) -> str | None:
+def _agent(said: FieldReader) -> str | None:
     """The agent that a line names. `agent` and `player_id` may be something else: then they stay."""
     for name in AGENT_NAMES:
         text = said.fields.get(name, "null")
@@ -224,7 +224,7 @@ def _agent(said: Said) -> str | None:
     return None
 
 
-def _when(said: Said, arrived: int) -> int:
+def _when(said: FieldReader, arrived: int) -> int:
     found = said.take(*TIME_NAMES)
     if found is None or found[1] == '""':
         return arrived

@@ -201,7 +201,7 @@ def segment_path(folder: Path, first: int, ending: str = "jsonl") -> Path:
 
 
 @dataclass
-class Place:
+class Checkpoint:
     """How far a stream is shipped, and what is needed to go on from there in the same way.
 
     Args:
@@ -218,7 +218,7 @@ class Place:
     counts: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, folder: Path) -> Place:
+    def load(cls, folder: Path) -> Checkpoint:
         """As kept beside the stream; the beginning where nothing is, or it is torn."""
         kept = read_json(folder / "place.json")
         return cls(**{name: kept[name] for name in cls.__dataclass_fields__ if name in kept})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
-from producers.spool.format import PAIR, READ_BYTES, About, Place, segment_path, segments
+from producers.spool.format import PAIR, READ_BYTES, About, Checkpoint, segment_path, segments
 
 TIMES_BYTES = 4096 * PAIR.size
 
@@ -63,7 +63,7 @@ class SpoolReader:
         head: of so many bytes.
     """
 
-    def __init__(self, folder: Path, about: About, place: Place, longest: int, head: int) -> None:
+    def __init__(self, folder: Path, about: About, place: Checkpoint, longest: int, head: int) -> None:
         self.folder = folder
         self.segment, self.offset, self.line = place.segment, place.offset, place.line
         self._longest, self._head = longest, head

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from infra.settings import load
-from producers.forward.stream import Coder, Source
+from producers.forward.stream import Coder, Stream
 from producers.spool.format import about_new, now_us
 from producers.spool.writer import SpoolWriter
 from schemas.codec import Decoder, current_id
@@ -30,7 +30,7 @@ def test_mutated_lines_of_real_workers(writer: str, tmp_path: Path, request: pyt
     for line in fuzzed_lines(count):
         spool.append(line + b"\n", now_us())
     spool.finish()
-    source = Source.claim(settings, spool.folder)
+    source = Stream.claim(settings, spool.folder)
     assert source is not None
     coder, letters = Coder({kind: current_id(kind) for kind in Kind}), Decoder(Kind.DLQ)
     kinds: Counter[Kind] = Counter()

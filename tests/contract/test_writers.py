@@ -20,7 +20,7 @@ from consumers.fold import LOST, RUNNING, STATUSES, AgentState, RunState, column
 from infra.settings import load
 from infra.sql import migrations
 from infra.sql.engine import BadDataError, ConflictError
-from infra.sql.writers import Partition, Place, Transaction, Writer, open_writer
+from infra.sql.writers import Partition, Position, Transaction, Writer, open_writer
 from infra.sql.writers.base import COLUMNS, moment
 from infra.sql.writers.check import LONGEST_ID, Check
 from schemas.tables import Agent, ConsumerOffset, DeletedRun, Run, RunEvent, Step
@@ -215,13 +215,13 @@ def test_offsets_are_kept_with_the_rows(writer: Writer):
     one, two = Partition("t", 0), Partition("t", 1)
     with writer.transaction() as tx:
         assert tx.places([one]) == {}
-        tx.set_place(one, Place(5, "id"))
-        tx.set_place(two, Place(7, None))
-        tx.set_place(one, Place(6, "other"))
+        tx.set_place(one, Position(5, "id"))
+        tx.set_place(two, Position(7, None))
+        tx.set_place(one, Position(6, "other"))
     with pytest.raises(ZeroDivisionError), writer.transaction() as tx:
         _ = tx.advance({one: 100}), 1 // 0
     with writer.transaction() as tx:
-        assert tx.places([two, one]) == {one: Place(6, "other"), two: Place(7, None)}
+        assert tx.places([two, one]) == {one: Position(6, "other"), two: Position(7, None)}
         tx.advance({one: 10, two: 11})
         tx.advance({})
     with writer.transaction() as tx:

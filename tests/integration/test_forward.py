@@ -17,12 +17,12 @@ import pytest
 
 from infra.embedded.kafka import KafkaServer
 from infra.kafka import client as kafka
-from infra.kafka.batch_producer import Outbox
+from infra.kafka.batch_producer import BatchProducer
 from infra.settings import Settings
 from producers.forward.forwarder import Forwarder
-from producers.forward.service import Caretaker
-from producers.forward.stream import Source
-from producers.spool.format import Place, about_new, iso, now_us
+from producers.forward.service import ForwardService
+from producers.forward.stream import Stream
+from producers.spool.format import Checkpoint, about_new, iso, now_us
 from producers.spool.meta_stream import MetaStream
 from producers.spool.writer import SpoolWriter
 from schemas.errors import BrokerError
@@ -62,7 +62,7 @@ def forwarding(
     settings: Settings, until_holds: Callable[[], Any], load: Callable[[], Settings] | None = None
 ) -> None:
     """A forwarder, in this process, as long as that does not hold."""
-    caretaker = Caretaker(load or (lambda: settings), threading.Event())
+    caretaker = ForwardService(load or (lambda: settings), threading.Event())
     thread = threading.Thread(target=caretaker.run)
     thread.start()
     try:
@@ -194,8 +194,8 @@ def test_a_broker_that_answers_late_is_asked_again(
     with monkeypatch.context() as hurried:
         hurried.setattr(kafka, "TIMEOUT_S", 0)
         with pytest.raises(BrokerError, match="No Kafka broker answers"):
-            Outbox(settings)
-    limits = Outbox(settings).limits
+            BatchProducer(settings)
+    limits = BatchProducer(settings).limits
     assert limits[Kind.STEPS.topic(settings.topic_prefix)] > 10_000_000
 
 
@@ -212,7 +212,7 @@ def test_a_picture_that_waits_its_turn_outlives_a_kill(settings: Settings) -> No
     later = iso(now_us() + 3_600_000_000)  # by its own clock, so that it goes on waiting here
     picture = {"type": "step", "ts": later, "render_payload": {"mode": "ansi", "text": "x"}}
     spool = written(settings, json.dumps(picture).encode() + b"\n", done=False)
-    killed, source = Forwarder(lambda: settings), Source.claim(settings, spool.folder)
+    killed, source = Forwarder(lambda: settings), Stream.claim(settings, spool.folder)
     assert source is not None
     killed.sources.append(source)
     until(lambda: not killed.pump() and source.place.line == 1)
@@ -220,11 +220,11 @@ def test_a_picture_that_waits_its_turn_outlives_a_kill(settings: Settings) -> No
     until(lambda: not killed.pump() and source.place.line == 3)
     source.release()
     assert pictures(settings) == [1]
-    assert Place.load(spool.folder).line == 1
+    assert Checkpoint.load(spool.folder).line == 1
     spool.finish()
     forwarding(settings, lambda: len(pictures(settings)) == 2)
     assert pictures(settings) == [1, 2]
-    assert Place.load(spool.folder).line == 3
+    assert Checkpoint.load(spool.folder).line == 3
 
 
 def pictures(settings: Settings) -> list[int]:
@@ -243,7 +243,7 @@ def test_a_stack_that_comes_back_at_another_address_is_found(
 
     def moves_and_is_found() -> bool:
         if known[0] is not settings:
-            until(lambda: Place.load(spool.folder).line == 1)
+            until(lambda: Checkpoint.load(spool.folder).line == 1)
             old.kill()
             spool.append(b'{"loss": 2}\n', now_us())
             time.sleep(0.5)  # it is on its way by now
@@ -255,5 +255,5 @@ def test_a_stack_that_comes_back_at_another_address_is_found(
     finally:
         old.stop()
     (found,) = of_workers(read_topics(settings))
-    assert (found.record["seq"], Place.load(spool.folder).line) == (2, 2)
+    assert (found.record["seq"], Checkpoint.load(spool.folder).line) == (2, 2)
     spool.close()

@@ -20,7 +20,7 @@ import pytest
 
 from infra.embedded.kafka import KafkaServer
 from infra.settings import Settings, load
-from producers.spool.format import Place, about_new, now_us
+from producers.spool.format import Checkpoint, about_new, now_us
 from producers.spool.writer import SpoolWriter
 from schemas.topics import META_SUFFIX
 from tests.support.topics import numbers_of_streams
@@ -114,7 +114,7 @@ def are_placed(settings: Settings, streams: int) -> bool:
 
 def are_shipped(settings: Settings, lines: dict[str, int]) -> bool:
     """Kafka has acknowledged so many lines of each stream."""
-    return all(Place.load(settings.spool_dir / name).line == count for name, count in lines.items())
+    return all(Checkpoint.load(settings.spool_dir / name).line == count for name, count in lines.items())
 
 
 @pytest.mark.faults

@@ -286,7 +286,7 @@ async def test_who_woke_up_too_late_cannot_write(settings: Settings) -> None:
     assert not one.write({"t:0": 6}, {"t:0": 7}, [("SET", one.keys.run("x"), "2")])
     client = redis_clients.client(settings)
     assert client.get(one.keys.run("x")) == b"1"
-    client.delete(one.keys.epoch)
+    client.delete(one.keys.buffer_id)
     assert not other.known()
     assert not other.write({"t:0": 9}, {"t:0": 10}, [])
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from infra.settings import Settings
-from producers.spool.format import Place
+from producers.spool.format import Checkpoint
 from schemas.topics import META_SUFFIX, Kind
 from tests.support.topics import Found, of_stepstream, of_workers, places, read_topics
 
@@ -212,4 +212,4 @@ def test_killed_at_any_moment_nothing_spooled_is_lost(
 def acknowledged(home: Path) -> int:
     """Lines of workers that Kafka has acknowledged."""
     folders = [folder for folder in (home / "spool").glob("*") if META_SUFFIX not in folder.name]
-    return sum(Place.load(folder).line for folder in folders)
+    return sum(Checkpoint.load(folder).line for folder in folders)

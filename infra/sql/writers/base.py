@@ -37,7 +37,7 @@ class Partition(NamedTuple):
     number: int
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where persist goes on in a partition, and Kafka's id of the topic that this is true of."""
 
     next_offset: int
@@ -83,7 +83,7 @@ class Transaction(ABC):
         self.connection = connection
         self._writer = writer
 
-    def places(self, partitions: Sequence[Partition]) -> dict[Partition, Place]:
+    def places(self, partitions: Sequence[Partition]) -> dict[Partition, Position]:
         """Where these partitions go on; one that was never read is not among them. Locked, in one order for
         all, until the transaction ends."""
         table = ConsumerOffset
@@ -94,9 +94,11 @@ class Transaction(ABC):
             .with_for_update()
         )
         rows = self.connection.execute(query)
-        return {Partition(topic, number): Place(offset, topic_id) for topic, number, offset, topic_id in rows}
+        return {
+            Partition(topic, number): Position(offset, topic_id) for topic, number, offset, topic_id in rows
+        }
 
-    def set_place(self, partition: Partition, place: Place) -> None:
+    def set_place(self, partition: Partition, place: Position) -> None:
         """Write where a partition goes on, whatever was there."""
         row = {"topic": partition.topic, "number": partition.number, **place._asdict()}
         self.connection.execute(_SET_PLACE, row)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, func, select, text, update
 
 from consumers.persist.batch import Outcome, Storer
-from consumers.persist.dead_letters import LetterWriter
+from consumers.persist.dead_letters import DeadLetterWriter
 from infra.settings import load
 from infra.sql import migrations
 from infra.sql.writers import Writer, open_writer
@@ -160,7 +160,7 @@ def test_a_letter_about_a_letter_ends(writer: Writer):
     broken = record(Kind.DLQ, 7, message="nul \0", run_id="a\0b", event_time=1 << 62)
     with writer.transaction() as tx:
         outcome = storer.store(tx, [Message(Kind.DLQ, 41, ENCODERS[Kind.DLQ](broken))], {})
-    letter = LetterWriter()(outcome.refused[0])
+    letter = DeadLetterWriter()(outcome.refused[0])
     headers = dict(letter.headers)
     assert headers["__connect.errors.topic"] == "telemetry.dlq"
     assert (headers["__connect.errors.partition"], headers["__connect.errors.offset"]) == ("2", "41")
@@ -177,7 +177,7 @@ def test_a_letter_about_an_id_too_long_is_stored(writer: Writer, name: str):
     """It is cut, and has the place of its record where that is needed."""
     outcome = store(writer, [step(7, 1), step(8, 2, **{name: secrets.token_hex(3000)})])
     assert (outcome.stored, len(outcome.refused)) == (1, 1)
-    letter = LetterWriter()(outcome.refused[0])
+    letter = DeadLetterWriter()(outcome.refused[0])
     with writer.transaction() as tx:
         again = Storer(Kind.DLQ, Decoder(Kind.DLQ)).store(tx, [Message(Kind.DLQ, 1, letter.value)], {})
     assert (again.stored, again.refused) == (1, [])

@@ -118,10 +118,10 @@ def test_a_cursor_that_is_none(text: str | None) -> None:
 def test_what_a_view_waits_on() -> None:
     """Only what is on screen is waited on."""
     keys = Keys("p:")
-    assert set(streams_of(View(), keys)) == {"pulse"}
-    assert set(streams_of(View("run"), keys)) == {"pulse"}
+    assert set(streams_of(View(), keys)) == {"notification"}
+    assert set(streams_of(View("run"), keys)) == {"notification"}
     whole = streams_of(View("run", "a", metrics=True, logs=True), keys)
-    assert set(whole) == {"pulse", "metrics", "logs", "steps", "episodes", "frame"}
+    assert set(whole) == {"notification", "metrics", "logs", "steps", "episodes", "frame"}
 
 
 def test_a_silent_run_is_lost() -> None:

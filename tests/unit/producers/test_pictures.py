@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from producers.forward.frame_sampler import Thinner
+from producers.forward.frame_sampler import FrameSampler
 from producers.lines.frames import NotAPictureError, Picture, encode, take
-from producers.spool.format import Place
+from producers.spool.format import Checkpoint
 
 PIXELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
@@ -85,16 +85,18 @@ def test_pixels_that_make_no_picture_are_said(text: str) -> None:
         encode(Picture("image/rgb", text), "webp")
 
 
-def offer(thinner: Thinner, time_us: int, agent_id: str = "a") -> int | None:
+def offer(thinner: FrameSampler, time_us: int, agent_id: str = "a") -> int | None:
     """Offer a picture; the number of thinned ones where one is sent."""
     identity = {"run_id": "r", "stream_id": "s", "seq": time_us, "agent_id": agent_id, "worker_id": None}
-    sent = thinner.offer(identity | {"event_time": time_us}, Picture("text/x-ansi", str(time_us)), Place())
+    sent = thinner.offer(
+        identity | {"event_time": time_us}, Picture("text/x-ansi", str(time_us)), Checkpoint()
+    )
     return None if sent is None else sent[0]["thinned"]
 
 
 def test_the_newest_wins_and_the_others_are_counted() -> None:
     """Of 100 pictures in a second at most ten, and their sum is a hundred; each agent for itself."""
-    thinner = Thinner(10)
+    thinner = FrameSampler(10)
     start = 1_795_000_000_000_000
     for agent_id in ("a", "b"):
         times = range(start, start + 1_000_000, 10_000)
@@ -107,7 +109,7 @@ def test_the_newest_wins_and_the_others_are_counted() -> None:
 
 def test_a_picture_that_nothing_follows_is_sent_when_it_is_due() -> None:
     """A paused environment shows its last state."""
-    thinner = Thinner(10)
+    thinner = FrameSampler(10)
     assert offer(thinner, 1000) == 0
     assert offer(thinner, 2000) is None
     assert thinner.late(50_000) == []
@@ -117,18 +119,18 @@ def test_a_picture_that_nothing_follows_is_sent_when_it_is_due() -> None:
 
 def test_the_place_before_every_picture_that_waits() -> None:
     """Of the agents' the first; none once all are sent."""
-    thinner = Thinner(10)
+    thinner = FrameSampler(10)
     picture = Picture("text/x-ansi", "x")
     blank = {"run_id": "r", "stream_id": "s", "worker_id": None, "seq": 1}
     for line, agent_id, now in ((1, "a", 0), (2, "b", 0), (3, "b", 10), (4, "a", 20), (5, "b", 30)):
-        thinner.offer(blank | {"agent_id": agent_id, "event_time": now}, picture, Place(line=line))
-    assert thinner.before() == Place(line=4)
+        thinner.offer(blank | {"agent_id": agent_id, "event_time": now}, picture, Checkpoint(line=line))
+    assert thinner.before() == Checkpoint(line=4)
     thinner.rest()
     assert thinner.before() is None
 
 
 def test_no_pictures_at_all() -> None:
     """`frames_per_second=0`."""
-    thinner = Thinner(0)
+    thinner = FrameSampler(0)
     assert offer(thinner, 1000) is None
     assert thinner.late(10**9) == thinner.rest() == []

@@ -12,8 +12,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from infra.settings import Settings, load
-from producers.forward.stream import Source
-from producers.spool.format import About, Place, about_new, is_held, segments
+from producers.forward.stream import Stream
+from producers.spool.format import About, Checkpoint, about_new, is_held, segments
 from producers.spool.reader import Chunk, Long, SpoolReader
 from producers.spool.writer import SpoolWriter
 
@@ -23,11 +23,13 @@ def spooled(tmp_path: Path, **options: object) -> Settings:
     return replace(load({"STEPSTREAM_HOME": str(tmp_path)}), **options)  # type: ignore[arg-type]
 
 
-def read_all(folder: Path, place: Place | None = None, *, longest: int = 10**6, most: int = 7) -> list[Chunk]:
+def read_all(
+    folder: Path, place: Checkpoint | None = None, *, longest: int = 10**6, most: int = 7
+) -> list[Chunk]:
     """Every chunk of an ended stream."""
     about = About.read(folder)
     assert about is not None
-    reader = SpoolReader(folder, about, place or Place(), longest, 10)
+    reader = SpoolReader(folder, about, place or Checkpoint(), longest, 10)
     chunks = []
     while (chunk := reader.read(most, final=True)) is not None:
         chunks.append(chunk)
@@ -89,10 +91,10 @@ def test_a_reader_goes_on_from_any_place(tmp_path: Path) -> None:
     ]
     about = About.read(spool.folder)
     assert about is not None
-    reader = SpoolReader(spool.folder, about, Place(), 1000, 10)
+    reader = SpoolReader(spool.folder, about, Checkpoint(), 1000, 10)
     for done in range(1, 20):
         reader.read(1, final=True)
-        place = Place(reader.segment, reader.offset, reader.line)
+        place = Checkpoint(reader.segment, reader.offset, reader.line)
         rest = read_all(spool.folder, place, most=1)
         assert [(chunk.first, *item) for chunk in rest for item in chunk.with_arrivals()] == whole[done:]
 
@@ -114,7 +116,7 @@ def test_a_line_over_the_limit_is_given_as_its_head(tmp_path: Path) -> None:
 def test_a_line_is_read_once_it_is_complete(tmp_path: Path) -> None:
     """Its last bytes may still come, also of one longer than a read."""
     spool = SpoolWriter(spooled(tmp_path), about_new("run", None, None))
-    reader = SpoolReader(spool.folder, spool.about, Place(), 10**7, 10)
+    reader = SpoolReader(spool.folder, spool.about, Checkpoint(), 10**7, 10)
     for part in (b"he", b"l" * 2_500_000):
         spool.append(part, 1)
         assert reader.read(10, final=False) is None
@@ -156,9 +158,9 @@ def test_a_stream_gone_on_with_has_lost_only_a_torn_line(tmp_path: Path) -> None
 def test_a_torn_place_is_the_beginning(tmp_path: Path, torn: bytes) -> None:
     """Harmless: the rows are known."""
     (tmp_path / "place.json").write_bytes(torn)
-    assert Place.load(tmp_path) == Place()
-    Place(3, 4, 5, "r", {"run_id": "r"}, {"steps": 1}).save(tmp_path)
-    assert Place.load(tmp_path) == Place(3, 4, 5, "r", {"run_id": "r"}, {"steps": 1})
+    assert Checkpoint.load(tmp_path) == Checkpoint()
+    Checkpoint(3, 4, 5, "r", {"run_id": "r"}, {"steps": 1}).save(tmp_path)
+    assert Checkpoint.load(tmp_path) == Checkpoint(3, 4, 5, "r", {"run_id": "r"}, {"steps": 1})
 
 
 def test_a_full_disk_drops_whole_lines_and_counts_them(tiny_disk: Path) -> None:
@@ -181,16 +183,16 @@ def test_a_full_disk_keeps_no_place_and_ends_nothing(tiny_disk: Path) -> None:
     """What is acknowledged meanwhile is remembered once there is room."""
     settings = spooled(tiny_disk, spool_fsync="never")
     spool = SpoolWriter(settings, about_new("run", None, None))
-    source = Source.claim(settings, spool.folder)
+    source = Stream.claim(settings, spool.folder)
     assert source is not None
     filler = tiny_disk / "filler"
     with pytest.raises(OSError, match="No space"):
         filler.write_bytes(b"x" * 4_000_000)
-    source.acknowledge(Place(1, 2, 3))
-    assert Place.load(spool.folder) == Place()
+    source.acknowledge(Checkpoint(1, 2, 3))
+    assert Checkpoint.load(spool.folder) == Checkpoint()
     filler.unlink()
-    source.acknowledge(Place(1, 2, 4))
-    assert Place.load(spool.folder) == Place(1, 2, 4)
+    source.acknowledge(Checkpoint(1, 2, 4))
+    assert Checkpoint.load(spool.folder) == Checkpoint(1, 2, 4)
     source.release()
     spool.close()
 
