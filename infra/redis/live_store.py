@@ -37,8 +37,8 @@ class LiveStore:
     """One process's way into Redis.
 
     The script writes only if the buffer id and the positions are still those that this process read: a
-    flushed Redis, and a process that woke up after its partitions were given away, are noticed before any harm.
-    No retries: a write that timed out may have been done.
+    flushed Redis, and a process that woke up after its partitions were given away, are noticed before any
+    harm. No retries: a write that timed out may have been done.
     """
 
     def __init__(self, settings: Settings) -> None:
