@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import insert, text
 
 from benchmarks.harness import Row
-from dashboard.queries import PageRequest, Queries
+from dashboard.sql.queries import PageRequest, Queries
 from infra import settings as settings_module
 from infra.settings import Settings
 from infra.sql import engine as sql

@@ -18,12 +18,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
-from dashboard import dialogs, download, history, push, wire
+from dashboard import dialogs, push, wire
 from dashboard.buffer import LiveBuffer
 from dashboard.feeds import Feeds
-from dashboard.frames import Frames
-from dashboard.queries import Queries
 from dashboard.security import Guard
+from dashboard.sql import download, history
+from dashboard.sql.frames import Frames
+from dashboard.sql.queries import Queries
 from infra.settings import Settings
 from schemas.errors import StepstreamError
 

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from dashboard import figures, merge, wire
+from dashboard import merge, wire
 from dashboard.buffer import LiveBuffer
 from dashboard.live_types import AgentRow, Delta, RunRow, View
-from dashboard.queries import Curve, PageRequest, Queries, RunHeader
 from dashboard.shared import Shared
+from dashboard.sql import joined as figures
+from dashboard.sql.queries import Curve, PageRequest, Queries, RunHeader
 from infra.settings import Settings
 from schemas.errors import DatabaseError, LiveBufferError
 

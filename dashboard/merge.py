@@ -10,7 +10,7 @@ import msgspec
 
 from dashboard import wire
 from dashboard.live_types import AgentRow, RunRow
-from dashboard.queries import RunHeader
+from dashboard.sql.queries import RunHeader
 
 _GROWS = {"steps", "episodes", "metrics", "logs", "dead_letters", "run_events", "agents", "last_seen_at"}
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from dashboard import sql_rows as rows
-from dashboard.figures import number
+from dashboard.sql import rows
+from dashboard.sql.joined import number
 from schemas.live import LiveEpisode, LiveFrame, LiveStep, LogRow
 
 CUT = 600

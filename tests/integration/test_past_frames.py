@@ -21,7 +21,8 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from PIL import Image
 
-from dashboard import app, frames
+from dashboard import app
+from dashboard.sql import frames
 from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.topics import Kind

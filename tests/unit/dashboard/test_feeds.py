@@ -6,7 +6,7 @@ import pytest
 
 from dashboard import feeds, merge, wire
 from dashboard.live_types import AgentRow, RunRow
-from dashboard.queries import RunHeader
+from dashboard.sql.queries import RunHeader
 from schemas.live import LiveStep
 from schemas.tables import Base
 

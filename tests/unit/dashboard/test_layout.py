@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from dashboard import history
 from dashboard.app import ASSETS, _index
+from dashboard.sql import history
 
 SHELL = (ASSETS / "shell.html").read_text(encoding="utf-8")
 SCRIPTS = {path.name: path.read_text(encoding="utf-8") for path in ASSETS.rglob("*.js")}

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, insert
 
-from dashboard import sql_ladder
-from dashboard.queries import PageRequest, Queries
-from dashboard.sql_curves import reduce, rolling_mean
-from dashboard.sql_ladder import Order
+from dashboard.sql import seek_index
+from dashboard.sql.curves import reduce, rolling_mean
+from dashboard.sql.queries import PageRequest, Queries
+from dashboard.sql.seek_index import Order
 from infra import settings
 from infra.settings import Settings
 from infra.sql import engine as sql
@@ -82,8 +82,8 @@ async def test_any_rows_in_order(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch, way: str, numbered: bool
 ) -> None:
     """Any page of the steps is what sorting all of them gives, whatever stretch of keys it lies in."""
-    monkeypatch.setattr("dashboard.queries.BY_STEP", Order(("episode_index", "step_index"), 3))
-    monkeypatch.setattr("dashboard.sql_listing.BY_LINE", Order(("stream_id", "seq"), 10))
+    monkeypatch.setattr("dashboard.sql.queries.BY_STEP", Order(("episode_index", "step_index"), 3))
+    monkeypatch.setattr("dashboard.sql.listing.BY_LINE", Order(("stream_id", "seq"), 10))
     rows = steps(200)
     if not numbered:  # one step without a number is enough
         rows[50]["step_index"] = None
@@ -102,7 +102,7 @@ async def test_numbers_below_zero_and_one_long_episode(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers from below zero, and an episode longer than a stretch, keep their order."""
-    monkeypatch.setattr("dashboard.queries.BY_STEP", Order(("episode_index", "step_index"), 4))
+    monkeypatch.setattr("dashboard.sql.queries.BY_STEP", Order(("episode_index", "step_index"), 4))
     rows = [event(n + 50, episode_index=n // 20, step_index=n, reward=0.0) for n in range(-30, 30)]
     write(engine, Step, rows)
     page = await queries.steps("run", "a", PageRequest(20, 30, [{"colId": "step", "sort": "asc"}]))
@@ -141,7 +141,7 @@ async def test_sorted_rows_are_capped(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sorted by what has no index, only so many rows are reached, and the page says so."""
-    monkeypatch.setattr("dashboard.sql_listing.MAX_SORTED", 10)
+    monkeypatch.setattr("dashboard.sql.listing.MAX_SORTED", 10)
     write(engine, Step, steps(30))
     page = await queries.steps("run", "a", PageRequest(5, 15, [{"colId": "reward", "sort": "asc"}]))
     assert ([row["seq"] for row in page.rows], page.total, page.capped) == ([6, 7, 8, 9, 10], 10, True)
@@ -273,7 +273,7 @@ async def test_a_curve_of_very_many_points(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than fit into memory are reduced by the database, with the same extremes."""
-    monkeypatch.setattr("dashboard.queries.IN_MEMORY", 100)
+    monkeypatch.setattr("dashboard.sql.queries.IN_MEMORY", 100)
     returns = [float(n % 50) for n in range(1_000)]
     returns[777], returns[333] = 999.0, -999.0
     write(
@@ -350,14 +350,14 @@ async def test_a_question_that_takes_too_long(
     queries.close()
 
 
-def test_a_ladder_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ladders of tables that nobody looks at go: there are never more than some."""
-    monkeypatch.setattr(sql_ladder, "MAX_LADDERS", 3)
-    monkeypatch.setattr(sql_ladder.Ladder, "build", lambda *_: object())
-    ladders = sql_ladder.Ladders()
+def test_an_index_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The indexes of tables that nobody looks at go: there are never more than some."""
+    monkeypatch.setattr(seek_index, "MAX_INDEXES", 3)
+    monkeypatch.setattr(seek_index.SeekIndex, "build", lambda *_: object())
+    indexes = seek_index.SeekIndexes()
     for name in range(10):
-        ladders.get(name, None, Base.metadata.tables["steps"], sql_ladder.BY_LINE, None)  # type: ignore[arg-type]
-    assert len(ladders._held) == 3
+        indexes.get(name, None, Base.metadata.tables["steps"], seek_index.BY_LINE, None)  # type: ignore[arg-type]
+    assert len(indexes._held) == 3
 
 
 def test_reducing_leaves_out_what_is_no_number() -> None:

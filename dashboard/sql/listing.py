@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, select
 
-from dashboard import sql_rows as rows
-from dashboard.sql_ladder import BY_LINE, Ladders, Order
-from dashboard.sql_page import MAX_SORTED, Page, PageRequest, direction, order_by, where
+from dashboard.sql import rows
+from dashboard.sql.page import MAX_SORTED, Page, PageRequest, direction, order_by, where
+from dashboard.sql.seek_index import BY_LINE, Order, SeekIndexes
 
 NATURAL = {None, "timestamp", "episode", "step"}
 """To sort by these is to take the index's own order, forwards or backwards."""
@@ -28,19 +28,19 @@ class Listing:
     shape: Callable[[Mapping[Any, Any]], dict[str, Any]]
 
 
-def read_page(connection: Connection, ladders: Ladders, listing: Listing, request: PageRequest) -> Page:
+def read_page(connection: Connection, indexes: SeekIndexes, listing: Listing, request: PageRequest) -> Page:
     """A page, the newest first unless the request says otherwise."""
     first = request.sort[0] if request.sort else {}
     if request.filters or first.get("colId") not in NATURAL:
         return _sorted_page(connection, listing, request)
-    ladder = ladders.get(listing.name, connection, listing.table, listing.order, listing.of)
-    if ladder.unplaced:  # rows without an episode or step number: as they were printed
-        ladder = ladders.get(listing.name, connection, listing.table, BY_LINE, listing.of)
-    window = ladder.window(listing.table, request.start, request.end, direction(first))
+    index = indexes.get(listing.name, connection, listing.table, listing.order, listing.of)
+    if index.unplaced:  # rows without an episode or step number: as they were printed
+        index = indexes.get(listing.name, connection, listing.table, BY_LINE, listing.of)
+    window = index.window(listing.table, request.start, request.end, direction(first))
     if window is None:
-        return Page([], ladder.total)
+        return Page([], index.total)
     statement = window(select(*rows.selected(listing.table)).where(listing.of))
-    return Page([listing.shape(row) for row in connection.execute(statement).mappings()], ladder.total)
+    return Page([listing.shape(row) for row in connection.execute(statement).mappings()], index.total)
 
 
 def _sorted_page(connection: Connection, listing: Listing, request: PageRequest) -> Page:

@@ -13,7 +13,7 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from dashboard import wire
 from dashboard.merge import natural_index
-from dashboard.queries import Page, PageRequest, Queries
+from dashboard.sql.queries import Page, PageRequest, Queries
 from schemas.errors import StepstreamError
 
 KINDS = ("steps", "episodes")

@@ -8,8 +8,8 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from dashboard.history import read
-from dashboard.queries import Queries
+from dashboard.sql.history import read
+from dashboard.sql.queries import Queries
 
 _BOTH = ("timestamp", "stream_id", "seq", "worker", "agent", "episode")
 _ENDED = ("terminated", "truncated")

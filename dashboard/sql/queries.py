@@ -20,11 +20,11 @@ import numpy as np
 from msgspec import Struct, field
 from sqlalchemy import ColumnElement, Connection, Table, and_, func, select, true
 
-from dashboard import sql_rows as rows
-from dashboard.sql_curves import IN_MEMORY, ROLLING, Curve, number_in, reduce, reduced_in_sql
-from dashboard.sql_ladder import BY_EPISODE, BY_LINE, BY_STEP, Ladders
-from dashboard.sql_listing import Listing, read_page
-from dashboard.sql_page import Page, PageRequest, order_by, where
+from dashboard.sql import rows
+from dashboard.sql.curves import IN_MEMORY, ROLLING, Curve, number_in, reduce, reduced_in_sql
+from dashboard.sql.listing import Listing, read_page
+from dashboard.sql.page import Page, PageRequest, order_by, where
+from dashboard.sql.seek_index import BY_EPISODE, BY_LINE, BY_STEP, SeekIndexes
 from infra.settings import Settings
 from infra.sql import engine as sql
 from infra.sql.reading import LONGEST_S, reading
@@ -79,7 +79,7 @@ class Queries:
     def __init__(self, settings: Settings, seconds: float = LONGEST_S) -> None:
         self._seconds = seconds
         self._engine = sql.engine(settings)
-        self._ladders = Ladders()
+        self._indexes = SeekIndexes()
 
     def close(self) -> None:
         """Close the connections."""
@@ -306,7 +306,7 @@ class Queries:
         listing = Listing(
             rows.EPISODES, of, (run_id, agent_id), by, lambda row: rows.episode_row(row, env_id, seed)
         )
-        return read_page(connection, self._ladders, listing, request)
+        return read_page(connection, self._indexes, listing, request)
 
     def _env_and_seed(self, connection: Connection, run_id: str) -> tuple[str | None, Any]:
         table = rows.RUNS
@@ -319,7 +319,7 @@ class Queries:
     def _steps(self, connection: Connection, run_id: str, agent_id: str | None, request: PageRequest) -> Page:
         of, by = _of(rows.STEPS, run_id, agent_id), BY_STEP if agent_id is not None else BY_LINE
         listing = Listing(rows.STEPS, of, (run_id, agent_id), by, rows.step_row)
-        return read_page(connection, self._ladders, listing, request)
+        return read_page(connection, self._indexes, listing, request)
 
     def _episode_steps(
         self, connection: Connection, run_id: str, agent_id: str, episode_index: int
@@ -412,12 +412,12 @@ class Queries:
 
     def _logs(self, connection: Connection, run_id: str, request: PageRequest) -> Page:
         listing = Listing(rows.LOGS, _of(rows.LOGS, run_id, None), run_id, BY_LINE, rows.log_row)
-        return read_page(connection, self._ladders, listing, request)
+        return read_page(connection, self._indexes, listing, request)
 
     def _dead_letters(self, connection: Connection, run_id: str, request: PageRequest) -> Page:
         table, of = rows.DEAD_LETTERS, _of(rows.DEAD_LETTERS, run_id, None)
         return read_page(
-            connection, self._ladders, Listing(table, of, run_id, BY_LINE, rows.dead_letter_row), request
+            connection, self._indexes, Listing(table, of, run_id, BY_LINE, rows.dead_letter_row), request
         )
 
 

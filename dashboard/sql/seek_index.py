@@ -1,4 +1,4 @@
-"""Jumping to any row of a million: a ladder of rungs, each a key and how many rows came before it.
+"""Seeking to any row of a million: an index of some keys, each with how many rows come before it.
 
 OFFSET walks all the rows that it skips: half a second for the last of a million in PostgreSQL. GROUP BY
 over the index counts the rows of each stretch of keys once; from then on every page is a short range.
@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, or_, select, true, tuple_
 
-from dashboard.sql_page import Direction
+from dashboard.sql.page import Direction
 
 GROUPS_AT_ONCE = 50
-MAX_LADDERS = 256
+MAX_INDEXES = 256
 FRESH_S = 2.0
-"""A ladder serves this long before the rows are counted again, and longer where counting is slow."""
+"""An index serves this long before the rows are counted again, and longer where counting is slow."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ BY_LINE = Order(("stream_id", "seq"), 5_000)
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """Rungs from the first key to the last. `before[i]`: how many rows come before rung i's."""
+class SeekIndex:
+    """Keys from the first to the last. `before[i]`: how many rows come before key i."""
 
     order: Order
-    rungs: list[tuple[Any, ...]]
+    keys: list[tuple[Any, ...]]
     before: npt.NDArray[np.int64]
     total: int
     """Rows that have a place in this order."""
@@ -52,7 +52,7 @@ class Ladder:
     """Rows that have none: one of its columns is null."""
 
     @classmethod
-    def build(cls, connection: Connection, table: Table, order: Order, of: ColumnElement[bool]) -> Ladder:
+    def build(cls, connection: Connection, table: Table, order: Order, of: ColumnElement[bool]) -> SeekIndex:
         """Count the rows of every stretch: of whole groups by the index alone, of long ones in stretches."""
         *names, last = order.columns
         columns = [table.c[name] for name in names]
@@ -73,8 +73,8 @@ class Ladder:
                 placed.append(((*group, least), count))
         for begin in range(0, len(long), GROUPS_AT_ONCE):
             placed += _stretches(connection, table, order, of, long[begin : begin + GROUPS_AT_ONCE])
-        rungs, before, total = _merged(sorted(placed), order.stretch)
-        return cls(order, rungs, np.array(before, dtype=np.int64), total, unplaced)
+        keys, before, total = _merged(sorted(placed), order.stretch)
+        return cls(order, keys, np.array(before, dtype=np.int64), total, unplaced)
 
     def window(
         self, table: Table, start: int, end: int, way: Direction
@@ -84,37 +84,37 @@ class Ladder:
         if start >= end:
             return None
         first, last = (start, end - 1) if way == "asc" else (self.total - end, self.total - 1 - start)
-        low, high = self._rung(first), self._rung(last)
-        behind = int(self.before[high + 1]) if high + 1 < len(self.rungs) else self.total
+        low, high = self._key_at(first), self._key_at(last)
+        behind = int(self.before[high + 1]) if high + 1 < len(self.keys) else self.total
         inside = first - int(self.before[low]) if way == "asc" else behind - 1 - last
         columns = [table.c[name] for name in self.order.columns]
         ends = [column.asc() if way == "asc" else column.desc() for column in columns]
         between = self._between(columns, low, high)
         return lambda select: select.where(*between).order_by(*ends).offset(inside).limit(end - start)
 
-    def _rung(self, row: int) -> int:
+    def _key_at(self, row: int) -> int:
         return int(np.searchsorted(self.before, row, side="right")) - 1
 
     def _between(self, columns: list[Any], low: int, high: int) -> list[ColumnElement[bool]]:
         key: Any = tuple_(*columns) if len(columns) > 1 else columns[0]
-        ends = [tuple_(*rung) if len(columns) > 1 else rung[0] for rung in self.rungs[low : high + 2]]
-        above = [key < ends[high - low + 1]] if high + 1 < len(self.rungs) else []
+        ends = [tuple_(*key) if len(columns) > 1 else key[0] for key in self.keys[low : high + 2]]
+        above = [key < ends[high - low + 1]] if high + 1 < len(self.keys) else []
         return [key >= ends[0], *above]
 
 
 def _merged(
     placed: list[tuple[tuple[Any, ...], int]], stretch: int
 ) -> tuple[list[tuple[Any, ...]], list[int], int]:
-    """Neighbours put together until they are a stretch: a rung each, however short the episodes."""
-    rungs: list[tuple[Any, ...]] = []
+    """Neighbours put together until they are a stretch: a key each, however short the episodes."""
+    keys: list[tuple[Any, ...]] = []
     before: list[int] = []
     total = 0
     for key, count in placed:
         if not before or total + count - before[-1] > stretch:
-            rungs.append(key)
+            keys.append(key)
             before.append(total)
         total += count
-    return rungs, before, total
+    return keys, before, total
 
 
 def _stretches(
@@ -131,28 +131,28 @@ def _stretches(
     return [(tuple(row[:-1]), row[-1]) for row in connection.execute(statement.group_by(*keys))]
 
 
-class Ladders:
-    """The ladders of the tables that were looked at last. Shared by threads."""
+class SeekIndexes:
+    """The seek indexes of the tables that were looked at last. Shared by threads."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[Any, tuple[float, Ladder]] = OrderedDict()
+        self._held: OrderedDict[Any, tuple[float, SeekIndex]] = OrderedDict()
         self._lock = Lock()
 
     def get(
         self, name: Any, connection: Connection, table: Table, order: Order, of: ColumnElement[bool]
-    ) -> Ladder:
-        """The ladder of a name, counted anew where it is too old."""
+    ) -> SeekIndex:
+        """The index of a name, counted anew where it is too old."""
         key = (name, table.name, order)
         with self._lock:
             held = self._held.get(key)
         if held is not None and time.monotonic() < held[0]:
             return held[1]
         begun = time.monotonic()
-        ladder = Ladder.build(connection, table, order, of)
+        index = SeekIndex.build(connection, table, order, of)
         took = time.monotonic() - begun
         with self._lock:
-            self._held[key] = (begun + took + max(FRESH_S, 20 * took), ladder)
+            self._held[key] = (begun + took + max(FRESH_S, 20 * took), index)
             self._held.move_to_end(key)
-            while len(self._held) > MAX_LADDERS:
+            while len(self._held) > MAX_INDEXES:
                 self._held.popitem(last=False)
-        return ladder
+        return index

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any
 
 from dashboard import wire
-from dashboard.queries import Queries, StepPlace
+from dashboard.sql.queries import Queries, StepPlace
 from infra.kafka.log_reader import Entry, Extent, LogReader, Part
 from infra.kafka.registry import Registry
 from infra.settings import Settings

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dashboard.sql_curves import ROLLING, Curve, reduce, rolling_mean
+from dashboard.sql.curves import ROLLING, Curve, reduce, rolling_mean
 from schemas.live import LiveEpisode, MetricPoint
 
 POINTS = 2000

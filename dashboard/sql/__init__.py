@@ -1,0 +1,1 @@
+"""What the pages read from SQL: asynchronous, bounded, with a time limit."""
