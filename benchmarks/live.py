@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.harness import Row, Unmeasured, harmonic, interleaved
 from consumers.live.state import LiveState
-from dashboard.buffer import LiveBuffer, View
+from dashboard.live.buffer import LiveBuffer, View
 from infra import settings as settings_module
 from infra.embedded.jars import class_path
 from infra.embedded.kafka import KafkaServer

@@ -18,9 +18,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
-from dashboard import dialogs, push, wire
-from dashboard.buffer import LiveBuffer
-from dashboard.feeds import Feeds
+from dashboard import dialogs
+from dashboard.live import wire
+from dashboard.live.buffer import LiveBuffer
+from dashboard.live.feeds import Feeds
+from dashboard.push import socket as push
 from dashboard.security import Guard
 from dashboard.sql import download, history
 from dashboard.sql.frames import Frames

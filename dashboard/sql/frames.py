@@ -14,7 +14,7 @@ from collections import OrderedDict
 from operator import itemgetter
 from typing import Any
 
-from dashboard import wire
+from dashboard.live import wire
 from dashboard.sql.queries import Queries, StepPlace
 from infra.kafka.log_reader import Entry, Extent, LogReader, Part
 from infra.kafka.registry import Registry

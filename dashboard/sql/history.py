@@ -11,8 +11,8 @@ from typing import Any
 import dash_ag_grid
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
-from dashboard import wire
-from dashboard.merge import natural_index
+from dashboard.live import wire
+from dashboard.live.merge import natural_index
 from dashboard.sql.queries import Page, PageRequest, Queries
 from schemas.errors import StepstreamError
 

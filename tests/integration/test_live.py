@@ -17,7 +17,7 @@ import pytest
 
 from consumers.live import service as live_module
 from consumers.live.service import Live
-from dashboard.buffer import Delta, LiveBuffer, View
+from dashboard.live.buffer import Delta, LiveBuffer, View
 from infra.embedded.valkey import ValkeyServer
 from infra.kafka import client as kafka
 from infra.kafka.tail_consumer import Tail

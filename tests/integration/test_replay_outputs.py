@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.buffer import LiveBuffer
+from dashboard.live.buffer import LiveBuffer
 from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.topics import Kind

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.buffer import AGENTS_AT_ONCE, _some
-from dashboard.live_cursor import Cursor
-from dashboard.live_types import AgentRow
+from dashboard.live.buffer import AGENTS_AT_ONCE, _some
+from dashboard.live.cursor import Cursor
+from dashboard.live.types import AgentRow
 
 MANY = 4 * AGENTS_AT_ONCE + 50
 

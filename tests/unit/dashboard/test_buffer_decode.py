@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from dashboard import live_decode as decode
-from dashboard.live_cursor import Cursor, streams_of
-from dashboard.live_types import Delta, View
+from dashboard.live import decode
+from dashboard.live.cursor import Cursor, streams_of
+from dashboard.live.types import Delta, View
 from schemas import live
 from schemas.live import Keys, LiveStep
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard import feeds, merge, wire
-from dashboard.live_types import AgentRow, RunRow
+from dashboard.live import feeds, merge, wire
+from dashboard.live.types import AgentRow, RunRow
 from dashboard.sql.queries import RunHeader
 from schemas.live import LiveStep
 from schemas.tables import Base

@@ -20,8 +20,8 @@ import structlog
 from msgspec import Struct
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from dashboard.feeds import Feeds, Wish
-from dashboard.wire import encode
+from dashboard.live.feeds import Feeds, Wish
+from dashboard.live.wire import encode
 
 HELLO_S = 20
 """A page that has not said what it looks at by then is none."""

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from dashboard import merge, wire
-from dashboard.buffer import LiveBuffer
-from dashboard.live_types import AgentRow, Delta, RunRow, View
-from dashboard.shared import Shared
+from dashboard.live import merge, wire
+from dashboard.live.buffer import LiveBuffer
+from dashboard.live.shared import Shared
+from dashboard.live.types import AgentRow, Delta, RunRow, View
 from dashboard.sql import joined as figures
 from dashboard.sql.queries import Curve, PageRequest, Queries, RunHeader
 from infra.settings import Settings

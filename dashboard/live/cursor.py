@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct, field
 
-from dashboard.live_types import View
+from dashboard.live.types import View
 from schemas.live import Keys
 
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import time
 from typing import Any, NamedTuple
 
-from dashboard import live_decode as decode
-from dashboard.live_cursor import Cursor, streams_of
-from dashboard.live_types import AgentRow, Delta, RunRow, ServiceRow, View
-from dashboard.shared import Shared
+from dashboard.live import decode
+from dashboard.live.cursor import Cursor, streams_of
+from dashboard.live.shared import Shared
+from dashboard.live.types import AgentRow, Delta, RunRow, ServiceRow, View
 from infra.redis import client as redis
 from infra.settings import Settings
 from schemas.live import Keys, LiveFrame

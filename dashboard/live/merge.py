@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from dashboard import wire
-from dashboard.live_types import AgentRow, RunRow
+from dashboard.live import wire
+from dashboard.live.types import AgentRow, RunRow
 from dashboard.sql.queries import RunHeader
 
 _GROWS = {"steps", "episodes", "metrics", "logs", "dead_letters", "run_events", "agents", "last_seen_at"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from dashboard.live_cursor import Cursor
-from dashboard.live_types import AgentRow, Delta, RunRow, ServiceRow, View
+from dashboard.live.cursor import Cursor
+from dashboard.live.types import AgentRow, Delta, RunRow, ServiceRow, View
 from schemas import live
 from schemas.live import FIELD, LiveFrame, LiveStep
 

@@ -1,0 +1,1 @@
+"""Reading Redis: what is new, on top of what SQL holds."""

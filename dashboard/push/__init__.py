@@ -1,0 +1,1 @@
+"""The push to the browser: one WebSocket a page, one delta in flight."""
