@@ -121,9 +121,7 @@ def _layout(pages: Pages, address: Address) -> Component:
 
 
 def _top(crumb: str) -> Component:
-    brand = html.A(
-        [html.Span(className="logo"), "stepstream"], href="/", className="brand", title="All runs"
-    )
+    brand = html.A([html.Span(className="logo"), "stepstream"], href="/", className="brand", title="All runs")
     state = html.Span("Connecting", id="link-state", className="status", role="status")
     buttons = [
         html.Button("Keys", id="open-keys", className="btn btn-link", **attrs(data_key="?")),

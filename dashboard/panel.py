@@ -113,9 +113,12 @@ def live(key: str, tag: Any = html.Span, text: str = "–", **more: Any) -> Comp
     return made
 
 
-def live_attr(key: str, attribute: str) -> dict[str, Any]:
-    """The mark of a component whose attribute the push sets by a key, instead of its text."""
-    return attrs(data_live=key, data_live_attr=attribute)
+def live_attr(**keys: str) -> dict[str, Any]:
+    """Marks of a component whose attributes the push sets by keys: `live_attr(data_status="run.status")`.
+    The attribute `text` is its text.
+    """
+    names = " ".join(name.replace("_", "-") for name in keys)
+    return attrs(data_live=" ".join(keys.values()), data_live_attr=names)
 
 
 def _input(name: str, option: Option) -> Component:

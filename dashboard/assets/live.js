@@ -95,18 +95,23 @@
 
   function text(key, value) {
     let found = leaves.get(key);
-    if (!found?.length || found.some((el) => !el.isConnected)) {
-      leaves.set(key, (found = find(`[data-live="${CSS.escape(key)}"]`)));
+    if (!found?.length || found.some(({ el }) => !el.isConnected)) {
+      leaves.set(key, (found = find(`[data-live~="${CSS.escape(key)}"]`).flatMap(leaf.bind(null, key))));
     }
-    for (const el of found) {
-      const name = el.dataset.liveAttr;
-      if (name && value === "") el.removeAttribute(name);
-      else if (name) el.setAttribute(name, value);
-      else if (el.firstChild?.nodeType === Node.TEXT_NODE) el.firstChild.nodeValue = value;
-      else el.textContent = value;
-      if ("liveStatus" in el.dataset) el.dataset.status = value;
+    for (const { el, name } of found) {
+      if (name === "text") {
+        if (el.firstChild?.nodeType === Node.TEXT_NODE) el.firstChild.nodeValue = value;
+        else el.textContent = value;
+      } else if (value === "") el.removeAttribute(name);
+      else el.setAttribute(name, value);
       if (name === "data-chosen") for (const one of el.children) one.setAttribute("aria-pressed", one.dataset.value === value);
     }
+  }
+
+  /** What an element takes of a key: its text, or the attributes that it names in the order of its keys. */
+  function leaf(key, el) {
+    const names = (el.dataset.liveAttr || "text").split(" ");
+    return el.dataset.live.split(" ").flatMap((one, i) => (one === key ? [{ el, name: names[i] }] : []));
   }
 
   function props(id, { api, ...values }) {

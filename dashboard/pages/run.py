@@ -62,7 +62,7 @@ class RunPage(Page):
             className="empty",
         )
         known = html.Div([Head().layout(), tabs(address, self.tab), self.body(address)], className="known")
-        return html.Div([unknown, known], className="run", **live_attr("run.state", "data-state"))
+        return html.Div([unknown, known], className="run", **live_attr(data_state="run.state"))
 
     def body(self, address: Address) -> Component:
         """What stands under the tabs."""
@@ -89,7 +89,7 @@ class AgentPage(RunPage):
         stage = html.Div([Curve().layout(), Now().layout()], className="stage")
         parts = [Counters().layout(), stage, html.Div(self.own(), className="own")]
         return html.Div(
-            html.Div(parts, id="agent", className="agent", **live_attr("agent.seq", "data-seq")),
+            html.Div(parts, id="agent", className="agent", **live_attr(data_seq="agent.seq")),
             className="run-body",
         )
 

@@ -9,7 +9,7 @@ from dash import html
 from dash.development.base_component import Component
 
 from dashboard import form
-from dashboard.panel import Drawn, News, Panel, live
+from dashboard.panel import Drawn, News, Panel, live, live_attr
 
 FACTS = {
     "run_id": "",
@@ -40,7 +40,8 @@ class Head(Panel):
             for key, name in FACTS.items()
         ]
         name = live("run.name", html.H1, "", id="run-name")
-        status = live("run.status", className="status", id="run-status", **{"data-live-status": ""})
+        said = live_attr(text="run.status", data_status="run.status")
+        status = html.Span(className="status", id="run-status", **said)
         why = [live("run.reason", html.B, ""), live("run.last-words", html.Pre, "")]
         failure = html.Div(why, className="failure", role="alert", id="run-failure")
         title = html.Div([name, status], className="run-title")

@@ -22,7 +22,7 @@ class Now(Panel):
     def layout(self) -> Component:
         names = {"episode": "Episode", "step": "Step", "action": "Action", "reward": "Reward"}
         facts = [html.Div([html.Dt(name), live(f"now.{key}", html.Dd)]) for key, name in names.items()]
-        image = html.Img(alt="Newest frame", **live_attr("frame", "src"))
+        image = html.Img(alt="Newest frame", **live_attr(src="frame"))
         frame = html.Div([image, live("frame.text", html.Pre, "")], className="frame", id="frame")
         return self.card(frame, html.Dl(facts, className="facts now"), className="now-card")
 
