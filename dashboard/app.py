@@ -100,7 +100,7 @@ def _routes(server: FastAPI, feeds: Feeds, queries: Queries, frames: Frames) -> 
 
     @server.get("/first-step")
     async def first_step(run: str, agent: str, episode: Seq) -> Response:
-        return _json(await queries.first_step(run, agent, episode))
+        return _json(await queries.step_of_episode(run, agent, episode))
 
     @server.get("/frame")
     async def frame(run: str, stream: str, seq: Seq) -> Response:

@@ -17,7 +17,7 @@ from dashboard.live.buffer import LiveBuffer
 from dashboard.live.shared import Shared
 from dashboard.live.types import AgentRow, Delta, RunRow, View
 from dashboard.sql import joined as figures
-from dashboard.sql.queries import Curve, PageRequest, Queries, RunHeader
+from dashboard.sql.queries import Curve, PageRequest, Queries, RunHeader, Series
 from infra.settings import Settings
 from schemas.errors import DatabaseError, LiveBufferError
 
@@ -297,11 +297,11 @@ class RunFeed(_Feed):
 
     async def _metrics(self, live: Delta) -> Message:
         run_id, queries = self._wish.run, self._feeds.queries
-        stored = await self._ask(queries.metric_names(run_id), [])
+        stored = await self._ask(queries.names(run_id, "metrics"), [])
         names = sorted({*stored, *(name for point in live.metrics for name in point.values)})
         drawn = [name for name in names if name in self._wish.metric] or names[:FIRST_METRICS]
         curves = await asyncio.gather(
-            *(self._ask(queries.metric_series(run_id, name), Curve()) for name in drawn)
+            *(self._ask(queries.minmax(Series(run_id, "metrics", name)), Curve()) for name in drawn)
         )
         series = {
             name: figures.metric(curve, name, live.metrics) for name, curve in zip(drawn, curves, strict=True)
