@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dashboard.sql.curves import ROLLING, Curve, reduce, rolling_mean
+from dashboard.curves import ROLLING, Curve, reduce, rolling_mean
 from schemas.live import LiveEpisode, MetricPoint
 
 POINTS = 2000
@@ -47,7 +47,7 @@ def _joined(stored: Curve, added: list[tuple[float, float]]) -> Figure:
     x = np.array([at for at, _ in added])
     y = np.array([value for _, value in added])
     if not stored.x:
-        stored, x, y = reduce(x, y, POINTS), x[:0], y[:0]
+        stored, x, y = reduce(x, y, POINTS, rolling_mean(y)), x[:0], y[:0]
     carried = np.concatenate([np.array(stored.y[-ROLLING:]), y])
     return {
         "x": stored.x + x.tolist(),

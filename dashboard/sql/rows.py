@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, LargeBinary, String, Table, cast, func
+from sqlalchemy import ColumnElement, Integer, LargeBinary, String, Table, and_, cast, func
 
 from schemas.tables import Base
 
@@ -48,6 +48,12 @@ NAMES: dict[Table, dict[str, str]] = {
 def columns(table: Table) -> dict[str, ColumnElement[Any]]:
     """The columns that a page can sort and filter by."""
     return {name: table.c[column] for name, column in NAMES[table].items()}
+
+
+def of(table: Table, run_id: str, agent_id: str | None) -> ColumnElement[bool]:
+    """The rows of a run, or of one of its agents."""
+    mine = table.c.run_id == run_id
+    return mine if agent_id is None else and_(mine, table.c.agent_id == agent_id)
 
 
 def text_of(column: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -4,76 +4,20 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import timedelta
 
-import numpy as np
 import pytest
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine
 
 from dashboard.sql import seek_index
-from dashboard.sql.curves import reduce, rolling_mean
 from dashboard.sql.queries import PageRequest, Queries
 from dashboard.sql.seek_index import Order
-from infra import settings
 from infra.settings import Settings
-from infra.sql import engine as sql
 from schemas.errors import DatabaseError, UsageError
-from schemas.tables import Agent, Base, DeadLetter, Episode, LogLine, Metrics, Run, RunEvent, Step
+from schemas.tables import Agent, Base, DeadLetter, Episode, LogLine, Run, RunEvent, Step
+from tests.support.stored import T0, agent, event, run, steps, write
 
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
 HOSTILE = "x'; DROP TABLE runs; --<script>\"%_"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, home: Path) -> Settings:
-    """Settings of an empty database."""
-    url = f"sqlite:///{home}/test.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
-    return settings.load({"STEPSTREAM_HOME": str(home), "STEPSTREAM_DATABASE_URL": url})
-
-
-@pytest.fixture
-def engine(database: Settings) -> Iterator[Engine]:
-    """A connection to write by; the tables are there."""
-    made = sql.engine(database)
-    Base.metadata.create_all(made)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def queries(database: Settings, engine: Engine) -> Iterator[Queries]:
-    """The reads."""
-    made = Queries(database)
-    yield made
-    made.close()
-
-
-def event(seq: int, run_id: str = "run", agent_id: str = "a", stream_id: str = "s", **fields: Any) -> Any:
-    """A row of an event table."""
-    who = {"run_id": run_id, "stream_id": stream_id, "seq": seq, "agent_id": agent_id, "worker_id": "w"}
-    place = {"topic_partition": 0, "topic_offset": seq}
-    return who | {"event_time": T0 + timedelta(seconds=seq)} | place | fields
-
-
-def write(engine: Engine, table: Any, rows: list[Any]) -> None:
-    """Put rows into a table; what only some of them have is null in the others."""
-    names = {name for row in rows for name in row}
-    rows = [dict.fromkeys(names) | row for row in rows]
-    with engine.begin() as connection:
-        connection.execute(insert(table), rows)
-
-
-def steps(count: int, length: int = 7, **fields: Any) -> list[Any]:
-    """Steps in episodes of one length; the reward is the step's number in its stream."""
-    return [
-        event(
-            seq, episode_index=(seq - 1) // length, step_index=(seq - 1) % length, reward=float(seq), **fields
-        )
-        for seq in range(1, count + 1)
-    ]
 
 
 @pytest.mark.parametrize("way", ["asc", "desc"])
@@ -82,7 +26,7 @@ async def test_any_rows_in_order(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch, way: str, numbered: bool
 ) -> None:
     """Any page of the steps is what sorting all of them gives, whatever stretch of keys it lies in."""
-    monkeypatch.setattr("dashboard.sql.queries.BY_STEP", Order(("episode_index", "step_index"), 3))
+    monkeypatch.setattr("dashboard.sql.steps.BY_STEP", Order(("episode_index", "step_index"), 3))
     monkeypatch.setattr("dashboard.sql.listing.BY_LINE", Order(("stream_id", "seq"), 10))
     rows = steps(200)
     if not numbered:  # one step without a number is enough
@@ -102,7 +46,7 @@ async def test_numbers_below_zero_and_one_long_episode(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers from below zero, and an episode longer than a stretch, keep their order."""
-    monkeypatch.setattr("dashboard.sql.queries.BY_STEP", Order(("episode_index", "step_index"), 4))
+    monkeypatch.setattr("dashboard.sql.steps.BY_STEP", Order(("episode_index", "step_index"), 4))
     rows = [event(n + 50, episode_index=n // 20, step_index=n, reward=0.0) for n in range(-30, 30)]
     write(engine, Step, rows)
     page = await queries.steps("run", "a", PageRequest(20, 30, [{"colId": "step", "sort": "asc"}]))
@@ -176,7 +120,7 @@ async def test_long_texts_are_cut_and_whole(engine: Engine, queries: Queries) ->
 
 async def test_the_episodes_table(engine: Engine, queries: Queries) -> None:
     """What no column holds comes from extras and the run's config: seed, mode, game, outcome."""
-    write(engine, Run, [_run(config={"seed": 42}, env_id="Lake")])
+    write(engine, Run, [run(config={"seed": 42}, env_id="Lake")])
     told = {"extras": {"mode": "human", "game_id": "Chess", "outcome": "draw"}, "seed": 7}
     write(
         engine,
@@ -210,10 +154,10 @@ async def test_the_steps_of_an_episode(engine: Engine, queries: Queries) -> None
     assert [(row["step"], row["seq"]) for row in found] == [(n, 15 + n) for n in range(7)]
 
 
-async def test_the_head_of_a_run(engine: Engine, queries: Queries) -> None:
+async def test_the_head_of_arun(engine: Engine, queries: Queries) -> None:
     """Status, reason, counts, the newest heartbeat of each stream, and the last words on stderr."""
-    write(engine, Run, [_run(status="failed", reason="exit code 1", steps=5, logs=2, git_commit="abc")])
-    write(engine, Agent, [_agent("a"), _agent("b")])
+    write(engine, Run, [run(status="failed", reason="exit code 1", steps=5, logs=2, git_commit="abc")])
+    write(engine, Agent, [agent("a"), agent("b")])
     heartbeats = [
         event(seq, stream_id=stream, event="heartbeat", payload={"read": seq})
         for stream in ("s.meta", "t.meta")
@@ -237,9 +181,9 @@ async def test_the_head_of_a_run(engine: Engine, queries: Queries) -> None:
 
 async def test_the_list_of_runs(engine: Engine, queries: Queries) -> None:
     """The newest first, with agents and mean return; sorted and filtered by any column."""
-    runs = [_run(f"run-{n}", started_at=T0 + timedelta(hours=n), steps=10 - n) for n in range(5)]
+    runs = [run(f"run-{n}", started_at=T0 + timedelta(hours=n), steps=10 - n) for n in range(5)]
     write(engine, Run, runs)
-    write(engine, Agent, [_agent("a", "run-1", return_sum=6.0, returns=3), _agent("b", "run-1")])
+    write(engine, Agent, [agent("a", "run-1", return_sum=6.0, returns=3), agent("b", "run-1")])
     page = await queries.runs(PageRequest(0, 3))
     assert ([row["run_id"] for row in page.rows], page.total) == (["run-4", "run-3", "run-2"], 5)
     page = await queries.runs(PageRequest(sort=[{"colId": "steps", "sort": "desc"}]))
@@ -248,76 +192,6 @@ async def test_the_list_of_runs(engine: Engine, queries: Queries) -> None:
     named = {"filterType": "text", "type": "endsWith", "filter": "-3"}
     page = await queries.runs(PageRequest(filters={"run_id": named}))
     assert [row["run_id"] for row in page.rows] == ["run-3"]
-
-
-async def test_a_curve_keeps_its_extremes(engine: Engine, queries: Queries) -> None:
-    """A curve of few points still shows the best and the worst episode, in order."""
-    returns = [float(n % 50) for n in range(3_000)]
-    returns[1234], returns[2345] = 999.0, -999.0
-    write(
-        engine,
-        Episode,
-        [event(n + 1, episode_index=n, episode_return=value) for n, value in enumerate(returns)],
-    )
-    curve = await queries.return_curve("run", "a", points=200)
-    assert (curve.total, curve.reduced) == (3_000, True)
-    assert len(curve.x) <= 200
-    assert (max(curve.y), min(curve.y)) == (999.0, -999.0)
-    assert curve.x == sorted(curve.x)
-    assert curve.x[curve.y.index(999.0)] == 1234
-    whole = await queries.return_curve("run", "a", points=5_000)
-    assert whole.y == returns
-
-
-async def test_a_curve_of_very_many_points(
-    engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More than fit into memory are reduced by the database, with the same extremes."""
-    monkeypatch.setattr("dashboard.sql.queries.IN_MEMORY", 100)
-    returns = [float(n % 50) for n in range(1_000)]
-    returns[777], returns[333] = 999.0, -999.0
-    write(
-        engine,
-        Episode,
-        [event(n + 1, episode_index=n, episode_return=value) for n, value in enumerate(returns)],
-    )
-    curve = await queries.return_curve("run", "a", points=100)
-    assert (curve.total, curve.reduced) == (1_000, True)
-    assert len(curve.x) <= 102
-    assert (max(curve.y), min(curve.y)) == (999.0, -999.0)
-    assert sum(curve.mean) / len(curve.mean) == pytest.approx(np.mean(returns), abs=0.01)
-
-
-async def test_episodes_without_numbers_are_counted(engine: Engine, queries: Queries) -> None:
-    """Where a worker numbers no episodes, a curve's x counts them."""
-    write(engine, Episode, [event(n, episode_return=float(n)) for n in range(1, 6)])
-    curve = await queries.return_curve("run", "a")
-    assert (curve.x, sorted(curve.y)) == ([0.0, 1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0, 5.0])
-
-
-async def test_metrics_by_name(engine: Engine, queries: Queries) -> None:
-    """Names with slashes, quotes and dots are names; values that are no numbers are passed over."""
-    names = ["train/loss", 'a"b', "x.y[0]", HOSTILE]
-    write(
-        engine,
-        Metrics,
-        [
-            event(n, global_step=n * 10, metrics=dict.fromkeys(names, n / 2) | {"odd": "NaN"})
-            for n in range(1, 5)
-        ],
-    )
-    assert sorted(await queries.metric_names("run")) == sorted([*names, "odd"])
-    for name in names:
-        curve = await queries.metric_series("run", name)
-        assert (curve.x, curve.y) == ([10.0, 20.0, 30.0, 40.0], [0.5, 1.0, 1.5, 2.0])
-    assert (await queries.metric_series("run", "odd")).y == []
-    assert (await queries.metric_series("run", "nobody")).y == []
-
-
-async def test_numbers_that_steps_carry(engine: Engine, queries: Queries) -> None:
-    """The names of the numbers beside an agent's rewards."""
-    write(engine, Step, [event(1, episode_index=0, step_index=0, metrics={"epsilon": 0.1}, reward=0.0)])
-    assert await queries.step_metric_names("run", "a") == ["epsilon"]
 
 
 async def test_logs_and_dead_letters(engine: Engine, queries: Queries) -> None:
@@ -360,33 +234,13 @@ def test_an_index_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(indexes._held) == 3
 
 
-def test_reducing_leaves_out_what_is_no_number() -> None:
-    """NaN and the infinities are no points; the rolling mean is that of the values before."""
-    y = np.array([1.0, np.nan, 3.0, np.inf, 5.0])
-    curve = reduce(np.arange(5.0), y, 100)
-    assert (curve.x, curve.y, curve.mean) == ([0.0, 2.0, 4.0], [1.0, 3.0, 5.0], [1.0, 2.0, 3.0])
-    assert rolling_mean(np.arange(6.0), 2).tolist() == [0.0, 0.5, 1.5, 2.5, 3.5, 4.5]
-    assert reduce(np.array([]), np.array([]), 10).x == []
-
-
-def _run(run_id: str = "run", **fields: Any) -> Any:
-    blank = {column.name: None for column in Base.metadata.tables["runs"].c}
-    zero = dict.fromkeys(("steps", "episodes", "metrics", "run_events", "logs", "dead_letters"), 0)
-    return blank | zero | {"run_id": run_id, "status": "running"} | fields
-
-
-def _agent(agent_id: str, run_id: str = "run", **fields: Any) -> Any:
-    zero = {"steps": 0, "episodes": 0, "metrics": 0, "return_sum": 0.0, "returns": 0}
-    return zero | {"run_id": run_id, "agent_id": agent_id} | fields
-
-
 async def test_an_episode_is_walked_step_by_step(engine: Engine, queries: Queries) -> None:
     """From its first step to its last and back, whoever else acts between, numbered or not."""
     write(engine, Step, steps(21) + [event(100 + seq, agent_id="b", reward=1.0) for seq in range(3)])
     write(
         engine, Step, [event(seq, stream_id="t", agent_id="ab"[seq % 2], reward=1.0) for seq in range(1, 9)]
     )
-    step = await queries.first_step("run", "a", 1)
+    step = await queries.step_of_episode("run", "a", 1)
     walked = []
     while step is not None:
         walked.append(step["seq"])
@@ -399,6 +253,10 @@ async def test_an_episode_is_walked_step_by_step(engine: Engine, queries: Querie
     unnumbered = await queries.step_beside("run", "t", 3, after=True)
     assert unnumbered is not None
     assert (unnumbered["seq"], unnumbered["agent"]) == (5, "b")
-    assert await queries.first_step("run", "a", 3) is None
+    assert await queries.step_of_episode("run", "a", 3) is None
+    numbered = await queries.step_of_episode("run", "a", 1, 5)
+    assert numbered is not None
+    assert (numbered["episode"], numbered["step"], numbered["seq"]) == (1, 5, 13)
+    assert await queries.step_of_episode("run", "a", 1, 99) is None
     assert await queries.step_beside("run", HOSTILE, 8, after=True) is None
     assert await queries.step_place("run", HOSTILE, 8) is None

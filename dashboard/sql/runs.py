@@ -1,0 +1,157 @@
+"""Reads of a run: the list of runs, a run's head, its agents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct, field
+from sqlalchemy import Connection, and_, case, func, select, true
+
+from dashboard.curves import ROLLING
+from dashboard.sql import rows
+from dashboard.sql.columns import streams
+from dashboard.sql.page import Page, PageRequest, order_by, where
+from schemas.topics import META_SUFFIX
+
+LAST_WORDS = 20
+MAX_AGENTS = 10_000
+MAX_STREAMS = 200
+
+
+class RunHeader(Struct):
+    """What the head of a run's page shows."""
+
+    run: dict[str, Any]
+    """All columns of `runs`; `config` is JSON text."""
+    agents: int = 0
+    in_sql: int = 0
+    """Records of the six tables."""
+    heartbeats: list[dict[str, Any]] = field(default_factory=list)
+    """Payload of the newest heartbeat of each stream: what its forwarder read and sent."""
+    last_stderr: list[str] = field(default_factory=list)
+
+
+def listed(connection: Connection, request: PageRequest) -> Page:
+    """Runs by any column, the newest first, with `agents` and `mean_return`."""
+    table = rows.RUNS
+    columns = rows.columns(table)
+    found = and_(true(), *where(request, columns))
+    order = order_by(request, columns) or [table.c.started_at.desc().nulls_last()]
+    statement = select(*rows.selected(table)).where(found).order_by(*order, table.c.run_id)
+    page = connection.execute(statement.offset(request.start).limit(request.end - request.start)).mappings()
+    listed = [rows.plain_row(row) for row in page]
+    _add_agents(connection, listed)
+    total = connection.execute(select(func.count()).select_from(table).where(found)).scalar_one()
+    return Page(listed, total)
+
+
+def _add_agents(connection: Connection, listed: list[dict[str, Any]]) -> None:
+    table = rows.AGENTS
+    sums = (func.count(), func.sum(table.c.return_sum), func.sum(table.c.returns))
+    statement = (
+        select(table.c.run_id, *sums)
+        .where(table.c.run_id.in_([row["run_id"] for row in listed]))
+        .group_by(table.c.run_id)
+    )
+    known = {run_id: rest for run_id, *rest in connection.execute(statement)}
+    for row in listed:
+        agents, return_sum, returns = known.get(row["run_id"], (0, 0.0, 0))
+        row["agents"], row["mean_return"] = agents, return_sum / int(returns) if returns else None
+
+
+def header(connection: Connection, run_id: str) -> RunHeader | None:
+    """The head of a run."""
+    table = rows.RUNS
+    found = connection.execute(select(table).where(table.c.run_id == run_id)).mappings().first()
+    if found is None:
+        return None
+    row = rows.plain_row(found)
+    counted = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters")
+    agents = select(func.count()).select_from(rows.AGENTS).where(rows.AGENTS.c.run_id == run_id)
+    streams = _meta_streams(connection, run_id)
+    return RunHeader(
+        run=row,
+        agents=connection.execute(agents).scalar_one(),
+        in_sql=sum(row[name] for name in counted),
+        heartbeats=_heartbeats(connection, run_id, streams),
+        last_stderr=_last_stderr(connection, run_id, streams),
+    )
+
+
+def _meta_streams(connection: Connection, run_id: str) -> list[str]:
+    """Ids of the streams that stepstream wrote beside a run's own, the newest first."""
+    found = streams(connection, rows.RUN_EVENTS, run_id)
+    return [stream_id for stream_id in reversed(found) if stream_id.endswith(META_SUFFIX)][:MAX_STREAMS]
+
+
+def _heartbeats(connection: Connection, run_id: str, streams: Sequence[str]) -> list[dict[str, Any]]:
+    table = rows.RUN_EVENTS
+    found: list[str | None] = []
+    for stream_id in streams:
+        newest = (
+            select(rows.text_of(table.c.payload))
+            .where(table.c.run_id == run_id, table.c.stream_id == stream_id)
+            .where(table.c.event == "heartbeat")
+            .order_by(table.c.seq.desc())
+            .limit(1)
+        )
+        found += connection.execute(newest).scalars().all()
+    return [rows.parsed(text) for text in found]
+
+
+def _last_stderr(connection: Connection, run_id: str, streams: Sequence[str]) -> list[str]:
+    table = rows.LOGS
+    statement = (
+        select(func.substr(table.c.line, 1, rows.CUT))
+        .where(table.c.run_id == run_id, table.c.stream_id.in_(streams), table.c.source == "stderr")
+        .order_by(table.c.stream_id.desc(), table.c.seq.desc())
+        .limit(LAST_WORDS)
+    )
+    return list(connection.execute(statement).scalars())[::-1]
+
+
+def agents(connection: Connection, run_id: str) -> list[dict[str, Any]]:
+    """A run's agents by id."""
+    table = rows.AGENTS
+    statement = select(table).where(table.c.run_id == run_id).order_by(table.c.agent_id).limit(MAX_AGENTS)
+    return [rows.plain_row(row) for row in connection.execute(statement).mappings()]
+
+
+def stored_steps(connection: Connection, run_id: str, agent_id: str) -> int:
+    """How many steps of one agent are there."""
+    table = rows.AGENTS.c
+    statement = select(table.steps).where(table.run_id == run_id, table.agent_id == agent_id)
+    return connection.execute(statement).scalar() or 0
+
+
+def newest_returns(connection: Connection, run_id: str) -> list[float]:
+    """Returns of a run's newest hundred episodes, oldest first."""
+    table = rows.EPISODES
+    statement = (
+        select(table.c.episode_return)
+        .where(table.c.run_id == run_id)
+        .order_by(table.c.stream_id.desc(), table.c.seq.desc())  # the primary key, backwards
+        .limit(ROLLING)
+    )
+    found = connection.execute(statement).scalars()
+    return [value for value in found if value is not None and np.isfinite(value)][::-1]
+
+
+def before(connection: Connection, run_id: str) -> dict[str, Any] | None:
+    """The run that began before a run, of its project and environment where there is one; else None."""
+    table = rows.RUNS
+    named = (table.c.started_at, table.c.project, table.c.env_id)
+    found = connection.execute(select(*named).where(table.c.run_id == run_id)).first()
+    if found is None or found.started_at is None:
+        return None
+    alike = [case((table.c[name] == getattr(found, name), 0), else_=1) for name in ("project", "env_id")]
+    statement = (
+        select(*rows.selected(table, full=True))
+        .where(table.c.started_at < found.started_at, table.c.config.is_not(None))
+        .order_by(*alike, table.c.started_at.desc())
+        .limit(1)
+    )
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else rows.plain_row(row)

@@ -1,0 +1,139 @@
+"""Reads of one agent's steps and episodes, and of a run's log and dead letters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import Connection, and_, select, true
+
+from dashboard.sql import rows
+from dashboard.sql.listing import Listing, read_page
+from dashboard.sql.page import Page, PageRequest
+from dashboard.sql.seek_index import BY_EPISODE, BY_LINE, BY_STEP, SeekIndexes
+
+MAX_STEPS_OF_EPISODE = 20_000
+NEAR_LINES = 20_000
+"""The next step of an agent is looked for in so many lines of its stream."""
+
+
+class StepPlace(Struct, frozen=True):
+    """Whose a step is, and where its record lies in the topic of steps."""
+
+    seq: int
+    agent_id: str
+    episode_index: int | None
+    partition: int
+    offset: int
+
+
+def steps(
+    connection: Connection, indexes: SeekIndexes, run_id: str, agent_id: str | None, request: PageRequest
+) -> Page:
+    """A page of steps."""
+    of, by = rows.of(rows.STEPS, run_id, agent_id), BY_STEP if agent_id is not None else BY_LINE
+    listing = Listing(rows.STEPS, of, (run_id, agent_id), by, rows.step_row)
+    return read_page(connection, indexes, listing, request)
+
+
+def episode_steps(
+    connection: Connection, run_id: str, agent_id: str, episode_index: int
+) -> list[dict[str, Any]]:
+    """The steps of one episode in order."""
+    table = rows.STEPS
+    statement = (
+        select(*rows.selected(table))
+        .where(rows.of(table, run_id, agent_id), table.c.episode_index == episode_index)
+        .order_by(table.c.step_index)
+        .limit(MAX_STEPS_OF_EPISODE)
+    )
+    return [rows.step_row(row) for row in connection.execute(statement).mappings()]
+
+
+def step(connection: Connection, run_id: str, stream_id: str, seq: int) -> dict[str, Any] | None:
+    """One step in full."""
+    table = rows.STEPS
+    named = and_(table.c.run_id == run_id, table.c.stream_id == stream_id, table.c.seq == seq)
+    row = connection.execute(select(*rows.selected(table, full=True)).where(named)).mappings().first()
+    return None if row is None else rows.step_row(row) | {"cut": False}
+
+
+def step_beside(
+    connection: Connection, run_id: str, stream_id: str, seq: int, after: bool
+) -> dict[str, Any] | None:
+    """The step before or after, within the episode."""
+    place = step_place(connection, run_id, stream_id, seq)
+    if place is None:
+        return None
+    table = rows.STEPS
+    number = table.c.seq
+    near = number.between(seq + 1, seq + NEAR_LINES) if after else number.between(seq - NEAR_LINES, seq - 1)
+    statement = (
+        select(number, table.c.episode_index)
+        .where(table.c.run_id == run_id, table.c.stream_id == stream_id, near)
+        .where(table.c.agent_id == place.agent_id)
+        .order_by(number.asc() if after else number.desc())
+        .limit(1)
+    )
+    found = connection.execute(statement).first()
+    if found is None or found[1] != place.episode_index:
+        return None
+    return step(connection, run_id, stream_id, found[0])
+
+
+def step_of_episode(
+    connection: Connection, run_id: str, agent_id: str, episode_index: int, step_index: int | None
+) -> dict[str, Any] | None:
+    """A step of an episode by its number; without one the episode's first."""
+    table = rows.STEPS
+    numbered = true() if step_index is None else table.c.step_index == step_index
+    statement = (
+        select(table.c.stream_id, table.c.seq)
+        .where(rows.of(table, run_id, agent_id), table.c.episode_index == episode_index, numbered)
+        .order_by(table.c.step_index, table.c.seq)
+        .limit(1)
+    )
+    found = connection.execute(statement).first()
+    return None if found is None else step(connection, run_id, *found)
+
+
+def step_place(connection: Connection, run_id: str, stream_id: str, seq: int) -> StepPlace | None:
+    """Whose a step is, and where it lies on Kafka."""
+    table = rows.STEPS
+    place = (table.c.agent_id, table.c.episode_index, table.c.topic_partition, table.c.topic_offset)
+    named = and_(table.c.run_id == run_id, table.c.stream_id == stream_id, table.c.seq == seq)
+    found = connection.execute(select(*place).where(named)).first()
+    return None if found is None else StepPlace(seq, *found)
+
+
+def episodes(
+    connection: Connection, indexes: SeekIndexes, run_id: str, agent_id: str | None, request: PageRequest
+) -> Page:
+    """A page of episodes."""
+    env_id, seed = _env_and_seed(connection, run_id)
+    of, by = rows.of(rows.EPISODES, run_id, agent_id), BY_EPISODE if agent_id is not None else BY_LINE
+    listing = Listing(
+        rows.EPISODES, of, (run_id, agent_id), by, lambda row: rows.episode_row(row, env_id, seed)
+    )
+    return read_page(connection, indexes, listing, request)
+
+
+def _env_and_seed(connection: Connection, run_id: str) -> tuple[str | None, Any]:
+    table = rows.RUNS
+    statement = select(table.c.env_id, rows.text_of(table.c.config)).where(table.c.run_id == run_id)
+    found = connection.execute(statement).first()
+    env_id, config = found if found is not None else (None, None)
+    seed = rows.parsed(config).get("seed")
+    return env_id, seed if isinstance(seed, str | int | float) else None
+
+
+def logs(connection: Connection, indexes: SeekIndexes, run_id: str, request: PageRequest) -> Page:
+    """A page of the log."""
+    listing = Listing(rows.LOGS, rows.of(rows.LOGS, run_id, None), run_id, BY_LINE, rows.log_row)
+    return read_page(connection, indexes, listing, request)
+
+
+def dead_letters(connection: Connection, indexes: SeekIndexes, run_id: str, request: PageRequest) -> Page:
+    """A page of dead letters."""
+    table, of = rows.DEAD_LETTERS, rows.of(rows.DEAD_LETTERS, run_id, None)
+    return read_page(connection, indexes, Listing(table, of, run_id, BY_LINE, rows.dead_letter_row), request)

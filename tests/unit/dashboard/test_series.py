@@ -1,0 +1,181 @@
+"""History for charts: any series, whole or in part, from either database."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from dashboard.curves import Smoothing
+from dashboard.sql import columns, series
+from dashboard.sql.queries import Queries, Series
+from schemas.tables import Agent, Episode, Metrics, Run, Step
+from tests.support.stored import T0, agent, event, run, steps, write
+
+HOSTILE = "x'; DROP TABLE runs; --<script>\"%_"
+
+
+def returns_of(engine: Engine, values: list[float]) -> None:
+    """Episodes with these returns."""
+    rows = [event(n + 1, episode_index=n, episode_return=value) for n, value in enumerate(values)]
+    write(engine, Episode, rows)
+
+
+async def test_a_curve_keeps_its_extremes(engine: Engine, queries: Queries) -> None:
+    """A curve of few points still shows the best and the worst episode, in order."""
+    returns = [float(n % 50) for n in range(3_000)]
+    returns[1234], returns[2345] = 999.0, -999.0
+    returns_of(engine, returns)
+    curve = await queries.return_curve("run", "a", points=200)
+    assert (curve.total, curve.reduced, curve.sampled) == (3_000, True, False)
+    assert len(curve.x) <= 200
+    assert (max(curve.y), min(curve.y)) == (999.0, -999.0)
+    assert curve.x == sorted(curve.x)
+    assert curve.x[curve.y.index(999.0)] == 1234
+    assert (await queries.return_curve("run", "a", points=10_000)).y == returns
+
+
+async def test_a_part_is_seen_in_full(engine: Engine, queries: Queries) -> None:
+    """Zoomed in, every point of the part is there, and its smoothed line is that of the whole."""
+    returns_of(engine, [float(n % 7) for n in range(3_000)])
+    whole = Series("run", "episodes", "episode_return", "a", "episode")
+    smoothing = Smoothing("mean", 7)
+    part = await queries.minmax(whole, 1000, 1100, 500, smoothing)
+    assert part.x == [float(n) for n in range(1000, 1101)]
+    assert part.y == [float(n % 7) for n in range(1000, 1101)]
+    assert part.mean == pytest.approx([3.0] * 101)
+
+
+async def test_episodes_without_numbers_are_counted(engine: Engine, queries: Queries) -> None:
+    """Where a worker numbers no episodes, a curve's x counts them."""
+    write(engine, Episode, [event(n, episode_return=float(n)) for n in range(1, 6)])
+    curve = await queries.return_curve("run", "a")
+    assert (curve.x, curve.y) == ([0.0, 1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0, 5.0])
+
+
+async def test_metrics_by_name(engine: Engine, queries: Queries) -> None:
+    """Names with slashes, quotes and dots are names; values that are no numbers are passed over."""
+    names = ["train/loss", 'a"b', "x.y[0]", "time", HOSTILE]
+    told = [
+        event(n, global_step=n * 10, metrics=dict.fromkeys(names, n / 2) | {"odd": "NaN", "yes": True})
+        for n in range(1, 5)
+    ]
+    write(engine, Metrics, told)
+    assert sorted(await queries.names("run", "metrics")) == sorted([*names, "odd", "yes"])
+    curves = await asyncio.gather(*(queries.minmax(Series("run", "metrics", name)) for name in names))
+    for curve in curves:
+        assert (curve.x, curve.y) == ([10.0, 20.0, 30.0, 40.0], [0.5, 1.0, 1.5, 2.0])
+    for name in ("odd", "yes", "nobody"):
+        assert (await queries.minmax(Series("run", "metrics", name))).y == []
+    assert (await queries.minmax(Series(HOSTILE, "metrics", "train/loss"))).y == []
+
+
+async def test_numbers_that_steps_carry(engine: Engine, queries: Queries) -> None:
+    """They have a name, and a curve over the whole run's steps, whatever episode they are of."""
+    write(engine, Step, [row | {"metrics": {"epsilon": row["seq"] / 100}} for row in steps(30)])
+    assert await queries.names("run", "steps", "a") == ["epsilon"]
+    epsilon = await queries.minmax(Series("run", "steps", "epsilon", "a"))
+    assert epsilon.x == [float(n) for n in range(30)]
+    assert epsilon.y == pytest.approx([n / 100 for n in range(1, 31)])
+    reward = await queries.minmax(Series("run", "steps", "reward", "a", "episode"))
+    assert reward.x == [float(n // 7) for n in range(30)]
+
+
+async def test_the_axes(engine: Engine, queries: Queries) -> None:
+    """The same values by the steps up to an episode's end, by time, and by time since the beginning."""
+    rows = [event(n, episode_index=n, episode_return=1.0, episode_length=10 * n) for n in range(1, 4)]
+    write(engine, Episode, rows)
+
+    async def x_of(axis: Any) -> list[float]:
+        return (await queries.minmax(Series("run", "episodes", "episode_return", "a", axis))).x
+
+    begin = T0.timestamp() * 1000
+    assert await x_of("step") == [10.0, 30.0, 60.0]
+    assert await x_of("episode") == [1.0, 2.0, 3.0]
+    assert await x_of("time") == pytest.approx([begin + 1000, begin + 2000, begin + 3000], abs=1)
+    assert await x_of("relative") == pytest.approx([0.0, 1.0, 2.0], abs=0.001)
+
+
+async def test_workers_side_by_side_are_one_line(engine: Engine, queries: Queries) -> None:
+    """Two streams of one run: by their global step, whichever was written first."""
+    told = [
+        event(n, stream_id=stream, global_step=2 * n + (stream == "b"), metrics={"loss": float(n)})
+        for stream in ("b", "a")
+        for n in range(5)
+    ]
+    write(engine, Metrics, told)
+    curve = await queries.minmax(Series("run", "metrics", "loss"))
+    assert curve.x == [float(n) for n in range(10)]
+
+
+async def test_what_comes_later_is_read_then(
+    engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A series that was looked at before only reads what is new, in pages, each row once."""
+    monkeypatch.setattr(series, "PAGE", 7)
+    monkeypatch.setattr(series, "FRESH_S", -1.0)
+    asked = Series("run", "metrics", "loss")
+    for begin in (0, 20, 40):
+        rows = [event(n, global_step=n, metrics={"loss": float(n)}) for n in range(begin, begin + 20)]
+        write(engine, Metrics, rows)
+        curve = await queries.minmax(asked)
+        assert curve.y == [float(n) for n in range(begin + 20)]
+    assert (await queries.latest(asked, 3)).x == [57.0, 58.0, 59.0]
+    assert (await queries.latest(asked, 1000)).total == 60
+
+
+async def test_a_long_series_is_not_waited_for(
+    engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample at first, which says that it is one; then every point."""
+    monkeypatch.setattr(series, "PAGE", 50)
+    write(engine, Run, [run(metrics=1000)])
+    write(engine, Metrics, [event(n, global_step=n, metrics={"loss": float(n)}) for n in range(1000)])
+    asked = Series("run", "metrics", "loss")
+    first = await queries.minmax(asked, pixels=1000)
+    assert first.sampled
+    assert 20 < first.total < 100
+    async with asyncio.timeout(60):
+        while (curve := await queries.minmax(asked, pixels=1000)).sampled:  # noqa: ASYNC110 - as a page does
+            await asyncio.sleep(0.01)
+    assert curve.total == 1000
+
+
+async def test_a_sample_sees_lines_of_every_kind(engine: Engine, queries: Queries) -> None:
+    """A worker that prints two lines in turn: a sample of every second line would see nothing of one."""
+    write(engine, Agent, [agent("a", steps=500)])
+    write(engine, Step, [event(2 * n, reward=1.0) for n in range(500)])
+    place = columns.Place("run", "a", "steps")
+    found = await queries._ask(columns.sample, place, ["reward"], 50)
+    assert 30 < len(found) < 100
+
+
+async def test_what_nobody_looks_at_is_forgotten(
+    engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Series in memory have a bound; one that was forgotten is read again."""
+    monkeypatch.setattr(series, "MAX_BYTES", 10_000)
+    for name in ("r1", "r2", "r3"):
+        rows = [event(n, name, global_step=n, metrics={"loss": 1.0}) for n in range(300)]
+        write(engine, Metrics, rows)
+        assert (await queries.minmax(Series(name, "metrics", "loss"))).total == 300
+    assert [place.run_id for place in queries._history._held] == ["r3"]
+    assert (await queries.minmax(Series("r1", "metrics", "loss"))).total == 300
+
+
+async def test_the_run_before(engine: Engine, queries: Queries) -> None:
+    """Of the same project and environment if there is one; the first run has none."""
+    runs = [
+        run("old", project="p", env_id="E", started_at=T0, config={"lr": 1}),
+        run("other", project="q", env_id="F", started_at=T0 + timedelta(hours=1), config={"lr": 2}),
+        run("new", project="p", env_id="E", started_at=T0 + timedelta(hours=2), config={"lr": 3}),
+    ]
+    write(engine, Run, runs)
+    before = await queries.before("new")
+    assert before is not None
+    assert (before["run_id"], before["config"]) == ("old", '{"lr": 1}')
+    assert await queries.before("old") is None
+    assert await queries.before("nobody") is None
