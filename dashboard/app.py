@@ -1,7 +1,7 @@
-"""The web application: Dash on FastAPI, our routes beside it.
+"""The web application: Dash on FastAPI, and the few routes beside it.
 
-The shell is plain HTML (`assets/shell.html`), so the page stands at once and needs no component for what
-comes in numbers. Dash is what reads SQL into its table; what is live comes over `/live`.
+Pages are in `pages/`, what stands on them in `panels/`. A page's first layout is the one of the address that
+asks for it, so that it stands without a second round; after that a callback follows the address.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from dash import Dash, html
-from fastapi import FastAPI, Query, WebSocket
+from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash.development.base_component import Component
+from fastapi import FastAPI, WebSocket
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
-from dashboard import dialogs
-from dashboard.live import wire
+from dashboard import plugins
+from dashboard.address import Address
 from dashboard.live.buffer import LiveBuffer
 from dashboard.live.feeds import Feeds
+from dashboard.page import Pages, Services
+from dashboard.pages import every_page
+from dashboard.panel import attrs, live
 from dashboard.push import socket as push
 from dashboard.security import Guard
-from dashboard.sql import download, history
+from dashboard.sql import download
 from dashboard.sql.frames import Frames
 from dashboard.sql.queries import Queries
 from infra.settings import Settings
 from schemas.errors import StepstreamError
 
 ASSETS = Path(__file__).parent / "assets"
-
-Seq = Annotated[int, Query(ge=0, lt=2**62)]
-"""A number that SQL's whole numbers hold."""
-Beside = Literal["before", "after"] | None
 
 
 class Assets(StaticFiles):
@@ -50,7 +50,9 @@ class Assets(StaticFiles):
 def create(settings: Settings) -> Guard:
     """The application. Connects to nothing before the first request."""
     queries, buffer = Queries(settings), LiveBuffer(settings)
-    feeds = Feeds(settings, buffer, queries)
+    feeds, found = Feeds(settings, buffer, queries), plugins.load(settings.dashboard_panels)
+    pages = every_page(found)
+    services = Services(settings, feeds, queries, Frames(settings, queries), pages)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -63,66 +65,113 @@ def create(settings: Settings) -> Guard:
     )
     static = f"/static/{_fingerprint()}"
     server.mount(static, Assets(directory=ASSETS))
-    _routes(server, feeds, queries, Frames(settings, queries))
+    _routes(server, services)
     app = Dash(
         __name__,
         server=server,
         title="stepstream",
         update_title="",
-        index_string=_index(static),
-        include_assets_files=False,
+        index_string=_index(static, whole_plotly=bool(found)),
+        include_assets_files=False,  # Dash looks for them at the first visit of `/` only
         suppress_callback_exceptions=True,
         compress=True,
     )
-    app.layout = html.Div([history.layout(), *dialogs.layout()])
-    history.register(app, queries)
+    app.layout = lambda: _layout(pages, _asked_by(app))
+    _register(app, services)
     return Guard(server, settings, app.csp_hashes())
 
 
-def _routes(server: FastAPI, feeds: Feeds, queries: Queries, frames: Frames) -> None:
+def _routes(server: FastAPI, services: Services) -> None:
     @server.get("/healthz")
     async def healthz() -> Response:
         return PlainTextResponse("ok")
 
     @server.websocket("/live")
     async def live(socket: WebSocket) -> None:
-        await push.live(socket, feeds)
+        await push.live(socket, services.pages, services.feeds)
 
     @server.exception_handler(StepstreamError)
     async def failed(_: Request, error: StepstreamError) -> Response:
         return PlainTextResponse(str(error), 503)
 
-    @server.get("/step")
-    async def step(run: str, stream: str, seq: Seq, beside: Beside = None) -> Response:
-        if beside is None:
-            return _json(await queries.step(run, stream, seq))
-        return _json(await queries.step_beside(run, stream, seq, after=beside == "after"))
-
-    @server.get("/first-step")
-    async def first_step(run: str, agent: str, episode: Seq) -> Response:
-        return _json(await queries.step_of_episode(run, agent, episode))
-
-    @server.get("/frame")
-    async def frame(run: str, stream: str, seq: Seq) -> Response:
-        return _json(await frames.of(run, stream, seq))
-
     @server.get("/download")
     async def csv(request: Request) -> Response:
-        name, lines = download.csv(queries, request.query_params)
+        name, lines = download.csv(services.queries, request.query_params)
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def _json(found: Any) -> Response:
-    return Response(wire.encode(found), media_type="application/json")
+def _asked_by(app: Dash) -> Address:
+    """The address of the page that asks for its layout."""
+    return Address.of(app.backend.request_adapter().headers.get("referer", "/"))
 
 
-def _index(static: str) -> str:
-    """The shell as Dash's index page, every module named so that none waits for another."""
-    modules = sorted(path.relative_to(ASSETS).as_posix() for path in ASSETS.glob("js/**/*.js"))
-    preload = "\n  ".join(f'<link rel="modulepreload" href="{static}/{name}">' for name in modules)
-    shell = (ASSETS / "shell.html").read_text(encoding="utf-8")
-    return shell.replace("{{static}}", static).replace("{{preload}}", preload)
+def _layout(pages: Pages, address: Address) -> Component:
+    return html.Div(
+        [
+            dcc.Location(id="url", refresh="callback-nav"),
+            html.A("Skip to content", href="#main", className="skip btn"),
+            _top(pages.of(address).crumb(address)),
+            html.Div(id="stale", className="stale-bar", role="status"),
+            live("page.notice", html.Div, "", className="stale-bar", id="notice", role="status"),
+            html.Main(_page(pages, address), id="main", className="page", tabIndex="-1"),
+            *_dialogs(),
+        ]
+    )
+
+
+def _top(crumb: str) -> Component:
+    brand = html.A([html.Span(className="logo"), "stepstream"], href="/", className="brand", title="All runs")
+    state = html.Span("Connecting", id="link-state", className="status", role="status")
+    buttons = [
+        html.Button("Keys", id="open-keys", className="btn btn-link", **attrs(data_key="?")),
+        html.Button("Settings", id="open-settings", className="btn btn-link"),
+    ]
+    return html.Header(
+        [
+            brand,
+            live("page.crumb", text=crumb, className="crumb"),
+            html.Span(className="flex-fill"),
+            state,
+            *buttons,
+        ],
+        className="top",
+    )
+
+
+def _dialogs() -> list[Component]:
+    return []
+
+
+def _page(pages: Pages, address: Address) -> list[Component]:
+    page = pages.of(address)
+    return [page.layout(address), html.Span(id="shown", hidden=True, **attrs(data_page=page.key(address)))]
+
+
+def _register(app: Dash, services: Services) -> None:
+    @app.callback(
+        Output("main", "children"),
+        Input("url", "pathname"),
+        Input("url", "search"),
+        State("shown", "data-page"),
+        prevent_initial_call=True,
+    )
+    async def follow(path: str, search: str, shown: str) -> Any:
+        address = Address.of((path or "/") + (search or ""))
+        if services.pages.of(address).key(address) == shown:
+            return no_update
+        return _page(services.pages, address)
+
+    for page in services.pages:
+        page.register(app, services)
+
+
+def _index(static: str, whole_plotly: bool) -> str:
+    """The page around Dash. With panels of users, Plotly's whole bundle serves charts of every kind."""
+    page = (ASSETS / "index.html").read_text(encoding="utf-8")
+    plotly = "" if whole_plotly else f"{static}/vendor/plotly-basic.min.js"
+    prefetch = f'<link rel="prefetch" as="script" href="{plotly}">' if plotly else ""
+    return page.replace("{{prefetch}}", prefetch).replace("{{plotly}}", plotly).replace("{{static}}", static)
 
 
 def _fingerprint() -> str:

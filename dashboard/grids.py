@@ -7,6 +7,7 @@ rows have fixed places (`slot`), whose cells change: no row is made or thrown aw
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 from typing import Any, Literal, NamedTuple
 
 import dash_ag_grid
@@ -205,7 +206,7 @@ def _cell(value: Any) -> str:
 
 def spark(values: Sequence[float | None], width: int = 48, height: int = 16) -> str:
     """A sparkline's path; empty where there are fewer than two numbers."""
-    found = [value for value in values if value is not None and value == value]
+    found = [value for value in values if value is not None and not isnan(value)]
     if len(found) < 2:
         return ""
     low, high = min(found), max(found)

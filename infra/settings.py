@@ -111,6 +111,9 @@ class Settings:
         "", "Header in which a reverse proxy names the user; instead of a token."
     )
     dashboard_origins: str = _setting("", "Further origins that may open the dashboard, comma-separated.")
+    dashboard_panels: str = _setting(
+        "", "Panels of your own on the dashboard's pages: module:Class, comma-separated."
+    )
     # Embedded servers
     jars_dir: Path = _setting(
         _UNSET, "Folder with Kafka's jars; default: fetched once into the user's cache folder."

@@ -67,6 +67,16 @@ class Cursor(Struct, omit_defaults=True):
         return msgspec.json.encode(self).decode()
 
 
+def carried(to: str | None, of: str | None) -> str | None:
+    """The cursor of another agent, knowing which rows of agents the page has: they are not sent again."""
+    if to is None or of is None:
+        return to
+    new, old = (msgspec.json.decode(text, type=Cursor) for text in (to, of))
+    for name in ("agents_next", "agents_due", "agents_after", "agents_seen", "agents_newest"):
+        setattr(new, name, getattr(old, name))
+    return new.text()
+
+
 def _is_entry_id(text: str) -> bool:
     time, dash, number = text.partition("-")
     return len(text) < 45 and time.isdecimal() and dash == "-" and number.isdecimal()

@@ -1,4 +1,4 @@
-"""Rows of the live buffer as the page's tables name them: the same keys as rows from SQL. Pure."""
+"""Rows of the live buffer and of SQL, each as the other: tables have keys of their own, panels columns'."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from dashboard.live.news import Row
 from dashboard.sql import rows
 from dashboard.sql.joined import number
 from schemas.live import LiveEpisode, LiveFrame, LiveStep, LogRow
@@ -15,6 +16,26 @@ CUT = 600
 """Characters of a long text in a live row; the page asks SQL for the rest."""
 
 _LONG = ("action", "observation", "info")
+
+
+def stored_step(row: Mapping[str, Any]) -> Row:
+    """A step's row out of SQL as panels read it."""
+    who = (row["stream_id"], row["seq"], _at(row), row["episode"], row["step"])
+    did = (row["action"], row["reward"], row["terminated"], row["truncated"])
+    got = (row["observation"], row["info"], row["metrics"], row["extras"])
+    return Row(LiveStep(*who, *did, *got), row["agent"])
+
+
+def stored_episode(row: Mapping[str, Any]) -> Row:
+    """An episode's row out of SQL as panels read it."""
+    seed = row["episode_seed"] if isinstance(row["episode_seed"], int) else None
+    given = (row["stream_id"], row["seq"], _at(row), row["worker"], row["episode"], row["total_reward"])
+    ended = (row["steps"], row["terminated"], row["truncated"], seed, row["duration"])
+    return Row(LiveEpisode(*given, *ended, row["metrics"], row["extras"]), row["agent"])
+
+
+def _at(row: Mapping[str, Any]) -> int:
+    return int((row["timestamp"] or 0) * 1000)
 
 
 def step(live: LiveStep, agent_id: str) -> dict[str, Any]:

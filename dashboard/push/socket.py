@@ -1,9 +1,9 @@
 """The push: one WebSocket a page, one delta in flight.
 
-    page    {"n": 3, "view": {…}, "since": cursor or null}   look at this from now on
-    server  {"n": 3, "full": true, "since": cursor, …}       what there is
-    page    {"ack": 3}                                       it is painted
-    server  {"n": 3, "since": cursor, …}                     what came since; empty every few seconds
+    page    {"url": "/runs/r?agent=a", "settings": {…}}                what the address bar says is looked at
+    server  {"n": 1, "page": "run r", "texts": {key: text}, "props": {id: props}, "draw": {id: props}}
+    page    {"ack": 1, "paint": 9.1, "drew": 14.2, "failed": {id: error}}   it is painted; ms, and what failed
+    server  {"n": 2, …}                                                what came since
     …
 
 The page's word that a delta is painted is the credit for the next one. So a slow page gets fewer and
@@ -13,68 +13,71 @@ larger deltas, a hidden one none, and nothing queues for either.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import msgspec
 import structlog
 from msgspec import Struct
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from dashboard.live.feeds import Feeds, Wish
-from dashboard.live.wire import encode
+from dashboard.address import Address
+from dashboard.live.feeds import Feeds
+from dashboard.page import Pages
+from dashboard.push.screen import Message, Screen
+from dashboard.push.slot import ENCODER
 
 HELLO_S = 20
 """A page that has not said what it looks at by then is none."""
-
 STOP_S = 0.5
 
-log = structlog.get_logger()
+log = structlog.get_logger(service="dashboard")
 
 
 class Word(Struct):
     """What a page says: what it looks at, or that it has painted."""
 
-    n: int = 0
-    view: Wish | None = None
-    since: str | None = None
+    url: str | None = None
     ack: int = 0
+    paint: float = 0.0
+    drew: float = 0.0
+    failed: dict[str, str] = {}
 
 
 _WORD = msgspec.json.Decoder(Word)
 
 
-async def live(socket: WebSocket, feeds: Feeds) -> None:
+async def live(socket: WebSocket, pages: Pages, feeds: Feeds) -> None:
     """Serve one page until it goes."""
     await socket.accept()
-    page = _Page(socket, feeds)
+    line = _Line(socket, pages, feeds)
     try:
         async with asyncio.timeout(HELLO_S):
-            await page.hear(await socket.receive_text())
+            await line.hear(await socket.receive_text())
         while True:
-            await page.hear(await socket.receive_text())
+            await line.hear(await socket.receive_text())
     except (WebSocketDisconnect, TimeoutError, msgspec.DecodeError, RuntimeError):
         pass  # it went, or speaks another language: nothing to mend
     finally:
-        await page.stop()
+        await line.stop()
 
 
-class _Page:
-    """One page: what it looks at, and its credit."""
+class _Line:
+    """One connection: what its page looks at, and its credit."""
 
-    def __init__(self, socket: WebSocket, feeds: Feeds) -> None:
-        self._socket = socket
-        self._feeds = feeds
+    def __init__(self, socket: WebSocket, pages: Pages, feeds: Feeds) -> None:
+        self._socket, self._pages, self._feeds = socket, pages, feeds
         self._n = 0
-        self._painted = asyncio.Event()
+        self._word, self._painted = Word(), asyncio.Event()
+        self._key = ""
+        self._screen: Screen | None = None
         self._serving: asyncio.Task[None] | None = None
 
     async def hear(self, text: str) -> None:
         word = _WORD.decode(text)
-        if word.view is not None:
-            await self.stop()
-            self._n, self._painted = word.n, asyncio.Event()
-            self._serving = asyncio.create_task(self._serve(word.n, word.view, word.since))
-        elif word.ack == self._n:
+        if word.url is not None:
+            await self._look(Address.of(word.url))
+        elif word.ack == self._n and self._screen is not None:
+            self._word = word
+            self._screen.failed(word.failed)
             self._painted.set()
 
     async def stop(self) -> None:
@@ -82,22 +85,36 @@ class _Page:
         while self._serving is not None and not self._serving.done():
             self._serving.cancel()
             await asyncio.wait([self._serving], timeout=STOP_S)
-        self._serving = None
+        if self._screen is not None:
+            await self._screen.stop()
+        self._serving, self._screen = None, None
 
-    async def _serve(self, n: int, wish: Wish, since: str | None) -> None:
+    async def _look(self, address: Address) -> None:
+        page = self._pages.of(address)
+        key = page.key(address)
+        if self._screen is not None and key == self._key:
+            return self._screen.move(address)
+        await self.stop()
+        self._key, self._painted = key, asyncio.Event()
+        self._screen = Screen(page, self._feeds, address)
+        self._serving = asyncio.create_task(self._serve(self._screen))
+        return None
+
+    async def _serve(self, screen: Screen) -> None:
         try:
-            feed = self._feeds.of(wish)
-            delta = await feed.first(since)
+            message = await screen.first()
             while True:
                 self._painted.clear()
-                await self._send({"n": n} | delta)
+                await self._send(message)
                 await self._painted.wait()
-                delta = await feed.next()
+                message = await screen.next(self._word.paint, self._word.drew)
         except (WebSocketDisconnect, RuntimeError):
             pass  # the page went between two words
         except Exception:
-            log.exception("push_failed", view=msgspec.to_builtins(wish))
+            log.exception("push_failed", page=self._key)
             await self._socket.close(1011)  # the page comes again by itself
 
-    async def _send(self, message: dict[str, Any]) -> None:
-        await self._socket.send_text(encode(message))
+    async def _send(self, message: Message) -> None:
+        self._n += 1
+        whole = {"n": self._n, "page": self._key} | message
+        await self._socket.send_text(ENCODER.encode(whole).decode())

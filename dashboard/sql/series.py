@@ -189,7 +189,7 @@ def _axis(held: Columns, series: Series) -> Numbers:
 
 
 def _between(
-    x: Numbers, y: Numbers, ends: tuple[float | None, float | None], points: int, smoothing: Smoothing | None
+    x: Numbers, y: Numbers, ends: tuple[float | None, float | None], points: int, smoothing: Smoothing
 ) -> Curve:
     """Smoothed as a whole, then cut: the line does not depend on the part that is looked at."""
     begin, end = ends

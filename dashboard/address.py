@@ -1,0 +1,63 @@
+"""The address of a page is its state: what it says, and the links that change a part of it. Pure.
+
+/                       q, status, sort
+/runs/<run id>          panel, agent, episode, at, table, rows, metric (repeated), q, and panels' options
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from msgspec import Struct
+
+MAX_ADDRESS = 16_384
+
+
+class Address(Struct, frozen=True):
+    """A page's path and its query, in order."""
+
+    path: str = "/"
+    query: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """The address in a URL, whoever wrote it; what is none is the home page."""
+        try:
+            parts = urlsplit(url[:MAX_ADDRESS])
+            return cls(parts.path or "/", tuple(parse_qsl(parts.query, max_num_fields=500)))
+        except ValueError:
+            return cls()
+
+    @property
+    def run(self) -> str | None:
+        """The run whose page it is."""
+        head, runs, rest = self.path.partition("/runs/")
+        return unquote(rest.rstrip("/")) or None if not head and runs else None
+
+    def get(self, name: str, default: str = "") -> str:
+        """The first value of a name."""
+        return next((value for key, value in self.query if key == name), default)
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a name."""
+        return [value for key, value in self.query if key == name]
+
+    def number(self, name: str) -> int | None:
+        """A whole number; None where there is none."""
+        text = self.get(name)
+        digits = text.removeprefix("-")
+        return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
+
+    def to(self, **changes: Any) -> str:
+        """The link to the same page with parts of its query replaced; None leaves one out."""
+        kept = [(key, value) for key, value in self.query if key not in changes]
+        for key, value in changes.items():
+            values = value if isinstance(value, list | tuple) else [value]
+            kept += [(key, str(one)) for one in values if one is not None and one != ""]
+        return self.path + (f"?{urlencode(kept, quote_via=quote)}" if kept else "")
+
+
+def run_link(run_id: str, **query: Any) -> str:
+    """The link to a run's page."""
+    return Address(f"/runs/{quote(run_id, safe='')}").to(**query)

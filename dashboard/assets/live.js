@@ -1,0 +1,230 @@
+// The push: one socket, one delta in flight. What Python says is put on the page: texts into the leaves that name
+// a key (data-live), properties into components. What is heavy comes after the paint, one piece a frame, so that
+// no number waits for a chart. And the address: links and inputs that change a part of it. Nothing here knows
+// what any panel is about.
+(() => {
+  const FRAME_MS = 1000 / 60, EASY_MS = 12, REST = 12, LONGEST_REST_MS = 300, SILENCE_MS = 15_000;
+  const { pathname, search } = location;
+  let socket, wait = 250, heard = Date.now(), paint = 0, failed = {}, drawing = false;
+  let ahead = FRAME_MS, asked = null, recent = [0, 0, 0, 0];
+  const leaves = new Map(), queue = new Map();
+
+  const find = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const painted = (then) => requestAnimationFrame((frame) => setTimeout(then, 0, frame));
+  const say = (word) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(word));
+  const settings = () => {
+    try { return JSON.parse(localStorage.getItem("settings")) || {}; } catch { return {}; }
+  };
+
+  // The socket
+
+  function open() {
+    const mine = (socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/live"));
+    mine.onopen = hello;
+    mine.onmessage = ({ data }) => receive(mine, JSON.parse(data));
+    mine.onclose = () => mine === socket && lost();
+  }
+
+  function lost() {
+    state("silent", "Reconnecting");
+    setTimeout(open, wait * (0.5 + Math.random()));
+    wait = Math.min(2 * wait, 5000);
+  }
+
+  /** Look at what the address says. */
+  const hello = () => say({ url: location.pathname + location.search, settings: settings() });
+
+  function receive(from, delta) {
+    if (from !== socket) return;
+    heard = Date.now();
+    wait = 250;
+    const shown = document.querySelector("[data-page]")?.dataset.page;
+    if (shown !== delta.page) return setTimeout(receive, 5, from, delta); // Dash puts it there, or a newer one comes
+    state("running", "Live");
+    const began = performance.now();
+    if (delta.n === 1 || delta.first) { leaves.clear(); queue.clear(); }
+    for (const key in delta.texts) text(key, delta.texts[key]);
+    for (const id in delta.props) props(id, delta.props[id]);
+    for (const id in delta.draw) later(id, delta.draw[id]);
+    const took = performance.now() - began;
+    if (asked !== null) { // nine of ten answers take no longer than `ahead`
+      const answer = Math.min(began - asked, FRAME_MS);
+      ahead = Math.min(ahead + (answer > ahead ? 0.9 : -0.1), FRAME_MS);
+      asked = null;
+    }
+    painted((frame) => {
+      paint = performance.now() - began;
+      recent = [took + performance.now() - frame, ...recent].slice(0, 4);
+      draw((drew) => {
+        const now = performance.now(), every = 1000 / (settings().updates || 60);
+        const slow = Math.min(...recent) - EASY_MS; // one slow paint is none: the first of a page always is
+        const next = frame + every * Math.max(Math.ceil((now - frame) / every), 1);
+        setTimeout(acknowledge, Math.max(next - ahead - now, Math.min(REST * slow, LONGEST_REST_MS), 0), from, delta.n, drew);
+        more();
+      });
+    });
+  }
+
+  function acknowledge(from, n, drew) {
+    if (from !== socket) return;
+    asked = performance.now();
+    say({ ack: n, paint, drew, failed });
+    failed = {};
+  }
+
+  function state(status, words) {
+    const el = document.getElementById("link-state");
+    document.body.classList.toggle("stale", status !== "running");
+    if (!el || el.dataset.status === status) return;
+    el.dataset.status = status;
+    el.textContent = words;
+  }
+
+  setInterval(() => {
+    const bar = document.getElementById("stale"), seconds = Math.round((Date.now() - heard) / 1000);
+    if (bar) bar.textContent = document.body.classList.contains("stale") ? `Reconnecting, last data ${seconds} s ago` : "";
+    if (socket.readyState !== WebSocket.OPEN || document.hidden || Date.now() - heard < SILENCE_MS) return;
+    const dead = socket; // a cable that was pulled says nothing
+    lost();
+    dead.onclose = null;
+    dead.close();
+  }, 1000);
+  document.addEventListener("visibilitychange", () => (heard = Date.now()));
+
+  // What Python says
+
+  function text(key, value) {
+    let found = leaves.get(key);
+    if (!found?.length || found.some(({ el }) => !el.isConnected)) {
+      leaves.set(key, (found = find(`[data-live~="${CSS.escape(key)}"]`).flatMap(leaf.bind(null, key))));
+    }
+    for (const { el, name } of found) {
+      if (name === "text") {
+        if (el.firstChild?.nodeType === Node.TEXT_NODE) el.firstChild.nodeValue = value;
+        else el.textContent = value;
+      } else if (value === "") el.removeAttribute(name);
+      else el.setAttribute(name, value);
+      if (name === "data-chosen") for (const one of el.children) one.setAttribute("aria-pressed", one.dataset.value === value);
+    }
+  }
+
+  /** What an element takes of a key: its text, or the attributes that it names in the order of its keys. */
+  function leaf(key, el) {
+    const names = (el.dataset.liveAttr || "text").split(" ");
+    return el.dataset.live.split(" ").flatMap((one, i) => (one === key ? [{ el, name: names[i] }] : []));
+  }
+
+  function props(id, { api, ...values }) {
+    try {
+      for (const call of api || []) window.dash_ag_grid.getApi(id)?.[call]();
+      if (Object.keys(values).length) window.dash_clientside.set_props(id, values);
+    } catch (error) {
+      failed[id] = String(error).slice(0, 300);
+    }
+  }
+
+  const isPatch = (value) => value?.__dash_patch_update !== undefined;
+
+  /** Heavy: newer values of a component replace older ones, parts of a value join; calls and rows count each. */
+  function later(id, values) {
+    if ("rowTransaction" in values || "api" in values) return props(id, values);
+    const waiting = queue.get(id) || {};
+    for (const name in values) {
+      if (!isPatch(values[name]) || !(name in waiting)) continue;
+      if (!isPatch(waiting[name])) props(id, { [name]: waiting[name] });
+      else {
+        const parts = new Map([...waiting[name].operations, ...values[name].operations].map((part) => [JSON.stringify([part.operation, part.location]), part]));
+        values[name] = { ...values[name], operations: [...parts.values()] };
+      }
+    }
+    queue.set(id, { ...waiting, ...values });
+  }
+
+  /** The component that waits longest, of those in sight and not held. What is out of sight waits until it is there. */
+  function inSight() {
+    for (const id of queue.keys()) {
+      const el = document.getElementById(id), box = el?.getBoundingClientRect();
+      if (el?.closest("[data-hold]:hover")) continue;
+      if (!box || !box.height || (box.bottom > 0 && box.top < innerHeight)) return id;
+    }
+  }
+
+  function draw(done) {
+    const id = inSight();
+    if (!id) return done(0);
+    const began = performance.now(), values = queue.get(id);
+    queue.delete(id);
+    props(id, values);
+    setTimeout(() => done(performance.now() - began), 0);
+  }
+
+  /** A page that is new, or was scrolled, has more than one that waits: one a frame. */
+  function more() {
+    if (drawing || !inSight()) return;
+    drawing = true;
+    painted(() => draw(() => { drawing = false; more(); }));
+  }
+  addEventListener("scroll", more, { passive: true });
+
+  // The address is the page's state
+
+  function go(url, replace = false) {
+    if (url === location.pathname + location.search) return;
+    history[replace ? "replaceState" : "pushState"]({}, "", url);
+    dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
+    hello();
+  }
+
+  /** Replace parts of the query: "a=1&b=" sets one and leaves out the other. */
+  function patch(changes, replace = false) {
+    const query = new URLSearchParams(location.search), given = new URLSearchParams(changes);
+    for (const name of new Set(given.keys())) {
+      query.delete(name);
+      for (const value of given.getAll(name)) if (value) query.append(name, value);
+    }
+    const words = query.toString();
+    go(location.pathname + (words && `?${words}`), replace);
+  }
+
+  document.addEventListener("click", (event) => {
+    if (event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    const row = event.target.closest?.(".ag-row") , el = event.target.closest?.("[data-patch], a[href], button, input") || row?.querySelector("[data-patch], a[href]");
+    if (el?.getAttribute("role") === "tab") for (const tab of find("[role=tab]", el.closest("[role=tablist]"))) tab.setAttribute("aria-selected", tab === el); // at once; the server says it again
+    if (el?.dataset.patch !== undefined) { event.preventDefault(); return patch(el.dataset.patch, "replace" in el.dataset); }
+    const url = el?.href && !el.target && !el.hasAttribute("download") && new URL(el.href);
+    if (!url || url.origin !== location.origin || !/^\/($|runs\/|compare)/.test(url.pathname) || el.getAttribute("href").startsWith("#")) return;
+    event.preventDefault();
+    go(url.pathname + url.search, "replace" in el.dataset);
+  });
+  addEventListener("popstate", hello);
+  addEventListener("settings", hello);
+
+  let typed;
+  const input = ({ target, type }) => {
+    const name = target.closest?.("[data-address]")?.dataset.address;
+    if (!name) return;
+    clearTimeout(typed);
+    typed = setTimeout(() => patch(new URLSearchParams([[name, target.type === "checkbox" ? (target.checked ? "1" : "") : target.value]]), type === "input"), type === "input" ? 150 : 0);
+  };
+  document.addEventListener("change", ({ target }) => target.type !== "search" && input({ target, type: "change" }));
+  document.addEventListener("input", ({ target }) => target.type === "search" && input({ target, type: "input" }));
+
+  // Keys: an element says which one is its own (data-key). In a list of tabs, arrows go on to the neighbour.
+
+  addEventListener("keydown", (event) => {
+    const { key, target } = event;
+    if (event.metaKey || event.ctrlKey || event.altKey) return;
+    if (key === "Escape" && target.type === "search") return target.blur();
+    if (target.closest?.("input, select, textarea, [role=dialog]")) return;
+    const tabs = target.role === "tab" && find("[role=tab]:not([hidden])", target.closest("[role=tablist]"));
+    const at = tabs && { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: -tabs.indexOf(target), End: tabs.length - 1 - tabs.indexOf(target) }[key];
+    const next = at !== undefined && tabs && tabs[(tabs.indexOf(target) + at + tabs.length) % tabs.length];
+    const own = next || (!target.closest?.(".ag-root") || key.length === 1 || key === "Escape" ? find(`[data-key="${CSS.escape(key)}"]`).find((el) => el.checkVisibility?.() || el.offsetParent) : null);
+    if (!own) return;
+    event.preventDefault();
+    own.focus();
+    if (own.matches("input")) own.select();
+    else own.click();
+  });
+  open();
+})();

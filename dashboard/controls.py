@@ -1,0 +1,57 @@
+"""What changes a part of the address: segments, chips, search fields. `assets/live.js` acts on the marks.
+
+data-patch="table=episodes&at="   a click sets one part of the query and leaves out the other
+data-replace                      … without a step for the back button
+data-address="q"                  an input whose value is a part of the query
+data-key="/"                      the key that clicks it, or goes into it
+data-chosen, data-value           of these buttons, the one with this value is pressed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import dash_bootstrap_components as dbc
+from dash import html
+from dash.development.base_component import Component
+
+from dashboard.panel import attrs, live_attr
+
+
+def patched(**changes: Any) -> str:
+    """The text of `data-patch`: parts of the query that are set; None leaves one out, a list repeats one."""
+    pairs = []
+    for name, value in changes.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        pairs += [(name, "" if one is None else str(one)) for one in values or [None]]
+    return urlencode(pairs, quote_via=quote)
+
+
+def patch(changes: Mapping[str, Any], replace: bool = False) -> dict[str, Any]:
+    """Marks of what changes the address when it is clicked."""
+    return attrs(data_patch=patched(**changes), **(attrs(data_replace="") if replace else {}))
+
+
+def segments(key: str, name: str, values: Mapping[str, str], label: str) -> Component:
+    """Buttons of which one is pressed: the live leaf `key` says which. `values`: each with its text."""
+    buttons = [
+        html.Button(
+            text, type="button", **attrs(data_value=value, aria_pressed="false"), **patch({name: value})
+        )
+        for value, text in values.items()
+    ]
+    marks = attrs(role="group", aria_label=label) | live_attr(data_chosen=key)
+    return html.Div(buttons, className="segments", **marks)
+
+
+def search(name: str, label: str, value: str = "", **more: Any) -> Component:
+    """A search field that keeps its words in the address, and is entered by `/`."""
+    field = dbc.Input(
+        type="search", id=f"search-{name}", value=value, placeholder=label, autocomplete="off", debounce=False
+    )
+    box = html.Span(field, className="keyed-input", **attrs(data_address=name, data_key="/"))
+    return html.Label(
+        [html.Span(label, className="visually-hidden"), box, html.Kbd("/")], className="keyed", **more
+    )

@@ -1,0 +1,145 @@
+"""What came for an open page since its last delta, as panels read it. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from dashboard.live.types import AgentRow
+from schemas.live import LiveEpisode, LiveFrame, LiveStep, LogRow, MetricPoint
+
+_JSON = frozenset({"observation", "action", "info", "metrics", "extras"})
+
+
+class Row(Mapping[str, Any]):
+    """A step or an episode by the names of its columns in SQL. Columns of JSON are parsed when first read;
+    `event_time` is in ms since 1970 (UTC).
+    """
+
+    __slots__ = ("_parsed", "agent_id", "record")
+
+    def __init__(self, record: LiveStep | LiveEpisode, agent_id: str) -> None:
+        self.record, self.agent_id = record, agent_id
+        self._parsed: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name in _JSON:
+            if name not in self._parsed:
+                self._parsed[name] = parsed(getattr(self.record, name, None))
+            return self._parsed[name]
+        if name == "agent_id":
+            return self.agent_id
+        if name == "event_time":
+            return self.record.at / 1000
+        try:
+            return getattr(self.record, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        named = ("event_time" if name == "at" else name for name in self.record.__struct_fields__)
+        return iter(("agent_id", *named))
+
+    def __len__(self) -> int:
+        return len(self.record.__struct_fields__) + 1
+
+    def text(self, name: str) -> str | None:
+        """A JSON column as the worker wrote it."""
+        found: str | None = getattr(self.record, name, None)
+        return found
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The finite numbers that it carries under names of its own."""
+        if "numbers" not in self._parsed:
+            found = self["metrics"]
+            found = found if isinstance(found, dict) else {}
+            self._parsed["numbers"] = {name: value for name, value in found.items() if finite(value)}
+        return self._parsed["numbers"]  # type: ignore[no-any-return]
+
+
+class Counters(Struct):
+    """Steps of the open agent: how many, and how many of them are stored."""
+
+    seen: int = 0
+    stored: int = 0
+    rate: float = 0.0
+    """Steps per second."""
+    waiting: int = 0
+    """Records of the run's partition that wait on Kafka."""
+
+
+class News(Struct):
+    """A delta. Empty lists and None: nothing new of it."""
+
+    first: bool = False
+    """Everything there is comes with this one: what was gathered before is void."""
+    first_of_agent: bool = False
+    """The same for what belongs to the open agent: another one was chosen."""
+    notice: str = ""
+    """What the page cannot show now, and why."""
+    known: bool = True
+    """Whether anybody has heard of the run."""
+    run: dict[str, Any] | None = None
+    """The columns of `runs`, and what is known live: steps_per_second, mean_return, returns …"""
+    counts: dict[str, Any] | None = None
+    """Where the run's records are: emitted, on_kafka, in_sql, dead_letters, dropped, latency_ms, lag."""
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    """New and changed runs; on the home page."""
+    agents: list[AgentRow] = field(default_factory=list)
+    """New and changed agents."""
+    agent: str | None = None
+    """The open agent."""
+    row: AgentRow | None = None
+    """The open agent's counts and returns."""
+    steps: list[Row] = field(default_factory=list)
+    """Of the open agent, oldest first."""
+    episodes: list[Row] = field(default_factory=list)
+    frame: LiveFrame | None = None
+    """The newest picture."""
+    pictures: bool = True
+    """Whether a first delta without a frame means that there is none."""
+    counters: Counters | None = None
+    returns: dict[str, list[Any]] | None = None
+    """Return per episode over the whole run, with the first delta of an agent: `x`, `y`, its rolling mean
+    `mean_x`, `mean`, and `tail`, the newest returns, from which the mean goes on."""
+    thinned: int = 0
+    """Steps left out of `steps`, as no eye follows more."""
+    missed: int = 0
+    """Steps that came faster than the page could follow."""
+    lag_ms: float | None = None
+    """From the worker's clock to now, of the newest step."""
+    paint_ms: float = 0.0
+    """How long the last delta took from the socket to the screen."""
+    points: list[MetricPoint] = field(default_factory=list)
+    """The run's metrics; where they are on screen."""
+    logs: list[LogRow] = field(default_factory=list)
+    """The run's log; where it is on screen."""
+
+    def metric(self, name: str) -> list[float]:
+        """The values of one of the numbers that steps carry, oldest first."""
+        return [step.numbers[name] for step in self.steps if name in step.numbers]
+
+    @property
+    def going(self) -> bool | None:
+        """Whether the run is running; None: nothing new of it."""
+        return None if self.run is None else self.run.get("status") == "running"
+
+
+def parsed(text: str | None) -> Any:
+    """The value of a JSON text; what is none stays text."""
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, ValueError):
+        return text
+
+
+def finite(value: Any) -> bool:
+    """A number that can be drawn."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,91 @@
+"""A page: which addresses are its own, what stands on it, and where its news come from.
+
+A page is a file in `pages/` with a class like this, named in `pages/__init__.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dash import Dash
+from dash.development.base_component import Component
+
+from dashboard.address import Address
+from dashboard.live.feeds import Feed, Feeds
+from dashboard.panel import Panel
+from dashboard.plugins import Plugin
+from dashboard.sql.frames import Frames
+from dashboard.sql.queries import Queries
+from infra.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """What callbacks read with."""
+
+    settings: Settings
+    feeds: Feeds
+    queries: Queries
+    frames: Frames
+    pages: Pages
+
+
+class Page:
+    """A page of the dashboard. One object serves all who look at it.
+
+    Args:
+        plugins: panels of the users' that stand on it.
+    """
+
+    def __init__(self, plugins: Sequence[Plugin] = ()) -> None:
+        self._plugins = list(plugins)
+
+    def shows(self, address: Address) -> bool:
+        """Whether this page is at an address."""
+        raise NotImplementedError
+
+    def key(self, address: Address) -> str:
+        """What its components are made for: while it is the same, they stay as the address changes."""
+        raise NotImplementedError
+
+    def crumb(self, address: Address) -> str:
+        """What stands beside the brand."""
+        return ""
+
+    def panels(self, address: Address) -> list[Panel]:
+        """New panels for one who opens the page."""
+        return []
+
+    def plugins(self) -> list[Plugin]:
+        """The users' panels on it."""
+        return [plugin for plugin in self._plugins if plugin.usable]
+
+    def layout(self, address: Address) -> Component:
+        """Its components."""
+        raise NotImplementedError
+
+    def feed(self, feeds: Feeds, address: Address) -> Feed:
+        """Where its news come from."""
+        raise NotImplementedError
+
+    def register(self, app: Dash, services: Services) -> None:
+        """Its callbacks."""
+
+
+class Pages:
+    """All pages; the first that shows an address has it.
+
+    Args:
+        pages: the last one shows every address.
+    """
+
+    def __init__(self, pages: Sequence[Page]) -> None:
+        self._pages = list(pages)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._pages)
+
+    def of(self, address: Address) -> Page:
+        """The page at an address."""
+        return next(page for page in self._pages if page.shows(address))

@@ -1,0 +1,18 @@
+"""The pages. One more is one more file here, and its class in this list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dashboard.page import Pages
+from dashboard.pages.run import AgentPage
+from dashboard.pages.runs import RunsPage
+from dashboard.plugins import Plugin
+
+
+def every_page(plugins: Sequence[Plugin] = ()) -> Pages:
+    """All of them; the last one has every address that no other has."""
+    at = {
+        place: [plugin for plugin in plugins if plugin.place == place] for place in ("agent", "run", "home")
+    }
+    return Pages([AgentPage(at["agent"]), RunsPage(at["home"])])

@@ -1,0 +1,116 @@
+"""A run: its head, its tabs, and the tab of its agents."""
+
+from __future__ import annotations
+
+from dash import html
+from dash.development.base_component import Component
+
+from dashboard.address import Address
+from dashboard.live.feeds import Feed, Feeds
+from dashboard.live.run_feed import RunFeed
+from dashboard.live.types import View
+from dashboard.page import Page
+from dashboard.panel import Panel, attrs, live, live_attr
+from dashboard.panels.counters import Counters
+from dashboard.panels.curve import Curve
+from dashboard.panels.head import Head
+from dashboard.panels.now import Now
+
+TABS = {"agent": "Agents", "metrics": "Metrics", "log": "Log", "config": "Config"}
+"""The address's `panel` → the tab's text."""
+
+UNKNOWN = "It may not have sent anything yet: this page stays open and shows it as soon as it does."
+
+
+class RunPage(Page):
+    """A tab of a run's page: the head stands over each of them."""
+
+    tab = "agent"
+
+    def shows(self, address: Address) -> bool:
+        """Whether this tab is at an address."""
+        return address.run is not None and address.get("panel", "agent") == self.tab
+
+    def key(self, address: Address) -> str:
+        """The run and the tab."""
+        return f"{self.tab} {address.run}"
+
+    def crumb(self, address: Address) -> str:
+        """The run."""
+        return address.run or ""
+
+    def view(self, address: Address) -> View:
+        """What the tab needs to know."""
+        return View(run_id=address.run, agents=False)
+
+    def feed(self, feeds: Feeds, address: Address) -> Feed:
+        """The run's news."""
+        return RunFeed(feeds, self.view(address), address.get("agent") or None)
+
+    def panels(self, address: Address) -> list[Panel]:
+        """The head; each tab adds its own."""
+        return [Head()]
+
+    def layout(self, address: Address) -> Component:
+        """Head, tabs and the tab's body; or that nobody has heard of the run."""
+        unknown = html.Div(
+            [
+                html.H2("No run has this id"),
+                html.P(address.run, className="muted mono"),
+                html.P(UNKNOWN, className="muted"),
+            ],
+            className="empty",
+        )
+        known = html.Div([Head().layout(), tabs(address, self.tab), self.body(address)], className="known")
+        return html.Div([unknown, known], className="run", **live_attr(data_state="run.state"))
+
+    def body(self, address: Address) -> Component:
+        """What stands under the tabs."""
+        raise NotImplementedError
+
+    def own(self) -> list[Component]:
+        """The users' panels, each in its columns."""
+        return [own(plugin.layout(), plugin.id, plugin.width) for plugin in self._plugins]
+
+
+class AgentPage(RunPage):
+    """One agent: what it does now, and how its training goes."""
+
+    def view(self, address: Address) -> View:
+        """Agents, and what the open one does."""
+        return View(run_id=address.run, agents=True)
+
+    def panels(self, address: Address) -> list[Panel]:
+        """In the order in which they are told."""
+        return [*super().panels(address), Counters(), Now(), Curve()]
+
+    def body(self, address: Address) -> Component:
+        """The agents' tabs beside one agent's panels."""
+        stage = html.Div([Curve().layout(), Now().layout()], className="stage")
+        parts = [Counters().layout(), stage, html.Div(self.own(), className="own")]
+        return html.Div(
+            html.Div(parts, id="agent", className="agent", **live_attr(data_seq="agent.seq")),
+            className="run-body",
+        )
+
+
+def tabs(address: Address, chosen: str) -> Component:
+    """The parts of a run."""
+    links = [
+        html.A(
+            text,
+            href=Address(address.path).to(
+                agent=address.get("agent"), panel=None if name == "agent" else name
+            ),
+            className="nav-link" + (" active" if name == chosen else ""),
+            **attrs(**({"aria_current": "page"} if name == chosen else {})),
+        )
+        for name, text in TABS.items()
+    ]
+    return html.Nav(links, className="nav nav-underline run-tabs", **attrs(aria_label="Parts of the run"))
+
+
+def own(layout: Component, id: str, width: int) -> Component:
+    """A panel in its columns, with a line for what fails in it."""
+    failure = live(f"failed.{id}", html.P, "", className="panel-failure")
+    return html.Div([layout, failure], className=f"col-{width}")

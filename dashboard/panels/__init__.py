@@ -1,0 +1,1 @@
+"""The product's own panels, one a file."""

@@ -1,0 +1,86 @@
+"""The run: its name, state and facts."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from dash import html
+from dash.development.base_component import Component
+
+from dashboard import form
+from dashboard.panel import Drawn, News, Panel, live, live_attr
+
+FACTS = {
+    "run_id": "",
+    "env_id": "Environment",
+    "algorithm": "Algorithm",
+    "project": "Project",
+    "started": "Started",
+    "duration": "Duration",
+    "host": "Host",
+    "git_commit": "Commit",
+}
+
+
+class Head(Panel):
+    """Name, state, facts, and of a failed run why."""
+
+    of_run = True
+
+    def reset(self) -> None:
+        self.run: dict[str, Any] = {}
+        self.known = True
+
+    def layout(self) -> Component:
+        facts = [
+            html.Span(
+                [f"{name} " if name else "", live(f"fact.{key}", html.B, "")], className=f"fact fact-{key}"
+            )
+            for key, name in FACTS.items()
+        ]
+        name = live("run.name", html.H1, "", id="run-name")
+        said = live_attr(text="run.status", data_status="run.status")
+        status = html.Span(className="status", id="run-status", **said)
+        why = [live("run.reason", html.B, ""), live("run.last-words", html.Pre, "")]
+        failure = html.Div(why, className="failure", role="alert", id="run-failure")
+        title = html.Div([name, status], className="run-title")
+        return html.Header([title, html.Div(facts, className="facts"), failure], className="run-head")
+
+    def take(self, news: News) -> None:
+        self.known = news.known
+        if news.run is not None:
+            self.run = news.run
+
+    def draw(self) -> Drawn:
+        run = self.run
+        state = "unknown" if not self.known else "known" if run else "waiting"
+        if not run:
+            return {"run.state": state}
+        return {"run.state": state} | self._names() | self._facts() | self._failure()
+
+    def _names(self) -> dict[str, str]:
+        name = self.run.get("name") or self.run["run_id"]
+        return {"run.name": name, "run.status": self.run["status"], "page.crumb": name}
+
+    def _facts(self) -> dict[str, str]:
+        run, started = self.run, self.run.get("started_at")
+        going = run["status"] == "running"
+        end = time.time() * 1000 if going else run.get("ended_at") or run.get("last_seen_at") or 0
+        named = run.get("name") and run["name"] != run["run_id"]
+        facts = {name: run.get(name) or "" for name in ("env_id", "algorithm", "project", "host")}
+        facts |= {
+            "run_id": run["run_id"] if named else "",
+            "git_commit": (run.get("git_commit") or "")[:10],
+            "started": form.moment(started) if started else "",
+            "duration": form.duration(end - started) if started else "",
+        }
+        return {f"fact.{name}": text for name, text in facts.items()}
+
+    def _failure(self) -> dict[str, str]:
+        run = self.run
+        failed = run["status"] == "failed" or (run["status"] == "lost" and run.get("reason"))
+        if not failed:
+            return {"run.reason": "", "run.last-words": ""}
+        words = "\n".join(run.get("last_lines") or ())
+        return {"run.reason": run.get("reason") or "The worker said no reason.", "run.last-words": words}

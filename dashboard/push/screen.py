@@ -1,0 +1,174 @@
+"""What one open page is sent: its panels' news, one message a delta.
+
+A message holds `texts` by key of a live leaf, `props` by component id, set at once, and `draw`: props of what
+is heavy, which the page sets one after each paint. Panels with `every` 0 speak with each delta, the others
+take turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from dashboard.address import Address
+from dashboard.history import History
+from dashboard.live.feeds import Feed, Feeds
+from dashboard.live.news import News
+from dashboard.page import Page
+from dashboard.plugins import Plugin
+from dashboard.push.slot import GuestSlot, Pieces, Slot
+from dashboard.push.turns import Turns
+
+Message = dict[str, Any]
+
+
+class Screen:
+    """One open page: its panels, and the feed behind them."""
+
+    def __init__(self, page: Page, feeds: Feeds, address: Address) -> None:
+        self.page, self.address = page, address
+        self._feeds = feeds
+        self._feed: Feed = page.feed(feeds, address)
+        self._wake = asyncio.Event()
+        self._slots = [Slot(panel, self._wake.set) for panel in page.panels(address)]
+        self._slots += [_guest(plugin, self._wake.set) for plugin in page.plugins()]
+        self._turns = Turns()
+        self._said: dict[str, str] = {}
+        self._waiting: asyncio.Task[News] | None = None
+        self._agent: str | None = None
+        self._moved_to: Address | None = None
+
+    async def first(self) -> Message:
+        """All there is."""
+        return self._message(await self._feed.first())
+
+    async def next(self, paint_ms: float, drew_ms: float) -> Message:
+        """What came since, or where the address went; or, where nothing comes, what is still to draw."""
+        self._turns.drew(drew_ms, paint_ms, time.monotonic())
+        while True:
+            if self._moved_to is not None:
+                return await self._move()
+            news = await self._news()
+            if news is not None:
+                news.paint_ms = paint_ms
+                return self._message(news)
+            if message := self._drawn():
+                return message
+
+    def move(self, address: Address) -> None:
+        """The page has another address, and stays the same page."""
+        self._moved_to = address
+        self._wake.set()
+
+    def failed(self, errors: Mapping[str, str]) -> None:
+        """What the page could not set, by component id."""
+        for component, error in errors.items():
+            for slot in self._slots:
+                if component in slot.components:
+                    slot.failed(f"{component}: {error}")
+
+    async def stop(self) -> None:
+        """The page is gone."""
+        await self._cancel()
+        for slot in self._slots:
+            slot.stop()
+
+    async def _news(self) -> News | None:
+        """The next delta; None where something else is to do first."""
+        self._waiting = self._waiting or asyncio.create_task(self._feed.next())
+        woken = asyncio.create_task(self._wake.wait())
+        try:
+            left = self._turns.left(self._slots, time.monotonic())
+            await asyncio.wait([self._waiting, woken], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+        self._wake.clear()
+        if not self._waiting.done():
+            return None
+        task, self._waiting = self._waiting, None
+        return task.result()
+
+    async def _move(self) -> Message:
+        address, self._moved_to = self._moved_to or self.address, None
+        self.address = address
+        for slot in self._slots:
+            slot.moved(address)
+        if not self._feed.moves(address):
+            message = self._message(News(agent=self._agent))
+        else:
+            await self._cancel()
+            message = self._message(await self._feed.move(address))
+        self._load(self._slots)
+        return message
+
+    async def _cancel(self) -> None:
+        """End the wait. Asked again where a library under it swallowed the first asking."""
+        while self._waiting is not None and not self._waiting.done():
+            self._waiting.cancel()
+            await asyncio.wait([self._waiting], timeout=0.5)
+        if self._waiting is not None and not self._waiting.cancelled():
+            with suppress(Exception):
+                self._waiting.result()
+        self._waiting = None
+
+    def _message(self, news: News) -> Message:
+        self._agent = news.agent
+        fresh = [
+            slot for slot in self._slots if news.first or (news.first_of_agent and not slot.panel.of_run)
+        ]
+        if news.first:
+            self._said = {}
+        for slot in fresh:
+            slot.reset(self.address)
+        of_agent = news if news.first == news.first_of_agent else msgspec.structs.replace(news, first=True)
+        for slot in self._slots:
+            slot.take(news if slot.panel.of_run else of_agent)
+        self._load(fresh)
+        pieces, now = Pieces(), time.monotonic()
+        pieces.texts["page.notice"] = news.notice
+        for slot in self._slots:
+            if not slot.every:
+                _add(pieces, slot.draw(now))
+        heavy = Pieces()
+        for slot in fresh:
+            if slot.waits:
+                _add(heavy, slot.draw(now))
+        return self._drawn(pieces, heavy)
+
+    def _load(self, slots: Iterable[Slot]) -> None:
+        run_id = self.address.run
+        history = History(self._feeds.queries, run_id or "", self._agent)
+        for slot in slots:
+            slot.load(history)
+
+    def _drawn(self, pieces: Pieces | None = None, heavy: Pieces | None = None) -> Message:
+        """The message, with the panel whose turn it is. Empty: there is nothing to say."""
+        pieces, heavy = pieces or Pieces(), heavy or Pieces()
+        now = time.monotonic()
+        if not heavy.props and (slot := self._turns.next(self._slots, now)) is not None:
+            _add(heavy, slot.draw(now))
+        for slot in self._slots:
+            if (ready := slot.ready()) is not None:
+                _add(heavy, ready)
+        texts = pieces.texts | heavy.texts | self._failures()
+        said, self._said = self._said, self._said | texts
+        texts = {key: text for key, text in texts.items() if said.get(key) != text}
+        message = {"texts": texts, "props": pieces.props, "draw": heavy.props}
+        return message if pieces.texts or any(message.values()) else {}
+
+    def _failures(self) -> dict[str, str]:
+        return {f"failed.{slot.panel.id}": slot.failure for slot in self._slots}
+
+
+def _add(pieces: Pieces, more: Pieces) -> None:
+    pieces.texts |= more.texts
+    pieces.props |= more.props
+
+
+def _guest(plugin: Plugin, wake: Any) -> Slot:
+    return GuestSlot(plugin.panel(), wake)

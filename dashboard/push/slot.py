@@ -1,0 +1,241 @@
+"""A panel's place on an open page: it fails, and waits, alone.
+
+The product's own panels run in the event loop. A panel of a user runs in a thread of its own: one that sleeps
+holds up neither the page nor any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import Raw
+
+from dashboard.panel import Address, History, News, Panel
+
+SLOW_S = 1.0
+"""A panel whose draw takes longer is named as slow."""
+MOST_NEWS = 1000
+"""Deltas that wait for a slow panel; more are left out."""
+
+log = structlog.get_logger(service="dashboard")
+
+
+def _plain(value: Any) -> Any:
+    """What panels draw with: figures, Patches, components; numpy's numbers and arrays."""
+    if hasattr(value, "to_plotly_json"):
+        return value.to_plotly_json()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"draw() returned a {type(value).__name__}, which no component takes")
+
+
+ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+
+
+class Pieces:
+    """What is to change on the page."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.props: dict[str, Raw] = {}
+
+    def add(self, drawn: Mapping[str, Any]) -> None:
+        """What a panel has drawn.
+
+        Raises:
+            TypeError: it is neither a text nor a component's properties.
+        """
+        for key, value in drawn.items():
+            if isinstance(value, Mapping):
+                self.props[key] = Raw(ENCODER.encode(value))
+            elif value is None or isinstance(value, str | int | float):
+                self.texts[key] = "" if value is None else str(value)
+            else:
+                raise TypeError(
+                    f"draw() returned a {type(value).__name__} for {key!r}: no text, no properties"
+                )
+
+
+class Slot:
+    """One of the product's own panels."""
+
+    def __init__(self, panel: Panel, wake: Callable[[], None]) -> None:
+        self.panel, self.every, self.drawn = panel, panel.every, 0.0
+        self.failure = ""
+        """What stands on the page about it."""
+        self.components: set[str] = set()
+        """Ids that it has set properties of."""
+        self._wake = wake
+        self._loading: asyncio.Task[None] | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it wants to draw."""
+        return self.every > 0 and self.panel.dirty
+
+    def reset(self, address: Address) -> None:
+        """Everything anew."""
+        self.panel.address = address
+        self.drawn = 0.0
+        self._do(self.panel.reset)
+
+    def moved(self, address: Address) -> None:
+        """The address has changed."""
+        self.panel.address = address
+        self._do(self.panel.moved)
+
+    def take(self, news: News) -> None:
+        """A delta."""
+        self._do(lambda: self.panel.take(news))
+
+    def draw(self, now: float) -> Pieces:
+        """What it has to say now."""
+        self.drawn = now
+        return self._do(self._render) or Pieces()
+
+    def ready(self) -> Pieces | None:
+        """What it has drawn beside the push."""
+        return None
+
+    def load(self, history: History) -> None:
+        """Read what was before, beside the push."""
+        if type(self.panel).load is not Panel.load:
+            self.stop()
+            self._loading = asyncio.create_task(self._load(history))
+
+    def stop(self) -> None:
+        """The page is gone, or asks for something else."""
+        if self._loading is not None:
+            self._loading.cancel()
+
+    def failed(self, error: BaseException | str) -> None:
+        """Name it on the page, and once in the log."""
+        said = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        text = f"{self.panel.title or type(self.panel).__name__} ({type(self.panel).__name__}): {said}"[:300]
+        if text != self.failure:
+            self.failure = text
+            log.warning("panel_failed", panel=type(self.panel).__name__, error=said, exc_info=_trace(error))
+            self._wake()
+
+    async def _load(self, history: History) -> None:
+        try:
+            await self.panel.load(history)
+        except Exception as error:
+            self.failed(error)
+        self._wake()
+
+    def _render(self) -> Pieces:
+        self.panel.dirty = False
+        pieces = Pieces()
+        pieces.add(self.panel.draw())
+        self.components |= pieces.props.keys()
+        self.failure = ""
+        return pieces
+
+    def _do(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            self.failed(error)
+            return None
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+    loop.call_soon_threadsafe(wake)
+
+
+def _trace(error: BaseException | str) -> Any:
+    return error if isinstance(error, BaseException) else None
+
+
+class GuestSlot(Slot):
+    """A panel of a user, in a thread of its own."""
+
+    def __init__(self, panel: Panel, wake: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(panel, partial(_call_soon, loop, wake))
+        self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._news: deque[News] = deque(maxlen=MOST_NEWS)
+        self._ready: deque[Pieces] = deque()
+        self._busy_since = 0.0
+        self._asked = False
+        threading.Thread(target=self._work, daemon=True, name=f"panel {panel.id}").start()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it wants to draw; not while it does."""
+        return self.every > 0 and self.panel.dirty and not self._asked
+
+    def reset(self, address: Address) -> None:
+        """Everything anew."""
+        self._news.clear()
+        self._calls.put(lambda: Slot.reset(self, address))
+
+    def moved(self, address: Address) -> None:
+        """The address has changed."""
+        self._calls.put(lambda: Slot.moved(self, address))
+
+    def take(self, news: News) -> None:
+        """A delta, when the thread comes to it."""
+        if not self._news:
+            self._calls.put(self._take)
+        self._news.append(news)
+        if self._busy_since and time.monotonic() - self._busy_since > SLOW_S:
+            self.failed(f"slow: it has not answered for {time.monotonic() - self._busy_since:.0f} s")
+
+    def draw(self, now: float) -> Pieces:
+        """Ask for it; it is ready later."""
+        self.drawn = now
+        if not self._asked:
+            self._asked = True
+            self._calls.put(self._draw)
+        return Pieces()
+
+    def ready(self) -> Pieces | None:
+        """What it has drawn meanwhile."""
+        return self._ready.popleft() if self._ready else None
+
+    def load(self, history: History) -> None:
+        """Read what was before."""
+        if type(self.panel).load is not Panel.load:
+            self._calls.put(lambda: asyncio.run(self._load(history)))
+
+    def stop(self) -> None:
+        """The page is gone: the thread ends when it has done what it does."""
+        self._calls.put(None)
+
+    def _take(self) -> None:
+        while True:
+            try:
+                news = self._news.popleft()
+            except IndexError:
+                return
+            super().take(news)
+
+    def _draw(self) -> None:
+        begun = time.monotonic()
+        pieces = self._do(self._render)
+        took = time.monotonic() - begun
+        if pieces is not None:
+            self._ready.append(pieces)
+            if took > SLOW_S:
+                self.failed(f"slow: it took {took:.1f} s to draw")
+        self._asked = False
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            self._busy_since = time.monotonic()
+            self._do(call)
+            self._busy_since = 0.0
+            with suppress(RuntimeError):  # the dashboard ends
+                self._wake()
