@@ -21,7 +21,7 @@ import numpy as np
 from dash import Patch, dcc
 from msgspec import Struct
 
-from dashboard.curves import Curve, central_range, thinned
+from dashboard.curves import Axis, Curve, central_range, thinned
 
 POINTS = 500
 """Of a line that is drawn live: more are no wider on the screen."""
@@ -40,7 +40,7 @@ Figure = dict[str, Any]
 class Scale(Struct, frozen=True):
     """How a chart's axes are drawn."""
 
-    x: str = "step"
+    x: Axis = "step"
     """step, episode, relative or time."""
     log: bool = False
     """y is logarithmic."""
@@ -62,7 +62,7 @@ def plain(text: Any) -> str:
 
 
 def graph(
-    id: str,
+    id: Any,
     lines: int = 1,
     height: int = 150,
     *,
@@ -211,10 +211,10 @@ def _named(x: Sequence[Any]) -> list[Any]:
     return [plain(value) if isinstance(value, str) else value for value in x]
 
 
-def _graph(id: str, data: list[Figure], height: int, layout: Figure, buttons: bool = False) -> dcc.Graph:
+def _graph(id: Any, data: list[Figure], height: int, layout: Figure, buttons: bool = False) -> dcc.Graph:
     config: Any = dict(_CONFIG)
     if buttons:
-        image = {"format": "png", "scale": 2, "filename": file_name(id)}
+        image = {"format": "png", "scale": 2, "filename": file_name(str(id))}
         config |= {"displayModeBar": "hover", "displaylogo": False, "modeBarButtons": _BUTTONS}
         config["toImageButtonOptions"] = image
     style = {"height": f"{height}px"}

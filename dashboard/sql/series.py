@@ -17,17 +17,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
-from dashboard.curves import Curve, Numbers, Smoothing, reduce
+from dashboard.curves import Axis, Curve, Numbers, Smoothing, reduce
 from dashboard.sql import columns, rows
 from dashboard.sql.columns import TABLES, Columns, Place, Source
-
-Axis = Literal["step", "episode", "relative", "time"]
 
 PIXELS = 1000
 PAGE = 20_000
@@ -94,9 +92,9 @@ class History:
         self._wanted.setdefault(series.place, set()).add(series.name)
 
         def read() -> Curve:
-            x, y, sampled = self._points(series)
-            curve = _between(x, y, (begin, end), 2 * pixels, smoothing)
-            curve.sampled = sampled
+            held, sampled = self._columns(series)
+            curve = _between(*points_of(held, series), (begin, end), 2 * pixels, smoothing)
+            curve.sampled, curve.origin = sampled, held.data["time"][0] if len(held) else 0.0
             return curve
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, read)
@@ -106,14 +104,15 @@ class History:
         self._wanted.setdefault(series.place, set()).add(series.name)
 
         def read() -> Curve:
-            x, y, sampled = self._points(series)
+            held, sampled = self._columns(series)
+            x, y = points_of(held, series)
             begin = max(0, len(y) - count)
             return Curve(x=x[begin:].tolist(), y=y[begin:].tolist(), total=len(y), sampled=sampled)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, read)
 
-    def _points(self, series: Series) -> tuple[Numbers, Numbers, bool]:
-        """x and y, and whether they are only some of all."""
+    def _columns(self, series: Series) -> tuple[Columns, bool]:
+        """Its rows as columns, and whether they are only some of all."""
         place, name = series.place, series.name
         held = self._held.get(place)
         if (held is None or name not in held[1].names) and self._ask(columns.total, place) > PAGE:
@@ -121,8 +120,8 @@ class History:
             if place not in self._reading:
                 self._reading[place] = task = self._background.submit(self._whole, place, name)
                 task.add_done_callback(lambda _: self._reading.pop(place))
-            return *points_of(found, series), True
-        return *points_of(self._whole(place, name), series), False
+            return found, True
+        return self._whole(place, name), False
 
     def _whole(self, place: Place, name: str) -> Columns:
         with self._locks.setdefault(place, Lock()):
