@@ -1,62 +1,100 @@
 """Charts: Plotly figures that are cheap to draw again. Pure.
 
-Colours come from `theme.css`, so a change of theme draws nothing, and figures know no theme. Texts in a
-figure are HTML to Plotly: whatever a worker has named goes through `plain`.
+    graph("loss", lines=2, x_title="Step")        # {"loss": drawn((x, y), (mean_x, mean))}
+    bars("actions", ["left", "right"], [12, 30])  # {"actions": bars_drawn(x, y)}
+    heat("visited", counts)                       # {"visited": heat_drawn(counts)}
+
+The first makes a component for a panel's layout, the second what its `draw` returns. Colours come from
+`theme.css`, so a change of theme draws nothing, and figures know no theme. Texts in a figure are HTML to
+Plotly: whatever a worker has named goes through `plain`.
 """
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Sequence
 from html import escape
-from itertools import pairwise
+from math import isnan
 from typing import Any
 
 import numpy as np
 from dash import Patch, dcc
+from msgspec import Struct
+
+from dashboard.curves import Axis, Curve, central_range, thinned
 
 POINTS = 500
 """Of a line that is drawn live: more are no wider on the screen."""
+MAX_TEXT = 200
+"""Characters of a worker's text in a figure."""
+FONT = "system-ui, sans-serif"
 
 _AXIS = {"zeroline": False, "automargin": False, "tickangle": 0, "ticklabeloverflow": "allow"}
 """Labels that Plotly need not measure: a third of what a redraw costs."""
-_CONFIG: Any = {"displayModeBar": False, "doubleClick": "reset", "showTips": False}
+_CONFIG = {"displayModeBar": False, "doubleClick": "reset", "showTips": False}
+_BUTTONS = [["toImage", "zoomIn2d", "zoomOut2d", "resetScale2d"]]
+
+Figure = dict[str, Any]
 
 
-def plain(text: str) -> str:
-    """A text of a worker's for a figure."""
-    return escape(text)
+class Scale(Struct, frozen=True):
+    """How a chart's axes are drawn."""
+
+    x: Axis = "step"
+    """step, episode, relative or time."""
+    log: bool = False
+    """y is logarithmic."""
+    outliers: bool = True
+    """Whether y reaches as far as outliers lie."""
+
+    @property
+    def title(self) -> str:
+        """Of the x axis."""
+        return X_TITLES.get(self.x, X_TITLES["step"])
 
 
-def graph(id: str, lines: int = 1, height: int = 150, x_title: str = "", y_title: str = "") -> dcc.Graph:
-    """An empty line chart. With two lines, the first is the raw one under the second."""
-    raw = {"type": "scatter", "mode": "lines", "x": [], "y": [], "hoverinfo": "x+y"}
-    data = [
-        raw | {"line": {"width": 1 if lines > 1 and not i else 1.5, "simplify": True}} for i in range(lines)
-    ]
-    return _graph(id, data, height, x_title, y_title)
+X_TITLES = {"step": "Step", "episode": "Episode", "relative": "Time since the start (s)", "time": "Time"}
 
 
-def bars(id: str, x: Sequence[Any] = (), y: Sequence[Any] = (), height: int = 150) -> dcc.Graph:
-    """A bar chart."""
-    return _graph(id, [{"type": "bar", "x": list(x), "y": list(y)}], height, "", "")
+def plain(text: Any) -> str:
+    """A text of a worker's for a figure: never markup, never endless."""
+    return escape(str(text)[:MAX_TEXT])
 
 
-def _graph(id: str, data: list[dict[str, Any]], height: int, x_title: str, y_title: str) -> dcc.Graph:
-    layout = {
-        "margin": {"l": 48, "r": 10, "t": 6, "b": 38 if x_title else 24},
-        "showlegend": False,
-        "hovermode": "x unified",
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"size": 12, "family": "system-ui, sans-serif"},
-        "uirevision": "keep",
-        "xaxis": _AXIS | {"showgrid": False, "nticks": 6, "title": {"text": x_title, "standoff": 6}},
-        "yaxis": _AXIS | {"nticks": 5 if height > 200 else 4, "fixedrange": True, "title": {"text": y_title}},
+def graph(
+    id: Any,
+    lines: int = 1,
+    height: int = 150,
+    *,
+    x_title: str = "",
+    y_title: str = "",
+    names: Sequence[str] = (),
+    buttons: bool = False,
+) -> dcc.Graph:
+    """An empty line chart. With two lines, the first is the raw one under the second.
+
+    Args:
+        names: of the lines, for the hover.
+        buttons: PNG and zoom, shown while the pointer is on the chart.
+    """
+    data = [line((), (), faint=lines > 1 and not i) for i in range(lines)]
+    for trace, name in zip(data, names, strict=False):
+        trace["name"] = plain(name)
+    return _graph(id, data, height, _layout(height, x_title, y_title), buttons)
+
+
+def line(x: Sequence[Any], y: Sequence[Any], name: str = "", faint: bool = False) -> Figure:
+    """One line. `faint`: the raw one under a smoothed one."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(x),
+        "y": list(y),
+        "name": plain(name),
+        "hovertemplate": "%{y:.5~g}",
+        "line": {"width": 1 if faint else 1.5, "simplify": True},
+        "opacity": 0.4 if faint else 1,
     }
-    figure = {"data": data, "layout": layout}
-    style = {"height": f"{height}px"}
-    return dcc.Graph(id=id, figure=figure, responsive=True, config=_CONFIG, style=style)
 
 
 def drawn(*series: tuple[Sequence[Any], Sequence[Any]]) -> dict[str, Any]:
@@ -69,15 +107,144 @@ def drawn(*series: tuple[Sequence[Any], Sequence[Any]]) -> dict[str, Any]:
 
 def thin(x: Sequence[Any], y: Sequence[Any], points: int = POINTS) -> tuple[list[Any], list[Any]]:
     """At most so many points: of each stretch the lowest and the highest."""
-    count = len(x)
-    if count <= points:
+    if len(x) <= points:
         return list(x), list(y)
-    at = np.fromiter(x, float, count)
-    value = np.array([np.nan if one is None else one for one in y], float)
-    edges = np.linspace(0, count, points // 2 + 1).astype(int)
-    low, high = np.where(np.isnan(value), np.inf, value), np.where(np.isnan(value), -np.inf, value)
-    kept = sorted(
-        {begin + int(pick(side[begin:end])) for begin, end in pairwise(edges)
-         for pick, side in ((np.argmin, low), (np.argmax, high))}
-    )  # fmt: skip
-    return at[kept].tolist(), [None if math.isnan(one) else one for one in value[kept].tolist()]
+    values = np.array(y, dtype=np.float64)  # None is NaN
+    chosen = thinned(values, points)
+    kept = [None if isnan(value) else value for value in values[chosen].tolist()]
+    return [x[i] for i in chosen.tolist()], kept
+
+
+def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", height: int = 180) -> Figure:
+    """A curve from SQL as a whole figure.
+
+    Args:
+        curve: its points, and its smoothed line where there is one.
+        name: what the line is; a worker's word.
+        scale: how the axes are drawn.
+        smoothed: how it was smoothed, in words; said in the chart.
+        height: in pixels.
+    """
+    data = [line(curve.x, curve.y, name, faint=bool(smoothed))]
+    data.append(line(curve.mean_x, curve.mean, smoothed) if smoothed else line((), ()))
+    layout = _layout(height, scale.title, "")
+    layout["xaxis"]["type"] = "date" if scale.x == "time" else "linear"
+    layout["yaxis"] |= y_axis(curve, scale)
+    layout["annotations"] = [_note(text) for text in [said(curve, smoothed)] if text]
+    return {"data": data, "layout": layout}
+
+
+def curve_drawn(curve: Curve, scale: Scale, smoothed: str = "") -> dict[str, Any]:
+    """New points of a curve for its chart: a Patch, so a zoom stays."""
+    patch = Patch()
+    for i, (x, y) in enumerate(((curve.x, curve.y), (curve.mean_x, curve.mean))):
+        patch["data"][i]["x"], patch["data"][i]["y"] = x, y
+    patch["layout"]["annotations"] = [_note(text) for text in [said(curve, smoothed)] if text]
+    if not scale.outliers and not scale.log:
+        patch["layout"]["yaxis"]["range"] = y_axis(curve, scale).get("range")
+    return {"figure": patch}
+
+
+def y_axis(curve: Curve, scale: Scale) -> Figure:
+    """Its type, and its range where outliers are left out."""
+    axis: Figure = {"type": "log" if scale.log else "linear"}
+    if not scale.outliers and not scale.log and (ends := central_range(np.array(curve.y, dtype=np.float64))):
+        axis |= {"range": list(ends), "autorange": False}
+    return axis
+
+
+def said(curve: Curve, smoothed: str) -> str:
+    """What a chart says about its line: how it is smoothed, and what is not there."""
+    words = [smoothed] if smoothed else []
+    if curve.sampled:
+        words.append("a sample, reading the rest")
+    return " · ".join(words)
+
+
+def bars(id: str, x: Sequence[Any] = (), y: Sequence[Any] = (), height: int = 150) -> dcc.Graph:
+    """A bar chart."""
+    data = [{"type": "bar", "x": _named(x), "y": list(y), "hovertemplate": "%{y:.5~g}<extra></extra>"}]
+    return _graph(id, data, height, _layout(height, "", ""))
+
+
+def bars_drawn(x: Sequence[Any], y: Sequence[Any]) -> dict[str, Any]:
+    """New bars for a bar chart."""
+    patch = Patch()
+    patch["data"][0]["x"], patch["data"][0]["y"] = _named(x), list(y)
+    return {"figure": patch}
+
+
+def heat(id: str, counts: Any = ((0,),), height: int = 220) -> dcc.Graph:
+    """A heat map of a matrix; row 0 is at the top. Its cells are bars: Plotly's small bundle draws them."""
+    layout = _layout(height, "", "") | {"bargap": 0, "hovermode": "closest"}
+    layout["yaxis"] |= {"autorange": "reversed", "showgrid": False}
+    cells: Figure = {
+        "type": "bar",
+        "y": [],
+        "width": 1,
+        "hovertemplate": "row %{base}, column %{x}: %{marker.color}<extra></extra>",
+    }
+    _fill_heat(cells, counts)
+    return _graph(id, [cells], height, layout)
+
+
+def heat_drawn(counts: Any) -> dict[str, Any]:
+    """New values for a heat map."""
+    patch = Patch()
+    _fill_heat(patch["data"][0], counts)
+    return {"figure": patch}
+
+
+HEAT = [[0, "rgba(57, 135, 229, 0.08)"], [1, "rgb(57, 135, 229)"]]
+"""From nothing to the accent colour, on either ground."""
+
+
+def _fill_heat(trace: Any, counts: Any) -> None:
+    matrix = np.asarray(counts, dtype=np.float64)
+    rows, columns = np.indices(matrix.shape)
+    trace["x"], trace["base"] = columns.ravel().tolist(), rows.ravel().tolist()
+    trace["y"] = [1] * matrix.size
+    trace["marker"] = {"color": matrix.ravel().tolist(), "colorscale": HEAT}
+
+
+def _named(x: Sequence[Any]) -> list[Any]:
+    return [plain(value) if isinstance(value, str) else value for value in x]
+
+
+def _graph(id: Any, data: list[Figure], height: int, layout: Figure, buttons: bool = False) -> dcc.Graph:
+    config: Any = dict(_CONFIG)
+    if buttons:
+        image = {"format": "png", "scale": 2, "filename": file_name(str(id))}
+        config |= {"displayModeBar": "hover", "displaylogo": False, "modeBarButtons": _BUTTONS}
+        config["toImageButtonOptions"] = image
+    style = {"height": f"{height}px"}
+    figure = {"data": data, "layout": layout}
+    return dcc.Graph(id=id, figure=figure, responsive=True, config=config, style=style)
+
+
+def _layout(height: int, x_title: str, y_title: str) -> Figure:
+    return {
+        "margin": {"l": 48, "r": 10, "t": 6, "b": 38 if x_title else 24},
+        "showlegend": False,
+        "hovermode": "x unified",
+        "dragmode": "zoom",
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"size": 12, "family": FONT},
+        "separators": ". ",
+        "uirevision": "keep",
+        "xaxis": _AXIS | {"showgrid": False, "nticks": 6, "title": {"text": plain(x_title), "standoff": 6}},
+        "yaxis": _AXIS | {"nticks": 5 if height > 200 else 4, "title": {"text": plain(y_title)}}
+        | {"fixedrange": True, "exponentformat": "e"},
+    }  # fmt: skip
+
+
+def _note(text: str) -> Figure:
+    """Words in a chart's upper right corner."""
+    place = {"xref": "paper", "yref": "paper", "x": 1, "y": 1, "xanchor": "right", "yanchor": "top"}
+    return place | {"text": plain(text), "showarrow": False, "font": {"size": 11}, "captureevents": False}
+
+
+def file_name(text: str) -> str:
+    """A text as a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:60] or "chart"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,11 @@ CENTRAL = (5.0, 95.0)
 """Percentiles between which a value is no outlier."""
 
 
+Axis = Literal["step", "episode", "relative", "time"]
+AXES: tuple[Axis, ...] = get_args(Axis)
+"""What x can be."""
+
+
 class Curve(Struct):
     """Points of a line, by x. Where they were reduced, each stretch left its least and its most."""
 
@@ -27,6 +32,8 @@ class Curve(Struct):
     total: int = 0
     """Points before they were reduced."""
     reduced: bool = False
+    origin: float = 0.0
+    """When its first row was made, ms since 1970: from there relative time counts."""
     sampled: bool = False
     """Made of some rows only, evenly chosen, as the others are still being read."""
 
@@ -79,6 +86,12 @@ def reduce(x: Numbers, y: Numbers, points: int, mean: Numbers | None = None) -> 
         every = _evenly(len(y), points)
         curve.mean_x, curve.mean = x[every].tolist(), mean[every].tolist()
     return curve
+
+
+def reduce_lists(x: list[float], y: list[float], points: int) -> tuple[list[float], list[float]]:
+    """At most `points` of these points."""
+    chosen = thinned(np.array(y, dtype=np.float64), points).tolist()
+    return [x[i] for i in chosen], [y[i] for i in chosen]
 
 
 def thinned(y: Numbers, points: int) -> Places:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, datetime
 from typing import Any
@@ -86,7 +87,47 @@ def line(text: Any, most: int = 200) -> str:
     """A JSON text on one line: a string without its quotes."""
     if text is None:
         return NONE
-    found = str(text)
-    if found[:1] == '"' and found[-1:] == '"':
-        found = found[1:-1].replace('\\"', '"').replace("\\n", " ").replace("\\\\", "\\")
-    return " ".join(found[: 2 * most].split())[:most]
+    found = str(text)[: 4 * most]
+    if found[:1] == '"':
+        found = _unquoted(found)
+    return " ".join(found.split())[:most]
+
+
+def _unquoted(text: str) -> str:
+    """A JSON string's value; of one that was cut, as far as it goes."""
+    for end in ("", '"'):
+        try:
+            value = json.loads(text + end)
+        except ValueError:
+            continue
+        return str(value)
+    return text[1:]
+
+
+def exact(value: float | None) -> str:
+    """Every digit, for a title."""
+    return "" if value is None else f"{value:,.0f}"
+
+
+def readable(text: str | None) -> str:
+    """JSON text as people read it: a string without its quotes, anything else indented."""
+    if text is None:
+        return ""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def yes_no(value: bool | None) -> str:
+    """Yes, no, or nothing known."""
+    return NONE if value is None else "yes" if value else "no"
+
+
+def clock(ms: float | None) -> str:
+    """14:03:07.123 of that day; in the time zone of the server."""
+    if ms is None:
+        return NONE
+    at = datetime.fromtimestamp(ms / 1000, UTC).astimezone()
+    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}"

@@ -1,20 +1,134 @@
 """Tables: AG Grids, community features only. Pure.
 
-Live rows have fixed places (`slot`), whose cells change: no row is made or thrown away.
+A column of a table is declared once, by the names of `sql.rows` and with the types of `schemas.tables`. Live
+rows have fixed places (`slot`), whose cells change: no row is made or thrown away.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
+from typing import Any, Literal, NamedTuple
 
 import dash_ag_grid
+from sqlalchemy import JSON, Boolean, Double, Integer, Table, Text
+
+from dashboard.sql import rows
+from schemas.tables import UtcTime
 
 ROW_PX, HEADER_PX = 28, 32
+BLOCK = 100
+"""Rows that a table of every row asks for at once."""
+
+Kind = Literal["time", "number", "whole", "yes_no", "long", "word"]
+Definition = dict[str, Any]
+
+_FORMATS: dict[Kind, str] = {
+    "time": "stepstreamClock",
+    "number": "stepstreamNumber",
+    "whole": "stepstreamPlain",
+    "yes_no": "stepstreamYesNo",
+    "long": "stepstreamLine",
+    "word": "stepstreamPlain",
+}
+_NUMERIC = {"type": "rightAligned", "filter": "agNumberColumnFilter"}
+_MORE: dict[Kind, Definition] = {
+    "number": _NUMERIC,
+    "whole": _NUMERIC,
+    "long": {"filter": "agTextColumnFilter", "cellClass": "long"},
+}
 
 
-def grid(id: str, columns: list[dict[str, Any]], row_id: str, height: int | None = None, **more: Any) -> Any:
+class Column(NamedTuple):
+    """A column of a table on the page."""
+
+    field: str
+    """As `sql.rows` names it."""
+    name: str
+    width: int
+    flex: int = 0
+    numeric: bool = False
+    """A number that no SQL column stands for."""
+
+
+def column(field: str, name: str, width: int, **more: Any) -> Definition:
+    """A column's definition."""
+    return {"field": field, "headerName": name, "width": width, "sortable": False} | more
+
+
+def definitions(table: Table, columns: Iterable[Column]) -> list[Definition]:
+    """Columns for AG Grid: the SQL type says how a value is shown, and whether it can be sorted by."""
+    known = rows.columns(table)
+    return [_definition(one, known.get(one.field)) for one in columns]
+
+
+def _definition(one: Column, sql: Any) -> Definition:
+    kind = kind_of(sql.type) if sql is not None else "whole" if one.numeric else "word"
+    made = column(one.field, one.name, one.width, sortable=sql is not None) | _MORE.get(kind, {})
+    if sql is None:
+        made.pop("filter", None)
+    if one.flex:
+        made |= {"flex": one.flex, "minWidth": min(one.width, 160)}
+    return made | {"valueFormatter": {"function": f"{_FORMATS[kind]}(params.value)"}}
+
+
+def kind_of(type_: Any) -> Kind:
+    """How a column of SQL is shown."""
+    kinds: list[tuple[Any, Kind]] = [
+        (UtcTime, "time"),
+        (Boolean, "yes_no"),
+        (JSON, "long"),
+        (Double, "number"),
+        (Integer, "whole"),
+        (Text, "word"),
+    ]
+    return next((kind for sql, kind in kinds if isinstance(type_, sql)), "word")
+
+
+STEPS = definitions(
+    rows.STEPS,
+    [
+        Column("timestamp", "Timestamp", 112),
+        Column("agent", "Agent", 110),
+        Column("episode", "Episode", 92),
+        Column("step", "Step", 80),
+        Column("episode_seed", "Episode seed", 108, numeric=True),
+        Column("action", "Action", 110),
+        Column("reward", "Reward", 96),
+        Column("terminated", "Terminated", 104),
+        Column("truncated", "Truncated", 98),
+        Column("observation", "Observation", 320, flex=2),
+        Column("info", "Info", 220, flex=1),
+    ],
+)
+EPISODES = definitions(
+    rows.EPISODES,
+    [
+        Column("timestamp", "Timestamp", 112),
+        Column("worker", "Worker", 110),
+        Column("agent", "Agent", 110),
+        Column("episode", "Episode", 92),
+        Column("steps", "Steps", 84),
+        Column("total_reward", "Total reward", 116),
+        Column("terminated", "Terminated", 104),
+        Column("truncated", "Truncated", 98),
+        Column("seed", "Seed", 84, numeric=True),
+        Column("episode_seed", "Episode seed", 116),
+        Column("mode", "Mode", 90),
+        Column("game", "Game", 130, flex=1),
+        Column("outcome", "Outcome", 100),
+    ],
+)
+TABLES = {"steps": STEPS, "episodes": EPISODES}
+"""The tables of an agent."""
+ALWAYS = {
+    "steps": {"timestamp", "episode", "step", "reward"},
+    "episodes": {"timestamp", "episode", "total_reward"},
+}
+"""Columns that are shown also where they are empty."""
+
+
+def grid(id: str, columns: list[Definition], row_id: str, height: int | None = None, **more: Any) -> Any:
     """A table. `row_id`: an expression of `params.data` that is a string of the row's own."""
     options = {
         "theme": {"function": "stepstreamTheme(themeQuartz)"},
@@ -39,14 +153,60 @@ def grid(id: str, columns: list[dict[str, Any]], row_id: str, height: int | None
     )
 
 
-def column(field: str, name: str, width: int, **more: Any) -> dict[str, Any]:
-    """A column."""
-    return {"field": field, "headerName": name, "width": width, "sortable": False} | more
+def live_grid(id: str, columns: list[Definition], in_sight: int = 10, **more: Any) -> Any:
+    """A table of the newest rows in fixed places; `slots` makes its `rowData`."""
+    still = [definition | {"sortable": False, "filter": False} for definition in columns]
+    return grid(id, still, "params.data.slot", in_sight * ROW_PX + HEADER_PX + 14, **more)
+
+
+def slots(newest: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in their places, in the order given."""
+    return [{"slot": f"s{i}", **row} for i, row in enumerate(newest)]
+
+
+def list_grid(id: Any, columns: list[Definition], **more: Any) -> Any:
+    """A table of every row out of SQL, in blocks as it is scrolled: `sql.history` fills it."""
+    return grid(
+        id,
+        columns,
+        "params.data.stream_id + '/' + params.data.seq",
+        rowModelType="infinite",
+        options={
+            "cacheBlockSize": BLOCK,
+            "maxBlocksInCache": 20,
+            # with two requests at once, a block at an edge can stay blank for good
+            "maxConcurrentDatasourceRequests": 1,
+            "blockLoadDebounceMillis": 40,
+        },
+        **more,
+    )
+
+
+def without_empty(kind: str, listed: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Fields of a table's columns that none of the rows fills: to be hidden."""
+    fields = [definition["field"] for definition in TABLES[kind]]
+    return [
+        field for field in fields
+        if field not in ALWAYS[kind] and all(row.get(field) in (None, "", "{}", "null") for row in listed)
+    ]  # fmt: skip
+
+
+def tsv(columns: Sequence[Definition], listed: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as tab-separated text with a header, as a spreadsheet takes it."""
+    fields = [definition["field"] for definition in columns]
+    lines = [[_cell(row.get(field)) for field in fields] for row in listed]
+    return "\n".join("\t".join(cells) for cells in [[one["headerName"] for one in columns], *lines])
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else " ".join(str(value).split("\t"))
+    text = " ".join(text.splitlines())
+    return f"'{text}" if text[:1] in "=+@" else text
 
 
 def spark(values: Sequence[float | None], width: int = 48, height: int = 16) -> str:
     """A sparkline's path; empty where there are fewer than two numbers."""
-    found = [value for value in values if value is not None and not math.isnan(value)]
+    found = [value for value in values if value is not None and not isnan(value)]
     if len(found) < 2:
         return ""
     low, high = min(found), max(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dashboard.page import Pages
+from dashboard.pages.metrics import MetricsPage
 from dashboard.pages.run import AgentPage
 from dashboard.pages.runs import RunsPage
 from dashboard.plugins import Plugin
@@ -15,4 +16,4 @@ def every_page(plugins: Sequence[Plugin] = ()) -> Pages:
     at = {
         place: [plugin for plugin in plugins if plugin.place == place] for place in ("agent", "run", "home")
     }
-    return Pages([AgentPage(at["agent"]), RunsPage(at["home"])])
+    return Pages([AgentPage(at["agent"]), MetricsPage(at["run"]), RunsPage(at["home"])])

@@ -180,11 +180,8 @@ def _columns(source: Source, names: Sequence[str], found: Sequence[Any], positio
 def _numbers(texts: Sequence[str | None], names: tuple[str, ...]) -> Numbers:
     """The numbers of these names in JSON objects: a row each."""
     decode, nothing = _decoder(names), [np.nan] * len(names)
-    out = np.full((len(texts), len(names)), np.nan)
-    for i, text in enumerate(texts):
-        if text:
-            out[i] = decode(text) or nothing
-    return out
+    found = [(decode(text) if text else None) or nothing for text in texts]
+    return np.array(found, dtype=np.float64).reshape(-1, len(names))
 
 
 @lru_cache(maxsize=64)

@@ -20,10 +20,11 @@ from sqlalchemy import Connection
 
 from dashboard.curves import ROLLING, Curve, Smoothing
 from dashboard.sql import runs, steps
+from dashboard.sql.columns import Source
 from dashboard.sql.page import Page, PageRequest
 from dashboard.sql.runs import RunHeader
 from dashboard.sql.seek_index import SeekIndexes
-from dashboard.sql.series import PIXELS, History, Series, Source, names
+from dashboard.sql.series import PIXELS, History, Series, names
 from dashboard.sql.steps import StepPlace
 from infra.settings import Settings
 from infra.sql import engine as sql
@@ -33,6 +34,8 @@ __all__ = ["Curve", "Page", "PageRequest", "Queries", "RunHeader", "Series", "St
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+PLAIN = Smoothing()
 
 
 class Queries:
@@ -47,10 +50,11 @@ class Queries:
         self._seconds = seconds
         self._engine = sql.engine(settings)
         self._indexes = SeekIndexes()
-        self._history = History(self._ask)
+        self._history = History(self._read)
 
     def close(self) -> None:
         """Close the connections."""
+        self._history.close()
         self._engine.dispose()
 
     async def runs(self, request: PageRequest) -> Page:
@@ -120,7 +124,7 @@ class Queries:
         begin: float | None = None,
         end: float | None = None,
         pixels: int = PIXELS,
-        smoothing: Smoothing | None = None,
+        smoothing: Smoothing = PLAIN,
     ) -> Curve:
         """A series from `begin` to `end` of its axis: of each of so many pixels the least and the most."""
         return await self._history.minmax(series, begin, end, pixels, smoothing)
@@ -144,8 +148,8 @@ class Queries:
     async def _ask(
         self, read: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        def work() -> T:
-            with reading(self._engine, self._seconds) as connection:
-                return read(connection, *args, **kwargs)
+        return await asyncio.to_thread(lambda: self._read(read, *args, **kwargs))
 
-        return await asyncio.to_thread(work)
+    def _read(self, read: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with reading(self._engine, self._seconds) as connection:
+            return read(connection, *args, **kwargs)

@@ -14,18 +14,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
-from dashboard.curves import Curve, Numbers, Smoothing, reduce
+from dashboard.curves import Axis, Curve, Numbers, Smoothing, reduce
 from dashboard.sql import columns, rows
-from dashboard.sql.columns import OWN, TABLES, Columns, Place, Source
-
-Axis = Literal["step", "episode", "relative", "time"]
+from dashboard.sql.columns import TABLES, Columns, Place, Source
 
 PIXELS = 1000
 PAGE = 20_000
@@ -62,102 +62,102 @@ class Series(Struct, frozen=True):
 
 
 class History:
-    """The series that were looked at last. One per process and event loop.
+    """The series that were looked at last. One per process; any thread and any event loop may ask.
 
     Args:
-        ask: runs a read with a connection in a thread.
+        ask: runs a read with a connection.
     """
 
-    def __init__(self, ask: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, ask: Callable[..., Any]) -> None:
         self._ask = ask
         self._held: OrderedDict[Place, tuple[float, Columns]] = OrderedDict()
-        self._locks: dict[Place, asyncio.Lock] = {}
-        self._wanted: dict[Place, set[str]] = {}
         self._samples: dict[Place, Columns] = {}
-        self._reading: dict[Place, asyncio.Task[Columns]] = {}
+        self._wanted: dict[Place, set[str]] = {}
+        self._locks: dict[Place, Lock] = {}
+        self._reading: dict[Place, Future[Columns]] = {}
+        self._readers = ThreadPoolExecutor(2, "series")  # few: what is live has threads of its own
+        self._background = ThreadPoolExecutor(1, "series-background")
+        self._closed = False
+
+    def close(self) -> None:
+        """End what is being read."""
+        self._closed = True
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._background.shutdown(wait=False, cancel_futures=True)
 
     async def minmax(
-        self,
-        series: Series,
-        begin: float | None = None,
-        end: float | None = None,
-        pixels: int = PIXELS,
-        smoothing: Smoothing | None = None,
+        self, series: Series, begin: float | None, end: float | None, pixels: int, smoothing: Smoothing
     ) -> Curve:
         """The series from `begin` to `end` (of its axis; both inclusive) for a chart of so many pixels."""
-        held, sampled = await self._columns(series)
-        x, y = points_of(held, series)
-        curve = await asyncio.to_thread(_between, x, y, (begin, end), 2 * pixels, smoothing)
-        curve.sampled = sampled
-        return curve
+        self._wanted.setdefault(series.place, set()).add(series.name)
+
+        def read() -> Curve:
+            held, sampled = self._columns(series)
+            curve = _between(*points_of(held, series), (begin, end), 2 * pixels, smoothing)
+            curve.sampled, curve.origin = sampled, held.data["time"][0] if len(held) else 0.0
+            return curve
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read)
 
     async def latest(self, series: Series, count: int) -> Curve:
         """The newest points, oldest first; not reduced."""
-        held, sampled = await self._columns(series)
-        x, y = points_of(held, series)
-        begin = max(0, len(y) - count)
-        return Curve(x=x[begin:].tolist(), y=y[begin:].tolist(), total=len(y), sampled=sampled)
+        self._wanted.setdefault(series.place, set()).add(series.name)
 
-    async def _columns(self, series: Series) -> tuple[Columns, bool]:
+        def read() -> Curve:
+            held, sampled = self._columns(series)
+            x, y = points_of(held, series)
+            begin = max(0, len(y) - count)
+            return Curve(x=x[begin:].tolist(), y=y[begin:].tolist(), total=len(y), sampled=sampled)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+
+    def _columns(self, series: Series) -> tuple[Columns, bool]:
         """Its rows as columns, and whether they are only some of all."""
         place, name = series.place, series.name
-        self._wanted.setdefault(place, set()).add(name)
         held = self._held.get(place)
-        if (held is None or name not in held[1].names) and await self._ask(columns.total, place) > PAGE:
-            found = await self._sample(place, name)
-            self._begin(place, name)
+        if (held is None or name not in held[1].names) and self._ask(columns.total, place) > PAGE:
+            found = self._sample(place, name)
+            if place not in self._reading:
+                self._reading[place] = task = self._background.submit(self._whole, place, name)
+                task.add_done_callback(lambda _: self._reading.pop(place))
             return found, True
-        return await self._whole(place, name), False
+        return self._whole(place, name), False
 
-    def _begin(self, place: Place, name: str) -> None:
-        """Read all of it in the background: whoever asks later gets it."""
-        if place not in self._reading:
-            task = asyncio.ensure_future(self._whole(place, name))
-            self._reading[place] = task
-            task.add_done_callback(lambda done: self._end(place, done))
-
-    def _end(self, place: Place, done: asyncio.Task[Columns]) -> None:
-        del self._reading[place]
-        if not done.cancelled() and done.exception() is not None:  # whoever asks next tries again
-            self._samples.pop(place, None)
-
-    async def _whole(self, place: Place, name: str) -> Columns:
-        async with self._locks.setdefault(place, asyncio.Lock()):
-            await asyncio.sleep(0)  # whoever asks for other names of these rows in the same moment
+    def _whole(self, place: Place, name: str) -> Columns:
+        with self._locks.setdefault(place, Lock()):
             read_at, held = self._held.get(place, (0.0, Columns.empty([])))
             if name not in held.names:
-                held, read_at = Columns.empty(sorted(self._wanted[place])), 0.0
+                held, read_at = Columns.empty(sorted(self._wanted[place] | {name})), 0.0
             if time.monotonic() - read_at > FRESH_S:
-                held = await self._grown(place, held)
+                held = self._grown(place, held)
             self._keep(place, held)
             return held
 
-    async def _grown(self, place: Place, held: Columns) -> Columns:
+    def _grown(self, place: Place, held: Columns) -> Columns:
         names, position = sorted(held.names), dict(held.position)
         parts: list[Columns] = []
-        while len(held) + sum(map(len, parts)) < MAX_ROWS:
-            read = await self._ask(columns.page, place, position, names, PAGE)
+        while not self._closed and len(held) + sum(map(len, parts)) < MAX_ROWS:
+            read = self._ask(columns.page, place, position, names, PAGE)
             parts += read
             position |= {stream: line for part in read for stream, line in part.position.items()}
             if all(len(part) < PAGE for part in read):
                 break
-            await asyncio.sleep(PAUSE_S)
-        return await asyncio.to_thread(held.plus, parts) if parts else held
+            time.sleep(PAUSE_S)
+        return held.plus(parts) if parts else held
 
     def _keep(self, place: Place, held: Columns) -> None:
         self._samples.pop(place, None)
         self._held[place] = time.monotonic(), held
         self._held.move_to_end(place)
-        while len(self._held) > 1 and sum(one.size for _, one in self._held.values()) > MAX_BYTES:
+        while len(self._held) > 1 and sum(one.size for _, one in list(self._held.values())) > MAX_BYTES:
             oldest, _ = self._held.popitem(last=False)
-            self._wanted.pop(oldest, None)
-            self._locks.pop(oldest, None)
+            self._wanted[oldest] = set()
 
-    async def _sample(self, place: Place, name: str) -> Columns:
+    def _sample(self, place: Place, name: str) -> Columns:
         found = self._samples.get(place)
         if found is None or name not in found.names:
-            names = sorted(self._wanted[place])
-            found = self._samples[place] = await self._ask(columns.sample, place, names, PAGE)
+            names = sorted(self._wanted[place] | {name})
+            found = self._samples[place] = self._ask(columns.sample, place, names, PAGE)
         return found
 
 
@@ -188,13 +188,13 @@ def _axis(held: Columns, series: Series) -> Numbers:
 
 
 def _between(
-    x: Numbers, y: Numbers, ends: tuple[float | None, float | None], points: int, smoothing: Smoothing | None
+    x: Numbers, y: Numbers, ends: tuple[float | None, float | None], points: int, smoothing: Smoothing
 ) -> Curve:
     """Smoothed as a whole, then cut: the line does not depend on the part that is looked at."""
     begin, end = ends
     low = 0 if begin is None else int(np.searchsorted(x, begin, side="left"))
     high = len(x) if end is None else int(np.searchsorted(x, end, side="right"))
-    mean = smoothing.of(y)[low:high] if smoothing is not None and smoothing.kind != "none" else None
+    mean = smoothing.of(y)[low:high] if smoothing.kind != "none" else None
     return reduce(x[low:high], y[low:high], points, mean)
 
 
@@ -213,6 +213,3 @@ def names(connection: Connection, run_id: str, agent_id: str | None, source: Sou
         for text in connection.execute(statement.order_by(*ends).limit(NAMES_FROM)).scalars():
             found |= dict.fromkeys(rows.parsed(text))
     return list(found)
-
-
-__all__ = ["OWN", "Axis", "History", "Series", "Source", "names", "points_of"]
