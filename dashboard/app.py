@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import dash_bootstrap_components as dbc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from fastapi import FastAPI, WebSocket
@@ -140,7 +141,11 @@ def _top(crumb: str) -> Component:
 
 
 def _dialogs() -> list[Component]:
-    return []
+    title = dbc.ModalTitle("", id="text-title", tag="h2")
+    body = dbc.ModalBody(html.Pre(id="text-body"))
+    whole = [dbc.ModalHeader(title), body]
+    text = dbc.Modal(whole, id="text", size="lg", labelledby="text-title", fade=False, scrollable=True)
+    return [text, html.Div(id="toast", className="toast-box", role="status")]
 
 
 def _page(pages: Pages, address: Address) -> list[Component]:

@@ -16,4 +16,4 @@ def every_page(plugins: Sequence[Plugin] = ()) -> Pages:
     at = {
         place: [plugin for plugin in plugins if plugin.place == place] for place in ("agent", "run", "home")
     }
-    return Pages([AgentPage(at["agent"]), MetricsPage(at["run"]), RunsPage(at["home"])])
+    return Pages([MetricsPage(at["run"]), AgentPage(at["agent"]), RunsPage(at["home"])])
