@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
-from dashboard import plugins
+from dashboard import dialogs, plugins
 from dashboard.address import Address
 from dashboard.live.buffer import LiveBuffer
 from dashboard.live.feeds import Feeds
@@ -115,7 +115,7 @@ def _layout(pages: Pages, address: Address) -> Component:
             html.Div(id="stale", className="stale-bar", role="status"),
             live("page.notice", html.Div, "", className="stale-bar", id="notice", role="status"),
             html.Main(_page(pages, address), id="main", className="page", tabIndex="-1"),
-            *_dialogs(),
+            *dialogs.layout(),
         ]
     )
 
@@ -139,10 +139,6 @@ def _top(crumb: str) -> Component:
     )
 
 
-def _dialogs() -> list[Component]:
-    return []
-
-
 def _page(pages: Pages, address: Address) -> list[Component]:
     page = pages.of(address)
     return [page.layout(address), html.Span(id="shown", hidden=True, **attrs(data_page=page.key(address)))]
@@ -162,6 +158,7 @@ def _register(app: Dash, services: Services) -> None:
             return no_update
         return _page(services.pages, address)
 
+    dialogs.register(app)
     for page in services.pages:
         page.register(app, services)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dashboard.page import Pages
+from dashboard.pages.config import ConfigPage
+from dashboard.pages.log import LogPage
 from dashboard.pages.metrics import MetricsPage
 from dashboard.pages.run import AgentPage
 from dashboard.pages.runs import RunsPage
@@ -16,4 +18,6 @@ def every_page(plugins: Sequence[Plugin] = ()) -> Pages:
     at = {
         place: [plugin for plugin in plugins if plugin.place == place] for place in ("agent", "run", "home")
     }
-    return Pages([AgentPage(at["agent"]), MetricsPage(at["run"]), RunsPage(at["home"])])
+    return Pages(
+        [AgentPage(at["agent"]), MetricsPage(at["run"]), LogPage(), ConfigPage(), RunsPage(at["home"])]
+    )
