@@ -2,14 +2,54 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 
+from dashboard.curves import Curve
 from dashboard.sql.queries import Queries
+from dashboard.sql.series import PIXELS, Axis, Series, Source
 
 
 class History(Struct, frozen=True):
-    """The history of the run, and of the agent that is open."""
+    """The history of the run that is looked at, and of the agent that is open.
+
+    A series is named by its source (`steps`, `episodes` or `metrics`) and a name: a number that these carry
+    under a name of their own, or a column, as `reward` of steps. Every method raises DatabaseError.
+    """
 
     queries: Queries
     run_id: str
     agent_id: str | None = None
+
+    async def latest(self, source: Source, name: str, count: int, axis: Axis = "step") -> Curve:
+        """The newest points of a series, oldest first."""
+        return await self.queries.latest(self._series(source, name, axis), count)
+
+    async def minmax(
+        self,
+        source: Source,
+        name: str,
+        begin: float | None = None,
+        end: float | None = None,
+        pixels: int = PIXELS,
+        axis: Axis = "step",
+    ) -> Curve:
+        """A series from `begin` to `end` of its axis: of each of so many pixels the least and the most."""
+        return await self.queries.minmax(self._series(source, name, axis), begin, end, pixels)
+
+    async def names(self, source: Source) -> list[str]:
+        """Names of the numbers that the run's records (of steps and episodes: the agent's) carry."""
+        return await self.queries.names(self.run_id, source, self._whose(source))
+
+    async def episode(self, index: int) -> list[dict[str, Any]]:
+        """The steps of one episode of the agent in order, at most 20,000."""
+        if self.agent_id is None:
+            return []
+        return await self.queries.episode_steps(self.run_id, self.agent_id, index)
+
+    def _series(self, source: Source, name: str, axis: Axis) -> Series:
+        return Series(self.run_id, source, name, self._whose(source), axis)
+
+    def _whose(self, source: Source) -> str | None:
+        return None if source == "metrics" else self.agent_id
