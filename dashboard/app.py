@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import dash_bootstrap_components as dbc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from fastapi import FastAPI, WebSocket
@@ -20,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
-from dashboard import plugins
+from dashboard import dialogs, plugins
 from dashboard.address import Address
 from dashboard.live.buffer import LiveBuffer
 from dashboard.live.feeds import Feeds
@@ -116,7 +115,7 @@ def _layout(pages: Pages, address: Address) -> Component:
             html.Div(id="stale", className="stale-bar", role="status"),
             live("page.notice", html.Div, "", className="stale-bar", id="notice", role="status"),
             html.Main(_page(pages, address), id="main", className="page", tabIndex="-1"),
-            *_dialogs(),
+            *dialogs.layout(),
         ]
     )
 
@@ -140,14 +139,6 @@ def _top(crumb: str) -> Component:
     )
 
 
-def _dialogs() -> list[Component]:
-    title = dbc.ModalTitle("", id="text-title", tag="h2")
-    body = dbc.ModalBody(html.Pre(id="text-body"))
-    whole = [dbc.ModalHeader(title), body]
-    text = dbc.Modal(whole, id="text", size="lg", labelledby="text-title", fade=False, scrollable=True)
-    return [text, html.Div(id="toast", className="toast-box", role="status")]
-
-
 def _page(pages: Pages, address: Address) -> list[Component]:
     page = pages.of(address)
     return [page.layout(address), html.Span(id="shown", hidden=True, **attrs(data_page=page.key(address)))]
@@ -167,6 +158,7 @@ def _register(app: Dash, services: Services) -> None:
             return no_update
         return _page(services.pages, address)
 
+    dialogs.register(app)
     for page in services.pages:
         page.register(app, services)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from dashboard.curves import Axis, Curve
 from dashboard.sql.columns import Source
 from dashboard.sql.queries import Queries
-from dashboard.curves import Axis, Curve
 from dashboard.sql.series import PIXELS, Series
 
 

@@ -63,7 +63,7 @@ class Panel:
     address = Address()
     """The page's address: set before `reset`, and whenever it changes."""
     settings: Mapping[str, Any] = MappingProxyType({})
-    """What this browser has set for itself: `rows`, `updates`, `theme`. Set as the address is."""
+    """What this browser has set for itself: `buffer` (rows), `updates`, `theme`. Set as the address is."""
     dirty = False
     """Whether there is something to draw: `take` and `load` set it."""
 

@@ -116,7 +116,8 @@
   function props(id, { api, ...values }) {
     try {
       for (const call of api || []) window.dash_ag_grid.getApi(id)?.[call]();
-      if (Object.keys(values).length) window.dash_clientside.set_props(id, values);
+      const named = id[0] === "{" ? JSON.parse(id) : id; // one of many: {"name":…,"type":…}
+      if (Object.keys(values).length) window.dash_clientside.set_props(named, values);
     } catch (error) {
       failed[id] = String(error).slice(0, 300);
     }

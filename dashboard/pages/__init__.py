@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dashboard.page import Pages
+from dashboard.pages.config import ConfigPage
+from dashboard.pages.log import LogPage
 from dashboard.pages.metrics import MetricsPage
 from dashboard.pages.run import AgentPage
 from dashboard.pages.runs import RunsPage
@@ -16,4 +18,5 @@ def every_page(plugins: Sequence[Plugin] = ()) -> Pages:
     at = {
         place: [plugin for plugin in plugins if plugin.place == place] for place in ("agent", "run", "home")
     }
-    return Pages([MetricsPage(at["run"]), AgentPage(at["agent"]), RunsPage(at["home"])])
+    run_pages = [MetricsPage(at["run"]), LogPage(), ConfigPage(), AgentPage(at["agent"])]
+    return Pages([*run_pages, RunsPage(at["home"])])

@@ -16,9 +16,9 @@ from dashboard.pages.run import RunPage
 from dashboard.panel import Panel, attrs
 from dashboard.panels.metrics import MetricCharts
 
-AXES = {"": "Step", "episode": "Episode", "relative": "Relative time", "time": "Wall time"}
+AXES = {"step": "Step", "episode": "Episode", "relative": "Relative time", "time": "Wall time"}
 SMOOTHINGS = {
-    "": "None",
+    "none": "None",
     "ema:0.6": "Exponential 0.6",
     "ema:0.9": "Exponential 0.9",
     "ema:0.99": "Exponential 0.99",
@@ -80,7 +80,7 @@ def _bar(address: Address) -> Component:
 
 
 def _select(name: str, label: str, values: dict[str, str], address: Address) -> Component:
-    chosen = address.get(name)
+    chosen = address.get(name, next(iter(values)))
     known = values if chosen in values else values | {chosen: chosen}
     options: Any = [{"value": value, "label": words} for value, words in known.items()]
     field = dbc.Select(id=f"choose-{name}", options=options, value=chosen, size="sm")

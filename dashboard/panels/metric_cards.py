@@ -156,9 +156,7 @@ def card(chart: Chart, choice: Choice) -> Component:
 def _buttons(chart: Chart, choice: Choice, full: bool) -> list[Component]:
     name, pinned, hidden = chart.named, chart.named in choice.pinned, choice.hidden
     close = attrs(data_key="Escape") if full else {}
-    csv = html.A(
-        "CSV", href=csv_link(chart.series), className="tool", title="Every point", **{"download": ""}
-    )
+    csv = html.A("CSV", href=csv_link(chart.series), className="tool", title="Every point", download="")
     sized = "Leave full screen" if full else "Full screen"
     return [
         _tool("◆" if pinned else "◇", "Unpin" if pinned else "Pin", pin=_toggled(choice.pinned, name)),

@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 from urllib.parse import urlencode
 
+import dash_bootstrap_components as dbc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
@@ -36,9 +37,9 @@ class Rows(Panel):
     title, every, width = "Rows", 0.3, 12
 
     def reset(self) -> None:
-        kept = self.settings.get("rows") or ROWS
-        kept = min(max(int(kept), 10), MOST_ROWS) if isinstance(kept, int | float) else ROWS
-        self.newest: dict[str, deque[Row]] = {kind: deque(maxlen=kept) for kind in KINDS}
+        kept = str(self.settings.get("buffer"))
+        kept_rows = min(int(kept), MOST_ROWS) if kept.isdecimal() else ROWS
+        self.newest: dict[str, deque[Row]] = {kind: deque(maxlen=kept_rows) for kind in KINDS}
         self.run: dict[str, Any] = getattr(self, "run", {})
         self.agent: str | None = None
         self.stored: int | None = None
@@ -54,7 +55,9 @@ class Rows(Panel):
         every = [html.Div(id=f"every-{kind}", className=f"rows all-{kind}") for kind in KINDS]
         stores = [dcc.Store(id="rows-view"), dcc.Store(id="copied"), dcc.Store(id="long-text")]
         marks = live_attr(data_shown="rows.shown")
-        return html.Section([self._bar(), *live_grids, *every, *stores], className="card table-card", **marks)
+        return html.Section(
+            [self._bar(), *live_grids, *every, *stores, *_dialog()], className="card table-card", **marks
+        )
 
     @staticmethod
     def _bar() -> Component:
@@ -167,6 +170,14 @@ class Rows(Panel):
 def _live_table(kind: str) -> Component:
     table = grids.live_grid(f"newest-{kind}", grids.TABLES[kind], rowData=[], eventListeners=LISTENERS)
     return html.Div(table, className=f"rows newest-{kind}", **attrs(data_hold=""))
+
+
+def _dialog() -> list[Component]:
+    """A long text in full, and a word on what was copied."""
+    title = dbc.ModalTitle("", id="text-title", tag="h2")
+    parts = [dbc.ModalHeader(title), dbc.ModalBody(html.Pre(id="text-body"))]
+    text = dbc.Modal(parts, id="text", size="lg", labelledby="text-title", fade=False, scrollable=True)
+    return [text, html.Div(id="toast", className="toast-box", role="status")]
 
 
 def linked(kind: str, row: dict[str, Any]) -> dict[str, Any]:
