@@ -27,7 +27,7 @@ SETTINGS: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 """Name in this browser's storage → label, explanation, values with their words; the first is the default."""
 
-DEFAULTS = {"updates": "60", "buffer": "50", "theme": "system"}
+DEFAULTS = {"updates": "60", "buffer": "200", "theme": "system"}
 
 KEYS = (
     ("/", "Search"),

@@ -6,9 +6,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from dashboard.curves import Curve
+from dashboard.curves import Axis, Curve
+from dashboard.sql.columns import Source
 from dashboard.sql.queries import Queries
-from dashboard.sql.series import PIXELS, Axis, Series, Source
+from dashboard.sql.series import PIXELS, Series
 
 
 class History(Struct, frozen=True):
@@ -30,6 +31,7 @@ class History(Struct, frozen=True):
         self,
         source: Source,
         name: str,
+        *,
         begin: float | None = None,
         end: float | None = None,
         pixels: int = PIXELS,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import dash_bootstrap_components as dbc
@@ -61,6 +62,8 @@ class Panel:
 
     address = Address()
     """The page's address: set before `reset`, and whenever it changes."""
+    settings: Mapping[str, Any] = MappingProxyType({})
+    """What this browser has set for itself: `buffer` (rows), `updates`, `theme`. Set as the address is."""
     dirty = False
     """Whether there is something to draw: `take` and `load` set it."""
 

@@ -1,24 +1,59 @@
-// Cells that are more than text. Everything else about the tables is Python's.
+// Cells that are more than text, and what a click on one does. Everything else about the tables is Python's.
 (() => {
   const cells = (window.dashAgGridComponentFunctions = window.dashAgGridComponentFunctions || {});
   const functions = (window.dashAgGridFunctions = window.dashAgGridFunctions || {});
   const h = (...all) => window.React.createElement(...all);
-  const run = (id) => `/runs/${encodeURIComponent(id)}`;
-
+  const spark = (path, tone, width, height) => h("svg", { className: "spark", width, height, "aria-hidden": true }, h("path", { d: path || "", style: { stroke: tone } }));
+  const none = (value) => value === null || value === undefined;
   const two = (n) => String(n).padStart(2, "0");
-  const spark = (path, width, height) => h("svg", { className: "spark", width, height, "aria-hidden": true }, h("path", { d: path }));
 
-  cells.RunStatus = ({ data }) => data.status && h("span", { className: "status", "data-status": data.status, title: data.reason }, data.words);
-  cells.RunLink = ({ data }) => data.run_id ? h("a", { href: run(data.run_id), title: data.run_id }, data.name) : h("b", null, data.group, h("small", null, data.count));
-  cells.AgentLink = ({ data }) => data.agents ? h("span", null, h("a", { href: `${run(data.run_id)}?agent=${encodeURIComponent(data.agents)}` }, `Live-${data.agents}-Training`), data.more ? ` +${data.more}` : "") : "";
-  cells.Sparkline = ({ data, value }) => value && h("span", { className: "return" }, spark(data.spark, 58, 18), value);
+  cells.AgentTab = ({ data }) => h("a", {
+    className: "agent-tab status", role: "tab", "aria-selected": data.chosen, "aria-label": data.text, "data-status": data.status,
+    href: `?agent=${encodeURIComponent(data.agent_id)}`, "data-patch": data.patch, title: data.title, tabIndex: data.chosen ? 0 : -1,
+  }, h("span", { className: "tab-name" }, data.text), spark(data.spark, data.tone, 44, 16));
+  cells.Status = ({ data, value }) => value && h("span", { className: "status", "data-status": data.status, title: data.reason }, value);
   cells.SortHead = ({ displayName, patch, by }) => h("button", { type: "button", className: "sort", "data-patch": patch, "data-by": by }, displayName);
+  cells.Link = ({ data, value, colDef }) => (data?.links?.[colDef.field] ? h("a", { href: data.links[colDef.field] }, value) : none(value) ? "" : String(value));
+  cells.Sparkline = ({ data, value }) => h("span", { className: "return" }, spark(data.spark, data.tone, 58, 18), value);
 
-  functions.stepstreamPlain = (value) => value ?? "–";
-  functions.stepstreamClock = (ms) => { if (ms == null) return "–"; const t = new Date(ms); return `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}.${String(t.getMilliseconds()).padStart(3, "0")}`; };
-  functions.stepstreamNumber = (v) => typeof v !== "number" || Number.isInteger(v) ? String(v ?? "–") : Math.abs(v) >= 1e6 || Math.abs(v) < 1e-3 ? v.toExponential(2) : String(Number(v.toPrecision(4)));
-  functions.stepstreamYesNo = (value) => value == null ? "–" : value ? "yes" : "no";
-  functions.stepstreamLine = (text) => { if (text == null) return "–"; let found = String(text); try { if (found[0] === '"') found = JSON.parse(found); } catch { /* cut */ } return found.replace(/\s+/g, " ").slice(0, 300); };
+  functions.stepstreamPlain = (value) => (none(value) ? "–" : String(value));
+  functions.stepstreamYesNo = (value) => (none(value) ? "–" : value ? "yes" : "no");
+  functions.stepstreamClock = (ms) => {
+    if (none(ms)) return "–";
+    const t = new Date(ms);
+    return `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}.${String(t.getMilliseconds()).padStart(3, "0")}`;
+  };
+  functions.stepstreamMoment = (ms) => {
+    if (none(ms)) return "–";
+    const t = new Date(ms), now = new Date(), year = t.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
+    return t.toDateString() === now.toDateString() ? `${two(t.getHours())}:${two(t.getMinutes())}` : t.toLocaleDateString("en-GB", { day: "numeric", month: "short", ...year });
+  };
+  functions.stepstreamNumber = (value) => {
+    if (none(value)) return "–";
+    if (typeof value !== "number" || !Number.isFinite(value) || (Number.isInteger(value) && Math.abs(value) < 1e6)) return String(value);
+    const size = Math.abs(value);
+    return size >= 1e6 || size < 1e-3 ? value.toExponential(2).replace(/\.?0+e/, "e") : String(Number(value.toPrecision(4)));
+  };
+  functions.stepstreamLine = (text) => {
+    if (none(text)) return "–";
+    let words = String(text);
+    try { if (words[0] === '"') words = JSON.parse(words); } catch { /* cut */ }
+    return words.replace(/\s+/g, " ").slice(0, 300);
+  };
+
+  // A click opens a long text in full, or changes the address as the row says; arrow keys do so once one was opened.
+  let byArrow = false;
+  addEventListener("keydown", ({ key }) => (byArrow = key.startsWith("Arrow")), true);
+  addEventListener("pointerdown", () => (byArrow = false), true);
+  const patch = (changes, replace) => changes && dispatchEvent(new CustomEvent("patch", { detail: { changes, replace } }));
+  functions.stepstreamOpen = ({ data, colDef, value }) => {
+    if (colDef.cellClass === "long" && value) window.dash_clientside.set_props("long-text", { data: { row: data, field: colDef.field, at: Date.now() } });
+    else patch(data?.patch, false);
+  };
+  functions.stepstreamReach = ({ api, rowIndex }) => {
+    const changes = byArrow && api.getDisplayedRowAtIndex(rowIndex)?.data?.patch, query = new URLSearchParams(location.search);
+    if (changes && query.has([...new URLSearchParams(changes).keys()][0])) patch(changes, true);
+  };
 
   functions.stepstreamTheme = (theme) => theme.withParams({
     backgroundColor: "var(--card)", foregroundColor: "var(--text)", accentColor: "var(--accent)", borderColor: "var(--grid)",

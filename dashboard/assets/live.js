@@ -4,7 +4,6 @@
 // what any panel is about.
 (() => {
   const FRAME_MS = 1000 / 60, EASY_MS = 12, REST = 12, LONGEST_REST_MS = 300, SILENCE_MS = 15_000;
-  const { pathname, search } = location;
   let socket, wait = 250, heard = Date.now(), paint = 0, failed = {}, drawing = false;
   let ahead = FRAME_MS, asked = null, recent = [0, 0, 0, 0];
   const leaves = new Map(), queue = new Map();
@@ -128,7 +127,7 @@
 
   /** Heavy: newer values of a component replace older ones, parts of a value join; calls and rows count each. */
   function later(id, values) {
-    if ("rowTransaction" in values || "api" in values) return props(id, values);
+    if (["rowTransaction", "api", "data"].some((name) => name in values)) return props(id, values);
     const waiting = queue.get(id) || {};
     for (const name in values) {
       if (!isPatch(values[name]) || !(name in waiting)) continue;
@@ -189,7 +188,7 @@
 
   document.addEventListener("click", (event) => {
     if (event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
-    const row = event.target.closest?.(".ag-row") , el = event.target.closest?.("[data-patch], a[href], button, input") || row?.querySelector("[data-patch], a[href]");
+    const el = event.target.closest?.("[data-patch], a[href], button, input");
     if (el?.getAttribute("role") === "tab") for (const tab of find("[role=tab]", el.closest("[role=tablist]"))) tab.setAttribute("aria-selected", tab === el); // at once; the server says it again
     if (el?.dataset.patch !== undefined) { event.preventDefault(); return patch(el.dataset.patch, "replace" in el.dataset); }
     const url = el?.href && !el.target && !el.hasAttribute("download") && new URL(el.href);
@@ -198,6 +197,7 @@
     go(url.pathname + url.search, "replace" in el.dataset);
   });
   addEventListener("popstate", hello);
+  addEventListener("patch", ({ detail }) => patch(detail.changes, detail.replace));
   addEventListener("settings", hello);
 
   let typed;
@@ -212,10 +212,16 @@
 
   // Keys: an element says which one is its own (data-key). In a list of tabs, arrows go on to the neighbour.
 
+  function leave(field) {
+    Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(field, ""); // React sees it as typed
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    field.blur();
+  }
+
   addEventListener("keydown", (event) => {
     const { key, target } = event;
     if (event.metaKey || event.ctrlKey || event.altKey) return;
-    if (key === "Escape" && target.type === "search") return target.blur();
+    if (key === "Escape" && target.type === "search") return leave(target);
     if (target.closest?.("input, select, textarea, [role=dialog]")) return;
     const tabs = target.role === "tab" && find("[role=tab]:not([hidden])", target.closest("[role=tablist]"));
     const at = tabs && { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: -tabs.indexOf(target), End: tabs.length - 1 - tabs.indexOf(target) }[key];
@@ -223,8 +229,9 @@
     const own = next || (!target.closest?.(".ag-root") || key.length === 1 || key === "Escape" ? find(`[data-key="${CSS.escape(key)}"]`).find((el) => el.checkVisibility?.() || el.offsetParent) : null);
     if (!own) return;
     event.preventDefault();
-    own.focus();
-    if (own.matches("input")) own.select();
+    const field = own.matches("input") ? own : own.querySelector("input");
+    if (field || next) (field || next).focus();
+    if (field) field.select();
     else own.click();
   });
   open();

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from dashboard.live import wire
 from dashboard.live.types import AgentRow, RunRow
 from dashboard.sql.queries import RunHeader
 
@@ -28,7 +27,7 @@ def run_row(
         elif not made.get(name):
             made[name] = value
     if not isinstance(made.get("config") or "", str):
-        made["config"] = wire.encode(made["config"])
+        made["config"] = msgspec.json.encode(made["config"]).decode()
     fresher = (stored.get("last_seen_at") or 0) >= (live.last_seen_at if live is not None else 0)
     if live is None or (fresher and stored["status"] != "running"):
         made["status"], made["reason"] = stored["status"], stored["reason"]

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from dashboard.live.news import Row
 from dashboard.sql import rows
 from dashboard.sql.joined import number
-from schemas.live import LiveEpisode, LiveFrame, LiveStep, LogRow
+from schemas.live import LiveEpisode, LiveStep
 
 CUT = 600
 """Characters of a long text in a live row; the page asks SQL for the rest."""
@@ -94,30 +92,6 @@ def light(row: dict[str, Any]) -> dict[str, Any]:
     made = row | {"total_reward": _shown(row["total_reward"])}
     del made["extras"], made["metrics"]
     return made
-
-
-def frame(live: LiveFrame) -> dict[str, Any]:
-    """A picture: base64 for images, text for grids and terminals."""
-    made: dict[str, Any] = {
-        "media_type": live.media_type,
-        "episode": live.episode_index,
-        "step": live.step_index,
-        "width": live.width,
-        "height": live.height,
-    }
-    if live.media_type.startswith("image/"):
-        return made | {"base64": live.data}  # msgspec writes bytes as base64
-    return made | {"text": live.data.decode(errors="replace")}
-
-
-def log(live: LogRow) -> dict[str, Any]:
-    """A line for the log."""
-    return {"at": live.at / 1000, "source": live.source, "line": live.line[: rows.CUT]}
-
-
-def encode(message: Any) -> str:
-    """A message as JSON text."""
-    return msgspec.json.encode(message).decode()
 
 
 def _shown(value: Any) -> float | str | None:

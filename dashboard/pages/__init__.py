@@ -18,6 +18,5 @@ def every_page(plugins: Sequence[Plugin] = ()) -> Pages:
     at = {
         place: [plugin for plugin in plugins if plugin.place == place] for place in ("agent", "run", "home")
     }
-    return Pages(
-        [AgentPage(at["agent"]), MetricsPage(at["run"]), LogPage(), ConfigPage(), RunsPage(at["home"])]
-    )
+    run_pages = [MetricsPage(at["run"]), LogPage(), ConfigPage(), AgentPage(at["agent"])]
+    return Pages([*run_pages, RunsPage(at["home"])])

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dash import html
+from dash import Dash, html
 from dash.development.base_component import Component
 
 from dashboard.address import Address
 from dashboard.live.feeds import Feed, Feeds
 from dashboard.live.run_feed import RunFeed
 from dashboard.live.types import View
-from dashboard.page import Page
+from dashboard.page import Page, Services
 from dashboard.panel import Panel, attrs, live, live_attr
-from dashboard.panels.counters import Counters
+from dashboard.panels import curve, past, rows
+from dashboard.panels.agents import Agents
 from dashboard.panels.curve import Curve
+from dashboard.panels.frame import Frame
 from dashboard.panels.head import Head
+from dashboard.panels.metric import PLACES, Chips, Metric
 from dashboard.panels.now import Now
+from dashboard.panels.numbers import Numbers
+from dashboard.panels.plumbing import Plumbing
+from dashboard.panels.reward import Reward
+from dashboard.panels.rows import Rows
 
 TABS = {"agent": "Agents", "metrics": "Metrics", "log": "Log", "config": "Config"}
 """The address's `panel` → the tab's text."""
@@ -49,7 +56,7 @@ class RunPage(Page):
 
     def panels(self, address: Address) -> list[Panel]:
         """The head; each tab adds its own."""
-        return [Head()]
+        return [Head(), Plumbing()]
 
     def layout(self, address: Address) -> Component:
         """Head, tabs and the tab's body; or that nobody has heard of the run."""
@@ -61,7 +68,8 @@ class RunPage(Page):
             ],
             className="empty",
         )
-        known = html.Div([Head().layout(), tabs(address, self.tab), self.body(address)], className="known")
+        bar = html.Div([tabs(address, self.tab), Plumbing().layout()], className="run-bar")
+        known = html.Div([Head().layout(), bar, self.body(address)], className="known")
         return html.Div([unknown, known], className="run", **live_attr(data_state="run.state"))
 
     def body(self, address: Address) -> Component:
@@ -74,24 +82,40 @@ class RunPage(Page):
 
 
 class AgentPage(RunPage):
-    """One agent: what it does now, and how its training goes."""
+    """One agent: what it does now, and how its training goes. Every tab that is not there leads here."""
+
+    def shows(self, address: Address) -> bool:
+        return address.run is not None
 
     def view(self, address: Address) -> View:
-        """Agents, and what the open one does."""
         return View(run_id=address.run, agents=True)
 
     def panels(self, address: Address) -> list[Panel]:
-        """In the order in which they are told."""
-        return [*super().panels(address), Counters(), Now(), Curve()]
+        charts = [Curve(), Reward(), Chips(), *(Metric(place) for place in range(PLACES))]
+        return [*super().panels(address), Agents(), Numbers(), Now(), Frame(), *charts, Rows()]
 
     def body(self, address: Address) -> Component:
         """The agents' tabs beside one agent's panels."""
-        stage = html.Div([Curve().layout(), Now().layout()], className="stage")
-        parts = [Counters().layout(), stage, html.Div(self.own(), className="own")]
-        return html.Div(
-            html.Div(parts, id="agent", className="agent", **live_attr(data_seq="agent.seq")),
-            className="run-body",
-        )
+        charts = [Curve().layout(), Now().layout(), Reward().layout()]
+        charts += [Metric(place).layout() for place in range(PLACES)]
+        stage = html.Div(charts, className="stage", **live_attr(data_framed="agent.framed"))
+        parts = [
+            Numbers().layout(),
+            stage,
+            Chips().layout(),
+            html.Div(self.own(), className="own"),
+            Rows().layout(),
+        ]
+        marks = live_attr(data_seq="agent.seq", style="agent.tone")
+        tab = attrs(role="tabpanel", aria_label="Agent")
+        agent = html.Div(parts, id="agent", className="agent", tabIndex="-1", **marks, **tab)
+        sizes = live_attr(data_agents="agents.size", data_search="agents.search")
+        return html.Div([Agents().layout(), agent], className="run-body", **sizes)
+
+    def register(self, app: Dash, services: Services) -> None:
+        past.register(app, services)
+        rows.register(app, services)
+        curve.register(app)
 
 
 def tabs(address: Address, chosen: str) -> Component:

@@ -89,6 +89,7 @@ class Agents(Panel):
         texts = {"agents.count": f"{count:,}", "agents.size": size}
         texts["agents.search"] = "yes" if count >= SEARCH_FROM else "no"
         texts["agents.none"] = "No agent matches." if words and not found else ""
+        texts["agent.tone"] = f"--tone:{tone(self.chosen)}" if self.chosen else ""
         texts |= self._neighbours(found)
         return texts | (self._list(order) if size == "many" else self._tabs(found))
 

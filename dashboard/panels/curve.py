@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
+from dash import Dash, Input, Output
 from dash.development.base_component import Component
 
 from dashboard import charts, form
@@ -11,6 +13,26 @@ from dashboard.live.news import finite
 from dashboard.panel import Drawn, News, Panel, live
 
 WINDOW = 100
+
+
+def register(app: Dash) -> None:
+    """A click on an episode opens it; a double click, which resets the zoom, does not."""
+    in_browser: Any = app.clientside_callback  # untyped in Dash
+    in_browser(_PICK, Output("url", "search"), Input("curve", "clickData"), prevent_initial_call=True)
+
+
+_PICK = """(picked) => new Promise((answer) => {
+  const search = () => {
+    const query = new URLSearchParams(location.search);
+    for (const name of ["at", "step", "rows"]) query.delete(name);
+    query.set("episode", picked.points[0].x);
+    query.set("table", "steps");
+    return `?${query}`;
+  };
+  const twice = () => { clearTimeout(once); answer(dash_clientside.no_update); };
+  const once = setTimeout(() => { removeEventListener("dblclick", twice); answer(search()); }, 350);
+  addEventListener("dblclick", twice, { once: true });
+})"""
 
 
 class Curve(Panel):
@@ -26,7 +48,11 @@ class Curve(Panel):
         self.tail: deque[float] = deque(maxlen=WINDOW)
 
     def layout(self) -> Component:
-        return self.card(charts.graph("curve", 2, 252), head=[live("curve.mean", text="")], className="curve")
+        return self.card(
+            charts.graph("curve", 2, 252, x_title="Episode"),
+            head=[live("curve.mean", text="")],
+            className="curve",
+        )
 
     def take(self, news: News) -> None:
         if news.returns is not None:

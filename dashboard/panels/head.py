@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import quote
 
 from dash import html
 from dash.development.base_component import Component
@@ -23,6 +24,24 @@ FACTS = {
 }
 
 
+SIGNS = {"running": "●", "completed": "✓", "failed": "✕"}
+INKS = {"running": "#3fb27f", "completed": "#3fb27f", "failed": "#f0716b"}
+MARKS = {"failed": "M17 17l12 12M29 17L17 29", "completed": "M15 24l6 6 9-12"}
+
+
+def icon(status: str) -> str:
+    """The favicon with a run's status, as an address."""
+    mark, ink = MARKS.get(status, "M23 23h.01"), INKS.get(status, "#9aa3b2")
+    wide = 5 if status in MARKS else 15
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><path d="M3 9h14M3 16h9M3 23h6" '
+        'stroke="#6aa8ff" stroke-width="4" stroke-linecap="round"/>'
+        f'<path d="{mark}" stroke="{ink}" stroke-width="{wide}" stroke-linecap="round" '
+        'stroke-linejoin="round" fill="none"/></svg>'
+    )
+    return f"data:image/svg+xml,{quote(svg)}"
+
+
 class Head(Panel):
     """Name, state, facts, and of a failed run why."""
 
@@ -31,6 +50,7 @@ class Head(Panel):
     def reset(self) -> None:
         self.run: dict[str, Any] = {}
         self.known = True
+        self.agent: str | None = None
 
     def layout(self) -> Component:
         facts = [
@@ -48,7 +68,7 @@ class Head(Panel):
         return html.Header([title, html.Div(facts, className="facts"), failure], className="run-head")
 
     def take(self, news: News) -> None:
-        self.known = news.known
+        self.known, self.agent = news.known, news.agent
         if news.run is not None:
             self.run = news.run
 
@@ -56,12 +76,15 @@ class Head(Panel):
         run = self.run
         state = "unknown" if not self.known else "known" if run else "waiting"
         if not run:
-            return {"run.state": state}
+            return {"run.state": state, "page.title": "○ stepstream", "page.icon": icon("")}
         return {"run.state": state} | self._names() | self._facts() | self._failure()
 
     def _names(self) -> dict[str, str]:
-        name = self.run.get("name") or self.run["run_id"]
-        return {"run.name": name, "run.status": self.run["status"], "page.crumb": name}
+        name, status = self.run.get("name") or self.run["run_id"], self.run["status"]
+        who = f"{self.agent} · " if self.agent else ""
+        title = f"{SIGNS.get(status, '○')} {who}{name} · stepstream"
+        said = {"run.name": name, "run.status": status, "page.crumb": name}
+        return said | {"page.title": title, "page.icon": icon(status)}
 
     def _facts(self) -> dict[str, str]:
         run, started = self.run, self.run.get("started_at")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 from dash import html
 from dash.development.base_component import Component
@@ -10,7 +11,7 @@ from dash.development.base_component import Component
 from dashboard import charts, form
 from dashboard.address import Address
 from dashboard.controls import patch
-from dashboard.live.news import finite
+from dashboard.live.news import finite, parsed
 from dashboard.panel import Drawn, History, News, Panel, attrs, live
 
 PLACES = 6
@@ -76,17 +77,17 @@ class Metric(Panel):
     """One number over the agent's steps: the whole run from SQL, then what comes; of an open episode its own.
 
     Args:
-        place: its place among the charts, from 0.
+        nth: its place among the charts, from 0.
     """
 
     every = 0.5
 
-    def __init__(self, place: int) -> None:
-        self.place = place
+    def __init__(self, nth: int) -> None:
+        self.nth = nth
 
     @property
     def id(self) -> str:
-        return f"metric-{self.place}"
+        return f"metric-{self.nth}"
 
     def reset(self) -> None:
         self.name = ""
@@ -130,7 +131,7 @@ class Metric(Panel):
 
     def _choose(self) -> None:
         names = charted(self.address, sorted(self.names))
-        name = names[self.place] if self.place < len(names) else ""
+        name = names[self.nth] if self.nth < len(names) else ""
         if name != self.name:
             self._anew()
             self.name, self.dirty = name, True
@@ -160,25 +161,27 @@ class Metric(Panel):
             x += [at for at, _ in fresh]
             y += [value for _, value in fresh]
         made, self.made = self.made, True
-        texts = {f"metric.{self.place}.value": form.number(y[-1]) if y else ""}
-        texts[f"metric.{self.place}.axis"] = "step" if self.episode is None else f"step of episode {self.episode}"
+        axis = "step" if self.episode is None else f"step of episode {self.episode}"
+        texts = dict(zip(self._keys, (axis, form.number(y[-1]) if y else ""), strict=True))
         if made:
             return texts | {f"{self.id}-chart": charts.drawn((x, y))}
         return texts | {self.id: {"children": self._card(x, y, texts)}}
 
     def _card(self, x: list[float], y: list[float | None], texts: dict[str, str]) -> Component:
-        chart = charts.graph(f"{self.id}-chart")
+        chart: Any = charts.graph(f"{self.id}-chart")
         chart.figure["data"][0]["x"], chart.figure["data"][0]["y"] = charts.thin(x, y)
-        said = {key: live(f"metric.{self.place}.{key}", text=texts[f"metric.{self.place}.{key}"]) for key in ("value", "axis")}
-        space = html.Span(className="flex-fill")
-        head = html.Div([html.H3(self.name, title=self.name), space, html.Span(said["axis"], className="muted"), said["value"]], className="panel-head")
+        axis, value = (live(key, text=texts[key], className=key.split(".")[2]) for key in self._keys)
+        title = html.H3(self.name, title=self.name)
+        head = html.Div([title, html.Span(className="flex-fill"), axis, value], className="panel-head")
         return html.Section([head, chart], className="card")
+
+    @property
+    def _keys(self) -> tuple[str, str]:
+        return f"metric.{self.nth}.axis", f"metric.{self.nth}.value"
 
 
 def _own(steps: list[dict[str, object]], name: str) -> tuple[list[float], list[float | None]]:
     """A number over the steps of an episode."""
-    from dashboard.live.news import parsed
-
     x: list[float] = []
     y: list[float | None] = []
     for i, step in enumerate(steps):

@@ -1,14 +1,17 @@
-"""The newest step, and its picture."""
+"""The newest step, and its picture; or a step of the past in its place."""
 
 from __future__ import annotations
 
-import base64
+from typing import Any
 
 from dash import html
 from dash.development.base_component import Component
 
 from dashboard import form
-from dashboard.panel import Drawn, News, Panel, live, live_attr
+from dashboard.panel import Drawn, News, Panel, live
+from dashboard.panels.frame import Frame
+
+FACTS = {"episode": "Episode", "step": "Step", "action": "Action", "reward": "Reward"}
 
 
 class Now(Panel):
@@ -17,26 +20,25 @@ class Now(Panel):
     title = "Newest step"
 
     def reset(self) -> None:
-        self.texts: dict[str, str] = {"frame": "", "frame.text": ""}
+        self.texts = {f"now.{name}": form.NONE for name in FACTS} | {"agent.seq": ""}
 
     def layout(self) -> Component:
-        names = {"episode": "Episode", "step": "Step", "action": "Action", "reward": "Reward"}
-        facts = [html.Div([html.Dt(name), live(f"now.{key}", html.Dd)]) for key, name in names.items()]
-        image = html.Img(alt="Newest frame", **live_attr(src="frame"))
-        frame = html.Div([image, live("frame.text", html.Pre, "")], className="frame", id="frame")
-        return self.card(frame, html.Dl(facts, className="facts now"), className="now-card")
+        facts = [
+            html.Div([html.Dt(text), live(f"now.{key}", html.Dd, id=f"now-{key}")], className=key)
+            for key, text in FACTS.items()
+        ]
+        head = html.Div(
+            [html.H3(self.title, id="now-title"), html.Span(id="past-keys")], className="panel-head"
+        )
+        newest = html.Div([Frame().layout(), html.Dl(facts, className="now")], className="newest")
+        return html.Section([head, newest, html.Div(id="past")], className="card now-card")
 
     def take(self, news: News) -> None:
-        if news.frame is not None:
-            image = news.frame.media_type.startswith("image/")
-            data = news.frame.data
-            coded = f"data:{news.frame.media_type};base64,{base64.b64encode(data).decode()}" if image else ""
-            self.texts |= {"frame": coded, "frame.text": "" if image else data.decode(errors="replace")}
         if news.steps:
             step = news.steps[-1]
-            self.texts |= {
-                "now.episode": form.number(step["episode_index"]),
-                "now.step": form.number(step["step_index"]),
+            self.texts = {
+                "now.episode": _index(step["episode_index"]),
+                "now.step": _index(step["step_index"]),
                 "now.action": form.line(step.text("action"), 80),
                 "now.reward": form.number(step["reward"]),
                 "agent.seq": str(step["seq"]),
@@ -44,3 +46,7 @@ class Now(Panel):
 
     def draw(self) -> Drawn:
         return self.texts
+
+
+def _index(value: Any) -> str:
+    return form.NONE if value is None else str(value)

@@ -1,4 +1,4 @@
-"""What is asked of a training, in the largest type: how good it is, how long its episodes are, how far it is."""
+"""What is asked of a training, in the largest type: how good it is, how long episodes are, how far it is."""
 
 from __future__ import annotations
 
@@ -42,14 +42,7 @@ class Numbers(Panel):
         self.run: Mapping[str, Any] = getattr(self, "run", {})
 
     def layout(self) -> Component:
-        cells = [
-            html.Div(
-                [html.Dt(text), live(f"number.{key}", html.Dd, "", id=f"number-{key}"), live(f"note.{key}", html.Small, "")],
-                title=title,
-                className=f"number {key}",
-            )
-            for key, (text, title) in CELLS.items()
-        ]  # fmt: skip
+        cells = [_cell(key, text, title) for key, (text, title) in CELLS.items()]
         return html.Dl(cells, className="card numbers", **attrs(aria_label="Numbers"))
 
     def take(self, news: News) -> None:
@@ -120,7 +113,9 @@ class Numbers(Panel):
         config = parsed(self.run.get("config") or "{}")
         config = config if isinstance(config, dict) else {}
         for names, done in ((TOTAL_STEPS, self.seen), (TOTAL_EPISODES, self.episodes)):
-            total = next((config[name] for name in names if finite(config.get(name)) and config[name] > 0), None)
+            total = next(
+                (config[name] for name in names if finite(config.get(name)) and config[name] > 0), None
+            )
             if total:
                 return self._of(done, total)
         return {}
@@ -131,6 +126,12 @@ class Numbers(Panel):
         left = lasted * (1 - share) / share if 0 < share < 1 and self._going and lasted > 0 else None
         note = f"{form.duration(left)} left" if left is not None else f"of {form.compact(total)}"
         return {"number.progress": f"{100 * share:.0f} %", "note.progress": note}
+
+
+def _cell(key: str, text: str, title: str) -> Component:
+    number = live(f"number.{key}", html.Dd, "", id=f"number-{key}")
+    parts = [html.Dt(text), number, live(f"note.{key}", html.Small, "")]
+    return html.Div(parts, title=title, className=f"number {key}")
 
 
 def success(episode: Row) -> bool | None:

@@ -1,4 +1,4 @@
-"""Where the run's records are: one quiet line while nothing is missing, loud when something is lost or late."""
+"""Where the run's records are: a quiet line while nothing is missing, loud when something is lost or late."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ RUN = {
     "emitted": ("emitted", "Lines that the worker printed, as its forwarder counted them"),
     "kafka": ("on Kafka", "Lines that Kafka has acknowledged"),
     "sql": ("in SQL", "Rows in the database"),
-    "dead": ("dead-lettered", "Lines that could not be used; each is kept with a reason: stepstream dlq list"),
+    "dead": (
+        "dead-lettered",
+        "Lines that could not be used; each is kept with a reason: stepstream dlq list",
+    ),
     "lost": ("dropped", "Lines that never left: the worker's disk or buffer was full"),
     "rate": ("steps/s", "Steps a second, all agents"),
     "latency": ("latency", "From the worker's clock to the live buffer, newest step of the run"),
@@ -47,8 +50,13 @@ class Plumbing(Panel):
         self.late: float | None = None
 
     def layout(self) -> Component:
-        line = html.Summary(className="status", id="flow", **live_attr(text="flow", data_status="flow.status"))
-        lists = [_numbers("flow", RUN, "Records of this run"), _numbers("count", AGENT, "Steps of this agent")]
+        line = html.Summary(
+            className="status", id="flow", **live_attr(text="flow", data_status="flow.status")
+        )
+        lists = [
+            _numbers("flow", RUN, "Records of this run"),
+            _numbers("count", AGENT, "Steps of this agent"),
+        ]
         return html.Details([line, html.Div(lists, className="card flow-card")], className="flow")
 
     def take(self, news: News) -> None:
@@ -118,7 +126,9 @@ class Plumbing(Panel):
 
 def _numbers(kind: str, names: dict[str, tuple[str, str]], label: str) -> Component:
     cells = [
-        html.Div([html.Dt(text), html.Dd(form.NONE, id=f"{kind}-{name}", **_keys(f"{kind}.{name}"))], title=title)
+        html.Div(
+            [html.Dt(text), html.Dd(form.NONE, id=f"{kind}-{name}", **_keys(f"{kind}.{name}"))], title=title
+        )
         for name, (text, title) in names.items()
     ]
     return html.Dl(cells, className=f"flow-numbers {kind}", **attrs(aria_label=label))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from dashboard import form
-from dashboard.address import Address
+from dashboard.address import Address, run_link
 from dashboard.controls import patched
 from dashboard.grids import column, spark
 from dashboard.panels.config import flat
@@ -77,18 +77,18 @@ def _mean(run: Run) -> float:
 
 STARTED = Column("started", "Started", 92, _count("started_at"), True)
 COLUMNS = (
-    Column("status", "Status", 116, lambda run: STATES.index(run["status"]), renderer="RunStatus"),
-    Column("name", "Run", 170, lambda run: named(run).lower(), renderer="RunLink", flex=2),
+    Column("words", "Status", 116, lambda run: STATES.index(run["status"]), renderer="Status"),
+    Column("name", "Run", 170, lambda run: named(run).lower(), renderer="Link", flex=2),
     Column("project", "Project", 110, _word("project"), chosen=False),
     Column("env_id", "Environment", 122, _word("env_id")),
     Column("algorithm", "Algorithm", 98, _word("algorithm")),
     Column("tags", "Tags", 120, lambda run: run.get("tags") or [], chosen=False),
-    Column("agents", "Agents", 170, _count("agents"), renderer="AgentLink", flex=2),
+    Column("agents", "Agents", 170, _count("agents"), renderer="Link", flex=2),
     Column("steps", "Steps", 80, _count("steps"), True),
     Column("episodes", "Episodes", 86, _count("episodes"), True),
     Column("rate", "Steps/s", 74, _count("steps_per_second"), True),
     Column(
-        "return", "Return", 138, lambda run: _or_least(run.get("mean_return")), True, renderer="Sparkline"
+        "return", "Return", 138, _mean, True, renderer="Sparkline"
     ),
     STARTED,
     Column("duration", "Duration", 100, lasts, True),
@@ -196,7 +196,7 @@ def grouped(runs: Sequence[Run], choice: Choice, now: float) -> list[dict[str, A
             groups.setdefault(name, []).append(run)
     rows: list[dict[str, Any]] = []
     for name, members in groups.items():
-        rows.append({"key": f"group {name}", "group": name, "count": len(members)})
+        rows.append({"key": f"group {name}", "group": True, "name": f"{name} ({len(members)})"})
         rows += [row(run, choice, now) | {"key": f"{name} {run['run_id']}"} for run in members]
     return rows
 
@@ -224,8 +224,8 @@ def row(run: Run, choice: Choice, now: float) -> dict[str, Any]:
         "words": words,
         "reason": run.get("reason") or "",
         "name": named(run),
-        "agents": run.get("first_agent") or "",
-        "more": max((run.get("agents") or 0) - 1, 0),
+        "agents": _agents(run),
+        "links": _links(run),
         "tags": ", ".join(run.get("tags") or ()),
         "rate": form.rate(run.get("steps_per_second")) if run["status"] == "running" else form.NONE,
         "return": form.number(run.get("mean_return")),
@@ -240,6 +240,17 @@ def row(run: Run, choice: Choice, now: float) -> dict[str, Any]:
     made |= {name: run.get(name) or form.NONE for name in ("project", "env_id", "algorithm", "host")}
     keys = [name for name in choice.columns if name.startswith("config.")]
     return made | {name.replace(".", "·"): run["config_keys"].get(name[7:], form.NONE) for name in keys}
+
+
+def _agents(run: Run) -> str:
+    first, more = run.get("first_agent"), (run.get("agents") or 0) - 1
+    return "" if first is None else f"Live-{first}-Training" + (f" +{more}" if more > 0 else "")
+
+
+def _links(run: Run) -> dict[str, str]:
+    own = {"name": run_link(run["run_id"])}
+    first = run.get("first_agent")
+    return own if first is None else own | {"agents": run_link(run["run_id"], agent=first)}
 
 
 def _status(run: Run, now: float) -> tuple[str, str]:

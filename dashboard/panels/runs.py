@@ -44,11 +44,11 @@ class Runs(Panel):
             "params.data.key",
             options={
                 "rowHeight": 40,
-                "rowClassRules": {"group-row": "params.data.group !== undefined"},
+                "rowClassRules": {"group-row": "params.data.group === true"},
                 "rowSelection": {
                     "mode": "multiRow",
                     "enableClickSelection": False,
-                    "isRowSelectable": {"function": "params.data.group === undefined"},
+                    "isRowSelectable": {"function": "params.data.group !== true"},
                 },
             },
         )

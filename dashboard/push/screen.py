@@ -30,8 +30,8 @@ Message = dict[str, Any]
 class Screen:
     """One open page: its panels, and the feed behind them."""
 
-    def __init__(self, page: Page, feeds: Feeds, address: Address) -> None:
-        self.page, self.address = page, address
+    def __init__(self, page: Page, feeds: Feeds, address: Address, settings: Mapping[str, Any]) -> None:
+        self.page, self.address, self._settings = page, address, settings
         self._feeds = feeds
         self._feed: Feed = page.feed(feeds, address)
         self._wake = asyncio.Event()
@@ -60,9 +60,9 @@ class Screen:
             if message := self._drawn():
                 return message
 
-    def move(self, address: Address) -> None:
+    def move(self, address: Address, settings: Mapping[str, Any]) -> None:
         """The page has another address, and stays the same page."""
-        self._moved_to = address
+        self._moved_to, self._settings = address, settings
         self._wake.set()
 
     def failed(self, errors: Mapping[str, str]) -> None:
@@ -97,7 +97,7 @@ class Screen:
         address, self._moved_to = self._moved_to or self.address, None
         self.address = address
         for slot in self._slots:
-            slot.moved(address)
+            slot.moved(address, self._settings)
         if not self._feed.moves(address):
             message = self._message(News(agent=self._agent))
         else:
@@ -124,7 +124,7 @@ class Screen:
         if news.first:
             self._said = {}
         for slot in fresh:
-            slot.reset(self.address)
+            slot.reset(self.address, self._settings)
         of_agent = news if news.first == news.first_of_agent else msgspec.structs.replace(news, first=True)
         for slot in self._slots:
             slot.take(news if slot.panel.of_run else of_agent)

@@ -83,15 +83,15 @@ class Slot:
         """Whether it wants to draw."""
         return self.every > 0 and self.panel.dirty
 
-    def reset(self, address: Address) -> None:
+    def reset(self, address: Address, settings: Mapping[str, Any]) -> None:
         """Everything anew."""
-        self.panel.address = address
+        self.panel.address, self.panel.settings = address, settings
         self.drawn = 0.0
         self._do(self.panel.reset)
 
-    def moved(self, address: Address) -> None:
+    def moved(self, address: Address, settings: Mapping[str, Any]) -> None:
         """The address has changed."""
-        self.panel.address = address
+        self.panel.address, self.panel.settings = address, settings
         self._do(self.panel.moved)
 
     def take(self, news: News) -> None:
@@ -176,14 +176,14 @@ class GuestSlot(Slot):
         """Whether it wants to draw; not while it does."""
         return self.every > 0 and self.panel.dirty and not self._asked
 
-    def reset(self, address: Address) -> None:
+    def reset(self, address: Address, settings: Mapping[str, Any]) -> None:
         """Everything anew."""
         self._news.clear()
-        self._calls.put(lambda: Slot.reset(self, address))
+        self._calls.put(lambda: Slot.reset(self, address, settings))
 
-    def moved(self, address: Address) -> None:
+    def moved(self, address: Address, settings: Mapping[str, Any]) -> None:
         """The address has changed."""
-        self._calls.put(lambda: Slot.moved(self, address))
+        self._calls.put(lambda: Slot.moved(self, address, settings))
 
     def take(self, news: News) -> None:
         """A delta, when the thread comes to it."""

@@ -13,6 +13,7 @@ larger deltas, a hidden one none, and nothing queues for either.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import structlog
@@ -36,6 +37,7 @@ class Word(Struct):
     """What a page says: what it looks at, or that it has painted."""
 
     url: str | None = None
+    settings: dict[str, Any] = {}
     ack: int = 0
     paint: float = 0.0
     drew: float = 0.0
@@ -74,7 +76,7 @@ class _Line:
     async def hear(self, text: str) -> None:
         word = _WORD.decode(text)
         if word.url is not None:
-            await self._look(Address.of(word.url))
+            await self._look(Address.of(word.url), word.settings)
         elif word.ack == self._n and self._screen is not None:
             self._word = word
             self._screen.failed(word.failed)
@@ -89,14 +91,14 @@ class _Line:
             await self._screen.stop()
         self._serving, self._screen = None, None
 
-    async def _look(self, address: Address) -> None:
+    async def _look(self, address: Address, settings: dict[str, Any]) -> None:
         page = self._pages.of(address)
         key = page.key(address)
         if self._screen is not None and key == self._key:
-            return self._screen.move(address)
+            return self._screen.move(address, settings)
         await self.stop()
         self._key, self._painted = key, asyncio.Event()
-        self._screen = Screen(page, self._feeds, address)
+        self._screen = Screen(page, self._feeds, address, settings)
         self._serving = asyncio.create_task(self._serve(self._screen))
         return None
 

@@ -12,9 +12,8 @@ import time
 from bisect import bisect_right
 from collections import OrderedDict
 from operator import itemgetter
-from typing import Any
+from typing import NamedTuple
 
-from dashboard.live import wire
 from dashboard.sql.queries import Queries, StepPlace
 from infra.kafka.log_reader import Entry, Extent, LogReader, Part
 from infra.kafka.registry import Registry
@@ -41,7 +40,14 @@ NONE = "No picture was sent near this step."
 GONE = "Kafka no longer keeps the pictures of this step."
 AWAY = "Kafka does not answer: pictures of past steps cannot be read now."
 
-Answer = dict[str, Any]
+
+class Answer(NamedTuple):
+    """The picture of a step, or why there is none."""
+
+    frame: LiveFrame | None
+    said: str = ""
+
+
 Who = tuple[str, str, str]
 
 
@@ -76,7 +82,7 @@ class Frames:
         self._away_until = 0.0
 
     async def of(self, run_id: str, stream_id: str, seq: int) -> Answer | None:
-        """`frame` (as the live page gets it) or null, and `said`: why there is none. None: no such step.
+        """The picture of a step. None: no such step.
 
         Raises:
             DatabaseError: SQL does not answer.
@@ -169,4 +175,4 @@ def _of(batch: list[Entry], decode: Decoder, who: Who) -> dict[int, LiveFrame]:
 
 
 def _answer(frame: LiveFrame | None, said: str) -> Answer:
-    return {"frame": None, "said": said} if frame is None else {"frame": wire.frame(frame), "said": ""}
+    return Answer(None, said) if frame is None else Answer(frame)

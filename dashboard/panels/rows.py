@@ -1,0 +1,268 @@
+"""The tables of an agent: its newest steps and episodes as they come, and every one out of SQL."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+from urllib.parse import urlencode
+
+import dash_bootstrap_components as dbc
+from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash.development.base_component import Component
+
+from dashboard import form, grids
+from dashboard.address import Address
+from dashboard.controls import patch, patched, segments
+from dashboard.live import wire
+from dashboard.page import Services
+from dashboard.panel import Drawn, News, Panel, Row, attrs, live, live_attr
+from dashboard.sql import history
+from schemas.errors import StepstreamError
+
+KINDS = {"steps": "Steps", "episodes": "Episodes"}
+MODES = {"newest": "Newest", "all": "All"}
+ROWS = 200
+"""Newest rows that are kept where the browser has not set another number."""
+MOST_ROWS = 1000
+REFRESH_S = 3.0
+COPIED = 500
+"""Rows of every one that are copied."""
+LISTENERS = {"cellClicked": ["stepstreamOpen(params)"], "cellFocused": ["stepstreamReach(params)"]}
+
+
+class Rows(Panel):
+    """Two tables, each of the newest or of every row. A table of every row is made when it is first shown."""
+
+    title, every, width = "Rows", 0.3, 12
+
+    def reset(self) -> None:
+        kept = str(self.settings.get("buffer"))
+        kept_rows = min(int(kept), MOST_ROWS) if kept.isdecimal() else ROWS
+        self.newest: dict[str, deque[Row]] = {kind: deque(maxlen=kept_rows) for kind in KINDS}
+        self.run: dict[str, Any] = getattr(self, "run", {})
+        self.agent: str | None = None
+        self.stored: int | None = None
+        self.read: tuple[int | None, float] = (None, 0.0)
+        """How much was stored when the table of every row was read, and when that was."""
+        self.made: set[str] = getattr(self, "made", set())
+        """Tables of every row that the page has."""
+        self.view: dict[str, Any] = {}
+        self.hidden: dict[str, list[str]] = {}
+
+    def layout(self) -> Component:
+        live_grids = [_live_table(kind) for kind in KINDS]
+        every = [html.Div(id=f"every-{kind}", className=f"rows all-{kind}") for kind in KINDS]
+        stores = [dcc.Store(id="rows-view"), dcc.Store(id="copied"), dcc.Store(id="long-text")]
+        marks = live_attr(data_shown="rows.shown")
+        return html.Section(
+            [self._bar(), *live_grids, *every, *stores, *_dialog()], className="card table-card", **marks
+        )
+
+    @staticmethod
+    def _bar() -> Component:
+        chip = html.Button(
+            [live("rows.episode", text=""), " ✕"],
+            type="button",
+            className="chip",
+            title="Show all episodes",
+            id="episode-chip",
+            **attrs(aria_pressed="true"),
+            **patch({"episode": None, "at": None, "step": None}),
+        )
+        download = html.A(
+            "Download CSV",
+            className="btn btn-sm",
+            id="download",
+            download="",
+            **live_attr(href="rows.download"),
+        )
+        return html.Div(
+            [
+                segments("rows.table", "table", KINDS, "Table"),
+                segments("rows.mode", "rows", MODES, "Rows"),
+                html.Span(chip, className="chip-box", **live_attr(data_episode="rows.chosen")),
+                _go_to("episode", "Episode"),
+                _go_to("step", "Step"),
+                html.Span("Held while you point at it", className="held muted"),
+                html.Span(className="flex-fill"),
+                html.Button("Copy TSV", type="button", className="btn btn-sm", id="copy-tsv"),
+                download,
+            ],
+            className="table-bar",
+        )
+
+    def moved(self) -> None:
+        self.dirty = True
+
+    def take(self, news: News) -> None:
+        if news.run is not None:
+            self.run = news.run
+        self.agent = news.agent
+        self.newest["steps"].extend(news.steps)
+        self.newest["episodes"].extend(news.episodes)
+        if news.counters is not None:
+            self.stored = news.counters.stored
+        self.dirty = (
+            self.dirty or bool(news.steps or news.episodes or news.run or news.counters) or news.first
+        )
+
+    @property
+    def _kind(self) -> str:
+        return "episodes" if self.address.get("table") == "episodes" else "steps"
+
+    @property
+    def _mode(self) -> str:
+        """What is over, or looked at by episode, is read from SQL; what runs shows its newest."""
+        if (wanted := self.address.get("rows")) in MODES:
+            return wanted
+        over = self.run.get("status", "running") != "running"
+        return "all" if over or self.address.number("episode") is not None else "newest"
+
+    def draw(self) -> Drawn:
+        kind, mode, episode = self._kind, self._mode, self.address.number("episode")
+        view = {"run": self.address.run, "agent": self.agent, "kind": kind, "mode": mode, "episode": episode}
+        query = {name: value for name, value in view.items() if value is not None and name != "mode"}
+        texts = {
+            "rows.table": kind,
+            "rows.mode": mode,
+            "rows.shown": f"{mode}-{kind}",
+            "rows.chosen": "" if episode is None else "yes",
+            "rows.episode": "" if episode is None else f"Episode {episode}",
+            "rows.download": f"/download?{urlencode(query)}",
+        }
+        props = self._every(view) if mode == "all" else self._newest(kind)
+        if view != self.view:
+            self.view = view
+            props = {"rows-view": {"data": view}} | props
+        return texts | props
+
+    def _newest(self, kind: str) -> dict[str, Any]:
+        rows = [self._shown(kind, row) for row in reversed(self.newest[kind])]
+        return {f"newest-{kind}": {"rowData": grids.slots(rows)}}
+
+    def _shown(self, kind: str, row: Row) -> dict[str, Any]:
+        record: Any = row.record
+        made = (
+            wire.episode(record, row.agent_id, self.run)
+            if kind == "episodes"
+            else wire.step(record, row.agent_id)
+        )
+        return linked(kind, made)
+
+    def _every(self, view: dict[str, Any]) -> dict[str, Any]:
+        """The table of every row follows the view at once, and SQL every few seconds."""
+        kind, now = view["kind"], time.monotonic()
+        if kind not in self.made:
+            self.made.add(kind)
+            self.read = self.stored, now
+            table = grids.list_grid(f"grid-{kind}", grids.TABLES[kind], eventListeners=LISTENERS)
+            return {f"every-{kind}": {"children": table}}
+        if view != self.view:
+            self.read = self.stored, now
+            return {f"grid-{kind}": {"api": ["purgeInfiniteCache"]}}
+        if self.stored != self.read[0] and now - self.read[1] > REFRESH_S:
+            self.read = self.stored, now
+            return {f"grid-{kind}": {"api": ["refreshInfiniteCache"]}}
+        return {}
+
+
+def _live_table(kind: str) -> Component:
+    table = grids.live_grid(f"newest-{kind}", grids.TABLES[kind], rowData=[], eventListeners=LISTENERS)
+    return html.Div(table, className=f"rows newest-{kind}", **attrs(data_hold=""))
+
+
+def _dialog() -> list[Component]:
+    """A long text in full, and a word on what was copied."""
+    title = dbc.ModalTitle("", id="text-title", tag="h2")
+    parts = [dbc.ModalHeader(title), dbc.ModalBody(html.Pre(id="text-body"))]
+    text = dbc.Modal(parts, id="text", size="lg", labelledby="text-title", fade=False, scrollable=True)
+    return [text, html.Div(id="toast", className="toast-box", role="status")]
+
+
+def linked(kind: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the change of the address that a click on it makes."""
+    if kind == "steps":
+        return row | {"patch": patched(at=f"{row['stream_id']}/{row['seq']}", step=None)}
+    if row["episode"] is None:
+        return row
+    return row | {"patch": patched(episode=row["episode"], table="steps", rows=None, at=None, step=None)}
+
+
+def _go_to(name: str, text: str) -> Component:
+    field = dcc.Input(type="number", id=f"go-to-{name}", min=0, step=1, debounce=True, className="go-to")
+    return html.Label([text, field], className="option", **attrs(data_address=name))
+
+
+def register(app: Dash, services: Services) -> None:
+    """Fill the tables of every row, copy a table, show a long text in full."""
+    for kind in KINDS:
+        _register_table(app, services, kind)
+
+    @app.callback(
+        Output("copied", "data"),
+        Input("copy-tsv", "n_clicks"),
+        State("rows-view", "data"),
+        State("newest-steps", "rowData"),
+        State("newest-episodes", "rowData"),
+        prevent_initial_call=True,
+    )
+    async def copy(_: Any, view: dict[str, Any], steps: Any, episodes: Any) -> Any:
+        kind = view["kind"]
+        rows = episodes if kind == "episodes" else steps
+        if view["mode"] == "all":
+            try:
+                rows = (await history.read(services.queries, view, {"startRow": 0, "endRow": COPIED})).rows
+            except StepstreamError:
+                return no_update
+        listed = [row | {"timestamp": form.iso(row["timestamp"])} for row in rows or []]
+        return {"text": grids.tsv(grids.TABLES[kind], listed), "rows": len(listed), "at": time.time()}
+
+    @app.callback(
+        Output("text", "is_open"),
+        Output("text-title", "children"),
+        Output("text-body", "children"),
+        Input("long-text", "data"),
+        State("url", "pathname"),
+        prevent_initial_call=True,
+    )
+    async def read(asked: dict[str, Any] | None, path: str) -> Any:
+        if not asked:
+            return no_update, no_update, no_update
+        name, row = str(asked["field"]), asked["row"]
+        text = row.get(name)
+        if row.get("cut"):
+            run_id = (Address.of(path).run) or ""
+            whole = await services.queries.step(run_id, str(row["stream_id"]), int(row["seq"]))
+            text = whole[name] if whole and name in whole else text
+        step = form.NONE if row.get("step") is None else row["step"]
+        return True, f"{name.capitalize()} of step {step}", form.readable(text)
+
+    in_browser: Any = app.clientside_callback  # untyped in Dash
+    in_browser(_COPY, Output("toast", "children"), Input("copied", "data"), prevent_initial_call=True)
+
+
+def _register_table(app: Dash, services: Services, kind: str) -> None:
+    @app.callback(
+        Output(f"grid-{kind}", "getRowsResponse"),
+        Input(f"grid-{kind}", "getRowsRequest"),
+        State("rows-view", "data"),
+        prevent_initial_call=True,
+    )
+    async def fill(request: dict[str, Any] | None, view: dict[str, Any] | None) -> Any:
+        if not request or not view:
+            return no_update
+        try:
+            page = await history.read(services.queries, view | {"kind": kind}, request)
+        except StepstreamError:
+            return {"rowData": [], "rowCount": 0}
+        return {"rowData": [linked(kind, row) for row in page.rows], "rowCount": page.total}
+
+
+_COPY = """async ({ text, rows }) => {
+  try { await navigator.clipboard.writeText(text); } catch {
+    const area = Object.assign(document.createElement("textarea"), { value: text });
+    document.body.append(area); area.select(); document.execCommand("copy"); area.remove();
+  }
+  return `${rows} rows copied`;
+}"""
