@@ -11,7 +11,8 @@
     className: "agent-tab status", role: "tab", "aria-selected": data.chosen, "aria-label": data.text, "data-status": data.status,
     href: `?agent=${encodeURIComponent(data.agent_id)}`, "data-patch": data.patch, title: data.title, tabIndex: data.chosen ? 0 : -1,
   }, h("span", { className: "tab-name" }, data.text), spark(data.spark, data.tone, 44, 16));
-  cells.Status = ({ value }) => h("span", { className: "status", "data-status": value }, value);
+  cells.Status = ({ data, value }) => value && h("span", { className: "status", "data-status": data.status, title: data.reason }, value);
+  cells.SortHead = ({ displayName, patch, by }) => h("button", { type: "button", className: "sort", "data-patch": patch, "data-by": by }, displayName);
   cells.Link = ({ data, value, colDef }) => (data?.links?.[colDef.field] ? h("a", { href: data.links[colDef.field] }, value) : none(value) ? "" : String(value));
   cells.Sparkline = ({ data, value }) => h("span", { className: "return" }, spark(data.spark, data.tone, 58, 18), value);
 

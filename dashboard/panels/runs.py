@@ -1,50 +1,158 @@
-"""The table of runs."""
+"""The table of runs: a row each, born with a run's first record."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 from dash import html
 from dash.development.base_component import Component
 
-from dashboard import form, grids
-from dashboard.panel import Drawn, News, Panel
+from dashboard import grids
+from dashboard.panel import Drawn, History, News, Panel, attrs, live
+from dashboard.panels import run_table
+from dashboard.panels.run_table import STATES, Choice
+from schemas.errors import StepstreamError
 
-COLUMNS = [
-    grids.column("status", "Status", 116, cellRenderer="RunStatus"),
-    grids.column("name", "Run", 240, cellRenderer="RunLink", flex=2),
-    grids.column("steps", "Steps", 90, type="rightAligned"),
-]
+GROWN = 1.1
+"""A run's learning curve is read again when it has so many times as many episodes."""
 
 
 class Runs(Panel):
-    """A row for each run, born with its first record."""
+    """All runs as the address wants them: found, sorted, grouped."""
 
-    title, every, place = "Runs", 0.5, "home"
+    title, every, width, place = "Runs", 0.5, 12, "home"
 
     def reset(self) -> None:
-        self.known: set[str] = set()
-        self.changed: dict[str, dict[str, Any]] = {}
-        self.first = True
+        self.choice = Choice.of(self.address)
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.more: dict[str, dict[str, Any]] = {}
+        """What is read of a run beside its row: its curve and its tags."""
+        self.curves_of: dict[str, int] = {}
+        self.shown: dict[str, dict[str, Any]] | None = None
+        self.columns: list[dict[str, Any]] = []
+        self.keys: list[str] | None = None
+        self.history: History | None = None
+        self.reading: asyncio.Task[None] | None = None
+        self.heard = False
 
     def layout(self) -> Component:
-        return html.Section(grids.grid("runs", COLUMNS, "params.data.run_id", 600), className="card")
+        grid = grids.grid(
+            "runs",
+            run_table.definitions(Choice()),
+            "params.data.key",
+            options={
+                "rowHeight": 40,
+                "rowClassRules": {"group-row": "params.data.group === true"},
+                "rowSelection": {
+                    "mode": "multiRow",
+                    "enableClickSelection": False,
+                    "isRowSelectable": {"function": "params.data.group !== true"},
+                },
+            },
+        )
+        return html.Section(grid, className="card table-card runs-grid", **attrs(data_hold=""))
+
+    def moved(self) -> None:
+        self.choice = Choice.of(self.address)
+        self.dirty = True
+
+    async def load(self, history: History) -> None:
+        self.history = history
+        self._read_more()
 
     def take(self, news: News) -> None:
-        for row in news.runs:
-            shown = {
-                "run_id": row["run_id"],
-                "status": row["status"],
-                "name": row.get("name") or row["run_id"],
-            }
-            self.changed[row["run_id"]] = shown | {"steps": form.compact(row.get("steps") or 0)}
+        self.heard = True
+        self.runs |= {row["run_id"]: run_table.with_keys(row) for row in news.runs}
         self.dirty = self.dirty or bool(news.runs) or news.first
+        self._read_more()
 
     def draw(self) -> Drawn:
-        add = [row for key, row in self.changed.items() if key not in self.known]
-        update = [row for key, row in self.changed.items() if key in self.known]
-        self.known |= self.changed.keys()
-        self.changed, first, self.first = {}, self.first, False
-        if first:
-            return {"runs": {"rowData": add}}
-        return {"runs": {"rowTransaction": {"add": add, "addIndex": 0, "update": update, "async": False}}}
+        known = [run | self.more.get(run["run_id"], {}) for run in self.runs.values()]
+        found = run_table.matching(known, self.choice)
+        rows = run_table.grouped(run_table.ordered(found, self.choice), self.choice, time.time() * 1000)
+        drawn: dict[str, Any] = {"runs.state": self._state(len(rows))}
+        drawn["runs.status"] = self.choice.status
+        drawn |= {f"runs.count.{name}": str(count) for name, count in self._counts(found).items()}
+        table = self._columns() | self._rows({row["key"]: row for row in rows})
+        if table:
+            drawn["runs"] = table
+        keys = run_table.config_keys(known)
+        if keys != self.keys:
+            self.keys = keys
+            drawn |= choices(keys, self.choice)
+        running = sum(run["status"] == "running" for run in known)
+        return drawn | {"page.title": f"{running} running" if running else "Runs"}
+
+    def _state(self, rows: int) -> str:
+        if not self.heard:
+            return "waiting"
+        return "some" if rows else "none" if self.runs else "empty"
+
+    def _counts(self, found: list[run_table.Run]) -> dict[str, int]:
+        counts = {state: sum(run["status"] == state for run in found) for state in STATES}
+        return {"all": len(found)} | counts
+
+    def _columns(self) -> dict[str, Any]:
+        columns = run_table.definitions(self.choice)
+        if columns == self.columns:
+            return {}
+        self.columns = columns
+        return {"columnDefs": columns}
+
+    def _rows(self, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """The table's rows; only those that changed, where none came, went or moved."""
+        before, self.shown = self.shown, rows
+        if before is None or list(before) != list(rows):
+            return {"rowData": list(rows.values())}
+        changed = [row for key, row in rows.items() if before[key] != row]
+        return {"rowTransaction": {"update": changed, "async": False}} if changed else {}
+
+    def _read_more(self) -> None:
+        if self.history is not None and (self.reading is None or self.reading.done()):
+            self.reading = asyncio.ensure_future(self._more(self.history))
+
+    async def _more(self, history: History) -> None:
+        """Curves and tags of runs, one after the other: nobody waits for them."""
+        try:
+            for run_id, run in list(self.runs.items()):
+                episodes = run.get("episodes") or 0
+                if self.curves_of.get(run_id, -1) * GROWN >= episodes:
+                    continue
+                self.curves_of[run_id] = episodes
+                curve = await history.queries.learning_curve(run_id) if episodes else []
+                tags = self.more.get(run_id, {}).get("tags")
+                if tags is None:
+                    tags = await history.queries.tags(run_id)
+                self.more[run_id] = {"curve": curve, "tags": tags}
+                self.dirty = True
+        except StepstreamError:
+            self.curves_of.clear()  # the page says that SQL is away; then once more
+
+
+def choices(keys: list[str], choice: Choice) -> dict[str, Any]:
+    """The lists to choose groups and columns from, with every key of the configurations."""
+    groups = {
+        "": "No groups",
+        "project": "Project",
+        "tag": "Tag",
+        "env_id": "Environment",
+        "algorithm": "Algorithm",
+    }
+    groups |= {"status": "Status", "host": "Host"} | {f"config.{key}": f"config: {key}" for key in keys}
+    columns = {one.field: one.name for one in run_table.COLUMNS} | {
+        f"config.{key}": f"config: {key}" for key in keys
+    }
+    chosen = [one.field for one in choice.shown()]
+    return {
+        "runs-group": {"options": [{"value": value, "label": words} for value, words in groups.items()],
+                       "value": choice.group},
+        "runs-columns": {"options": [{"value": value, "label": words} for value, words in columns.items()],
+                         "value": chosen},
+    }  # fmt: skip
+
+
+def count(state: str) -> Component:
+    """How many runs have a state."""
+    return live(f"runs.count.{state}", html.Small, "")

@@ -82,6 +82,14 @@ class Queries:
         """Returns of a run's newest hundred episodes, oldest first, all agents together."""
         return await self._ask(runs.newest_returns, run_id)
 
+    async def learning_curve(self, run_id: str, points: int = 40) -> list[float]:
+        """Mean returns of so many parts of a run, all agents together: a sparkline."""
+        return await self._ask(runs.learning_curve, run_id, points)
+
+    async def tags(self, run_id: str) -> list[str]:
+        """Tags that the run was started with."""
+        return await self._ask(runs.tags, run_id)
+
     async def episodes(self, run_id: str, agent_id: str | None, request: PageRequest) -> Page:
         """Episodes, the newest first. Keys: `rows.episode_row`."""
         return await self._ask(steps.episodes, self._indexes, run_id, agent_id, request)

@@ -18,6 +18,8 @@ from schemas.topics import META_SUFFIX
 LAST_WORDS = 20
 MAX_AGENTS = 10_000
 MAX_STREAMS = 200
+FIRST_LINES = 10
+"""A run says in so many lines of a stream what it is."""
 
 
 class RunHeader(Struct):
@@ -155,3 +157,29 @@ def before(connection: Connection, run_id: str) -> dict[str, Any] | None:
     )
     row = connection.execute(statement).mappings().first()
     return None if row is None else rows.plain_row(row)
+
+
+def learning_curve(connection: Connection, run_id: str, points: int) -> list[float]:
+    """Mean returns of so many equal parts of a run, in the order of its lines: a sparkline."""
+    table = rows.EPISODES
+    of = rows.of(table, run_id, None)
+    low, high = connection.execute(select(func.min(table.c.seq), func.max(table.c.seq)).where(of)).one()
+    if low is None:
+        return []
+    part = func.floor((table.c.seq - low) * points / (high - low + 1))
+    statement = select(func.avg(table.c.episode_return)).where(of).group_by(part).order_by(part)
+    found = connection.execute(statement).scalars()
+    return [value for value in found if value is not None and np.isfinite(value)]
+
+
+def tags(connection: Connection, run_id: str) -> list[str]:
+    """Tags that the run was started with."""
+    table = rows.RUN_EVENTS
+    found: dict[str, None] = {}
+    for stream_id in streams(connection, table, run_id, MAX_STREAMS):
+        begun = and_(table.c.run_id == run_id, table.c.stream_id == stream_id, table.c.seq <= FIRST_LINES)
+        statement = select(rows.text_of(table.c.payload)).where(begun, table.c.event == "run_started")
+        for text in connection.execute(statement).scalars():
+            named = rows.parsed(text).get("tags")
+            found |= dict.fromkeys(str(tag) for tag in named) if isinstance(named, list) else {}
+    return list(found)

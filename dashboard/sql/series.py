@@ -27,6 +27,8 @@ from dashboard.curves import Axis, Curve, Numbers, Smoothing, reduce
 from dashboard.sql import columns, rows
 from dashboard.sql.columns import TABLES, Columns, Place, Source
 
+__all__ = ["PIXELS", "Axis", "History", "Series", "Source", "names"]
+
 PIXELS = 1000
 PAGE = 20_000
 """So many rows are read at once; more of them in pages, while a sample of about as many is shown."""
