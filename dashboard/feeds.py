@@ -15,7 +15,7 @@ from msgspec import Struct
 from dashboard import figures, merge, wire
 from dashboard.buffer import LiveBuffer
 from dashboard.live_types import AgentRow, Delta, RunRow, View
-from dashboard.queries import Curve, PageRequest, Queries, RunHeader
+from dashboard.queries import Curve, Page, PageRequest, Queries, RunHeader
 from dashboard.shared import Shared
 from infra.settings import Settings
 from schemas.errors import DatabaseError, LiveBufferError
@@ -60,6 +60,7 @@ class Feeds:
     def __init__(self, settings: Settings, buffer: LiveBuffer, queries: Queries) -> None:
         self.buffer, self.queries = buffer, queries
         self.lost_seconds = settings.lost_seconds
+        self.runs: Shared[Page] = Shared(lambda: queries.runs(PageRequest(0, MAX_RUNS)), STORED_S)
         self.headers: Shared[RunHeader | None] = Shared(queries.run, STORED_S)
         self.agents: Shared[list[dict[str, Any]]] = Shared(queries.agents, STORED_S)
         self.stored_steps: Shared[int] = Shared(queries.stored_steps, STORED_S)
@@ -108,6 +109,11 @@ class _Feed:
 class RunsFeed(_Feed):
     """The list of runs."""
 
+    def __init__(self, feeds: Feeds) -> None:
+        super().__init__(feeds)
+        self._asked: set[str] = set()
+        """Runs whose row in SQL was asked for: once for each, and then with all rows after some silence."""
+
     async def first(self, since: str | None) -> Message:
         """Every run that SQL or Redis knows."""
         self._since = since
@@ -126,11 +132,11 @@ class RunsFeed(_Feed):
     async def _changed(self, delta: Delta | None, full: bool) -> Message:
         lists = delta.runs if delta is not None else []
         found: dict[str, dict[str, Any]] = {}
-        if full or any(row.run_id not in self._feeds.first_agents for row in lists):
-            request = PageRequest(0, MAX_RUNS)
-            page = await self._ask(self._feeds.queries.runs(request), None)
-            found = {row["run_id"]: row for row in page.rows} if page else {}
         live = {row.run_id: row for row in lists}
+        if full or not self._asked.issuperset(live):
+            page = await self._ask(self._feeds.runs(fresh=True), None)
+            found = {row["run_id"]: row for row in page.rows} if page else {}
+            self._asked.update(live if page else (), found)
         names = [*live, *(run_id for run_id in found if run_id not in live)] if full else list(live)
         lost_after, now = self._feeds.lost_seconds, time.time()
         made = [merge.run_row(live.get(name), found.get(name), lost_after, now) for name in names]
@@ -138,7 +144,7 @@ class RunsFeed(_Feed):
         return self._message(full) | {"runs": made}
 
     async def _add(self, row: dict[str, Any]) -> None:
-        if row["agents"]:
+        if row["steps"] or row["episodes"]:  # with metrics alone no agent is named, however often it is asked
             await self._name_agent(row)
         if not row.get("returns") and row["episodes"]:  # Redis knows it no more
             returns = await self._ask(self._feeds.returns(row["run_id"]), [])

@@ -30,6 +30,11 @@ def _parts(kind: str) -> list[Any]:
     return [dcc.Store(id=f"open-{kind}"), dcc.Store(id=f"view-{kind}"), place]
 
 
+def _problem(kind: str) -> html.P:
+    """Why the grid below it is empty or not whole; no text, no line."""
+    return html.P(id=f"problem-{kind}", role="alert", className="history-problem")
+
+
 def register(app: Dash, queries: Queries) -> None:
     """Two callbacks for each table: one makes its grid, one fills it."""
     for kind in KINDS:
@@ -41,22 +46,31 @@ def _register(app: Dash, queries: Queries, kind: str) -> None:
         Output(f"history-{kind}", "children"), Input(f"open-{kind}", "data"), prevent_initial_call=True
     )
     async def make(_: Any) -> Any:
-        return grid(kind)
+        return [_problem(kind), grid(kind)]
 
     @app.callback(
         Output(f"grid-{kind}", "getRowsResponse"),
+        Output(f"problem-{kind}", "children"),
         Input(f"grid-{kind}", "getRowsRequest"),
         State(f"view-{kind}", "data"),
         prevent_initial_call=True,
     )
     async def fill(request: dict[str, Any] | None, view: dict[str, Any] | None) -> Any:
         if not request or not view:
-            return no_update
-        try:
-            page = await read(queries, view | {"kind": kind}, request)
-        except StepstreamError:
-            return {"rowData": [], "rowCount": 0}
-        return {"rowData": page.rows, "rowCount": page.total}
+            return no_update, no_update
+        return await answer(queries, view | {"kind": kind}, request)
+
+
+async def answer(
+    queries: Queries, view: dict[str, Any], request: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """The grid's `getRowsResponse`, and what to say above the grid: why rows are missing, else ""."""
+    try:
+        page = await read(queries, view, request)
+    except StepstreamError as error:
+        return {"rowData": [], "rowCount": 0}, f"These rows cannot be shown. {error}"
+    capped = f"Sorted or filtered so, only the first {page.total:,} rows are shown." if page.capped else ""
+    return {"rowData": page.rows, "rowCount": page.total}, capped
 
 
 async def read(queries: Queries, view: dict[str, Any], request: dict[str, Any]) -> Page:
@@ -64,15 +78,13 @@ async def read(queries: Queries, view: dict[str, Any], request: dict[str, Any]) 
     run_id, agent_id = str(view.get("run")), view.get("agent")
     asked = PageRequest.of(request)
     index = natural_index(view.get("episode"))
-    if index is not None:
-        equals = {"filterType": "number", "type": "equals", "filter": index}
-        order = asked.sort or [{"colId": "step", "sort": "asc"}]
-        asked = PageRequest(asked.start, asked.end, order, asked.filters | {"episode": equals})
+    if index is not None and not asked.sort:
+        asked = PageRequest(asked.start, asked.end, [{"colId": "step", "sort": "asc"}], asked.filters)
     if view.get("kind") == "episodes":
-        page = await queries.episodes(run_id, agent_id, asked)
-        return Page([wire.light(row) for row in page.rows], page.total)
-    page = await queries.steps(run_id, agent_id, asked)
-    return Page([wire.short(row) for row in page.rows], page.total)
+        page = await queries.episodes(run_id, agent_id, asked, index)
+        return Page([wire.light(row) for row in page.rows], page.total, page.capped)
+    page = await queries.steps(run_id, agent_id, asked, index)
+    return Page([wire.short(row) for row in page.rows], page.total, page.capped)
 
 
 def grid(kind: str) -> dash_ag_grid.AgGrid:

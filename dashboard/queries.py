@@ -35,6 +35,9 @@ __all__ = ["Curve", "Page", "PageRequest", "Queries", "RunHeader", "StepPlace"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+Whose = tuple[str, str | None, int | None]
+"""Run, agent (None: all) and index of an episode (None: all): whose rows a page lists."""
+
 LAST_WORDS = 20
 MAX_STEPS_OF_EPISODE = 20_000
 NEAR_LINES = 20_000
@@ -109,13 +112,26 @@ class Queries:
         """Returns of a run's newest hundred episodes, oldest first, all agents together."""
         return await self._ask(self._newest_returns, run_id)
 
-    async def episodes(self, run_id: str, agent_id: str | None, request: PageRequest) -> Page:
-        """Episodes, the newest first. Keys: `sql_rows.episode_row`."""
-        return await self._ask(self._episodes, run_id, agent_id, request)
+    async def episodes(
+        self, run_id: str, agent_id: str | None, request: PageRequest, episode_index: int | None = None
+    ) -> Page:
+        """Episodes (or those of one index), the newest first. Keys: `sql_rows.episode_row`."""
+        return await self._ask(self._episodes, (run_id, agent_id, episode_index), request)
 
-    async def steps(self, run_id: str, agent_id: str | None, request: PageRequest) -> Page:
-        """Steps, the newest first. Keys: `sql_rows.step_row`; long texts are cut, `cut` says so."""
-        return await self._ask(self._steps, run_id, agent_id, request)
+    async def steps(
+        self,
+        run_id: str,
+        agent_id: str | None,
+        request: PageRequest,
+        episode_index: int | None = None,
+        *,
+        full: bool = False,
+    ) -> Page:
+        """Steps (or those of one episode), the newest first. Keys: `sql_rows.step_row`.
+
+        Long texts are cut unless `full`; `cut` says so.
+        """
+        return await self._ask(self._steps, (run_id, agent_id, episode_index), request, full)
 
     async def episode_steps(self, run_id: str, agent_id: str, episode_index: int) -> list[dict[str, Any]]:
         """The steps of one episode in order, at most 20,000."""
@@ -298,13 +314,12 @@ class Queries:
         )
         return reduce(data[:, 0], data[:, 1], points)
 
-    def _episodes(
-        self, connection: Connection, run_id: str, agent_id: str | None, request: PageRequest
-    ) -> Page:
+    def _episodes(self, connection: Connection, of: Whose, request: PageRequest) -> Page:
+        run_id, agent_id, _ = of
         env_id, seed = self._env_and_seed(connection, run_id)
-        of, by = _of(rows.EPISODES, run_id, agent_id), BY_EPISODE if agent_id is not None else BY_LINE
+        by = BY_EPISODE if agent_id is not None else BY_LINE
         listing = Listing(
-            rows.EPISODES, of, (run_id, agent_id), by, lambda row: rows.episode_row(row, env_id, seed)
+            rows.EPISODES, _of(rows.EPISODES, *of), of, by, lambda row: rows.episode_row(row, env_id, seed)
         )
         return read_page(connection, self._ladders, listing, request)
 
@@ -316,9 +331,9 @@ class Queries:
         seed = rows.parsed(config).get("seed")
         return env_id, seed if isinstance(seed, str | int | float) else None
 
-    def _steps(self, connection: Connection, run_id: str, agent_id: str | None, request: PageRequest) -> Page:
-        of, by = _of(rows.STEPS, run_id, agent_id), BY_STEP if agent_id is not None else BY_LINE
-        listing = Listing(rows.STEPS, of, (run_id, agent_id), by, rows.step_row)
+    def _steps(self, connection: Connection, of: Whose, request: PageRequest, full: bool) -> Page:
+        by = BY_STEP if of[1] is not None else BY_LINE
+        listing = Listing(rows.STEPS, _of(rows.STEPS, *of), of, by, rows.step_row, full)
         return read_page(connection, self._ladders, listing, request)
 
     def _episode_steps(
@@ -421,6 +436,8 @@ class Queries:
         )
 
 
-def _of(table: Table, run_id: str, agent_id: str | None) -> ColumnElement[bool]:
-    mine = table.c.run_id == run_id
-    return mine if agent_id is None else and_(mine, table.c.agent_id == agent_id)
+def _of(
+    table: Table, run_id: str, agent_id: str | None, episode_index: int | None = None
+) -> ColumnElement[bool]:
+    named = {"run_id": run_id, "agent_id": agent_id, "episode_index": episode_index}
+    return and_(*(table.c[name] == value for name, value in named.items() if value is not None))
