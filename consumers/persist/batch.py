@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from consumers.fold import Fold, Record, columns
 from infra.sql.engine import BadDataError, ConflictError
 from infra.sql.writers import Row, Transaction
 from infra.sql.writers.check import MAX_TIME_US, Check
 from schemas.errors import SchemaError
+from schemas.fold import Fold, Record, columns
 from schemas.topics import Kind
 
 Decode = Callable[[bytes], Record]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from consumers.fold import Record, clean_text
 from consumers.persist.batch import Refused
 from infra.kafka.dlq_producer import Letter
 from infra.sql.writers.check import LONGEST_ID, MAX_TIME_US, MIN_TIME_US
 from schemas.codec import Encoder
+from schemas.fold import Record, clean_text
 from schemas.topics import Kind
 
 RAW_BYTES = 15 * 1024 * 1024
