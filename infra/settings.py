@@ -17,7 +17,6 @@ checks it; pydantic-settings would, too, but does not say where a value came fro
 from __future__ import annotations
 
 import difflib
-import fcntl
 import json
 import os
 import tomllib
@@ -31,6 +30,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from infra.lock import is_held
 from schemas.errors import UsageError
 
 PREFIX = "STEPSTREAM_"
@@ -258,14 +258,7 @@ def _with_nearest(name: str, known: Iterable[str]) -> str:
 
 def running_stack(home: Path) -> dict[str, Any]:
     """The addresses of the `up` that runs on this home just now; empty where none does."""
-    try:
-        with (home / STACK_LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pass  # held: it runs
-    except OSError:
-        return {}
-    else:
+    if not is_held(home / STACK_LOCK):
         return {}
     try:
         stack: dict[str, Any] = json.loads((home / STACK_FILE).read_text())
