@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from consumers.fold import Fold, Record, RunState
 from consumers.live import records
 from consumers.live.agents import Agent, Rate, Run
 from schemas import live
+from schemas.fold import Fold, Record, RunState
 from schemas.live import FIELD, HeldAgent, HeldRun, Keys
 from schemas.topics import META_SUFFIX, Kind
 

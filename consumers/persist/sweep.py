@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy import Engine, func, select, update
 
-from consumers.fold import LOST, RUNNING
 from infra.sql import runs
 from infra.sql.engine import reading, writing
-from infra.sql.writers import Partition
 from schemas.errors import DatabaseError
+from schemas.fold import LOST, RUNNING
 from schemas.tables import ConsumerOffset, Run
+from schemas.topics import Partition
 
 log = structlog.get_logger(service="persist")
 

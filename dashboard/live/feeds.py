@@ -16,7 +16,7 @@ from dashboard.live.buffer import LiveBuffer
 from dashboard.live.news import News
 from dashboard.live.shared import Shared
 from dashboard.live.types import Delta, View
-from dashboard.sql.queries import PageRequest, Queries, RunHeader
+from dashboard.sql.queries import Page, PageRequest, Queries, RunHeader
 from infra.settings import Settings
 from schemas.errors import DatabaseError, LiveBufferError
 
@@ -55,6 +55,7 @@ class Feeds:
     def __init__(self, settings: Settings, buffer: LiveBuffer, queries: Queries) -> None:
         self.buffer, self.queries = buffer, queries
         self.lost_seconds = settings.lost_seconds
+        self.runs: Shared[Page] = Shared(lambda: queries.runs(PageRequest(0, MAX_RUNS)), STORED_S)
         self.headers: Shared[RunHeader | None] = Shared(queries.run, STORED_S)
         self.agents: Shared[list[dict[str, Any]]] = Shared(queries.agents, STORED_S)
         self.stored_steps: Shared[int] = Shared(queries.stored_steps, STORED_S)
@@ -104,6 +105,11 @@ class Waiting:
 class RunsFeed(Waiting):
     """The list of runs."""
 
+    def __init__(self, feeds: Feeds) -> None:
+        super().__init__(feeds)
+        self._asked: set[str] = set()
+        """Runs whose row in SQL was asked for: once for each, and then with all rows after some silence."""
+
     async def first(self) -> News:
         """Every run that SQL or Redis knows."""
         news = await self._changed(await self._wait(View()), full=True)
@@ -128,10 +134,11 @@ class RunsFeed(Waiting):
     async def _changed(self, delta: Delta | None, full: bool) -> News:
         lists = delta.runs if delta is not None else []
         found: dict[str, dict[str, Any]] = {}
-        if full or any(row.run_id not in self._feeds.first_agents for row in lists):
-            page = await self._ask(self._feeds.queries.runs(PageRequest(0, MAX_RUNS)), None)
-            found = {row["run_id"]: row for row in page.rows} if page else {}
         live = {row.run_id: row for row in lists}
+        if full or not self._asked.issuperset(live):
+            page = await self._ask(self._feeds.runs(fresh=True), None)
+            found = {row["run_id"]: row for row in page.rows} if page else {}
+            self._asked.update(live if page else (), found)
         names = [*live, *(run_id for run_id in found if run_id not in live)] if full else list(live)
         lost_after, now = self._feeds.lost_seconds, time.time()
         made = [merge.run_row(live.get(name), found.get(name), lost_after, now) for name in names]
@@ -139,7 +146,7 @@ class RunsFeed(Waiting):
         return News(runs=made)
 
     async def _add(self, row: dict[str, Any]) -> None:
-        if row["agents"]:
+        if row["steps"] or row["episodes"]:  # with metrics alone no agent is named, however often it is asked
             await self._name_agent(row)
         if not row.get("returns") and row["episodes"]:  # Redis knows it no more
             returns = await self._ask(self._feeds.returns(row["run_id"]), [])

@@ -157,7 +157,8 @@ class Rows(Panel):
             self.made.add(kind)
             self.read = self.stored, now
             table = grids.list_grid(f"grid-{kind}", grids.TABLES[kind], eventListeners=LISTENERS)
-            return {f"every-{kind}": {"children": table}}
+            problem = html.P(id=f"problem-{kind}", role="alert", className="problem")
+            return {f"every-{kind}": {"children": [problem, table]}}
         if view != self.view:
             self.read = self.stored, now
             return {f"grid-{kind}": {"api": ["purgeInfiniteCache"]}}
@@ -245,18 +246,16 @@ def register(app: Dash, services: Services) -> None:
 def _register_table(app: Dash, services: Services, kind: str) -> None:
     @app.callback(
         Output(f"grid-{kind}", "getRowsResponse"),
+        Output(f"problem-{kind}", "children"),
         Input(f"grid-{kind}", "getRowsRequest"),
         State("rows-view", "data"),
         prevent_initial_call=True,
     )
     async def fill(request: dict[str, Any] | None, view: dict[str, Any] | None) -> Any:
         if not request or not view:
-            return no_update
-        try:
-            page = await history.read(services.queries, view | {"kind": kind}, request)
-        except StepstreamError:
-            return {"rowData": [], "rowCount": 0}
-        return {"rowData": [linked(kind, row) for row in page.rows], "rowCount": page.total}
+            return no_update, no_update
+        page, problem = await history.answer(services.queries, view | {"kind": kind}, request)
+        return page | {"rowData": [linked(kind, row) for row in page["rowData"]]}, problem
 
 
 _COPY = """async ({ text, rows }) => {

@@ -87,9 +87,7 @@ COLUMNS = (
     Column("steps", "Steps", 80, _count("steps"), True),
     Column("episodes", "Episodes", 86, _count("episodes"), True),
     Column("rate", "Steps/s", 74, _count("steps_per_second"), True),
-    Column(
-        "return", "Return", 138, _mean, True, renderer="Sparkline"
-    ),
+    Column("return", "Return", 138, _mean, True, renderer="Sparkline"),
     STARTED,
     Column("duration", "Duration", 100, lasts, True),
     Column("metrics", "Metrics", 84, _count("metrics"), True, False),

@@ -1,4 +1,4 @@
-"""An agent's steps or episodes as CSV, streamed page by page."""
+"""An agent's steps or episodes as CSV, streamed page by page: every row, every text in full."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from dashboard.sql.history import read
-from dashboard.sql.queries import Queries
+from dashboard.live.merge import natural_index
+from dashboard.sql.queries import Page, PageRequest, Queries
 
 _BOTH = ("timestamp", "stream_id", "seq", "worker", "agent", "episode")
 _ENDED = ("terminated", "truncated")
@@ -17,7 +17,7 @@ COLUMNS = {
     "steps": (*_BOTH, "step", "episode_seed", "action", "reward", *_ENDED, "observation", "info", "metrics"),
     "episodes": (*_BOTH, "steps", "total_reward", *_ENDED, "seed", "episode_seed", "mode", "game", "outcome"),
 }
-BLOCK = 500
+BLOCK = 200
 
 
 def csv(queries: Queries, asked: Mapping[str, str]) -> tuple[str, AsyncIterator[str]]:
@@ -31,17 +31,16 @@ def csv(queries: Queries, asked: Mapping[str, str]) -> tuple[str, AsyncIterator[
 async def _lines(queries: Queries, asked: dict[str, Any], kind: str) -> AsyncIterator[str]:
     yield _text([COLUMNS[kind]])
     start = 0
-    while True:
-        request = {
-            "startRow": start,
-            "endRow": start + BLOCK,
-            "sortModel": [{"colId": "episode", "sort": "asc"}],
-        }
-        page = await read(queries, asked, request)
-        if not page.rows:
-            return
-        yield _text([[_cell(row.get(name)) for name in COLUMNS[kind]] for row in page.rows])
-        start += len(page.rows)
+    while rows := (await _page(queries, asked, kind, start)).rows:
+        yield _text([[_cell(row.get(name)) for name in COLUMNS[kind]] for row in rows])
+        start += len(rows)
+
+
+async def _page(queries: Queries, asked: Mapping[str, Any], kind: str, start: int) -> Page:
+    """Rows from `start` on in the order of an index, which reaches all of them."""
+    request = PageRequest(start, start + BLOCK, [{"colId": "episode", "sort": "asc"}])
+    of = str(asked.get("run")), asked.get("agent"), request, natural_index(asked.get("episode"))
+    return await (queries.episodes(*of) if kind == "episodes" else queries.steps(*of, full=True))
 
 
 def _text(rows: Any) -> str:

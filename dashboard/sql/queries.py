@@ -90,13 +90,28 @@ class Queries:
         """Tags that the run was started with."""
         return await self._ask(runs.tags, run_id)
 
-    async def episodes(self, run_id: str, agent_id: str | None, request: PageRequest) -> Page:
-        """Episodes, the newest first. Keys: `rows.episode_row`."""
-        return await self._ask(steps.episodes, self._indexes, run_id, agent_id, request)
+    async def episodes(
+        self, run_id: str, agent_id: str | None, request: PageRequest, episode_index: int | None = None
+    ) -> Page:
+        """Episodes (or those of one index), the newest first. Keys: `rows.episode_row`."""
+        of = run_id, agent_id, episode_index
+        return await self._ask(steps.episodes, self._indexes, of, request)
 
-    async def steps(self, run_id: str, agent_id: str | None, request: PageRequest) -> Page:
-        """Steps, the newest first. Keys: `rows.step_row`; long texts are cut, `cut` says so."""
-        return await self._ask(steps.steps, self._indexes, run_id, agent_id, request)
+    async def steps(
+        self,
+        run_id: str,
+        agent_id: str | None,
+        request: PageRequest,
+        episode_index: int | None = None,
+        *,
+        full: bool = False,
+    ) -> Page:
+        """Steps (or those of one episode), the newest first. Keys: `rows.step_row`.
+
+        Long texts are cut unless `full`; `cut` says so.
+        """
+        of = run_id, agent_id, episode_index
+        return await self._ask(steps.steps, self._indexes, of, request, full)
 
     async def episode_steps(self, run_id: str, agent_id: str, episode_index: int) -> list[dict[str, Any]]:
         """The steps of one episode in order, at most 20,000."""

@@ -16,14 +16,16 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import delete, func, insert, select
 
-from consumers.fold import LOST, RUNNING, STATUSES, AgentState, RunState, columns
 from infra.settings import load
 from infra.sql import migrations
 from infra.sql.engine import BadDataError, ConflictError
-from infra.sql.writers import Partition, Position, Transaction, Writer, open_writer
+from infra.sql.writers import Position, Transaction, Writer, open_writer
 from infra.sql.writers.base import COLUMNS, moment
-from infra.sql.writers.check import LONGEST_ID, Check
+from infra.sql.writers.check import Check
+from schemas.fold import LOST, RUNNING, STATUSES, AgentState, RunState, columns
 from schemas.tables import Agent, ConsumerOffset, DeletedRun, Run, RunEvent, Step
+from schemas.topics import Partition
+from schemas.values import LONGEST_ID
 
 NOW = 1_764_000_000_123_456
 
