@@ -21,7 +21,7 @@ SPARK = (58, 18)
 NOTHING = "(none)"
 
 GROUPS = {
-    "": "No groups",
+    "none": "No groups",
     "project": "Project",
     "tag": "Tag",
     "env_id": "Environment",
@@ -129,7 +129,7 @@ class Choice(Struct, frozen=True):
 
 
 def _group(name: str) -> str:
-    return name if name in GROUPS or name.startswith("config.") else ""
+    return name if (name in GROUPS and name != "none") or name.startswith("config.") else ""
 
 
 def config_column(field: str) -> Column:
