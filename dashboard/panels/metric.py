@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Any
 
@@ -143,13 +144,19 @@ class Metric(Panel):
         name, episode = self.name, self.address.number("episode")
         if not name or history.agent_id is None:
             return
-        if episode is None:
+        if episode is not None:
+            return self._show(name, episode, *_own(await history.episode(episode), name))
+        while True:
             curve = await history.minmax("steps", name, pixels=charts.POINTS // 2)
-            found: tuple[list[float], list[float | None]] = list(curve.x), list(curve.y)
-        else:
-            found = _own(await history.episode(episode), name)
+            wide = self.seen / curve.x[-1] if curve.sampled and curve.x and curve.x[-1] else 1.0
+            self._show(name, None, [x * wide for x in curve.x], list(curve.y))
+            if not curve.sampled:
+                return None
+            await asyncio.sleep(1)
+
+    def _show(self, name: str, episode: int | None, x: list[float], y: list[float | None]) -> None:
         if name == self.name:
-            (self.x, self.y), self.episode, self.dirty = found, episode, True
+            self.x, self.y, self.episode, self.dirty = x, y, episode, True
 
     def draw(self) -> Drawn:
         if not self.name:

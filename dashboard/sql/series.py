@@ -121,7 +121,7 @@ class History:
             found = self._sample(place, name)
             if place not in self._reading:
                 self._reading[place] = task = self._background.submit(self._whole, place, name)
-                task.add_done_callback(lambda _: self._reading.pop(place))
+                task.add_done_callback(lambda _: self._reading.pop(place, None))
             return found, True
         return self._whole(place, name), False
 
