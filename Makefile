@@ -12,7 +12,7 @@ INTEGRATIONS := .venv-integrations
 export UV_HTTP_TIMEOUT ?= 300
 PYTEST_ARGS ?=
 
-.PHONY: help install demo test test-integrations check format lock bench clean
+.PHONY: help install demo test test-integrations check format lock bench coverage docs wheels clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -66,6 +66,17 @@ lock: $(READY) ## resolve the dependencies anew; names no host
 bench: $(READY) ## every measured bar, as one table; ROWS="name ..." for some of them
 	@$(BIN)/python -m benchmarks $(ROWS)
 
+coverage: $(READY) ## lines that the unit and contract tests run; fails below the floor in pyproject.toml
+	@$(BIN)/python -m pytest -q --cov --cov-report=term $(PYTEST_ARGS) tests/unit tests/contract
+
+docs: $(READY) ## the documentation site, into site/; a broken link fails
+	@$(BIN)/zensical build --clean --strict
+
+wheels: $(READY) ## both wheels, into dist/
+	@$(UV) build --quiet --no-build-isolation --python $(BIN)/python --wheel --out-dir dist .
+	@$(UV) build --quiet --no-build-isolation --python $(BIN)/python --wheel --out-dir dist sdk
+	@ls dist/*.whl
+
 clean: ## remove what make made; data of runs stays
-	rm -rf $(VENV) $(INTEGRATIONS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist sdk/dist
+	rm -rf $(VENV) $(INTEGRATIONS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache site dist sdk/dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

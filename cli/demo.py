@@ -17,6 +17,7 @@ from rich.console import Console
 from cli.stack import LocalStack, banner, local_stack, open_page
 from cli.supervisor import Service, Supervisor, how_it_ended, program
 from infra.embedded import process
+from infra.settings import unknown_variables
 from schemas.errors import UsageError
 
 TRAININGS = {
@@ -77,6 +78,7 @@ def _training(name: str, run_id: str, file: Path) -> Service:
             output=subprocess.DEVNULL,
             errors=subprocess.PIPE,
             death_signal=signal.SIGTERM,
+            variables=dict.fromkeys(unknown_variables(), ""),  # said by this command already
         )
 
     return Service(name, spawn, keep=False, due=None)

@@ -57,6 +57,10 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="stepstream-server", prog_name="stepstream")
 def stepstream() -> None:
     """Live telemetry for reinforcement-learning training, on Kafka."""
+    from infra.settings import unknown_variables  # noqa: PLC0415 - `--help` does without
+
+    for name in unknown_variables().values():
+        click.echo(f"stepstream: no setting is named {name}; `stepstream config` lists them.", err=True)
 
 
 def main() -> None:

@@ -206,9 +206,9 @@ def _prepare_tables(settings: Settings) -> None:
 
 
 def _log_variables(console: Console, verbose: bool) -> dict[str, str]:
-    """How services log into our terminal, where no setting says otherwise."""
+    """How services speak in our terminal, where no setting says otherwise."""
     sources = {name: item.source for name, item in settings_module.explain().items()}
-    variables = {}
+    variables = dict.fromkeys(settings_module.unknown_variables(), "")  # said once, not by each service
     if console.is_terminal and sources["log_format"] == "default":
         variables["STEPSTREAM_LOG_FORMAT"] = "console"
     if sources["log_level"] == "default" and not verbose:

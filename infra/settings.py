@@ -9,22 +9,28 @@ The first of these that names a setting wins:
 
 Any librdkafka property passes through: `STEPSTREAM_KAFKA_SASL_USERNAME` is `sasl.username` (a table
 `[kafka]` in the file, keys as librdkafka writes them).
+
+A setting's type says what it may be: a choice (`Literal`), or a range or pattern (`msgspec.Meta`). msgspec
+checks it; pydantic-settings would, too, but does not say where a value came from and takes half a second.
 """
 
 from __future__ import annotations
 
-import fcntl
+import difflib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
+import msgspec
 import platformdirs
+from msgspec import Meta
 
+from infra.lock import is_held
 from schemas.errors import UsageError
 
 PREFIX = "STEPSTREAM_"
@@ -34,7 +40,26 @@ STACK_LOCK = "stack.lock"
 """Whoever runs `up` on a home holds an flock on this file: only then is `stack.json` believed."""
 
 
+OF_WORKERS = {
+    *("CONFIG", "RUN_ID", "AGENT_ID", "PARENT_STREAM", "WORKER_OF", "FLUSH_INTERVAL", "MODE"),
+    *("TEST_NO_SKIP", "BENCH_HOURS"),
+}
+"""Variables, without the prefix, that are none of the settings below: the SDK and the tests read them."""
+
 _UNSET = Path()
+
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Bytes = Annotated[int, Meta(ge=1, le=2**50)]
+Amount = Annotated[float, Meta(ge=0, le=1e9)]
+Seconds = Annotated[float, Meta(ge=0.05, le=1e9)]
+Prefix = Annotated[
+    str, Meta(pattern=r"^[a-zA-Z0-9._-]{0,150}$", description="at most 150 letters, digits, '.', '_' and '-'")
+]
+Registry = Annotated[str, Meta(pattern="^(https?://.+)?$", description="an http:// or https:// URL")]
+Redis = Annotated[
+    str, Meta(pattern="^((rediss?|unix)://.+)?$", description="a redis://, rediss:// or unix:// URL")
+]
+Heap = Annotated[str, Meta(pattern="^[1-9][0-9]*[kmgKMG]$", description="a size such as 512m or 2g")]
 
 
 def _setting(default: Any, help: str, *, secret: bool = False) -> Any:
@@ -50,12 +75,16 @@ class Settings:
     bootstrap_servers: str = _setting(
         "", "Kafka's address, host:port,… Empty: the embedded one that `up` starts."
     )
-    topic_prefix: str = _setting("telemetry.", "Begins every topic's name.")
-    partitions: int = _setting(4, "Partitions of a topic made by `topics create`.")
-    replication_factor: int = _setting(
-        -1, "Replicas of a topic made by `topics create`; -1: the broker's default."
+    topic_prefix: Prefix = _setting("telemetry.", "Begins every topic's name.")
+    partitions: Annotated[int, Meta(ge=1, le=100_000)] = _setting(
+        4, "Partitions of a topic made by `topics create`."
     )
-    schema_registry_url: str = _setting("", "A Confluent-compatible registry. Empty: checked-in schema ids.")
+    replication_factor: Annotated[int, Meta(ge=-1, le=1000)] = _setting(
+        -1, "Replicas of a topic made by `topics create`; -1 or 0: the broker's default."
+    )
+    schema_registry_url: Registry = _setting(
+        "", "A Confluent-compatible registry. Empty: checked-in schema ids."
+    )
     schema_registry_user: str = _setting("", "User for the registry's basic auth.")
     schema_registry_password: str = _setting("", "Password for the registry's basic auth.", secret=True)
     schema_registry_ca: str = _setting("", "File of certificate authorities for the registry's TLS.")
@@ -67,43 +96,55 @@ class Settings:
     database_url: str = _setting(
         "", "SQLAlchemy URL, such as postgresql://user@host/db. Empty: SQLite in home.", secret=True
     )
-    redis_url: str = _setting("", "redis:// or rediss:// URL. Empty: the embedded Valkey.", secret=True)
+    redis_url: Redis = _setting("", "redis:// or rediss:// URL. Empty: the embedded Valkey.", secret=True)
     redis_prefix: str = _setting("stepstream:", "Begins every Redis key.")
     # Producing
     spool_dir: Path = _setting(_UNSET, "Folder of spools. Default: `spool` in home.")
-    spool_segment_bytes: int = _setting(64 * 1024 * 1024, "A spool's segment is closed at this size.")
-    spool_max_bytes: int = _setting(
+    spool_segment_bytes: Bytes = _setting(64 * 1024 * 1024, "A spool's segment is closed at this size.")
+    spool_max_bytes: Annotated[int, Meta(ge=0, le=2**50)] = _setting(
         0, "A spool may hold this much that Kafka has not acknowledged; 0: the disk's limit."
     )
-    spool_retention_hours: float = _setting(24.0, "Acknowledged segments are kept this long.")
-    spool_fsync: str = _setting(
+    spool_retention_hours: Amount = _setting(24.0, "Acknowledged segments are kept this long.")
+    spool_fsync: Literal["always", "interval", "never"] = _setting(
         "interval", "always, interval (once a second) or never: when spools go to the disk's platter."
     )
-    spool_full: str = _setting(
+    spool_full: Literal["pause", "drop"] = _setting(
         "pause", "pause: a full disk makes the worker wait; drop: lines are dropped and counted."
     )
-    max_line_bytes: int = _setting(64 * 1024 * 1024, "A longer line is a dead letter.")
-    window_lines: int = _setting(5000, "Lines that are sent before the next acknowledgement is awaited.")
-    frames_per_second: float = _setting(
+    max_line_bytes: Bytes = _setting(64 * 1024 * 1024, "A longer line is a dead letter.")
+    window_lines: Annotated[int, Meta(ge=1, le=1_000_000)] = _setting(
+        5000, "Lines that are sent before the next acknowledgement is awaited."
+    )
+    frames_per_second: Annotated[float, Meta(ge=0, le=1000)] = _setting(
         10.0, "Pictures sent at most, per agent and second; the rest is counted."
     )
-    frame_format: str = _setting("webp", "webp or png.")
-    heartbeat_seconds: float = _setting(2.0, "A running stream says so this often.")
+    frame_format: Literal["webp", "png"] = _setting("webp", "webp or png.")
+    heartbeat_seconds: Seconds = _setting(2.0, "A running stream says so this often.")
     # Consuming
     group_prefix: str = _setting("stepstream.", "Begins every consumer group's name.")
-    group_protocol: str = _setting("consumer", "consumer (KIP-848) or classic (cooperative).")
-    batch_records: int = _setting(5000, "Records that persist writes in one transaction, at most.")
-    lost_seconds: float = _setting(30.0, "A run silent for longer is lost, until it is heard again.")
-    retention_days: float = _setting(0.0, "Ended runs older than this are deleted from SQL; 0: never.")
-    on_gap: str = _setting("stop", "stop or continue: when Kafka no longer holds what the database lacks.")
-    live_buffer_steps: int = _setting(5000, "Newest steps that Redis keeps per agent.")
-    live_buffer_mb: int = _setting(128, "Memory in Redis that the steps of all agents share, in MiB.")
-    live_max_lag_seconds: float = _setting(
+    group_protocol: Literal["consumer", "classic"] = _setting(
+        "consumer", "consumer (KIP-848) or classic (cooperative)."
+    )
+    batch_records: Annotated[int, Meta(ge=1, le=1_000_000)] = _setting(
+        5000, "Records that persist writes in one transaction, at most."
+    )
+    lost_seconds: Seconds = _setting(30.0, "A run silent for longer is lost, until it is heard again.")
+    retention_days: Amount = _setting(0.0, "Ended runs older than this are deleted from SQL; 0: never.")
+    on_gap: Literal["stop", "continue"] = _setting(
+        "stop", "stop or continue: when Kafka no longer holds what the database lacks."
+    )
+    live_buffer_steps: Count = _setting(5000, "Newest steps that Redis keeps per agent.")
+    live_buffer_mb: Annotated[int, Meta(ge=1, le=2**30)] = _setting(
+        128, "Memory in Redis that the steps of all agents share, in MiB."
+    )
+    live_max_lag_seconds: Seconds = _setting(
         10.0, "The live path further behind than this jumps to the newest."
     )
     # Dashboard
     dashboard_host: str = _setting("127.0.0.1", "Address the dashboard binds to.")
-    dashboard_port: int = _setting(8050, "Port of the dashboard; 0: a free one.")
+    dashboard_port: Annotated[int, Meta(ge=0, le=65535)] = _setting(
+        8050, "Port of the dashboard; 0: a free one."
+    )
     dashboard_token: str = _setting(
         "", "Login token; needed where the dashboard leaves loopback.", secret=True
     )
@@ -119,10 +160,14 @@ class Settings:
         _UNSET, "Folder with Kafka's jars; default: fetched once into the user's cache folder."
     )
     maven_url: str = _setting("", "A mirror of Maven Central, from which Kafka's jars are fetched instead.")
-    embedded_kafka_heap: str = _setting("512m", "Java heap of the embedded Kafka.")
+    embedded_kafka_heap: Heap = _setting("512m", "Java heap of the embedded Kafka.")
     # Logs
-    log_level: str = _setting("info", "debug, info, warning or error.")
-    log_format: str = _setting("auto", "console, json or auto: console on a terminal, logfmt elsewhere.")
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", "debug, info, warning or error."
+    )
+    log_format: Literal["auto", "console", "logfmt", "json"] = _setting(
+        "auto", "console, logfmt, json or auto: console on a terminal, logfmt elsewhere."
+    )
 
     kafka: Mapping[str, str] = field(
         default_factory=dict, metadata={"help": "librdkafka properties.", "secret": False}
@@ -158,55 +203,65 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read every setting.
 
     Raises:
-        UsageError: a value that is not of its setting's type, or a file that cannot be read.
+        UsageError: a value that is not of its setting's type or outside its range, an unknown name in the
+            file, or a file that cannot be read.
     """
-    return _build({name: item.value for name, item in explain(environ).items()})
+    return Settings(**{name: item.value for name, item in explain(environ).items()})
 
 
 def explain(environ: Mapping[str, str] = os.environ) -> dict[str, Sourced]:
-    """Every setting by name, with its source."""
+    """Every setting by name, with its source.
+
+    Raises:
+        UsageError: as `load`.
+    """
     home = (
         Path(environ.get(f"{PREFIX}HOME") or platformdirs.user_data_dir("stepstream")).expanduser().absolute()
     )
     path, from_file = _read_file(environ, home)
     from_stack = running_stack(home)
-    types = get_type_hints(Settings)
-    known = {item.name for item in fields(Settings)}
-    if unknown := set(from_file) - known:
-        raise UsageError(
-            f"{path}: no setting is named {', '.join(sorted(unknown))}; `stepstream config` lists them."
-        )
+    types = get_type_hints(Settings, include_extras=True)
+    if unknown := [_with_nearest(name, types) for name in sorted(set(from_file) - set(types))]:
+        raise UsageError(f"{path}: no setting is named {', '.join(unknown)}; `stepstream config` lists them.")
     out: dict[str, Sourced] = {}
     for item in fields(Settings):
         name, variable = item.name, PREFIX + item.name.upper()
         if name == "kafka":
             value, source = _kafka_properties(environ, from_file.get("kafka", {}))
         elif environ.get(variable):
-            value, source = _typed(environ[variable], types[name], variable), "environment"
+            value, source = _typed(item, environ[variable], types[name], variable), "environment"
         elif name in from_file:
-            value, source = _typed(from_file[name], types[name], f"{path}: {name}"), "file"
+            value, source = _typed(item, from_file[name], types[name], f"{path}: {name}"), "file"
         elif name in from_stack:
-            value, source = _typed(from_stack[name], types[name], STACK_FILE), "stack"
+            value, source = _typed(item, from_stack[name], types[name], STACK_FILE), "stack"
         else:
             value, source = _default(item), "default"
         out[name] = Sourced(value, source, item.metadata["help"], item.metadata["secret"])
     out["home"] = replace(out["home"], value=home)
     if out["spool_dir"].value == _UNSET:
         out["spool_dir"] = replace(out["spool_dir"], value=home / "spool")
-    _check_choices(out)
     return out
+
+
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Variables that begin like a setting and are none: by name, the name with the nearest one that is.
+
+    They are no error: other programs, Kubernetes among them, may set such variables, too.
+    """
+    known = {PREFIX + name.upper() for name in (*get_type_hints(Settings), *OF_WORKERS)}
+    own = (name for name in environ if name.startswith(PREFIX) and environ[name])
+    strange = sorted(name for name in own if name not in known and not name.startswith(f"{PREFIX}KAFKA_"))
+    return {name: _with_nearest(name, known) for name in strange}
+
+
+def _with_nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"{name} (did you mean {near[0]}?)" if near else name
 
 
 def running_stack(home: Path) -> dict[str, Any]:
     """The addresses of the `up` that runs on this home just now; empty where none does."""
-    try:
-        with (home / STACK_LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pass  # held: it runs
-    except OSError:
-        return {}
-    else:
+    if not is_held(home / STACK_LOCK):
         return {}
     try:
         stack: dict[str, Any] = json.loads((home / STACK_FILE).read_text())
@@ -217,10 +272,6 @@ def running_stack(home: Path) -> dict[str, Any]:
 
 def _default(item: Any) -> Any:
     return item.default if item.default is not MISSING else item.default_factory()
-
-
-def _build(values: dict[str, Any]) -> Settings:
-    return Settings(**values)
 
 
 def _read_file(environ: Mapping[str, str], home: Path) -> tuple[Path, dict[str, Any]]:
@@ -248,36 +299,38 @@ def _kafka_properties(environ: Mapping[str, str], from_file: Mapping[str, Any]) 
     return properties | named, source
 
 
-_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+def _typed(item: Any, value: Any, kind: Any, where: str) -> Any:
+    """A value as its setting's type has it.
 
-
-def _typed(value: Any, kind: type, where: str) -> Any:
+    Raises:
+        UsageError: it is not of that type, or outside its range.
+    """
     text = str(value).strip()
-    if kind is bool:
-        if text.lower() in _TRUE | _FALSE:
-            return text.lower() in _TRUE
-        raise UsageError(f"{where} must be true or false, not {text!r}.")
-    if kind is Path:
+    base = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    shown = MASK if item.metadata["secret"] else repr(text)
+    if base is Path:
         return Path(text).expanduser()
+    if get_origin(kind) is Literal:
+        where, base = f"{where}: {item.name}" if where.startswith(PREFIX) else where, str
     try:
-        return kind(text)
-    except ValueError:
-        words = {int: "a whole number", float: "a number"}
-        raise UsageError(f"{where} must be {words.get(kind, kind.__name__)}, not {text!r}.") from None
+        plain = _BOOLEANS[text.lower()] if base is bool else base(text)
+    except (KeyError, ValueError):
+        raise UsageError(f"{where} must be {_WORDS[base]}, not {shown}.") from None
+    try:
+        return msgspec.convert(plain, kind)
+    except (msgspec.ValidationError, OverflowError):
+        raise UsageError(f"{where} must be {_wanted(kind)}, not {shown}.") from None
 
 
-_CHOICES = {
-    "spool_fsync": {"always", "interval", "never"},
-    "spool_full": {"pause", "drop"},
-    "frame_format": {"webp", "png"},
-    "group_protocol": {"consumer", "classic"},
-    "on_gap": {"stop", "continue"},
-    "log_level": {"debug", "info", "warning", "error"},
-    "log_format": {"auto", "console", "logfmt", "json"},
-}
+_BOOLEANS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
+    ("0", "false", "no", "off"), False
+)
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def _check_choices(values: Mapping[str, Sourced]) -> None:
-    for name, allowed in _CHOICES.items():
-        if values[name].value not in allowed:
-            raise UsageError(f"{name} must be {' or '.join(sorted(allowed))}, not {values[name].value!r}.")
+def _wanted(kind: Any) -> str:
+    """What a setting may be, for people."""
+    if get_origin(kind) is Literal:
+        return " or ".join(sorted(get_args(kind)))
+    base, meta = get_args(kind)
+    return meta.description or f"{_WORDS[base]} from {meta.ge:,} to {meta.le:,}"

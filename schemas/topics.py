@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -43,6 +44,20 @@ LINES = (Kind.STEPS, Kind.EPISODES, Kind.METRICS, Kind.RUNS, Kind.LOGS, Kind.DLQ
 
 META_SUFFIX = ".meta"
 """Ends the id of a stream that stepstream itself writes; it counts in no total of lines."""
+
+
+class Partition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    number: int
+
+
+class Watermarks(NamedTuple):
+    """The offsets that a partition holds: from `low` up to, but without, `high`."""
+
+    low: int
+    high: int
 
 
 @dataclass(frozen=True)

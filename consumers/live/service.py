@@ -26,13 +26,13 @@ import msgspec
 import structlog
 
 from consumers.live.state import LiveState
-from infra.kafka.tail_consumer import Extent, Message, Partition, Tail
+from infra.kafka.tail_consumer import Message, Tail
 from infra.redis.live_store import AWAY, Command, LiveStore
 from infra.settings import Settings
 from schemas.codec import Decoder
 from schemas.errors import BrokerError, SchemaError
 from schemas.live import LiveProcess
-from schemas.topics import Kind
+from schemas.topics import Kind, Partition, Watermarks
 
 TAIL = {
     Kind.STEPS: 20_000,
@@ -84,7 +84,7 @@ class Live:
         self._id = os.urandom(4).hex()
         self._skipped = 0
         self._lags_at, self._lags = 0.0, dict[int, int]()
-        self._looked_at = self._wrote_at = self._served_at = 0.0
+        self._looked_at = self._wrote_at = self._served_at = self._deleted_at = 0.0
         self._said_at = -SAY_EVERY_S
         self._stored: dict[Partition, int] = {}
         self._state = self._empty()
@@ -121,6 +121,8 @@ class Live:
             self._forget()
         if self._tail.unplaced:
             self._place(sorted(self._tail.unplaced))
+        if time.monotonic() - self._deleted_at > LOOK_S:
+            self._forget_deleted()
         self._take(self._behind(messages))
         if messages or self._state.dirty:
             self._write()
@@ -142,15 +144,15 @@ class Live:
     def _place(self, wanted: list[Partition]) -> None:
         """Begin where Redis says, else a little before the end."""
         held = self._store.begin()
-        extents = self._tail.extents(wanted)
+        watermarks = self._tail.watermarks(wanted)
         starts = {
-            partition: start(held.get(name_of(partition)), extents[partition], self._tail_of(partition))
+            partition: start(held.get(name_of(partition)), watermarks[partition], self._tail_of(partition))
             for partition in wanted
         }
         self._store.place({name_of(partition): offset for partition, offset in starts.items()})
         self._tail.place(starts)
         self._stored |= starts
-        waiting = sum(extents[partition].high - at for partition, at in starts.items())
+        waiting = sum(watermarks[partition].high - at for partition, at in starts.items())
         log.info("reads", partitions=len(starts), records_behind=waiting)
 
     def _tail_of(self, partition: Partition) -> int:
@@ -238,17 +240,23 @@ class Live:
             ("EXPIRE", key, SERVICE_KEPT_S),
         ]
 
+    def _forget_deleted(self) -> None:
+        self._deleted_at = time.monotonic()
+        for run_id in self._store.deleted():
+            self._state.forget(run_id)
+            log.info("forgets a deleted run", run=run_id)
+
     def _look(self) -> None:
         self._looked_at = time.monotonic()
         if self._stored and not self._store.known():
             raise Restart("Redis was flushed")
 
 
-def start(held: int | None, extent: Extent, tail: int) -> int:
+def start(held: int | None, marks: Watermarks, tail: int) -> int:
     """Where to go on: at the position held, where Kafka still has it; else a little before the end."""
-    if held is not None and extent.low <= held <= extent.high:
+    if held is not None and marks.low <= held <= marks.high:
         return held
-    return max(extent.low, extent.high - tail)
+    return max(marks.low, marks.high - tail)
 
 
 def name_of(partition: Partition) -> str:

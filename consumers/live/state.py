@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from consumers.fold import Fold, Record, RunState
 from consumers.live import records
 from consumers.live.agents import Agent, Rate, Run
 from schemas import live
+from schemas.fold import Fold, Record, RunState
 from schemas.live import FIELD, HeldAgent, HeldRun, Keys
 from schemas.topics import META_SUFFIX, Kind
 
@@ -158,6 +158,20 @@ class LiveState:
             if since is not None:
                 state.merge(since)
             self._fold.runs[run_id] = state
+
+    def forget(self, run_id: str) -> None:
+        """Let go of a run that was deleted: what comes of it later is the run begun anew."""
+        for runs in (self._runs, self._dirty_runs, self.unknown_runs, self._fold.runs):
+            runs.pop(run_id, None)
+        for agents in (
+            self._agents,
+            self._pending,
+            self._dirty_agents,
+            self.unknown_agents,
+            self._fold.agents,
+        ):
+            for key in [key for key in agents if key[0] == run_id]:
+                del agents[key]
 
     def restore_agent(self, key: AgentKey, held: HeldAgent) -> None:
         """Put what Redis holds of an agent below what came since."""

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from consumers.fold import Fold, Record, columns
 from infra.sql.engine import BadDataError, ConflictError
 from infra.sql.writers import Row, Transaction
-from infra.sql.writers.check import MAX_TIME_US, Check
+from infra.sql.writers.check import Check
 from schemas.errors import SchemaError
+from schemas.fold import Fold, Record, columns
 from schemas.topics import Kind
+from schemas.values import LATEST_US
 
 Decode = Callable[[bytes], Record]
 
@@ -130,7 +131,7 @@ class Storer:
                 outcome.refused.append(Refused(kind, message, record, error))
                 continue
             at = message.timestamp()[1] * 1000
-            at = at if 0 <= at <= MAX_TIME_US else 0
+            at = at if 0 <= at <= LATEST_US else 0
             if deleted and at <= deleted.get(record["run_id"], -1):
                 outcome.of_deleted_runs += 1  # what is newer is the run begun anew
                 continue

@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from consumers.fold import Record, clean_text
 from consumers.persist.batch import Refused
 from infra.kafka.dlq_producer import Letter
-from infra.sql.writers.check import LONGEST_ID, MAX_TIME_US, MIN_TIME_US
 from schemas.codec import Encoder
+from schemas.fold import Record
 from schemas.topics import Kind
+from schemas.values import EARLIEST_US, LATEST_US, LONGEST_ID, clean
 
 RAW_BYTES = 15 * 1024 * 1024
 """A larger record is kept by its head: with all that is around it, a letter must fit the topic's 16 MiB."""
@@ -31,7 +31,7 @@ class DeadLetterWriter:
 
     def __call__(self, refused: Refused) -> Letter:
         """The letter about a refused record: under its own identity where that can be read."""
-        message, text = refused.message, clean_text(str(refused.error))[:MESSAGE_LETTERS]
+        message, text = refused.message, clean(str(refused.error))[:MESSAGE_LETTERS]
         record = _identity(refused) | {
             "reason": "unreadable" if refused.record is None else "refused",
             "field": None,
@@ -48,7 +48,7 @@ class DeadLetterWriter:
 def _identity(refused: Refused) -> Record:
     message, record = refused.message, refused.record
     by_place = {
-        "run_id": clean_text((message.key() or b"unknown").decode("utf-8", "replace"))[:LONGEST_ID],
+        "run_id": clean((message.key() or b"unknown").decode("utf-8", "replace"))[:LONGEST_ID],
         "stream_id": f"{message.topic()}-{message.partition()}",
         "seq": message.offset(),
         "agent_id": "default",
@@ -58,7 +58,7 @@ def _identity(refused: Refused) -> Record:
     if record is None:
         return by_place
     own = {name: _clean(record[name]) for name in by_place}
-    if not MIN_TIME_US <= own["event_time"] <= MAX_TIME_US:
+    if not EARLIEST_US <= own["event_time"] <= LATEST_US:
         own["event_time"] = by_place["event_time"]
     if refused.kind is Kind.DLQ or max(len(own["run_id"]), len(own["stream_id"])) > LONGEST_ID:
         # A letter about a letter must not take that one's place, and one about an id too long cannot have
@@ -68,7 +68,7 @@ def _identity(refused: Refused) -> Record:
 
 
 def _clean(value: Any) -> Any:
-    return clean_text(value) if isinstance(value, str) else value
+    return clean(value) if isinstance(value, str) else value
 
 
 def _headers(refused: Refused, text: str) -> list[tuple[str, str | bytes]]:

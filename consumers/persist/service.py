@@ -40,13 +40,13 @@ from consumers.persist.batch import Decode, Outcome, Storer, store_rollups
 from consumers.persist.dead_letters import DeadLetterWriter
 from consumers.persist.sweep import SWEEP_EVERY_S, Retention, SilenceWatch, lose_silent_runs, stored_offsets
 from infra.kafka.dlq_producer import DlqProducer
-from infra.kafka.group_consumer import Extent, GroupConsumer, Slice
+from infra.kafka.group_consumer import GroupConsumer, Slice
 from infra.settings import Settings
 from infra.sql import migrations
 from infra.sql.engine import OutageError
-from infra.sql.writers import Partition, Position, Writer
+from infra.sql.writers import Position, Writer
 from schemas.errors import BrokerError, DatabaseError, RegistryError, StepstreamError
-from schemas.topics import LINES, Kind
+from schemas.topics import LINES, Kind, Partition, Watermarks
 
 POLL_S = 0.1
 """A batch waits this long for its records: the durable path may lag a little, and small transactions cost."""
@@ -73,15 +73,15 @@ class Resume:
     """Offsets that are gone: from the first, up to but without the second."""
 
 
-def resume_at(place: Position | None, topic_id: str | None, extent: Extent) -> Resume:
+def resume_at(place: Position | None, topic_id: str | None, marks: Watermarks) -> Resume:
     """Where to go on in a partition: step 1 of the guarantee."""
     if place is None:
-        return Resume(extent.low)
+        return Resume(marks.low)
     known = place.topic_id is not None and topic_id is not None
-    if (known and place.topic_id != topic_id) or place.next_offset > extent.high:
-        return Resume(extent.low, remade=True)
-    if place.next_offset < extent.low:
-        return Resume(extent.low, gap=(place.next_offset, extent.low))
+    if (known and place.topic_id != topic_id) or place.next_offset > marks.high:
+        return Resume(marks.low, remade=True)
+    if place.next_offset < marks.low:
+        return Resume(marks.low, gap=(place.next_offset, marks.low))
     return Resume(place.next_offset)
 
 
@@ -200,18 +200,18 @@ class Persist:
         if not unplaced:
             return
         self._topic_ids = self._consumer.topic_ids()
-        extents = self._consumer.extents(item for item in unplaced if item.topic in self._topic_ids)
-        for partition, resume in self._settled(extents).items():
+        watermarks = self._consumer.watermarks(item for item in unplaced if item.topic in self._topic_ids)
+        for partition, resume in self._settled(watermarks).items():
             if partition in self._consumer.unplaced:
                 self._consumer.place(partition, resume.offset)
 
-    def _settled(self, extents: dict[Partition, Extent]) -> dict[Partition, Resume]:
+    def _settled(self, watermarks: dict[Partition, Watermarks]) -> dict[Partition, Resume]:
         """Where each goes on, read and written in one transaction."""
         with self._writer.transaction() as tx:
-            places = tx.places(list(extents))
+            places = tx.places(list(watermarks))
             resumes = {
-                partition: resume_at(places.get(partition), self._topic_ids[partition.topic], extent)
-                for partition, extent in extents.items()
+                partition: resume_at(places.get(partition), self._topic_ids[partition.topic], marks)
+                for partition, marks in watermarks.items()
             }
             self._judge(resumes)
             for partition, resume in resumes.items():
@@ -263,7 +263,7 @@ class Persist:
         if (since := self._silence.silent_since(stored)) and (lost := lose_silent_runs(engine, since)):
             log.warning("lost: silent for too long", runs=lost)
         now = datetime.now(UTC)
-        self._silence.look(now, {place: end.high for place, end in self._consumer.extents(stored).items()})
+        self._silence.look(now, {place: end.high for place, end in self._consumer.watermarks(stored).items()})
 
 
 class Due:

@@ -6,16 +6,17 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Engine, func, select, update
 
-from consumers.fold import LOST, RUNNING
 from infra.sql import runs
 from infra.sql.engine import reading, writing
-from infra.sql.writers import Partition
 from schemas.errors import DatabaseError
+from schemas.fold import LOST, RUNNING
 from schemas.tables import ConsumerOffset, Run
+from schemas.topics import Partition
 
 log = structlog.get_logger(service="persist")
 
@@ -98,5 +99,5 @@ class Retention:
             if stop.is_set():
                 return
             began = time.monotonic()
-            rows = runs.remove(self._engine, run_id, now)
+            rows = runs.remove(self._engine, run_id, partial(datetime.now, UTC))
             log.info("deleted by age", run=run_id, rows=rows, seconds=round(time.monotonic() - began, 1))

@@ -73,7 +73,7 @@ class Replay:
         reader = LogReader(self.settings, self.sink.kinds, self.run_id)
         tape = Tape(Registry(self.settings, self.stop).schema)
         try:
-            self.window.check(reader.extents, follow=self.follow, topic_prefix=self.settings.topic_prefix)
+            self.window.check(reader.watermarks, follow=self.follow, topic_prefix=self.settings.topic_prefix)
             order = self._record(reader, tape)
             played = self._give(self._selected(order))
             if self.follow and not self.window.is_over(order):
@@ -86,7 +86,7 @@ class Replay:
 
     def _record(self, reader: LogReader, tape: Tape) -> Order:
         """All of the run: only whoever has read it knows that no stream with earlier lines comes later."""
-        count = sum(extent.high - extent.low for extent in reader.extents.values())
+        count = sum(marks.high - marks.low for marks in reader.watermarks.values())
         if count >= MANY:
             self.tell(f"{count:,} records are read first, to know their order.")
         for entry in itertools.chain.from_iterable(reader.present()):

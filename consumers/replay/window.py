@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +11,9 @@ from numpy.typing import NDArray
 from consumers.replay.position import Beginning, End, Episode, Offset, Position, Seq, Time
 from consumers.replay.tape import KINDS, Head, Ints, Order
 from schemas.errors import StepstreamError, UsageError
-from schemas.topics import Kind
+from schemas.topics import Kind, Watermarks
 
 Mask = NDArray[np.bool_]
-
-
-class Extent(Protocol):
-    """A partition's offsets: from `low`, up to but without `high`."""
-
-    @property
-    def low(self) -> int:
-        """The first offset that the log still holds."""
-
-    @property
-    def high(self) -> int:
-        """The next offset to be written."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +23,9 @@ class Window:
     start: Position
     stop: Position | None = None
 
-    def check(self, extents: Mapping[tuple[Kind, int], Extent], *, follow: bool, topic_prefix: str) -> None:
+    def check(
+        self, watermarks: Mapping[tuple[Kind, int], Watermarks], *, follow: bool, topic_prefix: str
+    ) -> None:
         """Raise where an offset lies outside of its partition.
 
         Raises:
@@ -45,7 +34,7 @@ class Window:
         """
         for position in (self.start, self.stop):
             if isinstance(position, Offset):
-                _check_offset(position, extents, topic_prefix, follow and position is self.stop)
+                _check_offset(position, watermarks, topic_prefix, follow and position is self.stop)
 
     def rows(self, order: Order) -> Ints:
         """The rows of an order that lie inside."""
@@ -139,19 +128,19 @@ def _with_meta_between(inside: Mask, order: Order) -> Mask:
 
 def _check_offset(
     position: Offset,
-    extents: Mapping[tuple[Kind, int], Extent],
+    watermarks: Mapping[tuple[Kind, int], Watermarks],
     topic_prefix: str,
     may_come: bool,
 ) -> None:
     topic = position.kind.topic(topic_prefix)
-    extent = extents.get((position.kind, position.partition))
-    if extent is None:
-        last = max(partition for kind, partition in extents if kind is position.kind)
+    marks = watermarks.get((position.kind, position.partition))
+    if marks is None:
+        last = max(partition for kind, partition in watermarks if kind is position.kind)
         raise UsageError(f"{topic} has the partitions 0 to {last}; there is no {position.partition}.")
-    if extent.low <= position.offset <= extent.high or (may_come and position.offset > extent.high):
+    if marks.low <= position.offset <= marks.high or (may_come and position.offset > marks.high):
         return
-    if extent.low == extent.high:
-        holds = f"is empty; the next offset is {extent.high}"
+    if marks.low == marks.high:
+        holds = f"is empty; the next offset is {marks.high}"
     else:
-        holds = f"holds the offsets {extent.low} to {extent.high - 1}"
+        holds = f"holds the offsets {marks.low} to {marks.high - 1}"
     raise StepstreamError(f"Partition {position.partition} of {topic} {holds}: {position.offset} is outside.")

@@ -16,7 +16,7 @@ from dashboard.live.buffer import LiveBuffer
 from dashboard.live.news import News
 from dashboard.live.shared import Shared
 from dashboard.live.types import Delta, View
-from dashboard.sql.queries import PageRequest, Queries, RunHeader
+from dashboard.sql.queries import Page, PageRequest, Queries, RunHeader
 from infra.settings import Settings
 from schemas.errors import DatabaseError, LiveBufferError
 
@@ -59,7 +59,29 @@ class Feeds:
         self.agents: Shared[list[dict[str, Any]]] = Shared(queries.agents, STORED_S)
         self.stored_steps: Shared[int] = Shared(queries.stored_steps, STORED_S)
         self.returns: Shared[list[float]] = Shared(queries.newest_returns, 30.0)
-        self.first_agents: dict[str, str] = {}
+        self.runs: Shared[Page] = Shared(lambda: queries.runs(PageRequest(0, MAX_RUNS)), STORED_S)
+        self.first_agent: Shared[str | None] = Shared(self._first_agent, STORED_S)
+        self._acting: dict[str, str] = {}
+
+    async def _first_agent(self, run_id: str) -> str | None:
+        """The first agent of a run, in the order in which people count: of those that act, where any does."""
+        if run_id in self._acting:
+            return self._acting[run_id]
+        acts = await self._agents(run_id)
+        acting = [agent_id for agent_id, is_acting in acts.items() if is_acting]
+        if acting:
+            self._acting[run_id] = min(acting, key=merge.natural)
+        return min(acting or acts, key=merge.natural, default=None)
+
+    async def _agents(self, run_id: str) -> dict[str, bool]:
+        """A run's agents; True: it has steps or episodes, and not only metrics."""
+        try:
+            if live := await self.buffer.agents(run_id):
+                return {row.agent_id: bool(row.steps or row.episodes) for row in live}
+        except LiveBufferError:
+            pass
+        stored = await self.agents(run_id)
+        return {row["agent_id"]: bool(row["steps"] or row["episodes"]) for row in stored}
 
 
 class Waiting:
@@ -104,6 +126,11 @@ class Waiting:
 class RunsFeed(Waiting):
     """The list of runs."""
 
+    def __init__(self, feeds: Feeds) -> None:
+        super().__init__(feeds)
+        self._asked: set[str] = set()
+        """Runs whose row in SQL was asked for: once for each, and then with all rows after some silence."""
+
     async def first(self) -> News:
         """Every run that SQL or Redis knows."""
         news = await self._changed(await self._wait(View()), full=True)
@@ -128,10 +155,11 @@ class RunsFeed(Waiting):
     async def _changed(self, delta: Delta | None, full: bool) -> News:
         lists = delta.runs if delta is not None else []
         found: dict[str, dict[str, Any]] = {}
-        if full or any(row.run_id not in self._feeds.first_agents for row in lists):
-            page = await self._ask(self._feeds.queries.runs(PageRequest(0, MAX_RUNS)), None)
-            found = {row["run_id"]: row for row in page.rows} if page else {}
         live = {row.run_id: row for row in lists}
+        if full or not self._asked.issuperset(live):
+            page = await self._ask(self._feeds.runs(fresh=True), None)
+            found = {row["run_id"]: row for row in page.rows} if page else {}
+            self._asked.update(live if page else (), found)
         names = [*live, *(run_id for run_id in found if run_id not in live)] if full else list(live)
         lost_after, now = self._feeds.lost_seconds, time.time()
         made = [merge.run_row(live.get(name), found.get(name), lost_after, now) for name in names]
@@ -139,24 +167,9 @@ class RunsFeed(Waiting):
         return News(runs=made)
 
     async def _add(self, row: dict[str, Any]) -> None:
-        if row["agents"]:
-            await self._name_agent(row)
+        if row["agents"] and (first := await self._ask(self._feeds.first_agent(row["run_id"]), None)):
+            row["first_agent"] = first
         if not row.get("returns") and row["episodes"]:  # Redis knows it no more
             returns = await self._ask(self._feeds.returns(row["run_id"]), [])
             row["returns"] = returns[-60:]
             row["mean_return"] = sum(returns) / len(returns) if returns else None
-
-    async def _name_agent(self, row: dict[str, Any]) -> None:
-        run_id = row["run_id"]
-        if run_id not in self._feeds.first_agents and (agents := await self._agents(run_id)):
-            self._feeds.first_agents[run_id] = min(agents, key=merge.natural)
-        row["first_agent"] = self._feeds.first_agents.get(run_id)
-
-    async def _agents(self, run_id: str) -> list[str]:
-        try:
-            if live := await self._feeds.buffer.agents(run_id):
-                return [row.agent_id for row in live if row.steps or row.episodes]
-        except LiveBufferError:
-            pass
-        stored = await self._ask(self._feeds.agents(run_id), [])
-        return [row["agent_id"] for row in stored if row["steps"] or row["episodes"]]

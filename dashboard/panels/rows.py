@@ -52,7 +52,7 @@ class Rows(Panel):
 
     def layout(self) -> Component:
         live_grids = [_live_table(kind) for kind in KINDS]
-        every = [html.Div(id=f"every-{kind}", className=f"rows all-{kind}") for kind in KINDS]
+        every = [_every(kind) for kind in KINDS]
         stores = [dcc.Store(id="rows-view"), dcc.Store(id="copied"), dcc.Store(id="long-text")]
         marks = live_attr(data_shown="rows.shown")
         return html.Section(
@@ -167,6 +167,12 @@ class Rows(Panel):
         return {}
 
 
+def _every(kind: str) -> Component:
+    """Where the table of every row comes, and over it why rows are missing."""
+    problem = html.P(id=f"problem-{kind}", role="alert", className="panel-failure")
+    return html.Div([problem, html.Div(id=f"every-{kind}")], className=f"rows all-{kind}")
+
+
 def _live_table(kind: str) -> Component:
     table = grids.live_grid(f"newest-{kind}", grids.TABLES[kind], rowData=[], eventListeners=LISTENERS)
     return html.Div(table, className=f"rows newest-{kind}", **attrs(data_hold=""))
@@ -245,18 +251,16 @@ def register(app: Dash, services: Services) -> None:
 def _register_table(app: Dash, services: Services, kind: str) -> None:
     @app.callback(
         Output(f"grid-{kind}", "getRowsResponse"),
+        Output(f"problem-{kind}", "children"),
         Input(f"grid-{kind}", "getRowsRequest"),
         State("rows-view", "data"),
         prevent_initial_call=True,
     )
     async def fill(request: dict[str, Any] | None, view: dict[str, Any] | None) -> Any:
         if not request or not view:
-            return no_update
-        try:
-            page = await history.read(services.queries, view | {"kind": kind}, request)
-        except StepstreamError:
-            return {"rowData": [], "rowCount": 0}
-        return {"rowData": [linked(kind, row) for row in page.rows], "rowCount": page.total}
+            return no_update, no_update
+        found, problem = await history.answer(services.queries, view | {"kind": kind}, request)
+        return found | {"rowData": [linked(kind, row) for row in found["rowData"]]}, problem
 
 
 _COPY = """async ({ text, rows }) => {

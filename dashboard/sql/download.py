@@ -1,4 +1,4 @@
-"""An agent's steps or episodes as CSV, streamed page by page."""
+"""An agent's steps or episodes, or one series, as CSV: every row, every text in full, page by page."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from dashboard.sql.history import read
-from dashboard.sql.queries import Queries
+from dashboard.live.merge import natural_index
+from dashboard.sql.columns import TABLES
+from dashboard.sql.queries import Page, PageRequest, Queries, Series
+from schemas.errors import UsageError
 
 _BOTH = ("timestamp", "stream_id", "seq", "worker", "agent", "episode")
 _ENDED = ("terminated", "truncated")
@@ -17,31 +19,54 @@ COLUMNS = {
     "steps": (*_BOTH, "step", "episode_seed", "action", "reward", *_ENDED, "observation", "info", "metrics"),
     "episodes": (*_BOTH, "steps", "total_reward", *_ENDED, "seed", "episode_seed", "mode", "game", "outcome"),
 }
-BLOCK = 500
+BLOCK = 200
 
 
 def csv(queries: Queries, asked: Mapping[str, str]) -> tuple[str, AsyncIterator[str]]:
-    """A file name, and the lines."""
-    kind = "episodes" if asked.get("kind") == "episodes" else "steps"
-    words = [asked.get("run", "run"), asked.get("agent", "all"), kind]
-    name = "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", word)[:60] for word in words)
-    return f"{name}.csv", _lines(queries, dict(asked), kind)
+    """A file name, and the lines.
+
+    Raises:
+        UsageError: a series of a table that there is not.
+    """
+    kind = asked.get("kind", "steps")
+    if kind == "series":
+        series = _series(asked)
+        return _name(series.run_id, series.agent_id or "all", series.name), _points(queries, series)
+    kind = "episodes" if kind == "episodes" else "steps"
+    name = _name(asked.get("run", "run"), asked.get("agent", "all"), kind)
+    return name, _lines(queries, dict(asked), kind)
+
+
+def _name(*words: str) -> str:
+    return "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", word)[:60] for word in words) + ".csv"
+
+
+def _series(asked: Mapping[str, str]) -> Series:
+    source = next((name for name in TABLES if name == asked.get("source", "metrics")), None)
+    if source is None:
+        raise UsageError(f"There are no series of {asked.get('source')!r}: it is one of {', '.join(TABLES)}.")
+    return Series(asked.get("run", ""), source, asked.get("name", ""), asked.get("agent"))
+
+
+async def _points(queries: Queries, series: Series) -> AsyncIterator[str]:
+    yield _text([("step", "episode", "timestamp", _cell(series.name))])
+    async for rows in queries.points(series):
+        yield _text(rows)
 
 
 async def _lines(queries: Queries, asked: dict[str, Any], kind: str) -> AsyncIterator[str]:
     yield _text([COLUMNS[kind]])
     start = 0
-    while True:
-        request = {
-            "startRow": start,
-            "endRow": start + BLOCK,
-            "sortModel": [{"colId": "episode", "sort": "asc"}],
-        }
-        page = await read(queries, asked, request)
-        if not page.rows:
-            return
-        yield _text([[_cell(row.get(name)) for name in COLUMNS[kind]] for row in page.rows])
-        start += len(page.rows)
+    while rows := (await _page(queries, asked, kind, start)).rows:
+        yield _text([[_cell(row.get(name)) for name in COLUMNS[kind]] for row in rows])
+        start += len(rows)
+
+
+async def _page(queries: Queries, asked: Mapping[str, Any], kind: str, start: int) -> Page:
+    """Rows from `start` on in the order of an index, which reaches all of them."""
+    request = PageRequest(start, start + BLOCK, [{"colId": "episode", "sort": "asc"}])
+    of = str(asked.get("run")), asked.get("agent"), request, natural_index(asked.get("episode"))
+    return await (queries.episodes(*of) if kind == "episodes" else queries.steps(*of, full=True))
 
 
 def _text(rows: Any) -> str:

@@ -15,13 +15,13 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from dashboard.sql.queries import Queries, StepPlace
-from infra.kafka.log_reader import Entry, Extent, LogReader, Part
+from infra.kafka.log_reader import Entry, LogReader, Part
 from infra.kafka.registry import Registry
 from infra.settings import Settings
 from schemas.codec import Decoder
 from schemas.errors import SchemaError, StepstreamError
 from schemas.live import LiveFrame
-from schemas.topics import Kind
+from schemas.topics import Kind, Watermarks
 
 AROUND = 300
 """Records that are read of each partition on either side of a step's moment."""
@@ -119,9 +119,11 @@ class Frames:
             if moment is None:
                 return Stretch([], step.seq), GONE
             here = _places(reader, step.partition, reader.at(Kind.FRAMES, moment))
-            whole = {place: reader.extents[place] for place in here}
+            whole = {place: reader.watermarks[place] for place in here}
             part = {
-                place: Extent(max(whole[place].low, offset - AROUND), min(whole[place].high, offset + AROUND))
+                place: Watermarks(
+                    max(whole[place].low, offset - AROUND), min(whole[place].high, offset + AROUND)
+                )
                 for place, offset in here.items()
             }
             deleted = any(0 < whole[place].low >= offset for place, offset in here.items())
@@ -144,10 +146,10 @@ class Frames:
 def _moment(reader: LogReader, step: StepPlace) -> int | None:
     """When a step's record was written, by Kafka's clock (ms); None where Kafka has it no more."""
     place = Kind.STEPS, step.partition
-    extent = reader.extents.get(place)
-    if extent is None or not extent.low <= step.offset < extent.high:
+    marks = reader.watermarks.get(place)
+    if marks is None or not marks.low <= step.offset < marks.high:
         return None
-    for batch in reader.present({place: Extent(step.offset, step.offset + 1)}, 1):
+    for batch in reader.present({place: Watermarks(step.offset, step.offset + 1)}, 1):
         for entry in batch:
             if entry.kind is Kind.STEPS and entry.offset == step.offset:
                 return entry.timestamp
@@ -156,7 +158,7 @@ def _moment(reader: LogReader, step: StepPlace) -> int | None:
 
 def _places(reader: LogReader, partition: int, offsets: dict[int, int]) -> dict[tuple[Kind, int], int]:
     """Where a run's pictures lie: in the partition of its steps, if both topics have equally many."""
-    steps = sum(kind is Kind.STEPS for kind, _ in reader.extents)
+    steps = sum(kind is Kind.STEPS for kind, _ in reader.watermarks)
     mine = {partition: offsets[partition]} if len(offsets) == steps else offsets
     return {(Kind.FRAMES, number): offset for number, offset in mine.items()}
 

@@ -26,6 +26,12 @@ class Listing:
     """Tells these rows from others of the table."""
     order: Order
     shape: Callable[[Mapping[Any, Any]], dict[str, Any]]
+    full: bool = False
+    """Long texts whole, not only their heads."""
+
+    def select(self) -> Select[Any]:
+        """The rows' columns."""
+        return select(*rows.selected(self.table, self.full))
 
 
 def read_page(connection: Connection, indexes: SeekIndexes, listing: Listing, request: PageRequest) -> Page:
@@ -39,7 +45,7 @@ def read_page(connection: Connection, indexes: SeekIndexes, listing: Listing, re
     window = index.window(listing.table, request.start, request.end, direction(first))
     if window is None:
         return Page([], index.total)
-    statement = window(select(*rows.selected(listing.table)).where(listing.of))
+    statement = window(listing.select().where(listing.of))
     return Page([listing.shape(row) for row in connection.execute(statement).mappings()], index.total)
 
 
@@ -52,7 +58,7 @@ def _sorted_page(connection: Connection, listing: Listing, request: PageRequest)
     if count <= 0:
         return Page([], MAX_SORTED, capped=True)
     statement = (
-        select(*rows.selected(table))
+        listing.select()
         .where(found)
         .order_by(*order_by(request, columns), table.c.stream_id.desc(), table.c.seq.desc())
         .offset(request.start)

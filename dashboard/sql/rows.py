@@ -50,10 +50,12 @@ def columns(table: Table) -> dict[str, ColumnElement[Any]]:
     return {name: table.c[column] for name, column in NAMES[table].items()}
 
 
-def of(table: Table, run_id: str, agent_id: str | None) -> ColumnElement[bool]:
-    """The rows of a run, or of one of its agents."""
-    mine = table.c.run_id == run_id
-    return mine if agent_id is None else and_(mine, table.c.agent_id == agent_id)
+def of(
+    table: Table, run_id: str, agent_id: str | None = None, episode_index: int | None = None
+) -> ColumnElement[bool]:
+    """The rows of a run; of one of its agents, of one episode."""
+    named = {"run_id": run_id, "agent_id": agent_id, "episode_index": episode_index}
+    return and_(*(table.c[name] == value for name, value in named.items() if value is not None))
 
 
 def text_of(column: ColumnElement[Any]) -> ColumnElement[Any]:

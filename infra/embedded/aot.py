@@ -23,8 +23,8 @@ import platformdirs
 from infra.embedded import jars as jar_list
 from infra.embedded import process
 from infra.embedded.kafka import JAVA_FLAGS, KafkaServer, java_command
-from infra.embedded.lock import FileLock
 from infra.embedded.room import sweep
+from infra.lock import FileLock
 from schemas.errors import BrokerError
 
 HEAP = "512m"

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infra.embedded import ports, process
-from infra.embedded.lock import FileLock
 from infra.embedded.room import check_room
+from infra.lock import FileLock
 from schemas.errors import AlreadyRunning, BrokerError
 
 READY_SECONDS = 60.0

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra.embedded.lock import FileLock
 from infra.embedded.room import check_room
+from infra.lock import FileLock
 from infra.settings import STACK_FILE, STACK_LOCK, running_stack
 from schemas.errors import AlreadyRunning
 

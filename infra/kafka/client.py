@@ -113,7 +113,7 @@ def ensure_topics(settings: Settings, specs: Iterable[TopicSpec] = SPECS) -> lis
         present = client.list_topics(timeout=TIMEOUT_S).topics
         missing = [name for name in wanted if name not in present]
         new = [
-            NewTopic(name, settings.partitions, settings.replication_factor, config=wanted[name].config)
+            NewTopic(name, settings.partitions, settings.replication_factor or -1, config=wanted[name].config)
             for name in missing
         ]
         created = set(missing)
@@ -158,7 +158,7 @@ def ensure_topic(settings: Settings, name: str) -> None:
     """
     errors: list[KafkaError] = []
     client = admin(settings, errors)
-    new = NewTopic(name, settings.partitions, settings.replication_factor, config=LARGE)
+    new = NewTopic(name, settings.partitions, settings.replication_factor or -1, config=LARGE)
     try:
         answer(client.create_topics([new])[name])
     except KafkaException as error:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import structlog
 from confluent_kafka import (
@@ -28,8 +27,8 @@ from confluent_kafka.admin import OffsetSpec
 
 from infra.kafka import client as kafka
 from infra.settings import Settings
-from infra.sql.writers.base import Partition
 from schemas.errors import BrokerError
+from schemas.topics import Partition, Watermarks
 
 ANSWER_S = 3.0
 """How long a question to a broker may take."""
@@ -40,13 +39,6 @@ BATCH_BYTES = 32 * 1024 * 1024
 UNREACHED = 1 << 63
 
 log = structlog.get_logger(part="consumer")
-
-
-class Extent(NamedTuple):
-    """What a partition holds: offsets from low up to, but without, high."""
-
-    low: int
-    high: int
 
 
 @dataclass(frozen=True)
@@ -166,7 +158,7 @@ class GroupConsumer:
         still = [TopicPartition(*partition) for partition in self.positions]
         self._consumer.resume(still)
 
-    def extents(self, partitions: Iterable[Partition]) -> dict[Partition, Extent]:
+    def watermarks(self, partitions: Iterable[Partition]) -> dict[Partition, Watermarks]:
         """What each partition holds now.
 
         Raises:
@@ -186,7 +178,7 @@ class GroupConsumer:
         except (KafkaException, TimeoutError) as error:
             raise self._no_answer(error) from error
         return {
-            Partition(where.topic, where.partition): Extent(first.offset, last.offset)  # type: ignore[attr-defined]  # its stub lacks it
+            Partition(where.topic, where.partition): Watermarks(first.offset, last.offset)  # type: ignore[attr-defined]  # its stub lacks it
             for where, (first, last) in found.items()
         }
 

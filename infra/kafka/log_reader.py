@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -12,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.errors import BrokerError
-from schemas.topics import Kind
+from schemas.topics import Kind, Watermarks
 
 BATCH = 5000
 POLL_S = 0.2
@@ -34,15 +33,7 @@ class Entry(NamedTuple):
     value: bytes
 
 
-@dataclass(frozen=True)
-class Extent:
-    """Offsets of a partition, by default all when the reader began: from `low`, up to but without `high`."""
-
-    low: int
-    high: int
-
-
-Part = Mapping[tuple[Kind, int], Extent]
+Part = Mapping[tuple[Kind, int], Watermarks]
 """Offsets by kind and partition."""
 
 
@@ -73,7 +64,7 @@ class LogReader:
             },
         )
         try:
-            self.extents = self._find_extents()
+            self.watermarks = self._find_watermarks()
         except KafkaException as error:
             self._consumer.poll(0)  # serves the callback that fills `_errors`
             self._consumer.close()
@@ -90,10 +81,10 @@ class LogReader:
             part: read only these offsets. A few records behind them may come as well.
             most: records of a batch.
         """
-        extents = self.extents if part is None else part
-        self._consumer.assign([self._where(place, extent.low) for place, extent in extents.items()])
-        unread = {place for place, extent in extents.items() if extent.high > extent.low}
-        left = sum(extents[place].high - extents[place].low for place in unread)
+        watermarks = self.watermarks if part is None else part
+        self._consumer.assign([self._where(place, marks.low) for place, marks in watermarks.items()])
+        unread = {place for place, marks in watermarks.items() if marks.high > marks.low}
+        left = sum(watermarks[place].high - watermarks[place].low for place in unread)
         while unread:
             batch = []
             for message in self._consume(max(1, min(most, left))):
@@ -102,7 +93,7 @@ class LogReader:
                     continue
                 batch.append(message)
                 place = self._place(message)
-                if (message.offset() or 0) + 1 >= extents[place].high:
+                if (message.offset() or 0) + 1 >= watermarks[place].high:
                     unread.discard(place)
             left -= len(batch)
             yield self._mine(batch)
@@ -117,13 +108,13 @@ class LogReader:
         Raises:
             BrokerError: no answer.
         """
-        asked = [self._where(place, timestamp) for place in self.extents if place[0] is kind]
+        asked = [self._where(place, timestamp) for place in self.watermarks if place[0] is kind]
         try:
             found = self._consumer.offsets_for_times(asked, timeout=kafka.TIMEOUT_S)
         except KafkaException as error:
             raise kafka.translated(error, self._settings, self._errors) from error
         return {
-            item.partition: item.offset if item.offset >= 0 else self.extents[kind, item.partition].high
+            item.partition: item.offset if item.offset >= 0 else self.watermarks[kind, item.partition].high
             for item in found
         }
 
@@ -131,25 +122,25 @@ class LogReader:
         """What came since the last call; may be empty."""
         return self._mine(message for message in self._consume(BATCH) if not self._at_end(message))
 
-    def _find_extents(self) -> dict[tuple[Kind, int], Extent]:
+    def _find_watermarks(self) -> dict[tuple[Kind, int], Watermarks]:
         found = self._consumer.list_topics(timeout=kafka.TIMEOUT_S).topics
         if missing := [topic for topic in self._kinds if topic not in found]:
             raise BrokerError(
                 f"Kafka has no topic {missing[0]}: run `stepstream topics create`, or is "
                 "STEPSTREAM_TOPIC_PREFIX another one?"
             )
-        extents = {}
+        watermarks = {}
         for topic, kind in self._kinds.items():
             for partition in found[topic].partitions:
-                extents[kind, partition] = self._extent(TopicPartition(topic, partition))
-        return extents
+                watermarks[kind, partition] = self._watermarks(TopicPartition(topic, partition))
+        return watermarks
 
-    def _extent(self, place: TopicPartition) -> Extent:
+    def _watermarks(self, place: TopicPartition) -> Watermarks:
         """A partition's offsets. One that is new, or whose leader changes, is asked again."""
         until = time.monotonic() + kafka.TIMEOUT_S
         while True:
             try:
-                return Extent(*self._consumer.get_watermark_offsets(place, timeout=kafka.TIMEOUT_S))
+                return Watermarks(*self._consumer.get_watermark_offsets(place, timeout=kafka.TIMEOUT_S))
             except KafkaException as error:
                 if kafka.kafka_error(error).code() not in LEADERLESS or time.monotonic() > until:
                     raise

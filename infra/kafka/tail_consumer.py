@@ -6,34 +6,20 @@ The group only shares partitions out. Where to go on in one is the caller's to s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import structlog
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.kafka import client as kafka
 from infra.settings import Settings
+from schemas.topics import Partition, Watermarks
 
-__all__ = ["Extent", "Message", "Partition", "Tail"]
+__all__ = ["Message", "Tail"]
 
 ANSWER_S = 5.0
 FETCHED_KB = 8 * 1024
 
 log = structlog.get_logger(service="live")
-
-
-class Partition(NamedTuple):
-    """A partition of a topic."""
-
-    topic: str
-    number: int
-
-
-class Extent(NamedTuple):
-    """What a partition holds: offsets from low up to, but without, high."""
-
-    low: int
-    high: int
 
 
 class Tail:
@@ -111,7 +97,7 @@ class Tail:
         self.unplaced.update(self.positions)
         self.positions.clear()
 
-    def extents(self, partitions: Sequence[Partition]) -> dict[Partition, Extent]:
+    def watermarks(self, partitions: Sequence[Partition]) -> dict[Partition, Watermarks]:
         """What each partition holds now.
 
         Raises:
@@ -119,7 +105,7 @@ class Tail:
         """
         try:
             return {
-                partition: Extent(
+                partition: Watermarks(
                     *self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=ANSWER_S)
                 )
                 for partition in partitions

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import structlog
 
+from infra.lock import is_held
 from infra.settings import Settings
 from producers.forward.forwarder import Forwarder, Stopped
 from producers.forward.stream import Stream, discard_old
 from producers.lines.context import ENDED, OPEN, SILENT
-from producers.spool.format import About, is_held
+from producers.spool.format import About
 from producers.spool.meta_stream import MetaStream
 from schemas.topics import META_SUFFIX
 

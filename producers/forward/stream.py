@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from infra.lock import is_held, try_lock
 from infra.settings import Settings
 from producers.forward.frame_sampler import FrameSampler
 from producers.forward.run_id import RunIdFinder
@@ -17,7 +18,7 @@ from producers.lines.context import Context, Identity
 from producers.lines.fast_step import Shortcut
 from producers.lines.frames import Picture
 from producers.lines.normalise import HEAD_BYTES, Event, Normaliser, letter
-from producers.spool.format import DISK_FULL, About, Checkpoint, is_held, segment_path, segments, try_lock
+from producers.spool.format import DISK_FULL, About, Checkpoint, segment_path, segments
 from producers.spool.reader import Chunk, Long, SpoolReader
 from schemas.codec import HEADER, MAGIC, Decoder, Encoder
 from schemas.topics import META_SUFFIX, Kind

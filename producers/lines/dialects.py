@@ -9,8 +9,9 @@ from typing import Any
 from producers.lines.context import Context
 from producers.lines.fields import FieldReader
 from producers.lines.json_text import Fields, join, strict
-from producers.lines.values import BadValueError, TooWideError, boolean, clean, integer, name_of, string
+from producers.lines.values import BadValueError, TooWideError, boolean, integer, name_of, string
 from schemas.topics import Kind
+from schemas.values import clean
 
 Columns = dict[str, Any]
 Handler = Callable[[FieldReader, Context], tuple[Kind, Columns]]

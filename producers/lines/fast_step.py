@@ -18,8 +18,9 @@ from msgspec.structs import astuple
 
 from producers.lines import packed_floats as floats
 from producers.lines.context import NO_AGENT, SILENT, Context, Identity
-from producers.lines.values import BadValueError, clean, moment
+from producers.lines.values import BadValueError, moment
 from schemas import steps_codec
+from schemas.values import clean
 
 Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Raw = msgspec.Raw

@@ -32,8 +32,9 @@ from producers.lines.fast_step import Shortcut
 from producers.lines.fields import FieldReader, unpack
 from producers.lines.frames import Picture
 from producers.lines.json_text import Fields, NotJsonError, join, split
-from producers.lines.values import BadValueError, clean, moment, name_of, nanoseconds
+from producers.lines.values import BadValueError, moment, name_of, nanoseconds
 from schemas.topics import Kind
+from schemas.values import clean
 
 Record = dict[str, Any]
 

@@ -7,11 +7,11 @@ import re
 from datetime import UTC, datetime
 
 from producers.lines.json_text import WORDS, is_number
+from schemas.values import EARLIEST_US, LATEST_US, clean
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|-?Infinity|NaN", re.A)
 _WRITTEN_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf|infinity)", re.I | re.A)
 _WHOLE = re.compile(r"-?\d+", re.A)
-_SURROGATES = re.compile("[\ud800-\udfff]")
 _TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 
 _LONGEST_LONE = 1000
@@ -19,8 +19,6 @@ _LONGEST_LONE = 1000
 
 LONGEST = 2**63
 """Whole numbers from here on have no column."""
-EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""The years 1 to 9999: what databases and Python's dates hold."""
 # A number of seconds as large as these is none: milliseconds, microseconds, nanoseconds since 1970.
 _UNITS = ((1e11, 1_000_000.0), (1e14, 1_000.0), (1e17, 1.0), (float("inf"), 0.001))
 
@@ -183,13 +181,6 @@ def string(text: str) -> str:
     except ValueError:
         return text
     return value if isinstance(value, str) else text
-
-
-def clean(text: str) -> str:
-    """What a text column holds: NUL and lone surrogates become U+FFFD."""
-    if "\0" in text:
-        text = text.replace("\0", "\ufffd")
-    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def shown(text: str) -> str:

@@ -18,7 +18,6 @@ some 30 s).
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import socket
@@ -29,7 +28,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ulid import ULID
+from stepstream._ulid import new as new_ulid
 
 from producers.lines.values import microseconds
 from schemas.topics import META_SUFFIX
@@ -52,7 +51,7 @@ def iso(moment_us: int) -> str:
 
 def new_id() -> str:
     """A new ULID."""
-    return str(ULID())
+    return new_ulid()
 
 
 def write_atomically(path: Path, content: dict[str, Any], *, sync: bool = False) -> None:
@@ -161,32 +160,6 @@ def about_meta(parent: About, writer: str) -> About:
         pid=os.getpid(),
         host=socket.gethostname(),
     )
-
-
-def try_lock(path: Path) -> int | None:
-    """An exclusive flock: its descriptor, which holds it; None: somebody else does."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def segments(folder: Path) -> list[int]:

@@ -7,8 +7,9 @@ import os
 import time
 from collections.abc import Callable
 
+from infra.lock import try_lock
 from infra.settings import Settings
-from producers.spool.format import DISK_FULL, PAIR, About, segment_path, segments, try_lock
+from producers.spool.format import DISK_FULL, PAIR, About, segment_path, segments
 
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 

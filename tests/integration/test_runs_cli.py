@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from consumers.fold import Fold
 from consumers.persist.batch import store_rollups
 from infra.settings import load
 from infra.sql import migrations
 from infra.sql.writers import open_writer
+from schemas.fold import Fold
 from schemas.topics import LINES, Kind
 from tests.support.events import mixed, record, run_event
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from infra.settings import Settings
 from infra.sql import engine as sql
-from infra.sql.writers.base import Key, Partition, Position, Row, Transaction, Writer
+from infra.sql.writers.base import Key, Position, Row, Transaction, Writer
 
-__all__ = ["Key", "Partition", "Position", "Row", "Transaction", "Writer", "open_writer"]
+__all__ = ["Key", "Position", "Row", "Transaction", "Writer", "open_writer"]
 
 
 def open_writer(settings: Settings) -> Writer:

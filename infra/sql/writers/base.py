@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, bindparam, func, select, text, tuple_
 
 from infra.sql import engine as sql
 from schemas.tables import EVENT_TABLES, ConsumerOffset, DeadLetter, DeletedRun
+from schemas.topics import Partition
 
 Row = list[Any]
 Key = tuple[str, str, int]
@@ -28,13 +29,6 @@ TIME_COLUMN = 5
 """Where event_time stands in every one of them."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Partition(NamedTuple):
-    """A partition of a topic."""
-
-    topic: str
-    number: int
 
 
 class Position(NamedTuple):

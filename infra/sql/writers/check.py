@@ -15,12 +15,7 @@ from sqlalchemy import JSON, Text
 from infra.sql.engine import BadDataError
 from infra.sql.writers.base import COLUMNS, TIME_COLUMN, Row
 from schemas.tables import EVENT_TABLES
-
-MIN_TIME_US, MAX_TIME_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""Years 1 to 9999: what every database and every reader of one takes."""
-
-LONGEST_ID = 300
-"""Characters of a run's, stream's or agent's id: two must fit the 2,704 bytes of PostgreSQL's indexes."""
+from schemas.values import EARLIEST_US, LATEST_US, LONGEST_ID
 
 _IDS = ("run_id", "stream_id", "agent_id")
 _WHO = (*_IDS, "worker_id")
@@ -50,7 +45,7 @@ class Check:
         Raises:
             BadDataError: it cannot be stored; which column, and why.
         """
-        if not MIN_TIME_US <= row[TIME_COLUMN] <= MAX_TIME_US:
+        if not EARLIEST_US <= row[TIME_COLUMN] <= LATEST_US:
             raise BadDataError("event_time is beyond the years 1 to 9999")
         if (who := _who(row)) != self._passed:  # it is mostly the last row's
             for name, text in zip(_WHO, who, strict=True):

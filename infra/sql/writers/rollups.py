@@ -1,6 +1,6 @@
 """Upserts that put what a batch adds to runs and agents on top of what is there.
 
-The same rules as `RunState.merge` and `AgentState.merge` in `consumers.fold`; a test holds them together.
+The same rules as `RunState.merge` and `AgentState.merge` in `schemas.fold`; a test holds them together.
 `old` is the row that is there, `excluded` what the batch adds. {greatest} and {least} are each database's
 words; both sides are made non-null first, as the two treat NULL differently.
 """

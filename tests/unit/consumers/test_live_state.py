@@ -12,10 +12,9 @@ from consumers.live import records
 from consumers.live.agents import Agent, Cap, Rate, Run
 from consumers.live.service import start
 from consumers.live.state import ROWS_EVERY_S, LiveState
-from infra.kafka.tail_consumer import Extent
 from schemas import live
 from schemas.live import HeldAgent, HeldRun, Keys
-from schemas.topics import Kind
+from schemas.topics import Kind, Watermarks
 from tests.support.records import record, step
 
 NOW = 1_000.0
@@ -224,12 +223,12 @@ def test_numbers_by_name(metrics: str | None, values: Any) -> None:
 )
 def test_where_a_partition_is_gone_on_in(held: int | None, expected: int) -> None:
     """At the position that Redis holds if Kafka still has it, else a little before the end."""
-    assert start(held, Extent(10, 100), tail=20) == expected
+    assert start(held, Watermarks(10, 100), tail=20) == expected
 
 
 def test_a_short_partition_is_read_whole() -> None:
     """A partition that holds less than that little is read from its beginning."""
-    assert start(None, Extent(95, 100), tail=20) == 95
+    assert start(None, Watermarks(95, 100), tail=20) == 95
 
 
 def test_a_rate_follows_and_falls() -> None:

@@ -8,29 +8,29 @@ import pytest
 
 from consumers.persist.service import Resume, resume_at
 from consumers.persist.sweep import SilenceWatch
-from infra.kafka.group_consumer import Extent
-from infra.sql.writers import Partition, Position
+from infra.sql.writers import Position
+from schemas.topics import Partition, Watermarks
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ONE, TWO = Partition("t", 0), Partition("t", 1)
 
 
 @pytest.mark.parametrize(
-    ("place", "extent", "expected"),
+    ("place", "marks", "expected"),
     [
-        (None, Extent(0, 9), Resume(0)),
-        (None, Extent(5, 9), Resume(5)),
-        (Position(7, "id"), Extent(0, 9), Resume(7)),
-        (Position(9, "id"), Extent(9, 9), Resume(9)),
-        (Position(7, None), Extent(0, 9), Resume(7)),
-        (Position(7, "other"), Extent(0, 9), Resume(0, remade=True)),
-        (Position(10, "id"), Extent(2, 9), Resume(2, remade=True)),
-        (Position(3, "id"), Extent(5, 9), Resume(5, gap=(3, 5))),
+        (None, Watermarks(0, 9), Resume(0)),
+        (None, Watermarks(5, 9), Resume(5)),
+        (Position(7, "id"), Watermarks(0, 9), Resume(7)),
+        (Position(9, "id"), Watermarks(9, 9), Resume(9)),
+        (Position(7, None), Watermarks(0, 9), Resume(7)),
+        (Position(7, "other"), Watermarks(0, 9), Resume(0, remade=True)),
+        (Position(10, "id"), Watermarks(2, 9), Resume(2, remade=True)),
+        (Position(3, "id"), Watermarks(5, 9), Resume(5, gap=(3, 5))),
     ],
 )
-def test_where_a_partition_goes_on(place: Position | None, extent: Extent, expected: Resume):
+def test_where_a_partition_goes_on(place: Position | None, marks: Watermarks, expected: Resume):
     """At its stored place; from the beginning where the topic is another; past a gap only when it is told."""
-    assert resume_at(place, "id", extent) == expected
+    assert resume_at(place, "id", marks) == expected
 
 
 def test_silence_counts_only_once_the_database_has_caught_up():

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from dashboard.live import feeds, merge, wire
-from dashboard.live.types import AgentRow, RunRow
-from dashboard.sql.queries import RunHeader
+from dashboard.live.shared import Shared
+from dashboard.live.types import AgentRow, Delta, RunRow
+from dashboard.sql.queries import Page, PageRequest, RunHeader
+from infra import settings as settings_module
 from schemas.live import LiveStep
 from schemas.tables import Base
 
@@ -110,8 +118,95 @@ async def test_one_reading_serves_all_and_an_old_one_does_not_wait() -> None:
         read.append(name)
         return len(read)
 
-    shared = feeds.Shared(count, seconds=0.0)
+    shared = Shared(count, seconds=0.0)
     assert await shared("a") == 1
     assert await shared("a") == 1
     assert await shared("a", fresh=True) == 2
     assert read == ["a", "a"]
+
+
+class CountedRuns:
+    """SQL with some runs; counts how often the list of runs is read."""
+
+    def __init__(self, run_ids: list[str]) -> None:
+        self.reads, self.run_ids = 0, run_ids
+        self.run = self.agents = self.stored_steps = self.newest_returns = self.nothing
+
+    async def nothing(self, *_: object) -> list[Any]:
+        """A run without agents or returns."""
+        return []
+
+    async def runs(self, _: PageRequest) -> Page:
+        """All of them."""
+        self.reads += 1
+        blank = dict.fromkeys(("steps", "episodes", "metrics", "agents"), 0)
+        listed = [blank | {"run_id": name, "status": "running", "reason": None} for name in self.run_ids]
+        return Page(listed, len(listed))
+
+
+class ManyDeltas:
+    """Redis with a change of every run at each look."""
+
+    def __init__(self, rows: list[RunRow]) -> None:
+        self.rows = rows
+
+    async def wait(self, *_: object) -> Delta:
+        """The next change."""
+        return Delta("1", runs=self.rows)
+
+    async def agents(self, _: str) -> list[Any]:
+        """No agent acts."""
+        return []
+
+
+@given(
+    kinds=st.lists(st.sampled_from(["metrics", "steps", "unknown to SQL"]), min_size=1, max_size=5),
+    viewers=st.integers(1, 4),
+    deltas=st.integers(2, 20),
+)
+@hypothesis_settings(deadline=None)
+def test_runs_of_any_kind_cost_sql_one_reading(kinds: list[str], viewers: int, deltas: int) -> None:
+    """However many deltas come for however many viewers, the list in SQL is read once while it is fresh."""
+
+    async def look() -> int:
+        live = [
+            RunRow(f"r{n}", agents=1, metrics=9, steps=9 * (kind == "steps")) for n, kind in enumerate(kinds)
+        ]
+        sql = CountedRuns([f"r{n}" for n, kind in enumerate(kinds) if kind != "unknown to SQL"])
+        shared = feeds.Feeds(settings_module.load({}), ManyDeltas(live), sql)  # type: ignore[arg-type]
+        shared.runs = Shared(lambda: sql.runs(PageRequest()), seconds=3600)
+        for _ in range(viewers):
+            feed = feeds.RunsFeed(shared)
+            await feed.first()
+            for _ in range(deltas):
+                await feed.next()
+        return sql.reads
+
+    assert asyncio.run(look()) == 1
+
+
+async def test_a_run_is_asked_for_once_by_each_viewer() -> None:
+    """Also when the shared reading is old at once, deltas of a run that is known cost nothing."""
+    sql = CountedRuns(["r"])
+    shared = feeds.Feeds(settings_module.load({}), ManyDeltas([RunRow("r", metrics=9)]), sql)  # type: ignore[arg-type]
+    shared.runs = Shared(lambda: sql.runs(PageRequest()), seconds=0)
+    feed = feeds.RunsFeed(shared)
+    await feed.first()
+    for _ in range(10):
+        await feed.next()
+    assert sql.reads == 1
+
+
+async def test_a_run_with_metrics_alone_has_an_agent() -> None:
+    """What `log` alone writes belongs to an agent, whose tab the list names; one that acts goes first."""
+    shared = feeds.Feeds(settings_module.load({}), ManyDeltas([]), CountedRuns([]))  # type: ignore[arg-type]
+    listed = [AgentRow("b10"), AgentRow("b9")]
+
+    async def agents(_: str) -> list[AgentRow]:
+        return listed
+
+    shared.buffer.agents = agents  # type: ignore[method-assign]
+    assert await shared.first_agent("r") == "b9"
+    listed[0] = AgentRow("b10", steps=1)
+    shared = feeds.Feeds(settings_module.load({}), shared.buffer, shared.queries)
+    assert await shared.first_agent("r") == "b10"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import random
 from datetime import timedelta
@@ -9,7 +11,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine
 
-from dashboard.sql import seek_index
+from dashboard.sql import download, history, seek_index
 from dashboard.sql.queries import PageRequest, Queries
 from dashboard.sql.seek_index import Order
 from infra.settings import Settings
@@ -89,6 +91,52 @@ async def test_sorted_rows_are_capped(
     write(engine, Step, steps(30))
     page = await queries.steps("run", "a", PageRequest(5, 15, [{"colId": "reward", "sort": "asc"}]))
     assert ([row["seq"] for row in page.rows], page.total, page.capped) == ([6, 7, 8, 9, 10], 10, True)
+
+
+@pytest.mark.parametrize("numbered", [True, False], ids=["by step", "as printed"])
+async def test_every_row_of_an_episode_is_downloaded(
+    engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch, numbered: bool
+) -> None:
+    """CSV of one episode longer than sorting reaches: each row once, in order, its texts in full."""
+    monkeypatch.setattr("dashboard.sql.listing.MAX_SORTED", 50)
+    monkeypatch.setattr("dashboard.sql.download.BLOCK", 20)
+    rows = steps(300, length=250, observation="x" * 5_000)
+    if not numbered:
+        rows[7]["step_index"] = None
+    random.Random(2).shuffle(rows)
+    write(engine, Step, rows)
+    _, lines = download.csv(queries, {"run": "run", "agent": "a", "episode": "0"})
+    found = list(csv.DictReader(io.StringIO("".join([text async for text in lines]), newline="")))
+    assert [float(row["reward"]) for row in found] == [float(seq) for seq in range(1, 251)]
+    assert {len(json.loads(row["observation"])) for row in found} == {5_000}
+    assert {row["worker"] for row in found} == {"w"}
+
+
+async def test_a_long_episode_is_whole_in_the_table(
+    engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table of one episode reaches its last step, and says where a sorted one ends before."""
+    monkeypatch.setattr("dashboard.sql.listing.MAX_SORTED", 50)
+    write(engine, Step, steps(300, length=250))
+    view = {"kind": "steps", "run": "run", "agent": "a", "episode": "0"}
+    answer, problem = await history.answer(queries, view, {"startRow": 240, "endRow": 260})
+    assert ([row["seq"] for row in answer["rowData"]], answer["rowCount"]) == ([*range(241, 251)], 250)
+    assert problem == ""
+    by_reward = {"startRow": 0, "endRow": 10, "sortModel": [{"colId": "reward", "sort": "desc"}]}
+    answer, problem = await history.answer(queries, view, by_reward)
+    assert (answer["rowData"][0]["reward"], answer["rowCount"]) == (250.0, 50)
+    assert "only the first 50 rows" in problem
+
+
+async def test_an_outage_is_no_empty_table(database: Settings) -> None:
+    """A database that does not answer is said above the table, and breaks a download off."""
+    queries = Queries(database)
+    answer, problem = await history.answer(queries, {"kind": "steps", "run": "r", "agent": "a"}, {})
+    assert (answer["rowData"], "cannot be shown" in problem) == ([], True)
+    _, lines = download.csv(queries, {"run": "r", "agent": "a"})
+    with pytest.raises(DatabaseError):
+        _ = [text async for text in lines]
+    queries.close()
 
 
 def test_a_request_that_is_none() -> None:

@@ -38,10 +38,3 @@ def test_every_command_that_is_named_exists(name: str) -> None:
     named = {word for group in words for word in group if word} | set(arguments)
     assert named - {"python"} <= set(COMMANDS)
     assert named or name.endswith("Dockerfile")
-
-
-def test_files_that_the_page_links_to_exist() -> None:
-    """Relative links of docs/deploy.md."""
-    links = re.findall(r"\]\((\.\./[^)]+)\)", (ROOT / "docs/deploy.md").read_text())
-    assert links
-    assert all((ROOT / "docs" / link).exists() for link in links)

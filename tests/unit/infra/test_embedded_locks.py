@@ -14,8 +14,8 @@ import pytest
 
 from infra import settings
 from infra.embedded import ports, stackfile
-from infra.embedded.lock import FileLock
 from infra.embedded.room import check_room
+from infra.lock import FileLock
 from schemas.errors import AlreadyRunning, StepstreamError
 
 ROOT = Path(__file__).parents[3]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import json
+from dataclasses import fields
 from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from infra.settings import Settings, explain, load
+from infra.settings import OF_WORKERS, PREFIX, Settings, explain, load, unknown_variables
 from schemas.errors import UsageError
 
 
@@ -70,3 +74,84 @@ def test_defaults_depend_on_home(tmp_path: Path) -> None:
     assert isinstance(settings, Settings)
     assert settings.spool_dir == tmp_path / "spool"
     assert settings.sql_url == f"sqlite:///{tmp_path}/stepstream.db"
+
+
+TYPES = get_type_hints(Settings, include_extras=True)
+RANGES = {
+    name: (get_args(kind)[0], *get_args(kind)[1:])
+    for name, kind in TYPES.items()
+    if get_origin(kind) is Annotated and get_args(kind)[1].pattern is None
+}
+CHOICES = {name: get_args(kind) for name, kind in TYPES.items() if get_origin(kind) is Literal}
+
+
+def test_every_number_has_a_range() -> None:
+    """A setting that is a number says from where to where; its default lies inside."""
+    assert not [name for name, kind in TYPES.items() if kind in (int, float)]
+    defaults = {item.name: item.default for item in fields(Settings)}
+    for name, (_, meta) in RANGES.items():
+        assert meta.ge <= defaults[name] <= meta.le
+    assert {name: defaults[name] in allowed for name, allowed in CHOICES.items()} == dict.fromkeys(
+        CHOICES, True
+    )
+
+
+@given(data=st.data(), name=st.sampled_from(sorted(RANGES)))
+def test_a_number_outside_its_range_is_refused(data: Any, name: str) -> None:
+    """Whatever it is: too small, too large, infinite or none; inside the range it is taken."""
+    base, meta = RANGES[name]
+    numbers = st.integers() if base is int else st.floats(width=64)
+    value = data.draw(st.one_of(numbers, st.sampled_from([meta.ge, meta.le, meta.ge - 1, meta.le + 1])))
+    environ = {"STEPSTREAM_HOME": "/nowhere", PREFIX + name.upper(): str(value)}
+    if meta.ge <= value <= meta.le:
+        assert getattr(load(environ), name) == value
+        return
+    with pytest.raises(UsageError) as caught:
+        load(environ)
+    assert PREFIX + name.upper() in str(caught.value)
+    assert f"from {meta.ge:,} to {meta.le:,}" in str(caught.value)
+
+
+@given(name=st.sampled_from(sorted(CHOICES)), word=st.text(min_size=1).filter(str.strip))
+def test_a_word_that_is_no_choice_is_refused(name: str, word: str) -> None:
+    """The sentence names the variable and every choice."""
+    environ = {"STEPSTREAM_HOME": "/nowhere", PREFIX + name.upper(): word}
+    if word.strip() in CHOICES[name]:
+        assert getattr(load(environ), name) == word.strip()
+        return
+    with pytest.raises(UsageError) as caught:
+        load(environ)
+    assert all(choice in str(caught.value) for choice in (PREFIX + name.upper(), *CHOICES[name]))
+
+
+@pytest.mark.parametrize("name", ["window_lines", "spool_full", "redis_url", "partitions"])
+def test_a_wrong_value_in_the_file_is_named(tmp_path: Path, name: str) -> None:
+    """The file's path and the setting's name; a secret's value is not repeated."""
+    (tmp_path / "stepstream.toml").write_text(f'{name} = "0 hunter2"\n')
+    with pytest.raises(UsageError, match=rf"stepstream\.toml: {name} must be") as caught:
+        load({"STEPSTREAM_HOME": str(tmp_path)})
+    assert ("hunter2" in str(caught.value)) == (name != "redis_url")
+
+
+@given(data=st.data())
+def test_a_misspelt_variable_is_named_with_the_nearest(data: Any) -> None:
+    """One letter left out, doubled or swapped: it is named with what was meant, where that is no setting."""
+    known = {PREFIX + name.upper() for name in (*TYPES, *OF_WORKERS)}
+    meant = data.draw(st.sampled_from(sorted(known - {"STEPSTREAM_KAFKA"})))
+    at = data.draw(st.integers(len(PREFIX), len(meant) - 2))
+    kinds = [meant[:at] + meant[at + 1 :], meant[:at] + meant[at] + meant[at:]]
+    written = data.draw(st.sampled_from([*kinds, meant[:at] + meant[at + 1] + meant[at] + meant[at + 2 :]]))
+    found = unknown_variables({written: "x", meant: "y", "PATH": "/bin", "STEPSTREAM_KAFKA_SSL_CA": "z"})
+    if written in known or written.startswith("STEPSTREAM_KAFKA_"):
+        assert found == {}
+    else:
+        assert list(found) == [written]
+        assert "did you mean STEPSTREAM_" in found[written]
+
+
+def test_a_misspelt_token_is_named() -> None:
+    """A misspelt token is named; an empty variable is none."""
+    found = unknown_variables({"STEPSTREAM_DASHBORD_TOKEN": "x", "STEPSTREAM_FOO": ""})
+    assert found == {
+        "STEPSTREAM_DASHBORD_TOKEN": "STEPSTREAM_DASHBORD_TOKEN (did you mean STEPSTREAM_DASHBOARD_TOKEN?)"
+    }

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from infra.lock import is_held
 from infra.settings import Settings, load
 from producers.forward.stream import Stream
-from producers.spool.format import About, Checkpoint, about_new, is_held, segments
+from producers.spool.format import About, Checkpoint, about_new, segments
 from producers.spool.reader import Chunk, Long, SpoolReader
 from producers.spool.writer import SpoolWriter
 

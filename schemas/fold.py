@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass, fields
 from typing import Any
 
 from schemas.topics import LINES, META_SUFFIX, Kind
+from schemas.values import clean
 
 Record = dict[str, Any]
 
@@ -33,7 +33,6 @@ _FACTS = {
 """Column of `runs` → what a payload may call it, the first that is there wins."""
 
 _ENV_NAMES = ("env_id", "env_name", "game_id")
-_UNFIT = re.compile("[\0\ud800-\udfff]")
 _REASON_NAMES = ("reason", "error", "message")
 
 _STEPS, _EPISODES, _METRICS = Kind.STEPS, Kind.EPISODES, Kind.METRICS  # a member is looked up slowly
@@ -276,13 +275,8 @@ def _first(said: Record, names: tuple[str, ...]) -> str | None:
     for name in names:
         value = said.get(name)
         if isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != "":
-            return clean_text(str(value))
+            return clean(str(value))
     return None
-
-
-def clean_text(text: str) -> str:
-    """Text that every database takes: NUL and lone surrogates become U+FFFD."""
-    return _UNFIT.sub("\ufffd", text)
 
 
 def _object(text: str | None) -> Record:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.fold import CANCELLED, COMPLETED, FAILED, LOST, RUNNING, AgentState, Fold, RunState
+from schemas.fold import CANCELLED, COMPLETED, FAILED, LOST, RUNNING, AgentState, Fold, RunState
 from schemas.topics import Kind
 
 RUN, STREAM = "r1", "01STREAM"

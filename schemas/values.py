@@ -1,0 +1,20 @@
+"""What every database, and every reader of one, takes: the bounds of ids and times, and clean text."""
+
+from __future__ import annotations
+
+import re
+
+EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The years 1 to 9999, in µs since 1970."""
+
+LONGEST_ID = 300
+"""Characters of an id of a run, stream, agent or worker: two fit the 2,704 bytes of PostgreSQL's indexes."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """What a text column holds: NUL and lone surrogates become U+FFFD."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
