@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from cli import progress
-from infra.settings import load
+from infra.settings import Settings, load
 from infra.sql import engine as sql
 from infra.sql import export as exports
 from infra.sql import migrations
 from infra.sql import runs as store
-from schemas.errors import UsageError
+from schemas.errors import LiveBufferError, UsageError
 
 
 @click.group()
@@ -100,20 +101,31 @@ def _to_stdout(engine: Engine, run_id: str, kind: str, tables: tuple[str, ...]) 
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help='An object: {"run_id", "deleted"}.')
 def delete(run_id: str, yes: bool, as_json: bool) -> None:
-    """Delete a run from SQL, whole and for good.
+    """Delete a run from SQL and from the page, whole and for good.
 
-    What Kafka still holds of it is not stored again; what it gets from now on is the run begun anew.
+    What Kafka holds of it by now is not stored again; what it gets later is the run begun anew.
     """
+    settings = load()
     engine = _engine()
-    run = store.shown(engine, run_id)
-    rows = sum(run[name] for name in ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters"))
+    rows = store.rows(engine, run_id)
     if not yes:
-        click.confirm(f"Delete run {run_id} ({run['status']}, {rows:,} rows)?", abort=True, err=True)
+        click.confirm(f"Delete run {run_id} ({rows:,} rows)?", abort=True, err=True)
     with progress.bar("deleting", rows) as told:
-        deleted = store.remove(engine, run_id, datetime.now(UTC), told)
+        deleted = store.remove(engine, run_id, partial(datetime.now, UTC), told)
+    if settings.redis_url:
+        _take_off_the_page(settings, run_id)
     click.echo(
         json.dumps({"run_id": run_id, "deleted": deleted}) if as_json else f"Deleted {deleted:,} rows."
     )
+
+
+def _take_off_the_page(settings: Settings, run_id: str) -> None:
+    from infra.redis.live_store import delete_run  # noqa: PLC0415 - half a second to import
+
+    try:
+        delete_run(settings, run_id)
+    except LiveBufferError as error:
+        click.echo(f"stepstream: the run stays on the page until it expires: {error}", err=True)
 
 
 def _engine() -> Engine:

@@ -7,6 +7,7 @@ Everything is a buffer of the newest and can be thrown away: SQL and Kafka hold 
     <prefix>service                hash     `skipped`; "process:<id>" → LiveProcess, JSON
     <prefix>runs                   zset     run id → when it was last heard of, ms
     <prefix>notifications          stream   field `r`: ids of runs that changed, JSON
+    <prefix>deletions              stream   field `r`: id of a run that was deleted
     <prefix>run:<run>              hash     what is known of a run, its counters
     <prefix>run:<run>:notification stream   one entry: wakes the run's page
     <prefix>run:<run>:agents       hash     agent id → AgentSteps
@@ -24,7 +25,7 @@ Entries are MessagePack arrays. Times are µs since 1970 (UTC) in entries, ms in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -85,6 +86,21 @@ class Keys:
     def notifications(self) -> str:
         """Wakes whoever shows the list of runs."""
         return f"{self.prefix}notifications"
+
+    @property
+    def deletions(self) -> str:
+        """Tells the live processes which runs to forget."""
+        return f"{self.prefix}deletions"
+
+    def of_run(self, run_id: str, agent_ids: Iterable[str]) -> list[str]:
+        """Every key of a run and of these agents of it."""
+        parts = ("", "notification", "agents", "returns", "metrics", "logs")
+        agents = [
+            self.agent(run_id, agent_id, what)
+            for agent_id in agent_ids
+            for what in ("steps", "episodes", "frame")
+        ]
+        return [*(self.run(run_id, what) for what in parts), *agents]
 
     def run(self, run_id: str, what: str = "") -> str:
         """A run's hash, or one of its keys: notification, agents, returns, metrics, logs."""

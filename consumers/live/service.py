@@ -84,7 +84,7 @@ class Live:
         self._id = os.urandom(4).hex()
         self._skipped = 0
         self._lags_at, self._lags = 0.0, dict[int, int]()
-        self._looked_at = self._wrote_at = self._served_at = 0.0
+        self._looked_at = self._wrote_at = self._served_at = self._deleted_at = 0.0
         self._said_at = -SAY_EVERY_S
         self._stored: dict[Partition, int] = {}
         self._state = self._empty()
@@ -121,6 +121,8 @@ class Live:
             self._forget()
         if self._tail.unplaced:
             self._place(sorted(self._tail.unplaced))
+        if time.monotonic() - self._deleted_at > LOOK_S:
+            self._forget_deleted()
         self._take(self._behind(messages))
         if messages or self._state.dirty:
             self._write()
@@ -237,6 +239,12 @@ class Live:
             ("HINCRBY", key, "skipped", skipped),
             ("EXPIRE", key, SERVICE_KEPT_S),
         ]
+
+    def _forget_deleted(self) -> None:
+        self._deleted_at = time.monotonic()
+        for run_id in self._store.deleted():
+            self._state.forget(run_id)
+            log.info("forgets a deleted run", run=run_id)
 
     def _look(self) -> None:
         self._looked_at = time.monotonic()

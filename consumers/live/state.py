@@ -159,6 +159,20 @@ class LiveState:
                 state.merge(since)
             self._fold.runs[run_id] = state
 
+    def forget(self, run_id: str) -> None:
+        """Let go of a run that was deleted: what comes of it later is the run begun anew."""
+        for runs in (self._runs, self._dirty_runs, self.unknown_runs, self._fold.runs):
+            runs.pop(run_id, None)
+        for agents in (
+            self._agents,
+            self._pending,
+            self._dirty_agents,
+            self.unknown_agents,
+            self._fold.agents,
+        ):
+            for key in [key for key in agents if key[0] == run_id]:
+                del agents[key]
+
     def restore_agent(self, key: AgentKey, held: HeldAgent) -> None:
         """Put what Redis holds of an agent below what came since."""
         self.unknown_agents.pop(key).restore(held)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Engine, func, select, update
@@ -98,5 +99,5 @@ class Retention:
             if stop.is_set():
                 return
             began = time.monotonic()
-            rows = runs.remove(self._engine, run_id, now)
+            rows = runs.remove(self._engine, run_id, partial(datetime.now, UTC))
             log.info("deleted by age", run=run_id, rows=rows, seconds=round(time.monotonic() - began, 1))

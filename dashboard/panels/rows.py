@@ -52,7 +52,7 @@ class Rows(Panel):
 
     def layout(self) -> Component:
         live_grids = [_live_table(kind) for kind in KINDS]
-        every = [html.Div(id=f"every-{kind}", className=f"rows all-{kind}") for kind in KINDS]
+        every = [_every(kind) for kind in KINDS]
         stores = [dcc.Store(id="rows-view"), dcc.Store(id="copied"), dcc.Store(id="long-text")]
         marks = live_attr(data_shown="rows.shown")
         return html.Section(
@@ -157,8 +157,7 @@ class Rows(Panel):
             self.made.add(kind)
             self.read = self.stored, now
             table = grids.list_grid(f"grid-{kind}", grids.TABLES[kind], eventListeners=LISTENERS)
-            problem = html.P(id=f"problem-{kind}", role="alert", className="problem")
-            return {f"every-{kind}": {"children": [problem, table]}}
+            return {f"every-{kind}": {"children": table}}
         if view != self.view:
             self.read = self.stored, now
             return {f"grid-{kind}": {"api": ["purgeInfiniteCache"]}}
@@ -166,6 +165,12 @@ class Rows(Panel):
             self.read = self.stored, now
             return {f"grid-{kind}": {"api": ["refreshInfiniteCache"]}}
         return {}
+
+
+def _every(kind: str) -> Component:
+    """Where the table of every row comes, and over it why rows are missing."""
+    problem = html.P(id=f"problem-{kind}", role="alert", className="panel-failure")
+    return html.Div([problem, html.Div(id=f"every-{kind}")], className=f"rows all-{kind}")
 
 
 def _live_table(kind: str) -> Component:

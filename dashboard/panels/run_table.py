@@ -21,7 +21,7 @@ SPARK = (58, 18)
 NOTHING = "(none)"
 
 GROUPS = {
-    "": "No groups",
+    "none": "No groups",
     "project": "Project",
     "tag": "Tag",
     "env_id": "Environment",
@@ -75,21 +75,21 @@ def _mean(run: Run) -> float:
     return float("-inf") if value is None else float(value)
 
 
-STARTED = Column("started", "Started", 92, _count("started_at"), True)
+STARTED = Column("started", "Started", 78, _count("started_at"), True)
 COLUMNS = (
     Column("words", "Status", 116, lambda run: STATES.index(run["status"]), renderer="Status"),
-    Column("name", "Run", 170, lambda run: named(run).lower(), renderer="Link", flex=2),
+    Column("name", "Run", 150, lambda run: named(run).lower(), renderer="Link", flex=2),
     Column("project", "Project", 110, _word("project"), chosen=False),
     Column("env_id", "Environment", 122, _word("env_id")),
     Column("algorithm", "Algorithm", 98, _word("algorithm")),
     Column("tags", "Tags", 120, lambda run: run.get("tags") or [], chosen=False),
-    Column("agents", "Agents", 170, _count("agents"), renderer="Link", flex=2),
-    Column("steps", "Steps", 80, _count("steps"), True),
-    Column("episodes", "Episodes", 86, _count("episodes"), True),
-    Column("rate", "Steps/s", 74, _count("steps_per_second"), True),
-    Column("return", "Return", 138, _mean, True, renderer="Sparkline"),
+    Column("agents", "Agents", 150, _count("agents"), renderer="Link", flex=2),
+    Column("steps", "Steps", 76, _count("steps"), True),
+    Column("episodes", "Episodes", 80, _count("episodes"), True),
+    Column("rate", "Steps/s", 70, _count("steps_per_second"), True),
+    Column("return", "Return", 128, _mean, True, renderer="Sparkline"),
     STARTED,
-    Column("duration", "Duration", 100, lasts, True),
+    Column("duration", "Duration", 92, lasts, True),
     Column("metrics", "Metrics", 84, _count("metrics"), True, False),
     Column("dead_letters", "Dead letters", 96, _count("dead_letters"), True, False),
     Column("host", "Host", 110, _word("host"), chosen=False),
@@ -127,7 +127,7 @@ class Choice(Struct, frozen=True):
 
 
 def _group(name: str) -> str:
-    return name if name in GROUPS or name.startswith("config.") else ""
+    return name if (name in GROUPS and name != "none") or name.startswith("config.") else ""
 
 
 def config_column(field: str) -> Column:

@@ -133,21 +133,13 @@ class Runs(Panel):
 
 def choices(keys: list[str], choice: Choice) -> dict[str, Any]:
     """The lists to choose groups and columns from, with every key of the configurations."""
-    groups = {
-        "": "No groups",
-        "project": "Project",
-        "tag": "Tag",
-        "env_id": "Environment",
-        "algorithm": "Algorithm",
-    }
-    groups |= {"status": "Status", "host": "Host"} | {f"config.{key}": f"config: {key}" for key in keys}
-    columns = {one.field: one.name for one in run_table.COLUMNS} | {
-        f"config.{key}": f"config: {key}" for key in keys
-    }
+    of_config = {f"config.{key}": f"config: {key}" for key in keys}
+    groups = run_table.GROUPS | of_config
+    columns = {one.field: one.name for one in run_table.COLUMNS} | of_config
     chosen = [one.field for one in choice.shown()]
     return {
         "runs-group": {"options": [{"value": value, "label": words} for value, words in groups.items()],
-                       "value": choice.group},
+                       "value": choice.group or "none"},
         "runs-columns": {"options": [{"value": value, "label": words} for value, words in columns.items()],
                          "value": chosen},
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""An agent's steps or episodes as CSV, streamed page by page: every row, every text in full."""
+"""An agent's steps or episodes, or one series, as CSV: every row, every text in full, page by page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from dashboard.live.merge import natural_index
-from dashboard.sql.queries import Page, PageRequest, Queries
+from dashboard.sql.columns import TABLES
+from dashboard.sql.queries import Page, PageRequest, Queries, Series
+from schemas.errors import UsageError
 
 _BOTH = ("timestamp", "stream_id", "seq", "worker", "agent", "episode")
 _ENDED = ("terminated", "truncated")
@@ -21,11 +23,35 @@ BLOCK = 200
 
 
 def csv(queries: Queries, asked: Mapping[str, str]) -> tuple[str, AsyncIterator[str]]:
-    """A file name, and the lines."""
-    kind = "episodes" if asked.get("kind") == "episodes" else "steps"
-    words = [asked.get("run", "run"), asked.get("agent", "all"), kind]
-    name = "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", word)[:60] for word in words)
-    return f"{name}.csv", _lines(queries, dict(asked), kind)
+    """A file name, and the lines.
+
+    Raises:
+        UsageError: a series of a table that there is not.
+    """
+    kind = asked.get("kind", "steps")
+    if kind == "series":
+        series = _series(asked)
+        return _name(series.run_id, series.agent_id or "all", series.name), _points(queries, series)
+    kind = "episodes" if kind == "episodes" else "steps"
+    name = _name(asked.get("run", "run"), asked.get("agent", "all"), kind)
+    return name, _lines(queries, dict(asked), kind)
+
+
+def _name(*words: str) -> str:
+    return "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", word)[:60] for word in words) + ".csv"
+
+
+def _series(asked: Mapping[str, str]) -> Series:
+    source = next((name for name in TABLES if name == asked.get("source", "metrics")), None)
+    if source is None:
+        raise UsageError(f"There are no series of {asked.get('source')!r}: it is one of {', '.join(TABLES)}.")
+    return Series(asked.get("run", ""), source, asked.get("name", ""), asked.get("agent"))
+
+
+async def _points(queries: Queries, series: Series) -> AsyncIterator[str]:
+    yield _text([("step", "episode", "timestamp", _cell(series.name))])
+    async for rows in queries.points(series):
+        yield _text(rows)
 
 
 async def _lines(queries: Queries, asked: dict[str, Any], kind: str) -> AsyncIterator[str]:

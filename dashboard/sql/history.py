@@ -1,4 +1,4 @@
-"""What fills the tables of every row: a page of the chosen table, and what to say where it is not whole."""
+"""The tables of every row: what AG Grid's infinite row model asks for, page by page."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ Moments are ms since 1970 (UTC).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
@@ -94,8 +94,7 @@ class Queries:
         self, run_id: str, agent_id: str | None, request: PageRequest, episode_index: int | None = None
     ) -> Page:
         """Episodes (or those of one index), the newest first. Keys: `rows.episode_row`."""
-        of = run_id, agent_id, episode_index
-        return await self._ask(steps.episodes, self._indexes, of, request)
+        return await self._ask(steps.episodes, self._indexes, (run_id, agent_id, episode_index), request)
 
     async def steps(
         self,
@@ -110,8 +109,7 @@ class Queries:
 
         Long texts are cut unless `full`; `cut` says so.
         """
-        of = run_id, agent_id, episode_index
-        return await self._ask(steps.steps, self._indexes, of, request, full)
+        return await self._ask(steps.steps, self._indexes, (run_id, agent_id, episode_index), request, full)
 
     async def episode_steps(self, run_id: str, agent_id: str, episode_index: int) -> list[dict[str, Any]]:
         """The steps of one episode in order, at most 20,000."""
@@ -151,6 +149,10 @@ class Queries:
     ) -> Curve:
         """A series from `begin` to `end` of its axis: of each of so many pixels the least and the most."""
         return await self._history.minmax(series, begin, end, pixels, smoothing)
+
+    def points(self, series: Series) -> AsyncIterator[list[tuple[Any, ...]]]:
+        """Every point of a series in pages: step, episode, ms since 1970, value."""
+        return self._history.points(series)
 
     async def names(self, run_id: str, source: Source, agent_id: str | None = None) -> list[str]:
         """Names of the numbers in `metrics` of a run's (an agent's) rows, as the first and newest tell."""

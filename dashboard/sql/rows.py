@@ -51,9 +51,9 @@ def columns(table: Table) -> dict[str, ColumnElement[Any]]:
 
 
 def of(
-    table: Table, run_id: str, agent_id: str | None, episode_index: int | None = None
+    table: Table, run_id: str, agent_id: str | None = None, episode_index: int | None = None
 ) -> ColumnElement[bool]:
-    """The rows of a run, of one of its agents, or of one episode."""
+    """The rows of a run; of one of its agents, of one episode."""
     named = {"run_id": run_id, "agent_id": agent_id, "episode_index": episode_index}
     return and_(*(table.c[name] == value for name, value in named.items() if value is not None))
 

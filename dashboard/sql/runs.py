@@ -166,7 +166,7 @@ def learning_curve(connection: Connection, run_id: str, points: int) -> list[flo
     low, high = connection.execute(select(func.min(table.c.seq), func.max(table.c.seq)).where(of)).one()
     if low is None:
         return []
-    part = func.floor((table.c.seq - low) * points / (high - low + 1))
+    part = (table.c.seq - low) * points // (high - low + 1)
     statement = select(func.avg(table.c.episode_return)).where(of).group_by(part).order_by(part)
     found = connection.execute(statement).scalars()
     return [value for value in found if value is not None and np.isfinite(value)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any
@@ -113,6 +113,22 @@ class History:
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, read)
 
+    async def points(self, series: Series) -> AsyncIterator[list[tuple[Any, ...]]]:
+        """Every point in pages: step, episode, ms since 1970, value. Workers side by side come in turns."""
+        position: dict[str, int] = {}
+        begun = 0.0
+        while True:
+            ask, place = self._ask, series.place
+            parts = await asyncio.to_thread(ask, columns.page, place, position, [series.name], PAGE)
+            if not parts:
+                return
+            position |= {stream: line for part in parts for stream, line in part.position.items()}
+            read = Columns.empty([series.name]).plus(parts)
+            steps = begun + _axis(read, series)
+            begun = float(steps[-1]) + (series.source == "steps") if series.source != "metrics" else 0.0
+            named = (steps, read.data["episode"], read.data["time"], read.value(series.name))
+            yield [tuple(map(_plain, row)) for row in zip(*named, strict=True) if np.isfinite(row[-1])]
+
     def _columns(self, series: Series) -> tuple[Columns, bool]:
         """Its rows as columns, and whether they are only some of all."""
         place, name = series.place, series.name
@@ -173,6 +189,11 @@ def points_of(held: Columns, series: Series) -> tuple[Numbers, Numbers]:
         order = np.argsort(x, kind="stable")
         x, y = x[order], y[order]
     return x, y
+
+
+def _plain(value: float) -> Any:
+    """A number for CSV: a whole one without its point, none as nothing."""
+    return "" if np.isnan(value) else int(value) if value == int(value) else round(float(value), 12)
 
 
 def _axis(held: Columns, series: Series) -> Numbers:

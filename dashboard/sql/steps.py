@@ -17,6 +17,10 @@ NEAR_LINES = 20_000
 """The next step of an agent is looked for in so many lines of its stream."""
 
 
+Whose = tuple[str, str | None, int | None]
+"""Run, agent (None: all) and index of an episode (None: all): whose rows a page lists."""
+
+
 class StepPlace(Struct, frozen=True):
     """Whose a step is, and where its record lies in the topic of steps."""
 
@@ -25,10 +29,6 @@ class StepPlace(Struct, frozen=True):
     episode_index: int | None
     partition: int
     offset: int
-
-
-Whose = tuple[str, str | None, int | None]
-"""Run, agent (None: all) and index of an episode (None: all): whose rows a page lists."""
 
 
 def steps(connection: Connection, indexes: SeekIndexes, of: Whose, request: PageRequest, full: bool) -> Page:
@@ -111,7 +111,8 @@ def step_place(connection: Connection, run_id: str, stream_id: str, seq: int) ->
 def episodes(connection: Connection, indexes: SeekIndexes, of: Whose, request: PageRequest) -> Page:
     """A page of episodes."""
     env_id, seed = _env_and_seed(connection, of[0])
-    mine, by = rows.of(rows.EPISODES, *of), BY_EPISODE if of[1] is not None else BY_LINE
+    by = BY_EPISODE if of[1] is not None else BY_LINE
+    mine = rows.of(rows.EPISODES, *of)
     listing = Listing(rows.EPISODES, mine, of, by, lambda row: rows.episode_row(row, env_id, seed))
     return read_page(connection, indexes, listing, request)
 
@@ -127,11 +128,11 @@ def _env_and_seed(connection: Connection, run_id: str) -> tuple[str | None, Any]
 
 def logs(connection: Connection, indexes: SeekIndexes, run_id: str, request: PageRequest) -> Page:
     """A page of the log."""
-    listing = Listing(rows.LOGS, rows.of(rows.LOGS, run_id, None), run_id, BY_LINE, rows.log_row)
+    listing = Listing(rows.LOGS, rows.of(rows.LOGS, run_id), run_id, BY_LINE, rows.log_row)
     return read_page(connection, indexes, listing, request)
 
 
 def dead_letters(connection: Connection, indexes: SeekIndexes, run_id: str, request: PageRequest) -> Page:
     """A page of dead letters."""
-    table, of = rows.DEAD_LETTERS, rows.of(rows.DEAD_LETTERS, run_id, None)
+    table, of = rows.DEAD_LETTERS, rows.of(rows.DEAD_LETTERS, run_id)
     return read_page(connection, indexes, Listing(table, of, run_id, BY_LINE, rows.dead_letter_row), request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ Command = tuple[bytes | str | int | float, ...]
 
 AWAY = redis.UNREACHABLE
 """Redis does not answer: what was written last is unknown, so begin anew from the positions it holds."""
+
+DELETIONS_KEPT, DELETIONS_KEPT_S = 1000, 3600
 
 _WRITE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -47,11 +50,16 @@ class LiveStore:
         self._redis.set_retry(Retry(NoBackoff(), 0))
         self._write = self._redis.register_script(_WRITE)
         self._buffer_id = b""
+        self._deletion = ""
+        """The newest entry of `deletions` that this process knows."""
 
     def begin(self) -> dict[str, int]:
         """Read the buffer_id, or found one; returns the positions written last."""
         self._redis.set(self.keys.buffer_id, os.urandom(8).hex(), nx=True)
         self._buffer_id = self._redis.get(self.keys.buffer_id)
+        if not self._deletion:  # what was deleted before this process began does not concern it
+            newest = self._redis.xrevrange(self.keys.deletions, count=1)
+            self._deletion = newest[0][0].decode() if newest else "0-0"
         held = self._redis.hgetall(self.keys.positions)
         return {name.decode(): int(offset) for name, offset in held.items()}
 
@@ -106,9 +114,44 @@ class LiveStore:
             for name in named
         }
 
+    def deleted(self) -> list[str]:
+        """Runs that were deleted since the last call; what is left of them in Redis goes."""
+        found = self._redis.xrange(self.keys.deletions, min=f"({self._deletion}") if self._deletion else []
+        if not found:
+            return []
+        self._deletion = found[-1][0].decode()
+        run_ids = [fields[b"r"].decode() for _, fields in found]
+        for run_id in run_ids:
+            _delete(self._redis, self.keys, run_id)
+        return run_ids
+
     def close(self) -> None:
         """Close the connection."""
         self._redis.close()
+
+
+def delete_run(settings: Settings, run_id: str) -> None:
+    """Take a run off the live path: its keys go, and live processes forget what they hold of it.
+
+    Raises:
+        LiveBufferError: Redis does not answer.
+    """
+    keys = Keys(settings.redis_prefix)
+    with redis.errors_translated(settings):
+        client = redis.client(settings)
+        _delete(client, keys, run_id)
+        client.xadd(keys.deletions, {"r": run_id}, maxlen=DELETIONS_KEPT)
+        client.expire(keys.deletions, DELETIONS_KEPT_S)
+        client.xadd(keys.notifications, {"r": json.dumps([run_id])}, maxlen=100)
+        client.close()
+
+
+def _delete(client: Any, keys: Keys, run_id: str) -> None:
+    agent_ids = [name.decode() for name in client.hkeys(keys.run(run_id, "agents"))]
+    pipe = client.pipeline()
+    pipe.zrem(keys.runs, run_id)
+    pipe.delete(*keys.of_run(run_id, agent_ids))
+    pipe.execute()
 
 
 def _last(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> bytes | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -108,13 +108,16 @@ def writing(engine: Engine) -> Iterator[Connection]:
         raise translated(error, engine) from error
 
 
-def fence_deletion(connection: Connection, run_id: str, now: datetime) -> None:
-    """Write a run down as deleted, while no batch of any persist is open; they wait until this commits."""
+def fence_deletion(connection: Connection, run_id: str, clock: Callable[[], datetime]) -> None:
+    """Write a run down as deleted, while no batch of any persist is open; they wait until this commits.
+
+    The clock is read once they wait: what is stored by then was sent before that moment.
+    """
     if connection.dialect.name == "postgresql":
         # Every batch holds row locks in this table from its first statement on.
         connection.exec_driver_sql("LOCK TABLE consumer_offsets IN EXCLUSIVE MODE")
     connection.execute(delete(DeletedRun).where(DeletedRun.run_id == run_id))
-    connection.execute(insert(DeletedRun).values(run_id=run_id, deleted_at=now))
+    connection.execute(insert(DeletedRun).values(run_id=run_id, deleted_at=clock()))
 
 
 def translated(error: DBAPIError, engine: Engine) -> DatabaseError:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Row, Table, delete, func, select, tuple_
+from sqlalchemy import Connection, Engine, Row, Table, and_, delete, exists, func, or_, select, tuple_
 
 from infra.sql.engine import fence_deletion, reading, writing
 from schemas.errors import UsageError
@@ -41,48 +41,95 @@ def shown(engine: Engine, run_id: str) -> dict[str, Any]:
     with reading(engine) as connection:
         row = connection.execute(select(*COLUMNS, _AGENTS).where(Run.run_id == run_id)).one_or_none()
     if row is None:
-        raise UsageError(f"There is no run {run_id!r} in the database: `stepstream runs list` names them.")
+        raise _unknown(run_id)
     return _object(row)
+
+
+def _unknown(run_id: str) -> UsageError:
+    return UsageError(f"There is no run {run_id!r} in the database: `stepstream runs list` names them.")
 
 
 DELETE_ROWS = 10_000
 """Rows deleted in one transaction: persist waits for no more than that."""
+DELETE_STREAMS = 100
+"""Streams whose rows are deleted by one statement."""
+
+Ends = list[tuple[str, int]]
+"""Streams of a run in a table, each with its last `seq`."""
+
+
+def rows(engine: Engine, run_id: str) -> int:
+    """How many rows of events a run has, those of stepstream's own streams among them.
+
+    Raises:
+        UsageError: there is no such run, and no row that a deletion which was cut off has left.
+    """
+    counts = (
+        select(func.count()).select_from(table).where(table.c.run_id == run_id).scalar_subquery()
+        for table in EVENT_TABLES.values()
+    )
+    with reading(engine) as connection:
+        found = sum(connection.execute(select(*counts)).one())
+    if not found:
+        shown(engine, run_id)
+    return found
 
 
 def remove(
-    engine: Engine, run_id: str, now: datetime, progress: Callable[[int], None] = lambda _: None
+    engine: Engine,
+    run_id: str,
+    clock: Callable[[], datetime],
+    progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Delete a run whole; returns how many rows of events it had.
+    """Delete a run as it is now, whole; returns how many rows of events it had.
 
-    First it is written down as deleted, while no batch is open; from then on no batch stores a record of
-    it that is older than that. Cut off in the middle, the same call finishes it.
+    In one transaction, while no batch is open, it is written down as deleted and leaves `runs` and `agents`;
+    from then on no batch stores a record of it that is older. Its rows go in parts, up to the last one that
+    each stream had by then: what persist stores meanwhile is the run begun anew, and stays. Cut off in the
+    middle, the same call finishes it.
 
     Args:
         engine: the database.
         run_id: the run.
-        now: when it is deleted: what Kafka gets later is the run begun anew.
+        clock: gives the time: what Kafka gets later is the run begun anew.
         progress: told the rows deleted so far.
 
     Raises:
         UsageError: there is no such run.
     """
-    shown(engine, run_id)
     with writing(engine) as connection:
-        fence_deletion(connection, run_id, now)
-    deleted = 0
-    for table in EVENT_TABLES.values():
-        while count := _remove_some(engine, table, run_id):
-            deleted += count
-            progress(deleted)
-    with writing(engine) as connection:
+        fence_deletion(connection, run_id, clock)
+        ends = {table.name: _ends(connection, table, run_id) for table in EVENT_TABLES.values()}
         connection.execute(delete(Agent).where(Agent.run_id == run_id))
-        connection.execute(delete(Run).where(Run.run_id == run_id))
+        known = connection.execute(delete(Run).where(Run.run_id == run_id)).rowcount
+        if not known and not any(ends.values()):
+            raise _unknown(run_id)
+    deleted = 0
+    for name, table in EVENT_TABLES.items():
+        for begin in range(0, len(ends[name]), DELETE_STREAMS):
+            while count := _remove_some(engine, table, run_id, ends[name][begin : begin + DELETE_STREAMS]):
+                deleted += count
+                progress(deleted)
     return deleted
 
 
-def _remove_some(engine: Engine, table: Table, run_id: str) -> int:
+def _ends(connection: Connection, table: Table, run_id: str) -> Ends:
+    """Steps from one stream to the next in the primary key: no row is read but the last of each."""
+    mine = table.c.run_id == run_id
+    streams = select(func.min(table.c.stream_id).label("id")).where(mine).cte("streams", recursive=True)
+    further = select(func.min(table.c.stream_id)).where(mine, table.c.stream_id > streams.c.id)
+    streams = streams.union_all(
+        select(further.correlate(streams).scalar_subquery()).where(streams.c.id.is_not(None))
+    )
+    last = select(func.max(table.c.seq)).where(mine, table.c.stream_id == streams.c.id)
+    found = select(streams.c.id, last.correlate(streams).scalar_subquery()).where(streams.c.id.is_not(None))
+    return [(stream_id, seq) for stream_id, seq in connection.execute(found)]
+
+
+def _remove_some(engine: Engine, table: Table, run_id: str, ends: Ends) -> int:
     key = (table.c.run_id, table.c.stream_id, table.c.seq)
-    some = select(*key).where(table.c.run_id == run_id).limit(DELETE_ROWS)
+    stored = or_(*(and_(table.c.stream_id == stream_id, table.c.seq <= last) for stream_id, last in ends))
+    some = select(*key).where(table.c.run_id == run_id, stored).limit(DELETE_ROWS)
     with writing(engine) as connection:
         return connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount
 
@@ -90,9 +137,8 @@ def _remove_some(engine: Engine, table: Table, run_id: str) -> int:
 def past_retention(engine: Engine, before: datetime) -> list[str]:
     """Runs that ended and were last heard before this; and those whose deletion was cut off."""
     old = select(Run.run_id).where(Run.status != "running", Run.last_seen_at < before)
-    begun = select(Run.run_id).where(
-        Run.run_id.in_(select(DeletedRun.run_id).where(DeletedRun.deleted_at > Run.last_seen_at))
-    )
+    left = or_(*(exists().where(table.c.run_id == DeletedRun.run_id) for table in EVENT_TABLES.values()))
+    begun = select(DeletedRun.run_id).where(~exists().where(Run.run_id == DeletedRun.run_id), left)
     with reading(engine) as connection:
         return sorted({*connection.scalars(old), *connection.scalars(begun)})
 

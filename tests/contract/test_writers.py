@@ -16,16 +16,19 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import delete, func, insert, select
 
+from consumers.persist.batch import store_rollups
 from infra.settings import load
-from infra.sql import migrations
+from infra.sql import migrations, runs
 from infra.sql.engine import BadDataError, ConflictError
 from infra.sql.writers import Position, Transaction, Writer, open_writer
 from infra.sql.writers.base import COLUMNS, moment
 from infra.sql.writers.check import Check
-from schemas.fold import LOST, RUNNING, STATUSES, AgentState, RunState, columns
+from schemas.errors import UsageError
+from schemas.fold import LOST, RUNNING, STATUSES, AgentState, Fold, RunState, columns
 from schemas.tables import Agent, ConsumerOffset, DeletedRun, Run, RunEvent, Step
-from schemas.topics import Partition
+from schemas.topics import Kind, Partition
 from schemas.values import LONGEST_ID
+from tests.support.records import record
 
 NOW = 1_764_000_000_123_456
 
@@ -228,6 +231,75 @@ def test_offsets_are_kept_with_the_rows(writer: Writer):
         tx.advance({})
     with writer.transaction() as tx:
         assert [place.next_offset for place in tx.places([one, two]).values()] == [10, 11]
+
+
+ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 40)), max_size=30, unique=True)
+
+
+@given(before=ROWS, meanwhile=ROWS, at_once=st.integers(1, 5))
+@examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_deletion_takes_what_was_there_when_it_began(
+    writer: Writer, before: Any, meanwhile: Any, at_once: int
+):
+    """What persist stores while rows are deleted belongs to the run begun anew: rows, agent and run stay."""
+
+    def write(keys: Any) -> None:
+        with writer.transaction() as tx:
+            tx.insert("steps", [step(seq, stream_id=stream) for stream, seq in keys])
+            fold = Fold()
+            for stream, seq in keys:
+                fold.add(Kind.STEPS, record(Kind.STEPS, "r", seq=seq, stream_id=stream), NOW)
+            store_rollups(tx, fold)
+
+    ends = {stream: max(seq for other, seq in before if other == stream) for stream, _ in before}
+    new = [(stream, seq + ends.get(stream, 0)) for stream, seq in meanwhile]
+    for model in (Step, Run, Agent, DeletedRun):
+        with writer.transaction() as tx:
+            tx.connection.execute(delete(model))
+    write([*before, ("another", 1)])
+    written = []
+
+    def stored_meanwhile(_: int) -> None:
+        if not written:
+            written.append(write(new))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "DELETE_ROWS", at_once)
+        patch.setattr(runs, "DELETE_STREAMS", 2)
+        deleted = runs.remove(writer.engine, "r", lambda: moment(NOW), stored_meanwhile)
+    assert deleted == len(before) + 1
+    with writer.transaction() as tx:
+        left = tx.connection.execute(select(Step.stream_id, Step.seq)).all()
+        counted = tx.connection.scalars(select(Run.steps).where(Run.run_id == "r")).all()
+    assert sorted(left) == sorted(new)
+    assert counted == ([len(new)] if new else [])
+
+
+def test_a_deletion_that_was_cut_off_is_finished(writer: Writer):
+    """By the same call, and by the retention; a run that is unknown leaves no mark."""
+    with writer.transaction() as tx:
+        tx.insert("steps", [step(seq) for seq in range(1, 31)])
+        tx.upsert("runs", [columns(RunState("r"))])
+
+    def die(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "DELETE_ROWS", 10)
+        with pytest.raises(KeyboardInterrupt):
+            runs.remove(writer.engine, "r", lambda: moment(NOW), die)
+    assert runs.past_retention(writer.engine, moment(0)) == ["r"]
+    assert runs.rows(writer.engine, "r") == 20
+    assert runs.remove(writer.engine, "r", lambda: moment(NOW)) == 20
+    assert runs.past_retention(writer.engine, moment(0)) == []
+    for act in (
+        lambda: runs.remove(writer.engine, "no", lambda: moment(NOW)),
+        lambda: runs.rows(writer.engine, "no"),
+    ):
+        with pytest.raises(UsageError, match="no run 'no'"):
+            act()
+    with writer.transaction() as tx:
+        assert tx.deleted_runs() == {"r": NOW}
 
 
 def test_deleted_runs_are_seen_at_once(writer: Writer):

@@ -22,7 +22,7 @@ from infra.embedded.valkey import ValkeyServer
 from infra.kafka import client as kafka
 from infra.kafka.tail_consumer import Tail
 from infra.redis import client as redis_clients
-from infra.redis.live_store import LiveStore
+from infra.redis.live_store import LiveStore, delete_run
 from infra.settings import Settings
 from schemas.codec import Decoder
 from schemas.errors import LiveBufferError
@@ -153,6 +153,29 @@ async def test_a_restart_neither_skips_nor_doubles(start: Start, sender: Sender,
     assert viewer.seqs == list(range(1, 901))
     assert (viewer.resets, viewer.missed) == (1, 0)
     await viewer.until(lambda: viewer.agent_steps == 900)
+
+
+async def test_a_deleted_run_leaves_the_page_and_is_begun_anew(
+    settings: Settings, start: Start, sender: Sender, buffer: LiveBuffer
+) -> None:
+    """Nothing of it is left in Redis; what comes of it later is counted from nothing, and others stay."""
+    start()
+    sender.send(Kind.STEPS, [step(seq) for seq in range(1, 301)])
+    sender.send(Kind.STEPS, [step(1, "other")])
+    viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
+    await viewer.until(lambda: viewer.agent_steps == 300)
+    delete_run(settings, "run")
+    client = redis_clients.client(settings)
+    await asyncio.sleep(2)
+    assert await buffer.run("run") is None
+    assert list(client.scan_iter(f"{settings.redis_prefix}run:run*")) == []
+    sender.send(Kind.STEPS, [step(seq) for seq in range(301, 306)])
+    viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
+    await viewer.until(lambda: viewer.agent_steps == 5 and len(viewer.seqs) >= 5)
+    run = await buffer.run("run")
+    assert run is not None
+    assert (run.steps, viewer.seqs) == (5, [301, 302, 303, 304, 305])
+    assert await buffer.run("other") is not None
 
 
 async def test_a_killed_process_is_gone_on_after(

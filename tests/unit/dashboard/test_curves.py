@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard.curves import Smoothing, central_range, exponential_mean, reduce, rolling_mean, thinned
@@ -12,6 +12,7 @@ from dashboard.curves import Smoothing, central_range, exponential_mean, reduce,
 VALUES = st.lists(st.floats(-1e9, 1e9) | st.just(float("nan")), max_size=400)
 
 
+@settings(deadline=None)
 @given(VALUES, st.integers(4, 100))
 def test_thinning_keeps_the_extremes_in_order(values: list[float], points: int) -> None:
     """Never more points than wanted; the least and the most of all are among them, in their order."""
@@ -34,6 +35,7 @@ def test_a_curve_has_all_points_where_there_are_few() -> None:
     assert reduce(np.array([]), np.array([]), 10).x == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.floats(0.01, 0.99))
 def test_an_exponential_mean_stays_within_its_values(values: list[float], weight: float) -> None:
     """It begins at the first value, and never leaves the range of those it has seen."""
