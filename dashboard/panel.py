@@ -18,7 +18,7 @@ Its life on an open page: `layout` once; `reset`, then `load` beside it; then `t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -64,6 +64,8 @@ class Panel:
     """The page's address: set before `reset`, and whenever it changes."""
     settings: Mapping[str, Any] = MappingProxyType({})
     """What this browser has set for itself: `buffer` (rows), `updates`, `theme`. Set as the address is."""
+    wake: Callable[[], None] = staticmethod(lambda: None)
+    """Call it when something to draw came otherwise than by `take` or `load`."""
     dirty = False
     """Whether there is something to draw: `take` and `load` set it."""
 

@@ -73,7 +73,7 @@ class MetricCharts(Panel):
         self.charts, self.read, self.dirty = made, True, True
         self.more = len(wanted) - len(shown)
         if any(chart.curve.sampled for chart in made.values()):
-            self.next_read = time.monotonic() + SAMPLE_S
+            self.task = asyncio.ensure_future(self._again(history, SAMPLE_S))
 
     def take(self, news: News) -> None:
         if news.going is not None:
@@ -81,7 +81,7 @@ class MetricCharts(Panel):
         for point in news.points:
             for name, value in point.values.items():
                 self._add(name, point.global_step, point.at / 1000, value)
-        if self.history is not None and time.monotonic() > self.next_read and self._due():
+        if self.history is not None and time.monotonic() > self.next_read and self.going:
             self.next_read = time.monotonic() + RELOAD_S
             self.task = asyncio.ensure_future(self._again(self.history))
 
@@ -123,12 +123,11 @@ class MetricCharts(Panel):
         pixels = FULL_PIXELS if named(series) == self.choice.full else PIXELS
         return await self.history.queries.minmax(series, begin, end, pixels, self.choice.smoothing)
 
-    async def _again(self, history: History) -> None:
+    async def _again(self, history: History, after: float = 0.0) -> None:
+        await asyncio.sleep(after)
         with suppress(StepstreamError):  # the page says already that SQL is away
             await self.load(history)
-
-    def _due(self) -> bool:
-        return self.going or any(chart.curve.sampled for chart in self.charts.values())
+            self.wake()
 
     def _reshaped(self) -> bool:
         """Whether the cards themselves say something else than before."""

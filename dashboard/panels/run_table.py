@@ -75,15 +75,15 @@ def _mean(run: Run) -> float:
     return float("-inf") if value is None else float(value)
 
 
-STARTED = Column("started", "Started", 78, _count("started_at"), True)
+STARTED = Column("started", "Started", 88, _count("started_at"), True)
 COLUMNS = (
     Column("words", "Status", 116, lambda run: STATES.index(run["status"]), renderer="Status"),
-    Column("name", "Run", 150, lambda run: named(run).lower(), renderer="Link", flex=2),
+    Column("name", "Run", 146, lambda run: named(run).lower(), renderer="Link", flex=2),
     Column("project", "Project", 110, _word("project"), chosen=False),
     Column("env_id", "Environment", 122, _word("env_id")),
     Column("algorithm", "Algorithm", 98, _word("algorithm")),
     Column("tags", "Tags", 120, lambda run: run.get("tags") or [], chosen=False),
-    Column("agents", "Agents", 150, _count("agents"), renderer="Link", flex=2),
+    Column("agents", "Agents", 146, _count("agents"), renderer="Link", flex=2),
     Column("steps", "Steps", 76, _count("steps"), True),
     Column("episodes", "Episodes", 80, _count("episodes"), True),
     Column("rate", "Steps/s", 70, _count("steps_per_second"), True),

@@ -60,7 +60,7 @@ class Runs(Panel):
 
     async def load(self, history: History) -> None:
         self.history = history
-        self._read_more()
+        await self._more(history)
 
     def take(self, news: News) -> None:
         self.heard = True
@@ -127,6 +127,7 @@ class Runs(Panel):
                     tags = await history.queries.tags(run_id)
                 self.more[run_id] = {"curve": curve, "tags": tags}
                 self.dirty = True
+                self.wake()
         except StepstreamError:
             self.curves_of.clear()  # the page says that SQL is away; then once more
 

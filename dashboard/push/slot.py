@@ -75,7 +75,7 @@ class Slot:
         """What stands on the page about it."""
         self.components: set[str] = set()
         """Ids that it has set properties of."""
-        self._wake = wake
+        self._wake = panel.wake = wake
         self._loading: asyncio.Task[None] | None = None
 
     @property
