@@ -48,7 +48,7 @@ def register(app: Dash, services: Services) -> None:
             return Now.title, [], []
         return _title(step), await _keys(services, address, step), _body(address, step)
 
-    @app.callback(Output("past-frame", "children"), Input("past-step", "data"), prevent_initial_call=True)
+    @app.callback(Output("past-frame", "children"), Input("past-step", "data"))
     async def frame(place: dict[str, Any] | None) -> Any:
         return no_update if not place else await _frame(services, place)
 

@@ -196,7 +196,7 @@ def linked(kind: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _go_to(name: str, text: str) -> Component:
-    field = dcc.Input(type="number", id=f"go-to-{name}", min=0, step=1, debounce=True, className="go-to")
+    field = dbc.Input(type="number", id=f"go-to-{name}", min=0, step=1, debounce=True, class_name="go-to")
     return html.Label([text, field], className="option", **attrs(data_address=name))
 
 
