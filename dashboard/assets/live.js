@@ -4,8 +4,42 @@
 // what any panel is about.
 (() => {
   const FRAME_MS = 1000 / 60, EASY_MS = 12, REST = 12, LONGEST_REST_MS = 300, SILENCE_MS = 15_000;
+
+  // When to ask for the next delta: so late that it comes just before the frame that shows it, as it is then as new as
+  // can be; and where painting is slow, because many pages or programs share the machine, after a rest.
+  class Pace {
+    ahead = Infinity; // until it is known how long an answer takes, ask at once
+    recent = [0, 0, 0, 0]; // one slow paint is none: the first of a page always is
+    asked = null;
+    constructor(updates) { this.updates = updates; }
+
+    ask(now) { this.asked = now; }
+
+    /** A delta came at `began`, and is set now: nine of ten take no longer than `ahead`. */
+    applied(began, now) {
+      this.took = now - began;
+      if (this.asked === null) return;
+      const answer = Math.min(now - this.asked, FRAME_MS);
+      this.ahead = Math.min(this.ahead, FRAME_MS);
+      this.ahead += answer > this.ahead ? 0.9 : -0.1;
+      this.asked = null;
+    }
+
+    /** It is painted, in the frame that began at `frame`. */
+    painted(frame, now) {
+      this.recent = [this.took + now - frame, ...this.recent].slice(0, 4);
+    }
+
+    /** How long to wait with asking, in ms. */
+    wait(frame, now) {
+      const every = 1000 / this.updates(), next = frame + every * Math.max(Math.ceil((now - frame) / every), 1);
+      const slow = Math.min(...this.recent) - EASY_MS;
+      return Math.max(next - this.ahead - now, Math.min(REST * slow, LONGEST_REST_MS), 0);
+    }
+  }
+  window.stepstream = { Pace };
+
   let socket, wait = 250, heard = Date.now(), paint = 0, failed = {}, drawing = false;
-  let ahead = FRAME_MS, asked = null, recent = [0, 0, 0, 0];
   const leaves = new Map(), queue = new Map();
 
   const find = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -14,6 +48,8 @@
   const settings = () => {
     try { return JSON.parse(localStorage.getItem("settings")) || {}; } catch { return {}; }
   };
+
+  const pace = new Pace(() => settings().updates || 60);
 
   // The socket
 
@@ -45,20 +81,12 @@
     for (const key in delta.texts) text(key, delta.texts[key]);
     for (const id in delta.props) props(id, delta.props[id]);
     for (const id in delta.draw) later(id, delta.draw[id]);
-    const took = performance.now() - began;
-    if (asked !== null) { // nine of ten answers take no longer than `ahead`
-      const answer = Math.min(began - asked, FRAME_MS);
-      ahead = Math.min(ahead + (answer > ahead ? 0.9 : -0.1), FRAME_MS);
-      asked = null;
-    }
+    pace.applied(began, performance.now());
     painted((frame) => {
       paint = performance.now() - began;
-      recent = [took + performance.now() - frame, ...recent].slice(0, 4);
+      pace.painted(frame, performance.now());
       draw((drew) => {
-        const now = performance.now(), every = 1000 / (settings().updates || 60);
-        const slow = Math.min(...recent) - EASY_MS; // one slow paint is none: the first of a page always is
-        const next = frame + every * Math.max(Math.ceil((now - frame) / every), 1);
-        setTimeout(acknowledge, Math.max(next - ahead - now, Math.min(REST * slow, LONGEST_REST_MS), 0), from, delta.n, drew);
+        setTimeout(acknowledge, pace.wait(frame, performance.now()), from, delta.n, drew);
         more();
       });
     });
@@ -66,7 +94,7 @@
 
   function acknowledge(from, n, drew) {
     if (from !== socket) return;
-    asked = performance.now();
+    pace.ask(performance.now());
     say({ ack: n, paint, drew, failed });
     failed = {};
   }
@@ -165,6 +193,9 @@
     painted(() => draw(() => { drawing = false; more(); }));
   }
   addEventListener("scroll", more, { passive: true });
+  addEventListener("click", ({ target }) => { // what it asks for must be there
+    if (target.closest?.("button")) for (const [id, values] of queue) { queue.delete(id); props(id, values); }
+  }, { capture: true });
 
   // The address is the page's state
 

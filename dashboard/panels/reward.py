@@ -20,46 +20,44 @@ class Reward(Panel):
     title, every = "Reward per step", 0.35
 
     def reset(self) -> None:
-        self.episode: Any = None
-        self.x: list[float] = []
-        self.y: list[float | None] = []
+        self.newest: tuple[Any, list[float], list[float | None]] = (None, [], [])
+        """Episode, steps, rewards."""
+        self.past: tuple[Any, list[float], list[float | None]] = (None, [], [])
 
     def layout(self) -> Component:
         head = [live("reward.title", text="", className="muted value", id="reward-title")]
         return self.card(charts.graph("reward"), head=head, className="reward-card")
 
     def moved(self) -> None:
-        if self._chosen is None and self.episode is not None:
-            self.reset()  # the newest episode comes with its next step
-            self.dirty = True
+        self.dirty = True
 
     @property
     def _chosen(self) -> int | None:
         return self.address.number("episode")
 
     def take(self, news: News) -> None:
-        if self._chosen is not None:
-            return
+        episode, x, y = self.newest
         for step in news.steps:
-            if step["episode_index"] != self.episode:
-                self.episode, self.x, self.y = step["episode_index"], [], []
+            if step["episode_index"] != episode:
+                episode, x, y = step["episode_index"], [], []
             at, reward = step["step_index"], step["reward"]
-            self.x.append(len(self.x) if at is None else at)
-            self.y.append(reward if finite(reward) else None)
-        if len(self.x) > MOST:
-            self.x, self.y = charts.thin(self.x, self.y, MOST // 4)
-        self.dirty = self.dirty or bool(news.steps) or news.first
+            x.append(len(x) if at is None else at)
+            y.append(reward if finite(reward) else None)
+        if len(x) > MOST:
+            x, y = charts.thin(x, y, MOST // 4)
+        self.newest = episode, x, y
+        self.dirty = self.dirty or bool(news.steps and self._chosen is None) or news.first
 
     async def load(self, history: History) -> None:
         chosen = self._chosen
-        if chosen is None or history.agent_id is None:
+        if chosen is None or chosen == self.past[0]:
             return
         steps = await history.episode(chosen)
-        self.episode = chosen
-        self.x = [float(i if step["step"] is None else step["step"]) for i, step in enumerate(steps)]
-        self.y = [step["reward"] if finite(step["reward"]) else None for step in steps]
+        x = [float(i if step["step"] is None else step["step"]) for i, step in enumerate(steps)]
+        self.past = chosen, x, [step["reward"] if finite(step["reward"]) else None for step in steps]
         self.dirty = True
 
     def draw(self) -> Drawn:
-        title = "" if self.episode is None else f"episode {self.episode}"
-        return {"reward": charts.drawn((self.x, self.y)), "reward.title": title}
+        episode, x, y = self.newest if self._chosen is None else self.past
+        title = "" if episode is None else f"episode {episode}"
+        return {"reward": charts.drawn((x, y)), "reward.title": title}

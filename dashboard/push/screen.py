@@ -62,6 +62,8 @@ class Screen:
 
     def move(self, address: Address, settings: Mapping[str, Any]) -> None:
         """The page has another address, and stays the same page."""
+        if (address, settings) == (self.address, self._settings):
+            return
         self._moved_to, self._settings = address, settings
         self._wake.set()
 

@@ -128,10 +128,11 @@ def test_a_hidden_tab_costs_nothing_and_goes_on_where_it_was(
             wait_for(lambda: newest() > before + 30, 20, "the page does not go on")
         assert worker.wait(60) == 0
         wait_for(lambda: newest() == STEPS, 30)
-        shown = ("count-shown", "count-dropped")
-        wait_for(lambda: [count(page, name) for name in shown] == [str(STEPS), "0"], 30)
+        shown = ("count-shown", "count-thinned", "count-missed")
+        wait_for(lambda: [count(page, name) for name in shown] == [str(STEPS), "0", "0"], 30)
         page.value("navigator.clipboard.writeText = async (text) => { window.copied = text }")
         page.value("document.getElementById('copy-tsv').click()")
+        wait_for(lambda: page.value("window.copied"), 30)
         rows = page.value("window.copied").splitlines()[1:]
     assert [int(row.split("\t")[3]) for row in rows] == list(range(STEPS - 1, -1, -1))
 

@@ -1,4 +1,4 @@
-"""When the page asks for the next delta: `pace.js` in the browser, with a clock of the test's own."""
+"""When the page asks for the next delta: `Pace` of `live.js`, with a clock of the test's own."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from playwright.sync_api import Page
 pytestmark = pytest.mark.browser
 
 FRAME = 1000 / 60
-ASKED = """async ([answer, paints]) => {
-  const { Pace } = await import(PACE);
-  const pace = new Pace(), waits = [];
+ASKED = """([answer, paints, updates]) => {
+  const pace = new window.stepstream.Pace(() => updates), waits = [];
   let frame = 0;
   pace.applied(0, 0);
   for (const paint of paints) {
-    const wait = pace.painted(frame, frame + paint);
-    const asked = frame + paint + Math.max(wait, 0);
+    pace.painted(frame, frame + paint);
+    const wait = pace.wait(frame, frame + paint);
+    const asked = frame + paint + wait;
     waits.push(wait);
     pace.ask(asked);
     pace.applied(asked + answer, asked + answer);
@@ -29,12 +29,8 @@ ASKED = """async ([answer, paints]) => {
 
 def waits(page: Page, *, answer: float, paints: list[float], updates: int = 60) -> list[float]:
     """How long it waited before it asked, after each paint of so many ms; answers take `answer` ms."""
-    source = page.locator("script[type=module]").first.get_attribute("src") or ""
-    address = source.replace("main.js", "pace.js")
-    assert address != source
-    page.evaluate(f"localStorage.setItem('stepstream.settings', JSON.stringify({{ updates: {updates} }}))")
-    page.reload()  # settings are read once
-    found: list[float] = page.evaluate(ASKED.replace("PACE", f"{address!r}"), [answer, paints])
+    page.wait_for_function("() => window.stepstream")
+    found: list[float] = page.evaluate(ASKED, [answer, paints, updates])
     return found
 
 

@@ -22,7 +22,7 @@ for episode in range({EPISODES}):
     emit(type="episode", agent_id="ada", episode_index=episode, total_reward=episode, steps={LENGTH})
 """
 PIXEL = """(wanted) => {
-  const img = document.querySelector("#frame img");
+  const img = [...document.querySelectorAll(".frame img")].find((el) => el.checkVisibility());
   if (!img?.complete || !img.naturalWidth) return false;
   const canvas = document.createElement("canvas");
   canvas.getContext("2d").drawImage(img, 0, 0);
@@ -33,10 +33,10 @@ PIXEL = """(wanted) => {
 def shows(page: Page, episode: int, step: int) -> None:
     """The step stands there with its own picture, sharp."""
     expect(page.locator("#now-title")).to_have_text(f"Step {step} of episode {episode}")
-    expect(page.locator("#now-action")).to_have_text(str(step))
+    expect(page.locator("#past-action")).to_have_text(str(step))
     page.wait_for_function(PIXEL, arg=f"{40 * episode},{50 * step},200")
-    expect(page.locator("#frame img")).to_have_css("image-rendering", "pixelated")
-    expect(page.locator("#frame .of")).to_have_count(0)
+    expect(page.locator("#past-frame img")).to_have_css("image-rendering", "pixelated")
+    expect(page.locator("#past-frame .of")).to_have_count(0)
 
 
 def test_an_episode_is_walked_picture_by_picture(
@@ -47,7 +47,7 @@ def test_an_episode_is_walked_picture_by_picture(
     page = open_page(f"/runs/{run_id}?agent=ada&table=episodes")
     expect(page.locator("#count-stored")).to_have_attribute("data-value", str(EPISODES * LENGTH))
     page.wait_for_function(PIXEL, arg=f"{40 * (EPISODES - 1)},{50 * (LENGTH - 1)},200")
-    page.locator("#history-episodes .ag-cell[col-id=episode]", has_text="1").click()
+    page.locator("#every-episodes .ag-cell[col-id=episode]", has_text="1").click()
     shows(page, 1, 0)
     page.locator("#now-title").click()
     for step in range(1, LENGTH):
@@ -56,7 +56,7 @@ def test_an_episode_is_walked_picture_by_picture(
     page.keyboard.press("ArrowRight")  # the episode ends here
     page.get_by_role("button", name="Step before").click()
     shows(page, 1, LENGTH - 2)
-    page.locator("#history-steps .ag-row[row-index='0'] .ag-cell[col-id=step]").click()
+    page.locator("#every-steps .ag-row[row-index='0'] .ag-cell[col-id=step]").click()
     shows(page, 1, 0)
     page.keyboard.press("ArrowDown")
     shows(page, 1, 1)
@@ -87,12 +87,12 @@ def test_a_step_without_a_picture_shows_its_neighbours_and_says_so(
     page = open_page(f"/runs/{run_id}?agent=ada&episode=2")
     expect(page.locator("#now-title")).to_have_text("Step 0 of episode 2")
     page.wait_for_function(PIXEL, arg="80,100,200")
-    expect(page.locator("#frame .of")).to_have_text("picture of step 2")
+    expect(page.locator("#past-frame .of")).to_have_text("picture of step 2")
     page.goto(page.url.replace("episode=2", "episode=1"))
-    expect(page.locator("#frame")).to_have_text("No picture was sent near this step.")
+    expect(page.locator("#past-frame")).to_have_text("No picture was sent near this step.")
     page.get_by_role("button", name="Back to newest").click()
     page.wait_for_function(PIXEL, arg="80,100,200")
-    expect(page.locator("#frame .of")).to_have_count(0)
+    expect(page.locator("#past-frame .of")).to_have_count(0)
 
 
 def test_a_past_step_stays_while_training_goes_on(
