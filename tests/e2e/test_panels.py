@@ -78,7 +78,9 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def drawn(page: Page, id: str, bars: int) -> None:
     """A chart has so many bars, when it is in sight."""
-    page.locator(f"#{id}").scroll_into_view_if_needed()
+    plot = page.locator(f"#{id} .main-svg").first
+    expect(plot).to_be_attached()
+    plot.evaluate("el => el.scrollIntoView()")
     expect(page.locator(f"#{id} .bars .point")).to_have_count(bars)
 
 
@@ -107,7 +109,7 @@ def test_an_option_of_a_panel_is_in_the_address(examples: str, trained: str, pag
 
 
 def test_a_panel_that_cannot_be_used_is_named(stack: Stack, trained: str, tmp_path: Path, page: Page) -> None:
-    """A module that does not import, and a panel that raises in each call: a sentence each; all else lives."""
+    """A module that does not import, a panel that raises in each call: a sentence each; all else lives."""
     (tmp_path / "broken.py").write_text(BROKEN)
     with dashboard(stack, "broken", "broken:Raises,nowhere:Panel", tmp_path) as url:
         page.goto(f"{url}/runs/{trained}", timeout=60_000)
