@@ -66,7 +66,6 @@
     wait = Math.min(2 * wait, 5000);
   }
 
-  /** Look at what the address says. */
   const hello = () => say({ url: location.pathname + location.search, settings: settings() });
 
   function receive(from, delta) {
@@ -117,8 +116,6 @@
     dead.close();
   }, 1000);
   document.addEventListener("visibilitychange", () => (heard = Date.now()));
-
-  // What Python says
 
   function text(key, value) {
     let found = leaves.get(key);
@@ -252,6 +249,7 @@
   addEventListener("keydown", (event) => {
     const { key, target } = event;
     if (event.metaKey || event.ctrlKey || event.altKey) return;
+    if (!document.querySelector("[data-page]")) return setTimeout(() => target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true })), 50);
     if (key === "Escape" && target.type === "search") return leave(target);
     if (target.closest?.("input, select, textarea, [role=dialog]")) return;
     const tabs = target.role === "tab" && find("[role=tab]:not([hidden])", target.closest("[role=tablist]"));
