@@ -215,6 +215,8 @@ def group_of(run: Run, group: str) -> list[str]:
 def row(run: Run, choice: Choice, now: float) -> dict[str, Any]:
     """A run as the table shows it. `now`: ms since 1970."""
     status, words = _status(run, now)
+    text = form.number(run.get("mean_return"))
+    path = spark(run.get("curve") or run.get("returns") or (), *SPARK)
     made = {
         "key": run["run_id"],
         "run_id": run["run_id"],
@@ -226,8 +228,9 @@ def row(run: Run, choice: Choice, now: float) -> dict[str, Any]:
         "links": _links(run),
         "tags": ", ".join(run.get("tags") or ()),
         "rate": form.rate(run.get("steps_per_second")) if run["status"] == "running" else form.NONE,
-        "return": form.number(run.get("mean_return")),
-        "spark": spark(run.get("curve") or run.get("returns") or (), *SPARK),
+        "return": f"{text} {path}",  # a cell is drawn again when its value is another one
+        "text": text,
+        "spark": path,
         "started": form.moment(run.get("started_at")),
         "duration": form.duration(lasts(run)),
         "git_commit": (run.get("git_commit") or form.NONE)[:10],

@@ -1,0 +1,121 @@
+"""Panels of users, in a browser: the three examples of the documentation, live."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from infra.embedded import process
+from tests.e2e.conftest import NOISE, PROGRAM, Stack, answers, free_port
+from tests.support.processes import wait_for
+
+pytestmark = pytest.mark.browser
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "panels"
+PANELS = "histogram:Histogram,actions:Actions,visited:Visited"
+WORKER = """
+for episode in range(1_000_000):
+    for step in range(10):
+        emit(type="step", agent_id="<b>a</b>", episode_index=episode, step_index=step, observation=step % 8,
+             action=["left", "<i>right</i>"][step % 2], reward=1.0, td_error=step / 10)
+        time.sleep(0.02)
+"""
+BROKEN = """
+from dashboard.panel import Panel
+class Raises(Panel):
+    title, every = "Raises", 0.5
+    def layout(self): return self.card()
+    def take(self, news): raise ValueError("<img src=x> at every step")
+    def draw(self): return {}
+"""
+
+
+@contextmanager
+def dashboard(stack: Stack, name: str, panels: str, path: Path) -> Iterator[str]:
+    """Address of a dashboard with panels of a user's."""
+    port, env = free_port(), {"STEPSTREAM_DASHBOARD_PANELS": panels, "PYTHONPATH": str(path)}
+    with (stack.folder / f"{name}.log").open("ab") as log:
+        command = [PROGRAM, "dashboard", "--port", str(port)]
+        served = process.spawn(command, output=log, variables=stack.env | env)
+    try:
+        wait_for(lambda: answers(port), 60, "the dashboard does not answer")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.end(served)
+
+
+@pytest.fixture(scope="module")
+def examples(stack: Stack) -> Iterator[str]:
+    """Address of a dashboard with the examples."""
+    with dashboard(stack, "examples", PANELS, EXAMPLES) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def trained(stack: Stack) -> Iterator[str]:
+    """A run that goes on."""
+    worker = stack.run("panels-run", WORKER)
+    yield "panels-run"
+    process.end(worker)
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that may log no error."""
+    complaints: list[str] = []
+    made = browser.new_page(viewport={"width": 1280, "height": 900})
+    made.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+    made.on("pageerror", lambda error: complaints.append(str(error)))
+    yield made
+    made.close()
+    assert [text for text in complaints if NOISE not in text] == []
+
+
+def drawn(page: Page, id: str, bars: int) -> None:
+    """A chart has so many bars, when it is in sight."""
+    plot = page.locator(f"#{id} .main-svg").first
+    expect(plot).to_be_attached()
+    plot.evaluate("el => el.scrollIntoView()")
+    expect(page.locator(f"#{id} .bars .point")).to_have_count(bars)
+
+
+def test_the_examples_are_live_on_an_agents_page(examples: str, trained: str, page: Page) -> None:
+    """Each draws what the agent does, and takes a worker's words as text."""
+    page.goto(f"{examples}/runs/{trained}", timeout=60_000)
+    for title in ("Distribution", "Actions, newest 2,000 steps", "Visited states"):
+        expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
+    drawn(page, "distribution", 30)
+    drawn(page, "action-counts", 2)
+    expect(page.locator("#action-counts .xtick").filter(has_text="<i>right</i>")).to_have_count(1)
+    assert page.locator("#action-counts i").count() == 0
+    drawn(page, "visited-states", 8)
+    seen = page.locator("[data-live='visited.seen']")
+    expect(seen).not_to_have_text(seen.inner_text())
+
+
+def test_an_option_of_a_panel_is_in_the_address(examples: str, trained: str, page: Page) -> None:
+    """Another number is chosen, and stands in the address."""
+    page.goto(f"{examples}/runs/{trained}", timeout=60_000)
+    drawn(page, "distribution", 30)
+    field = page.get_by_label("Number")
+    field.fill("nobody")
+    field.press("Enter")
+    expect(page).to_have_url(re.compile(r"histogram\.metric=nobody"))
+
+
+def test_a_panel_that_cannot_be_used_is_named(stack: Stack, trained: str, tmp_path: Path, page: Page) -> None:
+    """A module that does not import, a panel that raises in each call: a sentence each; all else lives."""
+    (tmp_path / "broken.py").write_text(BROKEN)
+    with dashboard(stack, "broken", "broken:Raises,nowhere:Panel", tmp_path) as url:
+        page.goto(f"{url}/runs/{trained}", timeout=60_000)
+        failures = page.locator(".panel-failure")
+        expect(failures.filter(has_text="nowhere:Panel")).to_be_visible()
+        expect(failures.filter(has_text="<img src=x> at every step")).to_be_visible()
+        assert page.locator("img[src=x]").count() == 0
+        expect(page.locator("#run-status")).to_have_text("running")
+    assert "nowhere" in (stack.folder / "broken.log").read_text()

@@ -1,0 +1,102 @@
+"""Figures: whatever a worker has named stays text, and what is drawn again is only what changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dashboard import charts
+from dashboard.charts import Scale
+from dashboard.curves import Curve
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def texts_in(value: Any) -> list[str]:
+    """Every text in a figure."""
+    if isinstance(value, str):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [text for part in parts for text in texts_in(part)]
+
+
+def figures(name: str) -> list[dict[str, Any]]:
+    """Every kind of figure, with a name of a worker's wherever one can stand."""
+    curve = Curve(x=[1.0, 2.0], y=[1.0, 2.0], mean_x=[2.0], mean=[1.5])
+    made: list[Any] = [
+        charts.graph("g", 2, x_title=name, y_title=name, names=[name, name]),
+        charts.bars("b", [name], [1]),
+        charts.heat("h", [[1, 2], [3, 4]]),
+    ]
+    return [
+        *(graph.figure for graph in made),
+        charts.curve_figure(curve, name, Scale("relative", log=True), name),
+        charts.bars_drawn([name], [1])["figure"].to_plotly_json(),
+        charts.curve_drawn(curve, Scale(), name)["figure"].to_plotly_json(),
+    ]
+
+
+@settings(deadline=None)
+@given(st.text(max_size=50).map(lambda text: text + HOSTILE))
+def test_no_name_is_markup(name: str) -> None:
+    """Plotly takes titles, names, categories and notes as HTML: a worker's words are none."""
+    for figure in figures(name):
+        for text in texts_in(figure):
+            assert "<" not in text.replace("<extra></extra>", "")
+
+
+def test_what_is_made_is_a_figure_of_plotlys() -> None:
+    """Plotly's own checks accept each of them."""
+    for figure in figures("loss")[:4]:
+        go.Figure(figure)
+
+
+def test_a_curve_says_how_it_is_smoothed_and_what_is_not_there() -> None:
+    """Smoothing and a sample are named in the chart."""
+    curve = Curve(x=[1.0], y=[1.0], sampled=True)
+    notes = charts.curve_figure(curve, "loss", Scale(), "exponential 0.9")["layout"]["annotations"]
+    assert [note["text"] for note in notes] == ["exponential 0.9 · a sample, reading the rest"]
+    assert charts.curve_figure(Curve(), "loss", Scale())["layout"]["annotations"] == []
+
+
+def test_the_scale_of_a_chart() -> None:
+    """Logarithmic, by time, and without outliers: a log axis keeps its own range."""
+    y = [*np.linspace(0, 1, 100).tolist(), 1e9]
+    curve = Curve(x=[float(n) for n in range(101)], y=y)
+    layout = charts.curve_figure(curve, "loss", Scale("time", log=True, outliers=False))["layout"]
+    assert (layout["xaxis"]["type"], layout["yaxis"]["type"]) == ("date", "log")
+    assert "range" not in layout["yaxis"]
+    assert charts.curve_figure(curve, "loss", Scale(outliers=False))["layout"]["yaxis"]["range"][1] < 2
+
+
+def test_new_points_keep_the_zoom() -> None:
+    """What is drawn again names data only, never an axis's range."""
+    patch = charts.drawn(([1], [2]), ([1], [2]))["figure"].to_plotly_json()
+    assert {tuple(part["location"]) for part in patch["operations"]} == {
+        ("data", i, name) for i in (0, 1) for name in ("x", "y")
+    }
+
+
+@pytest.mark.parametrize("count", [0, 3, 10_000])
+def test_a_live_line_is_thinned(count: int) -> None:
+    """At most so many points; None stays a gap, and is no extreme."""
+    y: list[float | None] = [float(n % 7) for n in range(count)]
+    if count > 5:
+        y[5] = None
+    x, thin = charts.thin(list(range(count)), y)
+    assert len(x) == len(thin) <= charts.POINTS
+    if count > 100:
+        assert {0.0, 6.0} <= set(thin)
+
+
+def test_a_heat_map_has_a_cell_for_each_value() -> None:
+    """Rows go down, columns to the right."""
+    graph: Any = charts.heat("h", [[1, 2, 3], [4, 5, 6]])
+    cells = graph.figure["data"][0]
+    assert list(zip(cells["base"], cells["x"], cells["marker"]["color"], strict=True))[3] == (1, 0, 4.0)
+    assert charts.heat_drawn(np.zeros((0, 3)))["figure"] is not None

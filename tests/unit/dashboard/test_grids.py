@@ -1,0 +1,77 @@
+"""Tables: a column is declared once, and what a worker wrote stays a cell's text."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard import grids
+from dashboard.sql import rows
+
+
+def test_tables_have_the_columns_that_people_know() -> None:
+    """In this order, under these names."""
+    assert [column["headerName"] for column in grids.EPISODES] == [
+        "Timestamp", "Worker", "Agent", "Episode", "Steps", "Total reward", "Terminated", "Truncated", "Seed",
+        "Episode seed", "Mode", "Game", "Outcome",
+    ]  # fmt: skip
+    assert [column["headerName"] for column in grids.STEPS] == [
+        "Timestamp", "Agent", "Episode", "Step", "Episode seed", "Action", "Reward", "Terminated",
+        "Truncated", "Observation", "Info",
+    ]  # fmt: skip
+
+
+def test_a_column_is_sorted_by_what_sql_has() -> None:
+    """A column that no SQL column stands for cannot be sorted or filtered by."""
+    for table, columns in ((rows.STEPS, grids.STEPS), (rows.EPISODES, grids.EPISODES)):
+        known = rows.columns(table)
+        for column in columns:
+            assert column["sortable"] == (column["field"] in known)
+            assert "filter" not in column or column["field"] in known
+
+
+def test_the_type_in_sql_says_how_a_value_is_shown() -> None:
+    """Moments, numbers, booleans and long texts each have their form."""
+    forms = {column["field"]: column["valueFormatter"]["function"] for column in grids.STEPS}
+    assert forms["timestamp"].startswith("stepstreamClock")
+    assert forms["reward"].startswith("stepstreamNumber")
+    assert forms["terminated"].startswith("stepstreamYesNo")
+    assert forms["observation"].startswith("stepstreamLine")
+
+
+def test_only_community_features_of_the_grid() -> None:
+    """The wheel also holds AG Grid Enterprise, which is not free."""
+    for kind, columns in grids.TABLES.items():
+        grid = grids.list_grid(f"grid-{kind}", columns)
+        assert not getattr(grid, "enableEnterpriseModules", False)
+        assert grid.rowModelType == "infinite"
+
+
+def test_live_rows_have_places() -> None:
+    """The newest row stands in the first place, so that cells change and no row is made."""
+    assert grids.slots([{"step": 9}, {"step": 8}]) == [{"slot": "s0", "step": 9}, {"slot": "s1", "step": 8}]
+
+
+def test_columns_that_are_empty_for_all_rows() -> None:
+    """They are hidden, but for those that a table is about."""
+    hidden = grids.without_empty("steps", [{"action": 1, "info": None}, {"action": None, "info": "{}"}])
+    assert "info" in hidden
+    assert not {"action", "reward", "step"} & set(hidden)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["action", "agent"]), st.text()), max_size=5))
+def test_tsv_has_a_line_for_each_row(listed: list[dict[str, str]]) -> None:
+    """Whatever a text holds, it is one cell of one line, and no formula of a spreadsheet's."""
+    lines = grids.tsv(grids.STEPS, listed).split("\n")
+    assert len(lines) == len(listed) + 1
+    for line in lines:
+        cells = line.split("\t")
+        assert len(cells) == len(grids.STEPS)
+        assert not any(cell[:1] in "=+@" for cell in cells if cell)
+
+
+def test_a_sparkline_reaches_from_end_to_end() -> None:
+    """Its lowest value is at the bottom; what is none leaves no point."""
+    assert grids.spark([1.0, None, float("nan"), 3.0], 40, 16) == "M0.0,15.0L40.0,1.0"
+    assert grids.spark([5.0, 5.0], 40, 16) == "M0.0,8.0L40.0,8.0"
+    assert grids.spark([1.0]) == ""

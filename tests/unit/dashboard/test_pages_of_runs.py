@@ -1,0 +1,161 @@
+"""What the pages of runs, metrics, logs and configurations choose and show, by the address."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from dash.development.base_component import Component
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard.address import Address
+from dashboard.panels import metric_cards, run_table
+from dashboard.panels.config import flat
+from dashboard.panels.log import Line, block, coloured
+from dashboard.panels.run_table import Choice
+from dashboard.sql.series import Series
+
+NOW = 1_800_000_000_000
+
+
+def run(run_id: str, **fields: Any) -> dict[str, Any]:
+    """A run's row with its keys."""
+    blank = {"status": "completed", "started_at": NOW, "last_seen_at": NOW, "ended_at": NOW + 5000}
+    return run_table.with_keys(blank | {"run_id": run_id} | fields)
+
+
+RUNS = [
+    run("a", project="chess", config='{"lr": 0.1, "seed": 1}', steps=5, tags=["x", "y"]),
+    run("b", project="go", config='{"lr": 0.01, "seed": 1}', steps=50, status="failed", started_at=NOW + 1),
+    run("c", config="not json", steps=500, status="running", last_seen_at=NOW - 60_000, started_at=NOW + 2),
+]
+
+
+def keys(address: str) -> list[str]:
+    """Keys of the table's rows at an address."""
+    choice = Choice.of(Address.of(address))
+    found = run_table.ordered(run_table.matching(RUNS, choice), choice)
+    return [row["key"] for row in run_table.grouped(found, choice, NOW)]
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("/", ["c", "b", "a"]),
+        ("/?sort=Steps", ["a", "b", "c"]),
+        ("/?sort=-Steps", ["c", "b", "a"]),
+        ("/?sort=nonsense", ["a", "b", "c"]),
+        ("/?status=failed", ["b"]),
+        ("/?q=CHESS", ["a"]),
+        ("/?q=chess%20go", []),
+        ("/?group=project", ["group (none)", "(none) c", "group go", "go b", "group chess", "chess a"]),
+        ("/?group=tag&q=chess", ["group x", "x a", "group y", "y a"]),
+        (
+            "/?group=config.lr&sort=Steps",
+            ["group 0.1", "0.1 a", "group 0.01", "0.01 b", "group (none)", "(none) c"],
+        ),
+        ("/?group=evil", ["c", "b", "a"]),
+    ],
+)
+def test_runs_as_the_address_wants_them(address: str, expected: list[str]) -> None:
+    """Found by words, of one status, sorted, in groups; what is no choice changes nothing."""
+    assert keys(address) == expected
+
+
+def test_columns_are_chosen_by_the_address() -> None:
+    """Also keys of the configuration, sorted by their numbers; AG Grid takes no dots in a field."""
+    choice = Choice.of(Address.of("/?column=name&column=config.lr&sort=lr"))
+    columns = run_table.definitions(choice)
+    assert [column["headerName"] for column in columns] == ["Run", "lr"]
+    assert columns[1]["headerComponentParams"] == {"patch": "sort=-lr", "by": "asc"}
+    assert [one["run_id"] for one in run_table.ordered(RUNS, choice)] == ["c", "b", "a"]
+    assert run_table.row(RUNS[0], choice, NOW)["config·lr"] == "0.1"
+    assert run_table.config_keys(RUNS)[0] == "lr"
+
+
+def test_a_silent_run_says_so() -> None:
+    """It is running, but nobody has heard of it for a minute."""
+    assert run_table.row(RUNS[2], Choice(), NOW)["words"] == "silent 1 m 00 s"
+
+
+@given(st.text(max_size=80))
+def test_any_address_is_a_choice(query: str) -> None:
+    """Whoever wrote the address: a table, and charts, come of it."""
+    address = Address.of(f"/runs/x?{query}&zoom={query}&smooth={query}&x={query}&n={query}")
+    Choice.of(address)
+    choice = metric_cards.Choice.of(address)
+    assert choice.count <= 500
+    assert choice.zoom is None or choice.zoom[0] < choice.zoom[1]
+
+
+def test_metrics_are_found_pinned_hidden() -> None:
+    """By words of their names; steps' and episodes' numbers have names of their own."""
+    choice = metric_cards.Choice.of(Address.of("/runs/x?q=train%20loss&hide=train/kl_loss"))
+    shown = ["train/loss", "train/kl_loss", "eval/loss", "steps:train_loss"]
+    assert [name for name in shown if choice.shows(name)] == ["train/loss", "steps:train_loss"]
+    series = [
+        Series("r", "metrics", "train/loss"),
+        Series("r", "metrics", "lr"),
+        Series("r", "steps", "reward"),
+    ]
+    charts = [metric_cards.Chart(one) for one in [*series, Series("r", "episodes", "episode_return")]]
+    assert [(chart.group, chart.title) for chart in charts] == [
+        ("train", "loss"), ("Metrics", "lr"), ("Steps", "reward"), ("Episodes", "return")
+    ]  # fmt: skip
+    assert len({chart.id for chart in charts}) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "zoom"),
+    [
+        ("1,2", (1.0, 2.0)),
+        ("2,1", None),
+        ("nan,1", None),
+        ("1", None),
+        ("", None),
+        ("-inf,inf", None),
+        ("1e5,2e5", (1e5, 2e5)),
+    ],
+)
+def test_a_zoom_in_the_address(text: str, zoom: tuple[float, float] | None) -> None:
+    """Two ends, the lower first."""
+    assert metric_cards.zoom_of(text) == zoom
+
+
+def test_a_configuration_is_dotted_keys() -> None:
+    """Nested as deep as it goes; lists stay; text stays text; what is no JSON is shown as it is."""
+    assert flat('{"net": {"width": 64, "act": "relu"}, "layers": [1, 2], "none": null, "empty": {}}') == {
+        "net.width": "64", "net.act": "relu", "layers": "[1, 2]", "none": "null", "empty": "{}"
+    }  # fmt: skip
+    assert flat("oops") == {"config": "oops"}
+    assert (flat(None), flat("[1]"), flat("")) == ({}, {}, {})
+    assert len(flat('{"a":' * 500 + "1" + "}" * 500)) == 1
+
+
+def words_of(part: Any) -> str:
+    """The text of components."""
+    if isinstance(part, Component):
+        return words_of(part.children)
+    return "".join(map(words_of, part)) if isinstance(part, list | tuple) else str(part or "")
+
+
+@given(
+    st.lists(
+        st.text(st.characters(blacklist_characters="\x1b\n", blacklist_categories=["Cs"]), max_size=40),
+        max_size=6,
+    )
+)
+def test_a_log_is_its_lines_as_text(lines: list[str]) -> None:
+    """Whatever was printed: the same words, in order, and nothing but text in them."""
+    pre = block(
+        [Line(0, source, text) for text, source in zip(lines, ["stdout", "stderr"] * 3, strict=False)]
+    )
+    assert [line[14:] for line in words_of(pre).split("\n")[:-1]] == lines
+
+
+def test_colours_of_a_terminal_become_classes() -> None:
+    """Bold and colours are shown, whatever moves a cursor is left out."""
+    plain, red, rest = coloured("a\x1b[1;31mb\x1b[2K\x1b[0mc\x1b]0;title\x07")
+    assert (plain, rest) == ("a", "c")
+    assert (red.children, red.className) == ("b", "ansi-bold ansi-1")
