@@ -316,7 +316,7 @@ def _typed(item: Any, value: Any, kind: Any, where: str) -> Any:
     try:
         return msgspec.convert(plain, kind)
     except (msgspec.ValidationError, OverflowError):
-        raise UsageError(f"{where} must be {_wanted(kind)}, not {shown}.") from None
+        raise UsageError(f"{where} must be {allowed(kind)}, not {shown}.") from None
 
 
 _BOOLEANS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
@@ -325,9 +325,11 @@ _BOOLEANS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def _wanted(kind: Any) -> str:
-    """What a setting may be, for people."""
+def allowed(kind: Any) -> str:
+    """What a setting of this type may be, for people."""
     if get_origin(kind) is Literal:
         return " or ".join(sorted(get_args(kind)))
+    if get_origin(kind) is not Annotated:
+        return _WORDS.get(kind, "a path")
     base, meta = get_args(kind)
     return meta.description or f"{_WORDS[base]} from {meta.ge:,} to {meta.le:,}"
