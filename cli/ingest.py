@@ -77,11 +77,16 @@ def ingest(files: tuple[str, ...], as_json: bool, force: bool, timeout: float | 
     if letters := totals.summary()["dead_letters"]:
         say(f"{letters:,} of {totals.lines:,} lines are dead letters: `stepstream dlq list` says why.")
     if not acknowledged:
-        raise NotAcknowledgedError(
-            f"Kafka has not acknowledged all lines: they stay in {settings.spool_dir}, and "
-            "`stepstream up` or `stepstream forward` ships them."
-        )
+        raise not_acknowledged(settings)
     return 0
+
+
+def not_acknowledged(settings: Settings) -> NotAcknowledgedError:
+    """The error of a command whose time was up."""
+    return NotAcknowledgedError(
+        f"Kafka has not acknowledged all lines: they stay in {settings.spool_dir}, and "
+        "`stepstream up` or `stepstream forward` ships them."
+    )
 
 
 class Given(Protocol):

@@ -12,6 +12,7 @@ from producers.forward.forwarder import Forwarder, Stopped
 from producers.forward.stream import Stream
 from producers.lines.context import ENDED, OPEN
 from producers.spool.format import About
+from schemas.errors import StepstreamError
 from schemas.topics import META_SUFFIX, Kind
 
 POLL_SECONDS = 0.01
@@ -88,12 +89,20 @@ class BackgroundForwarder:
 
         Args:
             patient: it is a file that is there already, so a run's name is waited for until it ends.
+
+        Raises:
+            StepstreamError: another process ships it.
         """
         with self._changes:
             self._parents.append(about.stream_id)
-            source = self._claim(about.stream_id, patient=patient)
-        assert source is not None
-        return source
+            found = self._found(about.stream_id) or self._claim(about.stream_id, patient=patient)
+        if found is None:
+            raise StepstreamError(f"Another process ships {self.settings.spool_dir / about.stream_id}.")
+        return found
+
+    def _found(self, stream_id: str) -> Stream | None:
+        """The stream, where it was discovered beside its parent before it was added."""
+        return next((source for source in self._forwarder.sources if source.stream_id == stream_id), None)
 
     def wake(self) -> None:
         """There are new lines."""
@@ -199,5 +208,4 @@ class BackgroundForwarder:
         return source
 
     def _worker_of(self, meta_id: str) -> Stream | None:
-        name = meta_id.removesuffix(META_SUFFIX)
-        return next((source for source in self._forwarder.sources if source.stream_id == name), None)
+        return self._found(meta_id.removesuffix(META_SUFFIX))

@@ -213,7 +213,7 @@ class Stream:
             if self.place.run_id is None:
                 return None
             self.place.save(self.folder, sync=True)
-        identity = Identity(about.stream_id, self.place.run_id, about.agent_id, sdk=about.writer == "sdk")
+        identity = Identity(about.stream_id, self.place.run_id, about.agent_id, sdk=about.sdk)
         self._normalise = Normaliser(identity, Context.from_json(self.place.context))
         return self._normalise
 
@@ -308,7 +308,7 @@ def life_ahead(settings: Settings, stream_id: str) -> dict[str, str]:
         return {}
     context = Context.from_json(place.context)
     run_id = place.run_id or about.run_id or about.generated_run_id
-    normalise = Normaliser(Identity(stream_id, run_id, about.agent_id, sdk=about.writer == "sdk"), context)
+    normalise = Normaliser(Identity(stream_id, run_id, about.agent_id, sdk=about.sdk), context)
     reader = SpoolReader(folder, about, place, settings.max_line_bytes, HEAD_BYTES)
     while (chunk := reader.read(settings.window_lines, final=True)) is not None:
         for line in chunk.lines if isinstance(chunk.lines, list) else []:

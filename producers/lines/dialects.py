@@ -118,6 +118,12 @@ def log_line(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     }
 
 
+def unreadable(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
+    """A record of another tracker that the importer could not read; the message says why."""
+    message = said.take("message")
+    raise UnusableError("unreadable", clean(string(message[1])) if message else "It could not be read.")
+
+
 KINDS: dict[str, Handler] = {
     "step": step,
     "episode": episode,
@@ -128,7 +134,13 @@ KINDS: dict[str, Handler] = {
 }
 """Kind → what reads it."""
 
-SDK_KINDS: dict[str, Handler] = {**KINDS, "metrics": sdk_metrics, "frame": other, "sdk_warning": other}
+SDK_KINDS: dict[str, Handler] = {
+    **KINDS,
+    "metrics": sdk_metrics,
+    "frame": other,
+    "sdk_warning": other,
+    "unreadable": unreadable,
+}
 META_KINDS: dict[str, Handler] = {**KINDS, "log": log_line}
 
 

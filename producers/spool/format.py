@@ -33,6 +33,8 @@ from stepstream._ulid import new as new_ulid
 from producers.lines.values import microseconds
 from schemas.topics import META_SUFFIX
 
+PROGRAMS = ("run", "ingest", "import")
+"""Writers that ship what they write themselves, as long as they live."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PAIR = struct.Struct("<Qq")
 READ_BYTES = 1024 * 1024
@@ -85,7 +87,7 @@ class About:
     Args:
         run_id: of lines before a run is named; None: the first that the stream names.
         generated_run_id: where it names none.
-        writer: `sdk`, `run`, `ingest` or `forward`.
+        writer: `sdk`, `run`, `ingest`, `import` or `forward`.
         owner: its writer ends the run; False in a process that only joined it.
     """
 
@@ -99,6 +101,11 @@ class About:
     pid: int = 0
     host: str = ""
     owner: bool = True
+
+    @property
+    def sdk(self) -> bool:
+        """Its lines are as the SDK writes them."""
+        return self.writer in ("sdk", "import")
 
     @property
     def created_us(self) -> int:
