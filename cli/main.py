@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": ("cli.demo", "demo", "Start the stack and real training runs to look at."),
     "run": ("cli.run", "run", "Start a worker and stream what it prints."),
     "ingest": ("cli.ingest", "ingest", "Stream JSONL that is there already."),
+    "watch": ("cli.watch", "watch", "Stream rollout files of language models, as they are written."),
     "forward": ("cli.forward", "forward", "Ship every spool in a folder."),
     "persist": ("cli.persist", "persist", "Service: Kafka to SQL, every record exactly once."),
     "live": ("cli.live", "live", "Service: Kafka to Redis, the newest for the dashboard."),

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from cli.waiting import Waiting, print_summary
+from cli.waiting import Waiting, print_summary, say
 from infra import log as logs
 from infra import settings as settings_module
 from infra.settings import Settings
@@ -20,6 +20,8 @@ from producers.capture.worker import CannotStartError, Worker
 from producers.forward.background import BackgroundForwarder
 from producers.forward.stream import life_ahead
 from producers.lines.context import ENDED, OPEN, SILENT
+from producers.rollouts.stream import RolloutStream
+from producers.rollouts.thread import FolderThread
 from producers.spool.format import About, about_new, new_id, now_us
 from producers.spool.meta_stream import MetaStream
 from producers.spool.writer import SpoolWriter
@@ -36,6 +38,13 @@ GRACE_SECONDS = 5.0
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--quiet", is_flag=True, help="Do not pass the worker's stdout through.")
 @click.option("--timeout", type=float, help="Wait at most so many seconds for Kafka at the end.")
+@click.option(
+    "--watch",
+    "watched",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Also the rollout files that the worker writes below DIR.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(command: tuple[str, ...], as_json: bool, timeout: float | None, **options: Any) -> int:
     """Start a worker and stream what it prints: stepstream run [OPTIONS] -- CMD ARG…
@@ -57,7 +66,14 @@ class Session:
     """One worker from its start to the acknowledgement of its last line."""
 
     def __init__(
-        self, settings: Settings, command: list[str], run_id: str | None, agent_id: str | None, *, quiet: bool
+        self,
+        settings: Settings,
+        command: list[str],
+        run_id: str | None,
+        agent_id: str | None,
+        *,
+        quiet: bool,
+        watched: Path | None = None,
     ) -> None:
         self.settings, self.command, self.quiet = settings, command, quiet
         self.began = time.monotonic()
@@ -70,6 +86,23 @@ class Session:
         self.spool.unshipped = self.source.unshipped
         self.meta = MetaStream(settings, self.about, "run", lambda: self.source.run_id)
         self.shipping.add(self.meta.about)
+        self.rollouts = None if watched is None else self._rollouts(watched, agent_id)
+
+    def _rollouts(self, folder: Path, agent_id: str | None) -> FolderThread:
+        """The rollout files below a folder, which the worker may make."""
+        folder.mkdir(parents=True, exist_ok=True)
+        run_of = lambda: self.source.run_id or self.fallback_run  # noqa: E731 - asked for each file
+        return FolderThread(
+            RolloutStream(
+                self.settings,
+                folder.resolve(),
+                self.shipping,
+                say,
+                run_id=run_of,
+                agent_id=agent_id,
+                announce=False,
+            )
+        )
 
     def go(self, timeout: float | None) -> int:
         """The worker's exit code, 128 + n after signal n."""
@@ -81,6 +114,8 @@ class Session:
         except CannotStartError as error:
             self._end("run_failed", timeout=GRACE_SECONDS, exit_code=error.exit_code, reason=str(error))
             raise
+        if self.rollouts is not None:
+            self.rollouts.start()
         code = self._watch(worker)
         worker.finish()
         self._end(_verdict(code, worker), timeout=timeout, **_how(code, worker))
@@ -132,6 +167,8 @@ class Session:
     def _end(self, event: str, *, timeout: float | None, **said: Any) -> None:
         """Ship what is left, say how it ended where the worker did not, ship that."""
         self.spool.finish()
+        if self.rollouts is not None:
+            self.rollouts.close()
         shipping, meta_id = self.shipping, self.meta.about.stream_id
         shipping.discover()
         with self.waiting.until_signal(timeout) as over:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from infra.sql.engine import BadDataError, ConflictError
+from infra.sql.rollouts import Touched
 from infra.sql.writers import Row, Transaction
 from infra.sql.writers.check import Check
 from schemas.errors import SchemaError
 from schemas.fold import Fold, Record, columns
+from schemas.rollouts import GroupKey
 from schemas.topics import Kind
 from schemas.values import LATEST_US
 
@@ -51,6 +53,8 @@ class Outcome:
     of_deleted_runs: int = 0
     refused: list[Refused] = field(default_factory=list)
     contradicted: int = 0
+    rollouts: list[Touched] = field(default_factory=list)
+    """What the rollouts among them concern; more than was new is harmless."""
 
     def add(self, other: Outcome) -> None:
         """Put another's records to these."""
@@ -60,6 +64,7 @@ class Outcome:
         self.of_deleted_runs += other.of_deleted_runs
         self.refused += other.refused
         self.contradicted += other.contradicted
+        self.rollouts += other.rollouts
 
 
 class Storer:
@@ -135,6 +140,8 @@ class Storer:
             if deleted and at <= deleted.get(record["run_id"], -1):
                 outcome.of_deleted_runs += 1  # what is newer is the run begun anew
                 continue
+            if kind is Kind.ROLLOUTS:
+                outcome.rollouts.append(_touched(record))
             add(kind, record, at)
             if keep is not None:
                 keep.append((record, at, message))
@@ -175,6 +182,11 @@ def store_rollups(tx: Transaction, fold: Fold) -> None:
     tx.upsert("agents", [columns(fold.agents[key]) for key in sorted(fold.agents)])
     runs = [columns(fold.runs[run_id]) for run_id in sorted(fold.runs)]
     tx.upsert("runs", [{**run, "last_seen_at": run["last_seen_at"] or None} for run in runs])
+
+
+def _touched(record: Record) -> Touched:
+    group = GroupKey(record["split"], record["training_step"], record["group_id"])
+    return Touched(record["run_id"], group, record["sample_key"], record["scope"])
 
 
 def _around(row: int | None, count: int) -> list[slice]:

@@ -44,9 +44,10 @@ from infra.kafka.group_consumer import GroupConsumer, Slice
 from infra.settings import Settings
 from infra.sql import migrations
 from infra.sql.engine import OutageError
+from infra.sql.rollouts import settle
 from infra.sql.writers import Position, Writer
 from schemas.errors import BrokerError, DatabaseError, RegistryError, StepstreamError
-from schemas.topics import LINES, Kind, Partition, Watermarks
+from schemas.topics import STORED, Kind, Partition, Watermarks
 
 POLL_S = 0.1
 """A batch waits this long for its records: the durable path may lag a little, and small transactions cost."""
@@ -104,9 +105,9 @@ class Persist:
     ) -> None:
         self._settings = settings
         self._writer = writer
-        self._kinds = {kind.topic(settings.topic_prefix): kind for kind in LINES}
+        self._kinds = {kind.topic(settings.topic_prefix): kind for kind in STORED}
         self._runs_topic = Kind.RUNS.topic(settings.topic_prefix)
-        self._storers = {kind: Storer(kind, decode(kind)) for kind in LINES}
+        self._storers = {kind: Storer(kind, decode(kind)) for kind in STORED}
         self._letters = cache(letters)
         self._letterbox = DlqProducer(settings)
         self._consumer = GroupConsumer(settings, "persist", list(self._kinds))
@@ -177,6 +178,7 @@ class Persist:
                 for refused in stored_now.refused:  # Kafka takes them while the rest is stored
                     self._letterbox.post(self._letters()(refused))
                 done.add(stored_now)
+            settle(tx.connection, done.rollouts)
             store_rollups(tx, done.fold)
             next_offsets = {partition: item.next_offset for partition, item in mine.items()}
             tx.advance(next_offsets)

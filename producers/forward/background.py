@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from infra.lock import is_held
 from infra.settings import Settings
 from producers.forward.forwarder import Forwarder, Stopped
 from producers.forward.stream import Stream
@@ -103,6 +104,15 @@ class BackgroundForwarder:
     def _found(self, stream_id: str) -> Stream | None:
         """The stream, where it was discovered beside its parent before it was added."""
         return next((source for source in self._forwarder.sources if source.stream_id == stream_id), None)
+
+    def adopt(self, stream_id: str) -> bool:
+        """Ship what a killed process left of a stream; False: nothing is left, or somebody else ships it."""
+        with self._changes:
+            folder = self.settings.spool_dir / stream_id
+            if About.read(folder) is None or is_held(folder / "ship.lock"):
+                return False
+            self._parents.append(stream_id)
+            return self._claim(stream_id) is not None
 
     def wake(self) -> None:
         """There are new lines."""

@@ -190,6 +190,6 @@ class ForwardService:
 
 
 def _is_a_living_programs(folder: Path) -> bool:
-    """`run` and `ingest` ship what they write, also before they have said so."""
+    """`run`, `ingest` and `watch` ship what they write, also before they have said so."""
     about = About.read(folder)
     return about is not None and about.writer in PROGRAMS and is_held(folder / "writer.lock")

@@ -120,14 +120,14 @@ class Stream:
         """The records of the next lines, at most so many; None: there are none yet."""
         if self.ended or time.monotonic() < self._rests_until:
             return None
-        # A torn last line of our own was never complete.
+        # A torn last line of our own (`watch` writes such, too) was never complete.
         normalise, chunk = self._normalise or self._begin(final=False), None
         if normalise is not None:
             chunk = self._reader.read(most, final=False)
         if chunk is None and self.writer_is_gone():
             normalise = normalise or self._begin(final=True)
             if normalise is not None:
-                chunk = self._reader.read(most, final=not self.meta)
+                chunk = self._reader.read(most, final=not (self.meta or self.about.writer == "watch"))
                 self.ended = chunk is None
         if chunk is None or normalise is None:
             self._rest()
@@ -260,6 +260,9 @@ class Stream:
                 kind = event.kind.value
                 counts[kind] = counts.get(kind, 0) + 1
                 yield coder(event, line)
+                for other, record in event.beside:
+                    counts[other.value] = counts.get(other.value, 0) + 1
+                    yield coder(Event(other, record), line)
             seq += 1
 
 
@@ -276,7 +279,7 @@ class Coder:
 
     def __call__(self, event: Event, line: bytes) -> Encoded:
         """An event as it is sent."""
-        kind, record, _ = event
+        kind, record = event.kind, event.record
         return kind, record["run_id"].encode(), self._encoders[kind](record), line, event
 
 

@@ -48,9 +48,11 @@ _BATCH_COLUMNS = ("obs", "actions", "new_obs", "next_obs", "dones", "terminateds
 class UnusableError(ValueError):
     """A line that was meant as an event and cannot be one."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, raw: bytes = b"") -> None:
         super().__init__(message)
         self.reason = reason
+        self.raw = raw
+        """The bytes at fault, where they are others than the line's."""
 
 
 def step(said: FieldReader, context: Context) -> tuple[Kind, Columns]:

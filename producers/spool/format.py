@@ -33,7 +33,7 @@ from stepstream._ulid import new as new_ulid
 from producers.lines.values import microseconds
 from schemas.topics import META_SUFFIX
 
-PROGRAMS = ("run", "ingest", "import")
+PROGRAMS = ("run", "ingest", "import", "watch")
 """Writers that ship what they write themselves, as long as they live."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PAIR = struct.Struct("<Qq")
@@ -87,7 +87,7 @@ class About:
     Args:
         run_id: of lines before a run is named; None: the first that the stream names.
         generated_run_id: where it names none.
-        writer: `sdk`, `run`, `ingest`, `import` or `forward`.
+        writer: `sdk`, `run`, `ingest`, `import`, `watch` or `forward`.
         owner: its writer ends the run; False in a process that only joined it.
     """
 
@@ -105,7 +105,7 @@ class About:
     @property
     def sdk(self) -> bool:
         """Its lines are as the SDK writes them."""
-        return self.writer in ("sdk", "import")
+        return self.writer in ("sdk", "import", "watch")
 
     @property
     def created_us(self) -> int:

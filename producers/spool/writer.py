@@ -44,7 +44,7 @@ class SpoolWriter:
         """Why nothing is read from the worker just now; empty: it is."""
         self._skipping = False
         self._data = self._times = -1
-        self._size = self._boundary = 0
+        self._segment = self._size = self._boundary = 0
         self.lines = 0
         """Lines so far, over all segments."""
         if About.read(self.folder) is None:
@@ -55,6 +55,11 @@ class SpoolWriter:
     def lines_read(self) -> int:
         """Lines so far, with one that has no newline yet."""
         return self.lines + (self._size > self._boundary)
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The segment that is written, and its size."""
+        return self._segment, self._size
 
     def append(self, data: bytes, arrived: int) -> None:
         """Write what one read brought. Waits, or drops lines, while the disk is full (`spool_full`)."""
@@ -115,6 +120,7 @@ class SpoolWriter:
             os.close(self._times)
         self._times = os.open(segment_path(self.folder, first, "times"), _APPEND, 0o644)
         self._data = os.open(segment_path(self.folder, first), _APPEND, 0o644)
+        self._segment = first
         self._size = self._boundary = os.fstat(self._data).st_size
 
     def _cut(self, data: bytes) -> tuple[bytes, bytes]:

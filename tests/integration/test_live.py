@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from consumers.live import service as live_module
-from consumers.live.service import Live
+from consumers.live.service import TAIL, Live
 from dashboard.buffer import Delta, LiveBuffer, View
 from infra.embedded.valkey import ValkeyServer
 from infra.kafka import client as kafka
@@ -37,7 +37,7 @@ class Running:
     """A live process in a thread."""
 
     def __init__(self, settings: Settings) -> None:
-        tail = Tail(settings, [kind.topic(settings.topic_prefix) for kind in Kind])
+        tail = Tail(settings, [kind.topic(settings.topic_prefix) for kind in TAIL])
         self.stop = threading.Event()
         self.service = Live(settings, LiveStore(settings), tail, Decoder)
         self._thread = threading.Thread(target=self.service.run, args=(self.stop,))
