@@ -7,6 +7,7 @@ from importlib import import_module
 
 import click
 
+from infra import private
 from schemas.errors import StepstreamError
 
 COMMANDS = {
@@ -23,7 +24,7 @@ COMMANDS = {
     "runs": ("cli.runs", "runs", "List, show, delete and export runs."),
     "import": ("cli.imports", "imports", "Take in what other trackers wrote."),
     "dlq": ("cli.dlq", "dlq", "Look at dead letters, and send them again."),
-    "topics": ("cli.ops", "topics", "Create the topics."),
+    "topics": ("cli.topics", "topics", "Create the topics, compare and change them."),
     "db": ("cli.db", "db", "Create and upgrade the tables."),
     "config": ("cli.ops", "config", "Print every setting and where it comes from."),
     "doctor": ("cli.ops", "doctor", "Try each address; say what is wrong and what to do."),
@@ -66,6 +67,7 @@ def stepstream() -> None:
 
 def main() -> None:
     """Run the command line; errors meant for the user become one sentence and an exit code."""
+    private.restrict()
     try:
         code = stepstream.main(prog_name="stepstream", standalone_mode=False)
     except click.ClickException as error:

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import click
 
 from cli.main import COMMANDS, stepstream
-from infra.settings import PREFIX, Settings, allowed
+from infra.settings import PREFIX, TABLES, Settings, allowed
 
 _SETTINGS = """# Settings
 
@@ -20,7 +20,9 @@ a TOML file: the one that `STEPSTREAM_CONFIG` names, else `stepstream.toml` in t
 home folder. The environment wins. `stepstream config` prints every value and where it comes from.
 
 Any librdkafka property passes through to every Kafka client: `STEPSTREAM_KAFKA_SASL_USERNAME` is
-`sasl.username`.
+`sasl.username`. So do the topics' own settings for `topics create` and `alter`:
+`STEPSTREAM_TOPICS_STEPS_RETENTION_MS` is `retention.ms` of the steps topic,
+`STEPSTREAM_TOPICS_ALL_COMPRESSION_TYPE` is `compression.type` of all.
 
 | variable | default | may be | meaning |
 |---|---|---|---|
@@ -37,7 +39,7 @@ use); `run` has its worker's.
 def settings_page() -> str:
     """Every setting: its variable, default, type or range, and meaning."""
     types = get_type_hints(Settings, include_extras=True)
-    rows = [_row(item, types[item.name]) for item in fields(Settings) if item.name != "kafka"]
+    rows = [_row(item, types[item.name]) for item in fields(Settings) if item.name not in TABLES]
     return _SETTINGS + "\n".join(rows) + "\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from cli import progress
+from infra import private
 from infra.settings import Settings, load
 from infra.sql import engine as sql
 from infra.sql import export as exports
@@ -80,6 +82,7 @@ def export(run_id: str, kind: str, tables: tuple[str, ...], output: str | None, 
     if output == "-":
         _to_stdout(engine, run_id, kind, chosen)
         return
+    os.umask(private.users_umask())
     folder = Path(output or re.sub(r"[^\w.-]+|^\.+", "_", run_id))
     with progress.bar("exporting", sum(run.get(table) or 0 for table in chosen)) as told:
         written = exports.export_run(engine, run_id, folder, kind, tables=chosen, progress=told)

@@ -18,13 +18,14 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
+from stepstream._masking import masked_url
 
 from cli.supervisor import Service, Supervisor, program
 from infra import settings as settings_module
 from infra.embedded import aot, jars, ports, process, stackfile
 from infra.embedded.kafka import KafkaServer
 from infra.embedded.valkey import ValkeyServer
-from infra.kafka import client as kafka
+from infra.kafka import topics
 from infra.settings import Settings
 from schemas.errors import UsageError
 
@@ -88,7 +89,7 @@ def local_stack(port: int | None, console: Console, *, verbose: bool) -> Iterato
         stackfile.publish(settings.home, {"dashboard_url": url, **addresses})
         settings = settings_module.load()
         with console.status("Creating topics"):
-            kafka.ensure_topics(settings)
+            topics.ensure_topics(settings)
         stack = LocalStack(settings, url)
         stack.servers = [
             Service(SERVERS[setting], server.spawn, child=children[setting], due=None)
@@ -137,8 +138,8 @@ def banner(stack: LocalStack, console: Console) -> None:
     rows = Table.grid(padding=(0, 3))
     rows.add_row("  [bold]Dashboard[/]", f"[bold underline]{stack.url}[/]")
     rows.add_row("  Kafka", settings.bootstrap_servers)
-    rows.add_row("  Redis", settings_module.without_password(settings.redis_url))
-    rows.add_row("  SQL", settings_module.without_password(settings.sql_url))
+    rows.add_row("  Redis", masked_url(settings.redis_url))
+    rows.add_row("  SQL", masked_url(settings.sql_url))
     rows.add_row("  Services", ", ".join(stack.services))
     console.print("\n", rows, sep="")
     console.print("\n  Stream a run, in another terminal:  [bold]stepstream run -- python train.py[/]")

@@ -8,6 +8,7 @@ from typing import BinaryIO
 from consumers.replay.lines import as_line
 from consumers.replay.tape import Item
 from infra.kafka import client as kafka
+from infra.kafka import topics
 from infra.settings import Settings
 from schemas.codec import Decoder, Schema
 from schemas.errors import BrokerError, UsageError
@@ -44,7 +45,7 @@ class Topic:
     def __init__(self, settings: Settings, name: str, run_id: str) -> None:
         if name in {spec.name(settings.topic_prefix) for spec in SPECS}:
             raise UsageError(f"{name} is one of the topics that are read: the run would be there twice.")
-        kafka.ensure_topic(settings, name)
+        topics.ensure_topic(settings, name)
         self._name, self._key = name, run_id
         self._failed: list[str] = []
         self._producer = kafka.producer(

@@ -145,7 +145,7 @@ class Forwarder:
 
     # The producer
 
-    def _connect(self) -> None:
+    def _connect(self, *, told: bool = True) -> None:
         began = time.monotonic()
         while self._producer is None:
             try:
@@ -159,7 +159,8 @@ class Forwarder:
                 self.knows_no_kafka = not self.settings.bootstrap_servers
                 self._wait(began, str(error))
         self.knows_no_kafka = False
-        self._told("")
+        if told:
+            self._told("")
 
     def _wait(self, began: float, reason: str) -> None:
         if time.monotonic() - began >= PATIENCE_SECONDS:
@@ -290,7 +291,7 @@ class Forwarder:
         if self._producer is not None:
             self._producer.abandon()
         self._producer = None
-        self._connect()
+        self._connect(told=False)  # that it connects does not say that it sends
 
     def _one_by_one(self, window: Window, failures: list[Failure]) -> None:
         """Send what failed again, alone; what fails alone is a dead letter."""

@@ -30,6 +30,7 @@ from typing import Any
 
 from stepstream._ulid import new as new_ulid
 
+from infra.private import opened
 from producers.lines.values import microseconds
 from schemas.topics import META_SUFFIX
 
@@ -59,7 +60,7 @@ def new_id() -> str:
 def write_atomically(path: Path, content: dict[str, Any], *, sync: bool = False) -> None:
     """Replace a JSON file in one step."""
     temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    descriptor = opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
     try:
         text = json.dumps(content).encode()
         if os.write(descriptor, text) < len(text):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from infra.lock import try_lock
+from infra.private import make_folder, opened
 from infra.settings import Settings
 from producers.spool.format import DISK_FULL, PAIR, About, segment_path, segments
 
@@ -27,7 +28,7 @@ class SpoolWriter:
     def __init__(self, settings: Settings, about: About) -> None:
         self.about = about
         self.folder = settings.spool_dir / about.stream_id
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         lock = try_lock(self.folder / "writer.lock")
         if lock is None:
             raise OSError(errno.EWOULDBLOCK, f"{self.folder} is written by another process")
@@ -80,7 +81,7 @@ class SpoolWriter:
     def finish(self) -> None:
         """Say that no more lines will come, and let go."""
         self.sync()
-        os.close(os.open(self.folder / "done", _APPEND, 0o644))
+        os.close(opened(self.folder / "done", _APPEND))
         self.close()
 
     def close(self) -> None:
@@ -118,8 +119,8 @@ class SpoolWriter:
             self.sync()
             os.close(self._data)
             os.close(self._times)
-        self._times = os.open(segment_path(self.folder, first, "times"), _APPEND, 0o644)
-        self._data = os.open(segment_path(self.folder, first), _APPEND, 0o644)
+        self._times = opened(segment_path(self.folder, first, "times"), _APPEND)
+        self._data = opened(segment_path(self.folder, first), _APPEND)
         self._segment = first
         self._size = self._boundary = os.fstat(self._data).st_size
 
