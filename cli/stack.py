@@ -102,7 +102,11 @@ def local_stack(port: int | None, console: Console, *, verbose: bool) -> Iterato
 
 
 def dashboard_address(settings: Settings, port: int | None, console: Console) -> tuple[str, int]:
-    """URL and port of the dashboard; the default port may be taken, one that was asked for may not."""
+    """URL and port of the dashboard; the default port may be taken, one that was asked for may not.
+
+    Raises:
+        UsageError: the port that was asked for is taken, or the host is no address of this machine.
+    """
     asked = port is not None or settings_module.explain()["dashboard_port"].source != "default"
     wanted = settings.dashboard_port if port is None else port
     host = settings.dashboard_host

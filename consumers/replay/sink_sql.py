@@ -58,7 +58,11 @@ class Database:
         self.total = Outcome()
 
     def write(self, items: list[Item]) -> None:
-        """Store records in one transaction."""
+        """Store records in one transaction.
+
+        Raises:
+            StepstreamError: the database refuses a record.
+        """
         done = Outcome()
         with self._writer.transaction() as tx:
             for kind, storer in self._storers.items():

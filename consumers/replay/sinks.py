@@ -38,7 +38,12 @@ class JsonLines:
 
 
 class Topic:
-    """One topic for all records: the same bytes under the same key, in order."""
+    """One topic for all records: the same bytes under the same key, in order.
+
+    Raises:
+        UsageError: the topic is one of those that are read.
+        BrokerError: Kafka does not answer, or refuses.
+    """
 
     kinds: tuple[Kind, ...] = tuple(Kind)
 

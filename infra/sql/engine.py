@@ -58,7 +58,11 @@ def engine(settings: Settings, **options: Any) -> Engine:
 
 
 def make_folder(settings: Settings) -> None:
-    """Make the folder that a SQLite file is to lie in."""
+    """Make the folder that a SQLite file is to lie in.
+
+    Raises:
+        DatabaseError: it cannot be made.
+    """
     address = url(settings)
     if address.get_backend_name() == "sqlite" and address.database and address.database != ":memory:":
         folder = Path(address.database).parent
