@@ -107,7 +107,7 @@ class Session:
     def go(self, timeout: float | None) -> int:
         """The worker's exit code, 128 + n after signal n."""
         self.meta.say("run_started", **facts(self.command, Path.cwd(), self.settings.secret_words))
-        gc.freeze()  # what is imported stays: to look through it holds up every line for 15 ms
+        gc.freeze()  # a full collection would pause the loop for 15 ms
         self.shipping.start()
         try:
             worker = self._worker()

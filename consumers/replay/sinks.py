@@ -58,7 +58,11 @@ class Topic:
         )
 
     def write(self, items: list[Item]) -> None:
-        """Send records and wait until they are acknowledged."""
+        """Send records and wait until they are acknowledged.
+
+        Raises:
+            BrokerError: Kafka did not take a record.
+        """
         for item in items:
             self._producer.produce(self._name, item.value, self._key, timestamp=item.timestamp)
         left = self._producer.flush(SEND_S)

@@ -63,7 +63,7 @@ class Registry:
         """The schema of an id. A Decoder asks once and keeps it.
 
         Raises:
-            SchemaError: nobody knows the id.
+            SchemaError: the id is unknown.
             RegistryError: the registry refuses, or is away and `stop` was set.
         """
         client = self._client

@@ -223,7 +223,7 @@ _COPY_LINE = re.compile(r"COPY \w+, line (\d+)")
 
 
 def triaged(error: BaseException) -> DatabaseError | None:
-    """What a driver's error means to whoever writes; None: nobody knows, so stop."""
+    """What a driver's error means to a writer; None: unknown, so stop."""
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
             return OutageError(_words(error.orig or error))

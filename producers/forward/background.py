@@ -20,7 +20,7 @@ POLL_SECONDS = 0.01
 """How often streams are looked at that other processes write; our own wake us."""
 DISCOVER_SECONDS = 0.1
 CLOSE_SECONDS = 1.0
-"""A thread that asks after a broker just now is not waited for: what it holds ends with the program."""
+"""`close()` does not wait for a thread that is still connecting: it ends with the program."""
 COUNTS = {
     "steps": Kind.STEPS,
     "episodes": Kind.EPISODES,
