@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from cli.waiting import Waiting, print_summary, say
+from cli.waiting import Waiting, page, print_summary, say
 from infra import log as logs
 from infra import settings as settings_module
 from infra.settings import Settings
@@ -22,7 +22,7 @@ from producers.forward.stream import life_ahead
 from producers.lines.context import ENDED, OPEN, SILENT
 from producers.rollouts.stream import RolloutStream
 from producers.rollouts.thread import FolderThread
-from producers.spool.format import About, about_new, new_id, now_us
+from producers.spool.format import About, about_new, has_streams_of, new_id, now_us
 from producers.spool.meta_stream import MetaStream
 from producers.spool.writer import SpoolWriter
 from schemas.errors import UsageError
@@ -35,6 +35,7 @@ GRACE_SECONDS = 5.0
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--run-id", help="The run of lines that name none. Default: the first that the worker names.")
 @click.option("--agent-id", help="The agent of lines that name none.")
+@click.option("--name", help="What people call the run: any words.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--quiet", is_flag=True, help="Do not pass the worker's stdout through.")
 @click.option("--timeout", type=float, help="Wait at most so many seconds for Kafka at the end.")
@@ -56,7 +57,12 @@ def run(command: tuple[str, ...], as_json: bool, timeout: float | None, **option
         raise UsageError("Nothing to run: stepstream run -- python train.py")
     settings = settings_module.load()
     logs.configure(settings, "run")
-    session = Session(settings, list(command), **options)
+    if options["run_id"] and has_streams_of(settings.spool_dir, options["run_id"]):
+        say(
+            f"run {options['run_id']} was started from here before, so this is another attempt: "
+            f"`stepstream runs attempts {options['run_id']}` tells them apart."
+        )
+    session = Session(settings, list(command), says_where=not as_json, **options)
     code = session.go(timeout)
     session.summary(as_json=as_json)
     return code
@@ -71,11 +77,14 @@ class Session:
         command: list[str],
         run_id: str | None,
         agent_id: str | None,
+        name: str | None,
         *,
         quiet: bool,
+        says_where: bool,
         watched: Path | None = None,
     ) -> None:
         self.settings, self.command, self.quiet = settings, command, quiet
+        self.name, self.says_where = name, says_where
         self.began = time.monotonic()
         self.fallback_run = run_id or new_id()
         self.about = about_new("run", run_id, agent_id, generated=self.fallback_run)
@@ -106,7 +115,8 @@ class Session:
 
     def go(self, timeout: float | None) -> int:
         """The worker's exit code, 128 + n after signal n."""
-        self.meta.say("run_started", **facts(self.command, Path.cwd(), self.settings.secret_words))
+        told = facts(self.command, Path.cwd(), self.settings.secret_words)
+        self.meta.say("run_started", name=self.name, **told)
         gc.freeze()  # a full collection would pause the loop for 15 ms
         self.shipping.start()
         try:
@@ -124,6 +134,7 @@ class Session:
     def summary(self, *, as_json: bool) -> None:
         """Print what became of the lines."""
         totals = self.shipping.totals()
+        self._say_where(next(iter(totals.runs), self.fallback_run))
         seconds = time.monotonic() - self.began
         print_summary(totals, seconds, as_json=as_json, err=True, read=self.spool.lines_read)
 
@@ -144,10 +155,18 @@ class Session:
         """Until the worker has ended: heartbeats, and the spool to the platter."""
         beat_at = time.monotonic() + self.settings.heartbeat_seconds
         while (code := worker.wait(TICK_SECONDS)) is None:
+            self._say_where(self.source.run_id)
             if time.monotonic() >= beat_at:
                 beat_at = time.monotonic() + self.settings.heartbeat_seconds
                 self._beat(worker)
         return code
+
+    def _say_where(self, run_id: str | None) -> None:
+        """Once, as soon as the run is known: the address of its page, where a dashboard runs."""
+        if run_id is not None and self.says_where:
+            self.says_where = False
+            if address := page(self.settings, run_id):
+                say(f"run {self.name or run_id}: {address}")
 
     def _beat(self, worker: Worker) -> None:
         totals = self.shipping.totals()

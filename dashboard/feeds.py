@@ -27,6 +27,7 @@ SOON_S = 1.0
 SQL_EVERY_S = 2.0
 STORED_S = 1.0
 """All pages share one reading of a run's totals in SQL for so long."""
+ATTEMPTS_S = 30.0
 NEWEST = 100
 FIRST_METRICS = 12
 """Metrics that are drawn where the page has chosen none."""
@@ -63,6 +64,7 @@ class Feeds:
         self.runs: Shared[Page] = Shared(lambda: queries.runs(PageRequest(0, MAX_RUNS)), STORED_S)
         self.headers: Shared[RunHeader | None] = Shared(queries.run, STORED_S)
         self.agents: Shared[list[dict[str, Any]]] = Shared(queries.agents, STORED_S)
+        self.attempts: Shared[list[dict[str, Any]]] = Shared(queries.attempts, ATTEMPTS_S)
         self.stored_steps: Shared[int] = Shared(queries.stored_steps, STORED_S)
         self.returns: Shared[list[float]] = Shared(queries.newest_returns, 30.0)
         self.first_agent: Shared[str | None] = Shared(self._first_agent, STORED_S)
@@ -238,6 +240,7 @@ class RunFeed(_Feed):
         self._known = header is not None or live.run is not None
         message = self._message(True) | {"unknown": not self._known, "agents": listed}
         message |= self._head(live.run, header)
+        message["attempts"] = await self._ask(self._feeds.attempts(self._wish.run), [])
         message |= await self._panel_whole(live)
         if delta is None and "agent" in message:
             del message["agent"]["frame"]  # SQL holds no pictures: the last one stays

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -27,7 +28,9 @@ from dashboard.sql_listing import Listing, read_page
 from dashboard.sql_page import Page, PageRequest, order_by, where
 from infra.settings import Settings
 from infra.sql import engine as sql
+from infra.sql.attempts import read_attempts
 from infra.sql.reading import LONGEST_S, reading
+from infra.sql.streams import stream_ends
 from schemas.topics import META_SUFFIX
 
 __all__ = ["Curve", "Page", "PageRequest", "Queries", "RunHeader", "StepPlace"]
@@ -95,6 +98,10 @@ class Queries:
     async def run(self, run_id: str) -> RunHeader | None:
         """The head of a run; None where SQL does not know it (yet)."""
         return await self._ask(self._run, run_id)
+
+    async def attempts(self, run_id: str) -> list[dict[str, Any]]:
+        """A run's attempts, the first one first. Keys: those of `infra.sql.attempts.Attempt`."""
+        return await self._ask(self._attempts, run_id)
 
     async def agents(self, run_id: str) -> list[dict[str, Any]]:
         """A run's agents by id: the columns of `agents`."""
@@ -230,22 +237,13 @@ class Queries:
             last_stderr=self._last_stderr(connection, run_id, streams),
         )
 
-    def _meta_streams(self, connection: Connection, run_id: str) -> list[str]:
-        """Ids of the streams that stepstream wrote beside a run's own, the newest first.
+    def _attempts(self, connection: Connection, run_id: str) -> list[dict[str, Any]]:
+        return [rows.plain_row(asdict(attempt)) for attempt in read_attempts(connection, run_id)]
 
-        Steps from one to the next in the primary key: a day of heartbeats is not read for it.
-        """
-        table = rows.RUN_EVENTS
-        first = select(func.min(table.c.stream_id).label("id")).where(table.c.run_id == run_id)
-        streams = first.cte("streams", recursive=True)
-        further = select(func.min(table.c.stream_id)).where(
-            table.c.run_id == run_id, table.c.stream_id > streams.c.id
-        )
-        streams = streams.union_all(
-            select(further.correlate(streams).scalar_subquery()).where(streams.c.id.is_not(None))
-        )
-        found = select(streams.c.id).where(streams.c.id.like(f"%{META_SUFFIX}")).order_by(streams.c.id.desc())
-        return list(connection.execute(found.limit(MAX_STREAMS)).scalars())
+    def _meta_streams(self, connection: Connection, run_id: str) -> list[str]:
+        """Ids of the streams that stepstream wrote beside a run's own, the newest first."""
+        found = (stream_id for stream_id, _ in stream_ends(connection, rows.RUN_EVENTS, run_id))
+        return sorted((name for name in found if name.endswith(META_SUFFIX)), reverse=True)[:MAX_STREAMS]
 
     def _heartbeats(
         self, connection: Connection, run_id: str, streams: Sequence[str]

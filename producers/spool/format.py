@@ -207,3 +207,9 @@ class Checkpoint:
     def save(self, folder: Path, *, sync: bool = False) -> None:
         """Replace `place.json`."""
         write_atomically(folder / "place.json", self.__dict__, sync=sync)
+
+
+def has_streams_of(spools: Path, run_id: str) -> bool:
+    """Whether a folder of spools holds a stream that was begun for this run."""
+    folders = spools.iterdir() if spools.is_dir() else ()
+    return any((about := About.read(folder)) is not None and about.run_id == run_id for folder in folders)
