@@ -70,6 +70,7 @@ coverage: $(READY) ## lines that the unit and contract tests run; fails below th
 	@$(BIN)/python -m pytest -q --cov --cov-report=term $(PYTEST_ARGS) tests/unit tests/contract
 
 docs: $(READY) ## the documentation site, into site/; a broken link fails
+	@$(BIN)/python -m cli.reference docs/reference
 	@$(BIN)/zensical build --clean --strict
 
 wheels: $(READY) ## both wheels, into dist/

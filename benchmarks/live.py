@@ -29,6 +29,7 @@ from infra.embedded.jars import class_path
 from infra.embedded.kafka import KafkaServer
 from infra.embedded.valkey import ValkeyServer
 from infra.kafka import client as kafka
+from infra.kafka import topics
 from infra.redis.live_store import LiveStore
 from infra.settings import Settings
 from schemas.codec import Decoder, Encoder, current_schema
@@ -125,7 +126,7 @@ def _stack() -> Iterator[Settings]:
                 "STEPSTREAM_HOME": folder, "STEPSTREAM_BOOTSTRAP_SERVERS": broker.address,
                 "STEPSTREAM_REDIS_URL": valkey.address,
             })  # fmt: skip
-            kafka.ensure_topics(found)
+            topics.ensure_topics(found)
             yield found
         finally:
             valkey.stop()

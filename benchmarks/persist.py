@@ -33,6 +33,7 @@ from consumers.persist.service import Persist
 from infra.embedded.jars import class_path
 from infra.embedded.kafka import KafkaServer
 from infra.kafka import client as kafka_clients
+from infra.kafka import topics
 from infra.settings import Settings, load
 from infra.sql import engine as sql
 from infra.sql import migrations
@@ -205,7 +206,7 @@ class _Stack:
         """New topics, the one of steps full; returns their prefix."""
         self.prefix = f"bench-{uuid.uuid4().hex[:6]}."
         settings = replace(self._settings(self.prefix), partitions=partitions)
-        kafka_clients.ensure_topics(settings)
+        topics.ensure_topics(settings)
         stream = Stream(self._bootstrap_servers, self.prefix, **{"compression.type": "lz4"})
         for seq in range(EVENTS):
             turn, place = divmod(seq, bad_every) if bad_every else (0, 0)
@@ -313,7 +314,7 @@ class _Stack:
     def fill_json(self) -> str:
         """A topic of the same steps as JSON, which Kafka Connect reads by itself; returns its name."""
         topic = f"{self.prefix}json"
-        kafka_clients.ensure_topic(replace(self._settings(self.prefix), partitions=1), topic)
+        topics.ensure_topic(replace(self._settings(self.prefix), partitions=1), topic)
         producer = Producer({"bootstrap.servers": self._bootstrap_servers, "compression.type": "lz4"})
         for seq in range(JSON_EVENTS):
             if seq % 10_000 == 0:

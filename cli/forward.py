@@ -45,7 +45,7 @@ def forward(folder: Path | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: caretaker.stop())
     log.info("forwarding", folder=str(settings.spool_dir), kafka=settings.bootstrap_servers)
-    gc.freeze()  # what is imported stays: to look through it holds up every line for 15 ms
+    gc.freeze()  # a full collection would pause the loop for 15 ms
     caretaker.run()
 
 

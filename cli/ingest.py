@@ -35,6 +35,7 @@ HEAD_BYTES = 4096
 FOLLOW_SECONDS = 0.02
 DATABASE_SECONDS = 3
 GZIP = b"\x1f\x8b"
+ROLLOUT_SUFFIXES = (".jsonl", ".json", ".parquet", ".pt", ".pth", ".pkl", ".pickle")
 STATUS = {OPEN: "lost", SILENT: "completed"}
 """How a run stands whose stream ended without a word about it."""
 REASONS = {
@@ -62,6 +63,13 @@ def ingest(files: tuple[str, ...], as_json: bool, force: bool, timeout: float | 
     """
     settings = settings_module.load()
     logs.configure(settings, "ingest")
+    if rollouts := [Path(name) for name in files if may_be_rollouts(name)]:
+        from cli.watch import ingest_rollouts  # noqa: PLC0415 - only where it may be needed
+
+        taken = ingest_rollouts(settings, rollouts, as_json=as_json, timeout=timeout, **options)
+        files = tuple(name for name in files if Path(name) not in taken)
+        if not files:
+            return 0
     if not files and sys.stdin.isatty():
         raise UsageError("Nothing to ingest: name a file, or pipe lines in: worker | stepstream ingest -")
     inputs = [Input(name, force=force) for name in files or ("-",)]
@@ -77,11 +85,21 @@ def ingest(files: tuple[str, ...], as_json: bool, force: bool, timeout: float | 
     if letters := totals.summary()["dead_letters"]:
         say(f"{letters:,} of {totals.lines:,} lines are dead letters: `stepstream dlq list` says why.")
     if not acknowledged:
-        raise NotAcknowledgedError(
-            f"Kafka has not acknowledged all lines: they stay in {settings.spool_dir}, and "
-            "`stepstream up` or `stepstream forward` ships them."
-        )
+        raise not_acknowledged(settings)
     return 0
+
+
+def not_acknowledged(settings: Settings) -> NotAcknowledgedError:
+    """The error of a command whose time was up."""
+    return NotAcknowledgedError(
+        f"Kafka has not acknowledged all lines: they stay in {settings.spool_dir}, and "
+        "`stepstream up` or `stepstream forward` ships them."
+    )
+
+
+def may_be_rollouts(name: str) -> bool:
+    """Whether a file may hold rollouts of language models: `watch` looks closer."""
+    return name != "-" and Path(name).suffix in ROLLOUT_SUFFIXES and Path(name).is_file()
 
 
 class Given(Protocol):

@@ -8,7 +8,7 @@ import threading
 
 import click
 
-from consumers.live.service import Live
+from consumers.live.service import TAIL, Live
 from infra import log
 from infra.kafka.registry import Registry
 from infra.kafka.tail_consumer import Tail
@@ -16,7 +16,6 @@ from infra.redis import client as redis
 from infra.redis.live_store import LiveStore
 from infra.settings import load
 from schemas.codec import Decoder
-from schemas.topics import Kind
 
 
 @click.command()
@@ -32,7 +31,7 @@ def live() -> None:
         signal.signal(number, lambda *_: stop.set())
     registry = Registry(settings, stop)
     store = LiveStore(settings)
-    tail = Tail(settings, [kind.topic(settings.topic_prefix) for kind in Kind])
+    tail = Tail(settings, [kind.topic(settings.topic_prefix) for kind in TAIL])
     service = Live(settings, store, tail, decode=lambda kind: Decoder(kind, registry.schema))
     logger.info("started", redis=redis.check(settings), group=settings.group("live"))
     gc.freeze()  # what is imported stays: to look through it holds up every step for 15 ms

@@ -7,6 +7,7 @@ from importlib import import_module
 
 import click
 
+from infra import private
 from schemas.errors import StepstreamError
 
 COMMANDS = {
@@ -14,6 +15,7 @@ COMMANDS = {
     "demo": ("cli.demo", "demo", "Start the stack and real training runs to look at."),
     "run": ("cli.run", "run", "Start a worker and stream what it prints."),
     "ingest": ("cli.ingest", "ingest", "Stream JSONL that is there already."),
+    "watch": ("cli.watch", "watch", "Stream rollout files of language models, as they are written."),
     "forward": ("cli.forward", "forward", "Ship every spool in a folder."),
     "persist": ("cli.persist", "persist", "Service: Kafka to SQL, every record exactly once."),
     "live": ("cli.live", "live", "Service: Kafka to Redis, the newest for the dashboard."),
@@ -22,7 +24,7 @@ COMMANDS = {
     "runs": ("cli.runs", "runs", "List, show, delete and export runs."),
     "import": ("cli.imports", "imports", "Take in what other trackers wrote."),
     "dlq": ("cli.dlq", "dlq", "Look at dead letters, and send them again."),
-    "topics": ("cli.ops", "topics", "Create the topics."),
+    "topics": ("cli.topics", "topics", "Create the topics, compare and change them."),
     "db": ("cli.db", "db", "Create and upgrade the tables."),
     "config": ("cli.ops", "config", "Print every setting and where it comes from."),
     "doctor": ("cli.ops", "doctor", "Try each address; say what is wrong and what to do."),
@@ -65,6 +67,7 @@ def stepstream() -> None:
 
 def main() -> None:
     """Run the command line; errors meant for the user become one sentence and an exit code."""
+    private.restrict()
     try:
         code = stepstream.main(prog_name="stepstream", standalone_mode=False)
     except click.ClickException as error:

@@ -1,58 +1,24 @@
-"""`topics`, `config`, `doctor`: set up, and explain what is set up."""
+"""`config`, `doctor`: explain what is set up."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+from stepstream._masking import MASK, masked_url
 
 from infra import doctor as checks
-from infra.kafka import client as kafka
-from infra.settings import MASK, Settings, Sourced, explain, load, without_password
+from infra.settings import Settings, Sourced, explain, load
+from schemas.rights import RIGHTS
 
 SECRET_PROPERTIES = ("password", "secret", "jaas", "oauthbearer.config", "ssl.key.pem")
 """librdkafka properties whose names hold one of these are masked."""
-
-
-@click.group()
-def topics() -> None:
-    """Create the topics."""
-
-
-@topics.command()
-@click.option("--json", "as_json", is_flag=True, help="A list of objects, one a topic.")
-def create(as_json: bool) -> None:
-    """Create what is missing; leave what is there, and say where it differs from stepstream's wishes."""
-    settings = load()
-    found = kafka.ensure_topics(settings)
-    if as_json:
-        click.echo(json.dumps([_topic_object(topic) for topic in found]))
-        return
-    for topic in found:
-        click.echo(_topic_line(topic, settings))
-
-
-def _topic_object(topic: kafka.TopicState) -> dict[str, Any]:
-    return {
-        "name": topic.name,
-        "created": topic.created,
-        "partitions": topic.partitions,
-        "differs": {key: {"is": is_, "wanted": wanted} for key, (is_, wanted) in topic.differs.items()},
-    }
-
-
-def _topic_line(topic: kafka.TopicState, settings: Settings) -> str:
-    state = "created" if topic.created else "is there"
-    notes = [f"{key} is {is_}, stepstream wants {wanted}" for key, (is_, wanted) in topic.differs.items()]
-    if topic.partitions != settings.partitions:
-        notes.insert(0, f"STEPSTREAM_PARTITIONS says {settings.partitions}")
-    line = f"{topic.name}: {state}, {topic.partitions} partitions"
-    return f"{line} ({'; '.join(notes)})" if notes else line
 
 
 @click.command()
@@ -77,13 +43,15 @@ def config(as_json: bool, show_secrets: bool) -> None:
 def _shown(name: str, item: Sourced, settings: Settings, show_secrets: bool) -> Any:
     """A setting's value as it holds: with defaults filled in, and masked where it is secret."""
     value = settings.sql_url if name == "database_url" else item.value
-    if name == "kafka":
+    if isinstance(value, Mapping):
         return {key: text if show_secrets else _property(key, text) for key, text in item.value.items()}
     if isinstance(value, Path):
         return "" if value == Path() else str(value)
-    if item.secret and value and not show_secrets:
-        return without_password(value) if "://" in value else MASK
-    return value
+    if show_secrets or not isinstance(value, str):
+        return value
+    if item.secret and value and "://" not in value:
+        return MASK
+    return masked_url(value)
 
 
 def _property(key: str, text: str) -> str:
@@ -97,11 +65,16 @@ def _cell(value: Any) -> str:
 
 
 @click.command()
+@click.argument("service", required=False, default="", type=click.Choice(["", *RIGHTS]), metavar="[SERVICE]")
 @click.option("--json", "as_json", is_flag=True, help='A list of {"part", "ok", "message"}.')
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Try every address; say what is wrong and what to do. Exit code 1 when something is wrong."""
-    findings = checks.examine(load())
+def doctor(ctx: click.Context, service: str, as_json: bool) -> None:
+    """Try every address; say what is wrong and what to do. Exit code 1 when something is wrong.
+
+    SERVICE is worker, persist, live, dashboard, replay or admin: then only what that service uses is
+    tried, with the rights that it needs.
+    """
+    findings = checks.examine(load(), service)
     if as_json:
         click.echo(json.dumps([{"part": f.part, "ok": f.ok, "message": f.message} for f in findings]))
     else:

@@ -8,6 +8,7 @@ import threading
 import time
 
 import click
+from stepstream._masking import masked_url
 
 from consumers.persist.dead_letters import DeadLetterWriter
 from consumers.persist.service import Persist
@@ -41,7 +42,7 @@ def persist() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _end_soon(stop))
-    logger.info("started", database=writer.engine.url.render_as_string(), group=settings.group("persist"))
+    logger.info("started", database=masked_url(str(writer.engine.url)), group=settings.group("persist"))
     service.run(stop)
     logger.info("stopped")
 

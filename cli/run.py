@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from cli.waiting import Waiting, print_summary
+from cli.waiting import Waiting, page, print_summary, say
 from infra import log as logs
 from infra import settings as settings_module
 from infra.settings import Settings
@@ -20,7 +20,9 @@ from producers.capture.worker import CannotStartError, Worker
 from producers.forward.background import BackgroundForwarder
 from producers.forward.stream import life_ahead
 from producers.lines.context import ENDED, OPEN, SILENT
-from producers.spool.format import About, about_new, new_id, now_us
+from producers.rollouts.stream import RolloutStream
+from producers.rollouts.thread import FolderThread
+from producers.spool.format import About, about_new, has_streams_of, new_id, now_us
 from producers.spool.meta_stream import MetaStream
 from producers.spool.writer import SpoolWriter
 from schemas.errors import UsageError
@@ -33,9 +35,17 @@ GRACE_SECONDS = 5.0
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--run-id", help="The run of lines that name none. Default: the first that the worker names.")
 @click.option("--agent-id", help="The agent of lines that name none.")
+@click.option("--name", help="What people call the run: any words.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--quiet", is_flag=True, help="Do not pass the worker's stdout through.")
 @click.option("--timeout", type=float, help="Wait at most so many seconds for Kafka at the end.")
+@click.option(
+    "--watch",
+    "watched",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Also the rollout files that the worker writes below DIR.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(command: tuple[str, ...], as_json: bool, timeout: float | None, **options: Any) -> int:
     """Start a worker and stream what it prints: stepstream run [OPTIONS] -- CMD ARG…
@@ -47,7 +57,12 @@ def run(command: tuple[str, ...], as_json: bool, timeout: float | None, **option
         raise UsageError("Nothing to run: stepstream run -- python train.py")
     settings = settings_module.load()
     logs.configure(settings, "run")
-    session = Session(settings, list(command), **options)
+    if options["run_id"] and has_streams_of(settings.spool_dir, options["run_id"]):
+        say(
+            f"run {options['run_id']} was started from here before, so this is another attempt: "
+            f"`stepstream runs attempts {options['run_id']}` tells them apart."
+        )
+    session = Session(settings, list(command), says_where=not as_json, **options)
     code = session.go(timeout)
     session.summary(as_json=as_json)
     return code
@@ -57,9 +72,19 @@ class Session:
     """One worker from its start to the acknowledgement of its last line."""
 
     def __init__(
-        self, settings: Settings, command: list[str], run_id: str | None, agent_id: str | None, *, quiet: bool
+        self,
+        settings: Settings,
+        command: list[str],
+        run_id: str | None,
+        agent_id: str | None,
+        name: str | None,
+        *,
+        quiet: bool,
+        says_where: bool,
+        watched: Path | None = None,
     ) -> None:
         self.settings, self.command, self.quiet = settings, command, quiet
+        self.name, self.says_where = name, says_where
         self.began = time.monotonic()
         self.fallback_run = run_id or new_id()
         self.about = about_new("run", run_id, agent_id, generated=self.fallback_run)
@@ -70,17 +95,37 @@ class Session:
         self.spool.unshipped = self.source.unshipped
         self.meta = MetaStream(settings, self.about, "run", lambda: self.source.run_id)
         self.shipping.add(self.meta.about)
+        self.rollouts = None if watched is None else self._rollouts(watched, agent_id)
+
+    def _rollouts(self, folder: Path, agent_id: str | None) -> FolderThread:
+        """The rollout files below a folder, which the worker may make."""
+        folder.mkdir(parents=True, exist_ok=True)
+        run_of = lambda: self.source.run_id or self.fallback_run  # noqa: E731 - asked for each file
+        return FolderThread(
+            RolloutStream(
+                self.settings,
+                folder.resolve(),
+                self.shipping,
+                say,
+                run_id=run_of,
+                agent_id=agent_id,
+                announce=False,
+            )
+        )
 
     def go(self, timeout: float | None) -> int:
         """The worker's exit code, 128 + n after signal n."""
-        self.meta.say("run_started", **facts(self.command, Path.cwd()))
-        gc.freeze()  # what is imported stays: to look through it holds up every line for 15 ms
+        told = facts(self.command, Path.cwd(), self.settings.secret_words)
+        self.meta.say("run_started", name=self.name, **told)
+        gc.freeze()  # a full collection would pause the loop for 15 ms
         self.shipping.start()
         try:
             worker = self._worker()
         except CannotStartError as error:
             self._end("run_failed", timeout=GRACE_SECONDS, exit_code=error.exit_code, reason=str(error))
             raise
+        if self.rollouts is not None:
+            self.rollouts.start()
         code = self._watch(worker)
         worker.finish()
         self._end(_verdict(code, worker), timeout=timeout, **_how(code, worker))
@@ -89,6 +134,7 @@ class Session:
     def summary(self, *, as_json: bool) -> None:
         """Print what became of the lines."""
         totals = self.shipping.totals()
+        self._say_where(next(iter(totals.runs), self.fallback_run))
         seconds = time.monotonic() - self.began
         print_summary(totals, seconds, as_json=as_json, err=True, read=self.spool.lines_read)
 
@@ -109,10 +155,18 @@ class Session:
         """Until the worker has ended: heartbeats, and the spool to the platter."""
         beat_at = time.monotonic() + self.settings.heartbeat_seconds
         while (code := worker.wait(TICK_SECONDS)) is None:
+            self._say_where(self.source.run_id)
             if time.monotonic() >= beat_at:
                 beat_at = time.monotonic() + self.settings.heartbeat_seconds
                 self._beat(worker)
         return code
+
+    def _say_where(self, run_id: str | None) -> None:
+        """Once, as soon as the run is known: the address of its page, where a dashboard runs."""
+        if run_id is not None and self.says_where:
+            self.says_where = False
+            if address := page(self.settings, run_id):
+                say(f"run {self.name or run_id}: {address}")
 
     def _beat(self, worker: Worker) -> None:
         totals = self.shipping.totals()
@@ -132,6 +186,8 @@ class Session:
     def _end(self, event: str, *, timeout: float | None, **said: Any) -> None:
         """Ship what is left, say how it ended where the worker did not, ship that."""
         self.spool.finish()
+        if self.rollouts is not None:
+            self.rollouts.close()
         shipping, meta_id = self.shipping, self.meta.about.stream_id
         shipping.discover()
         with self.waiting.until_signal(timeout) as over:

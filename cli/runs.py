@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,19 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from cli import progress
+from infra import private
 from infra.settings import Settings, load
 from infra.sql import engine as sql
 from infra.sql import export as exports
 from infra.sql import migrations
 from infra.sql import runs as store
+from infra.sql.attempts import Attempt, attempts_of
 from schemas.errors import LiveBufferError, UsageError
+
+NUMBERS = ("return", "agents", "steps", "episodes", "duration")
+LISTED = ("run", "name", "status", "environment", "algorithm", *NUMBERS, "started")
+RUN = click.argument("run", metavar="RUN")
+"""A run by its id, or by its name where no other run has it."""
 
 
 @click.group()
@@ -40,31 +49,63 @@ def list_(as_json: bool, status: str | None, limit: int | None) -> None:
         click.echo(json.dumps(found, default=_plain))
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("run", "status", "environment", "algorithm", "agents", "steps", "episodes", "started"):
-        right, whole = name in ("agents", "steps", "episodes"), name not in ("environment", "algorithm")
+    for name in LISTED:
+        right, whole = name in NUMBERS, name not in ("name", "environment", "algorithm")
         table.add_column(name, justify="right" if right else "left", no_wrap=whole, overflow="fold")
+    now = datetime.now(UTC)
     for run in found:
-        table.add_row(*_cells(run))
+        table.add_row(*_cells(run, now))
     wide = None if sys.stdout.isatty() else 1000  # a pipe has no edge to cut a run's id at
     none = "No runs yet: `stepstream demo`, or `stepstream run -- COMMAND`."
     Console(width=wide).print(table if found else none)
 
 
 @runs.command()
-@click.argument("run_id")
+@RUN
 @click.option("--json", "as_json", is_flag=True, help="One object: the columns of `runs` and the counts.")
-def show(run_id: str, as_json: bool) -> None:
-    """Show one run: its columns and counts."""
-    run = store.shown(_engine(), run_id)
+def show(run: str, as_json: bool) -> None:
+    """Show one run, by its id or name: its columns, counts and attempts."""
+    engine = _engine()
+    run_id = store.resolved(engine, run)
+    found = store.shown(engine, run_id)
     if as_json:
-        click.echo(json.dumps(run, default=_plain))
+        click.echo(json.dumps(found, default=_plain))
         return
-    for name, value in run.items():
+    for name, value in found.items():
         click.echo(f"{name:13} {_text(value)}")
+    for attempt in attempts_of(engine, run_id):
+        click.echo(f"attempt {attempt.number:<5} {_attempt(attempt)}")
 
 
 @runs.command()
-@click.argument("run_id")
+@RUN
+@click.option("--json", "as_json", is_flag=True, help="A list of objects, the first attempt first.")
+def attempts(run: str, as_json: bool) -> None:
+    """List the attempts of a run: each time that its id was started anew, with the streams it wrote.
+
+    Every row of the run's tables has its stream_id, which tells the attempts' rows apart.
+    """
+    engine = _engine()
+    run_id = store.resolved(engine, run)
+    store.shown(engine, run_id)
+    found = attempts_of(engine, run_id)
+    if as_json:
+        click.echo(json.dumps([asdict(attempt) for attempt in found], default=_plain))
+        return
+    for attempt in found:
+        click.echo(f"attempt {attempt.number:<5} {_attempt(attempt)}")
+        for stream_id in attempt.stream_ids:
+            click.echo(f"{'':14}{stream_id}")
+
+
+def _attempt(attempt: Attempt) -> str:
+    started, ended = (at.strftime("%Y-%m-%d %H:%M:%S") for at in (attempt.started_at, attempt.ended_at))
+    streams = f"{len(attempt.stream_ids)} stream{'s' if len(attempt.stream_ids) > 1 else ''}"
+    return f"{attempt.status}, {started} to {ended}, {streams}"
+
+
+@runs.command()
+@RUN
 @click.option("--format", "kind", type=click.Choice(exports.FORMATS), default="parquet", show_default=True)
 @click.option("--table", "tables", type=click.Choice([*exports.TABLES]), multiple=True, help="Only these.")
 @click.option(
@@ -72,16 +113,18 @@ def show(run_id: str, as_json: bool) -> None:
     help="Folder for a file a table; default: named after the run. `-`: one table to stdout, no parquet.",
 )
 @click.option("--json", "as_json", is_flag=True, help='An object: {"run_id", "folder", "rows" by table}.')
-def export(run_id: str, kind: str, tables: tuple[str, ...], output: str | None, as_json: bool) -> None:
+def export(run: str, kind: str, tables: tuple[str, ...], output: str | None, as_json: bool) -> None:
     """Write a run's rows into files, however many they are."""
     engine = _engine()
-    run = store.shown(engine, run_id)
+    run_id = store.resolved(engine, run)
+    counts = store.shown(engine, run_id)
     chosen = tables or tuple(exports.TABLES)
     if output == "-":
         _to_stdout(engine, run_id, kind, chosen)
         return
+    os.umask(private.users_umask())
     folder = Path(output or re.sub(r"[^\w.-]+|^\.+", "_", run_id))
-    with progress.bar("exporting", sum(run.get(table) or 0 for table in chosen)) as told:
+    with progress.bar("exporting", sum(counts.get(table) or 0 for table in chosen)) as told:
         written = exports.export_run(engine, run_id, folder, kind, tables=chosen, progress=told)
     if as_json:
         click.echo(json.dumps({"run_id": run_id, "folder": str(folder), "rows": written}))
@@ -97,16 +140,17 @@ def _to_stdout(engine: Engine, run_id: str, kind: str, tables: tuple[str, ...]) 
 
 
 @runs.command()
-@click.argument("run_id")
+@RUN
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help='An object: {"run_id", "deleted"}.')
-def delete(run_id: str, yes: bool, as_json: bool) -> None:
+def delete(run: str, yes: bool, as_json: bool) -> None:
     """Delete a run from SQL and from the page, whole and for good.
 
     What Kafka holds of it by now is not stored again; what it gets later is the run begun anew.
     """
     settings = load()
     engine = _engine()
+    run_id = store.resolved(engine, run)
     rows = store.rows(engine, run_id)
     if not yes:
         click.confirm(f"Delete run {run_id} ({rows:,} rows)?", abort=True, err=True)
@@ -135,10 +179,20 @@ def _engine() -> Engine:
     return engine
 
 
-def _cells(run: dict[str, Any]) -> list[str]:
+def _cells(run: dict[str, Any], now: datetime) -> list[str]:
     started = run["started_at"].strftime("%Y-%m-%d %H:%M:%S") if run["started_at"] else ""
-    numbers = [f"{run[name]:,}" for name in ("agents", "steps", "episodes")]
-    return [run["run_id"], run["status"], run["env_id"] or "", run["algorithm"] or "", *numbers, started]
+    mean = "" if run["mean_return"] is None else f"{run['mean_return']:.4g}"
+    numbers = [mean, *(f"{run[name]:,}" for name in ("agents", "steps", "episodes")), _duration(run, now)]
+    words = [run["name"], run["status"], run["env_id"], run["algorithm"]]
+    return [run["run_id"], *(word or "" for word in words), *numbers, started]
+
+
+def _duration(run: dict[str, Any], now: datetime) -> str:
+    """From a run's start to its end, or to now while it is running; "" where no end is known."""
+    end = now if run["status"] == "running" else run["ended_at"]
+    if run["started_at"] is None or end is None:
+        return ""
+    return str(timedelta(seconds=max(0, int((end - run["started_at"]).total_seconds()))))
 
 
 def _text(value: Any) -> str:

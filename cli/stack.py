@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import http.client
 import importlib.util
+import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +21,15 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
+from stepstream._masking import masked_url
 
 from cli.supervisor import Service, Supervisor, program
 from infra import settings as settings_module
 from infra.embedded import aot, jars, ports, process, stackfile
 from infra.embedded.kafka import KafkaServer
 from infra.embedded.valkey import ValkeyServer
-from infra.kafka import client as kafka
+from infra.kafka import topics
+from infra.lock import FileLock
 from infra.settings import Settings
 from schemas.errors import UsageError
 
@@ -78,7 +83,8 @@ def local_stack(port: int | None, console: Console, *, verbose: bool) -> Iterato
     settings = settings_module.load()
     with ExitStack() as cleanup:
         cleanup.enter_context(stackfile.claimed(settings.home))
-        url, dashboard_port = dashboard_address(settings, port, console)
+        url, dashboard_port, reserved = dashboard_address(settings, port, console)
+        cleanup.callback(reserved.release, remove=True)
         if settings.redis_url:
             _check_redis(settings)
         servers = _servers(settings, console)
@@ -88,7 +94,7 @@ def local_stack(port: int | None, console: Console, *, verbose: bool) -> Iterato
         stackfile.publish(settings.home, {"dashboard_url": url, **addresses})
         settings = settings_module.load()
         with console.status("Creating topics"):
-            kafka.ensure_topics(settings)
+            topics.ensure_topics(settings)
         stack = LocalStack(settings, url)
         stack.servers = [
             Service(SERVERS[setting], server.spawn, child=children[setting], due=None)
@@ -100,23 +106,32 @@ def local_stack(port: int | None, console: Console, *, verbose: bool) -> Iterato
         yield stack
 
 
-def dashboard_address(settings: Settings, port: int | None, console: Console) -> tuple[str, int]:
-    """URL and port of the dashboard; the default port may be taken, one that was asked for may not."""
+def dashboard_address(settings: Settings, port: int | None, console: Console) -> tuple[str, int, FileLock]:
+    """URL and port of the dashboard, and the lock that keeps other stacks off the port.
+
+    The default port may be taken, one that was asked for may not.
+
+    Raises:
+        UsageError: the port that was asked for is taken, or cannot be used.
+    """
     asked = port is not None or settings_module.explain()["dashboard_port"].source != "default"
     wanted = settings.dashboard_port if port is None else port
     host = settings.dashboard_host
     try:
-        if not ports.is_free(wanted, host) or wanted == 0:  # asked of port 0, too: the host may be none
-            if wanted and asked:
-                raise UsageError(
-                    f"Port {wanted} is taken on {host}: choose another one, as in --port {wanted + 1}."
-                )
-            taken, (wanted,) = wanted, ports.free_ports([None])
-            if taken:
-                console.print(f"Port {taken} is taken: the dashboard uses {wanted}.")
+        reserved = ports.reserve(wanted, host) if wanted or not ports.is_free(0, host) else None
+        if reserved is None and wanted and asked:
+            raise UsageError(
+                f"Port {wanted} is taken on {host}: choose another one, as in --port {wanted + 1}."
+            )
+        taken = wanted
+        while reserved is None:
+            (wanted,) = ports.free_ports([None])
+            reserved = ports.reserve(wanted, host)
     except OSError as error:
         raise UsageError(f"The dashboard cannot use {host}:{wanted}: {error.strerror}.") from None
-    return f"http://{ANYWHERE.get(host, host)}:{wanted}", wanted
+    if taken not in (0, wanted):
+        console.print(f"Port {taken} is taken: the dashboard uses {wanted}.")
+    return f"http://{ANYWHERE.get(host, host)}:{wanted}", wanted, reserved
 
 
 def answers(url: str) -> bool:
@@ -137,12 +152,21 @@ def banner(stack: LocalStack, console: Console) -> None:
     rows = Table.grid(padding=(0, 3))
     rows.add_row("  [bold]Dashboard[/]", f"[bold underline]{stack.url}[/]")
     rows.add_row("  Kafka", settings.bootstrap_servers)
-    rows.add_row("  Redis", settings_module.without_password(settings.redis_url))
-    rows.add_row("  SQL", settings_module.without_password(settings.sql_url))
+    rows.add_row("  Redis", masked_url(settings.redis_url))
+    rows.add_row("  SQL", masked_url(settings.sql_url))
     rows.add_row("  Services", ", ".join(stack.services))
     console.print("\n", rows, sep="")
-    console.print("\n  Stream a run, in another terminal:  [bold]stepstream run -- python train.py[/]")
+    console.print(f"\n  Stream a run, in another terminal:  [bold]{own_command()} run -- python train.py[/]")
     console.print(f"  Ctrl-C stops everything; what was recorded stays in {settings.home}\n")
+
+
+def own_command() -> str:
+    """How a shell in this folder starts this program: by its name where PATH leads to it, else its path."""
+    ours, found = Path(sys.executable).with_name("stepstream"), shutil.which("stepstream")
+    if not ours.exists() or (found and os.path.samefile(found, ours)):
+        return "stepstream"
+    here = Path.cwd()
+    return shlex.quote(str(ours.relative_to(here) if ours.is_relative_to(here) else ours))
 
 
 def open_page(url: str) -> None:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from urllib.parse import quote
 
 import click
 
+from infra.settings import Settings, running_stack
 from producers.forward.background import Totals
 
 COUNTED = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters", "frames")
@@ -54,6 +56,12 @@ class Waiting:
         self._signalled.set()
 
 
+def page(settings: Settings, run_id: str) -> str | None:
+    """The address of a run's page; None where no dashboard is known to run."""
+    url = running_stack(settings.home).get("dashboard_url")
+    return f"{url}/runs/{quote(run_id, safe='')}" if url else None
+
+
 def say(text: str) -> None:
     """One line on stderr."""
     click.echo(f"stepstream: {text}", err=True)
@@ -71,6 +79,8 @@ def print_summary(totals: Totals, seconds: float, *, as_json: bool, err: bool, r
         click.echo(json.dumps({**counts, "run_ids": run_ids, "seconds": round(seconds, 3)}), err=err)
         return
     words = [f"{counts[name]:,} {name.replace('_', ' ')}" for name in COUNTED if counts[name]]
+    if counts["dead_letters"]:
+        words.append(f"why: stepstream dlq list{f' {run_ids[0]}' if len(run_ids) == 1 else ''}")
     runs = f"run {run_ids[0]}" if len(run_ids) == 1 else f"{len(run_ids)} runs"
     lines = "1 line" if counts["read"] == 1 else f"{counts['read']:,} lines"
     click.echo(f"stepstream: {lines} read: {', '.join(words) or 'nothing'}; {runs}; {seconds:.1f} s", err=err)

@@ -19,27 +19,25 @@ import hashlib
 import hmac
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import structlog
+from starlette.datastructures import URL, MutableHeaders
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.login import login_page
 from infra.settings import Settings
 from schemas.errors import UsageError
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 COOKIE = "stepstream"
 COOKIE_SECONDS = 30 * 24 * 60 * 60
 LOGIN_PATH = "/login"
 HEALTH_PATH = "/healthz"
-"""Answered without a login: an orchestrator's probe has none, and learns nothing but that we live."""
+"""Answered without a login: an orchestrator's probe has none, and learns only that the server runs."""
 MAX_BODY = 1024 * 1024
 MAX_MESSAGE = 64 * 1024
 MAX_LOGIN = 4 * 1024
@@ -92,75 +90,80 @@ class Guard:
         app: what it guards.
         settings: host, token, user header, origins.
         script_hashes: of the page's inline scripts: as `script_hash` makes them, or Dash's `csp_hashes()`.
+
+    Raises:
+        UsageError: bound beyond loopback without any login.
     """
 
-    def __init__(self, app: App, settings: Settings, script_hashes: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, script_hashes: Iterable[str] = ()) -> None:
         check_binding(settings)
         self._app = app
         self._token = settings.dashboard_token
-        self._user_header = settings.dashboard_user_header.lower().encode()
+        self._user_header = settings.dashboard_user_header
         self._login = needs_login(settings)
-        self._origins = {origin.strip().rstrip("/") for origin in settings.dashboard_origins.split(",")} - {
-            ""
-        }
+        named = (origin.strip().rstrip("/") for origin in settings.dashboard_origins.split(","))
+        self._origins = {origin for origin in named if origin}
         self._scripts = " ".join(script_hashes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or say why not."""
         if scope["type"] == "http":
-            await self._http(Request(scope), receive, send)
+            await self._http(Request(scope, receive), send)
         elif scope["type"] == "websocket":
-            await self._websocket(Request(scope), receive, send)
+            await self._websocket(HTTPConnection(scope), receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _http(self, request: Request, receive: Receive, send: Send) -> None:
-        answer = Answer(send, self._headers(request))
+    async def _http(self, request: Request, send: Send) -> None:
+        sender = Sender(send, self._headers(request))
+        receive = limited(request.receive, MAX_BODY, sender.refuse)
         try:
-            if refused := self._refused(request):
-                return await answer.text(403, refused)
-            if self._login and request.path != HEALTH_PATH and not self._user(request):
-                return await self._ask(request, receive, answer)
-            await self._app(request.scope, limited(receive, MAX_BODY, answer.refuse), answer)
+            answer = await self._refusal(request) or self._app
+            await answer(request.scope, receive, sender)
         except TooLarge:
-            await answer.too_large()
+            await sender.too_large()
         except Exception as error:
-            log.exception("request failed", path=request.path, error=repr(error))
-            await answer.text(500, "This failed; the dashboard's log says why.")
+            log.exception("request failed", path=request.url.path, error=repr(error))
+            await sender.answer(_plain("This failed; the dashboard's log says why.", 500))
 
-    async def _websocket(self, request: Request, receive: Receive, send: Send) -> None:
-        allowed = request.origin and not self._refused(request) and (not self._login or self._user(request))
-        if not allowed:
+    async def _websocket(self, page: HTTPConnection, receive: Receive, send: Send) -> None:
+        if not _origin(page) or self._foreign(page) or (self._login and not self._user(page)):
             await receive()
             return await send({"type": "websocket.close", "code": 1008})
         try:
-            await self._app(request.scope, limited_messages(receive, MAX_MESSAGE), send)
+            await self._app(page.scope, limited_messages(receive, MAX_MESSAGE), send)
         except TooLarge:
             await send({"type": "websocket.close", "code": 1009})
 
-    def _refused(self, request: Request) -> str:
-        """Why this host or origin is not answered; empty where it is."""
-        if not self._login and not (is_loopback(request.hostname) or self._allows_host(request.host)):
-            # A foreign name for the loopback address: another site's page looks in (DNS rebinding).
-            return f"Host {request.host!r} is not answered: name its origin in STEPSTREAM_DASHBOARD_ORIGINS."
-        unsafe = request.scope["type"] == "websocket" or request.method not in SAFE_METHODS
-        if unsafe and request.origin and not self._own(request):
-            return f"Origin {request.origin!r} is not allowed: name it in STEPSTREAM_DASHBOARD_ORIGINS."
-        return ""
+    async def _refusal(self, request: Request) -> Response | None:
+        """What a request gets instead of the page; None: it is let through."""
+        if foreign := self._foreign(request):
+            return _plain(foreign, 403)
+        if self._login and request.url.path != HEALTH_PATH and not self._user(request):
+            return await self._ask(request)
+        return None
 
-    def _own(self, request: Request) -> bool:
-        return urlsplit(request.origin).netloc == request.host or request.origin in self._origins
+    def _foreign(self, page: HTTPConnection) -> str:
+        """Why this host or origin is not answered; empty where it is."""
+        host, origin = page.headers.get("host", ""), _origin(page)
+        if not self._login and not (is_loopback(_hostname(host)) or self._allows_host(host)):
+            # A foreign name for the loopback address: another site's page looks in (DNS rebinding).
+            return f"Host {host!r} is not answered: name its origin in STEPSTREAM_DASHBOARD_ORIGINS."
+        unsafe = page.scope["type"] == "websocket" or page.scope["method"] not in SAFE_METHODS
+        if unsafe and origin and urlsplit(origin).netloc != host and origin not in self._origins:
+            return f"Origin {origin!r} is not allowed: name it in STEPSTREAM_DASHBOARD_ORIGINS."
+        return ""
 
     def _allows_host(self, host: str) -> bool:
         return any(urlsplit(origin).netloc == host for origin in self._origins)
 
-    def _user(self, request: Request) -> bool:
-        if self._user_header and request.headers.get(self._user_header, b"").strip():
+    def _user(self, page: HTTPConnection) -> bool:
+        if self._user_header and page.headers.get(self._user_header, "").strip():
             return True
         if not self._token:
             return False
-        bearer = request.header("authorization").removeprefix("Bearer ")
-        return self._right(bearer) or same(request.cookies.get(COOKIE, ""), self._cookie())
+        bearer = page.headers.get("authorization", "").removeprefix("Bearer ")
+        return self._right(bearer) or same(page.cookies.get(COOKIE, ""), self._cookie())
 
     def _right(self, token: str) -> bool:
         return bool(self._token) and same(token, self._token)
@@ -168,88 +171,72 @@ class Guard:
     def _cookie(self) -> str:
         return hmac.new(self._token.encode(), b"stepstream login", hashlib.sha256).hexdigest()
 
-    async def _ask(self, request: Request, receive: Receive, answer: Answer) -> None:
+    async def _ask(self, request: Request) -> Response:
         """The login: by a token in the address, by the page's form, or the page itself."""
         if not self._token:
-            return await answer.text(401, "The reverse proxy in front of this names no user: log in there.")
-        query = dict(parse_qsl(request.query))
-        if "token" in query:
-            token, target = query.pop("token"), request.path + ("?" + urlencode(query) if query else "")
-        elif request.method == "POST" and request.path == LOGIN_PATH:
-            form = parse_qs((await whole_body(limited(receive, MAX_LOGIN))).decode(errors="replace"))
-            token, target = form.get("token", [""])[0], form.get("next", ["/"])[0]
+            return _plain("The reverse proxy in front of this names no user: log in there.", 401)
+        if "token" in request.query_params:
+            token, target = request.query_params["token"], _path(request.url.remove_query_params("token"))
+        elif request.method == "POST" and request.url.path == LOGIN_PATH:
+            body = await Request(request.scope, limited(request.receive, MAX_LOGIN)).body()
+            form = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
+            token, target = form.get("token", ""), form.get("next", "/")
         else:
-            asked = request.path + ("?" + request.query if request.query else "")
-            return await answer.page(401, login_page(LOGIN_PATH, asked, wrong=False))
-        if not self._right(token):
-            await asyncio.sleep(WRONG_TOKEN_WAIT_S)
-            return await answer.page(401, login_page(LOGIN_PATH, local(target), wrong=True))
-        # Lax, not Strict: else whoever comes by a link from elsewhere would be asked again.
-        kept = f"Path=/; HttpOnly; SameSite=Lax; Max-Age={COOKIE_SECONDS}" + "; Secure" * request.secure
-        cookie = f"{COOKIE}={self._cookie()}; {kept}"
-        await answer.redirect(local(target), cookie)
+            return _login_page(_path(request.url), wrong=False)
+        if self._right(token):
+            return self._logged_in(request, local(target))
+        await asyncio.sleep(WRONG_TOKEN_WAIT_S)
+        return _login_page(local(target), wrong=True)
 
-    def _headers(self, request: Request) -> list[tuple[bytes, bytes]]:
-        host = request.host if re.fullmatch(r"[\w.:\[\]-]+", request.host) else ""
-        sockets = f" ws://{host} wss://{host}" if host else ""
+    def _logged_in(self, request: Request, target: str) -> Response:
+        secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
+        answer = RedirectResponse(target, 303, headers={"cache-control": "no-store"})
+        # Lax, not Strict: else whoever comes by a link from elsewhere would be asked again.
+        kept: Any = {"max_age": COOKIE_SECONDS, "httponly": True, "samesite": "Lax", "secure": secure}
+        answer.set_cookie(COOKIE, self._cookie(), **kept)
+        return answer
+
+    def _headers(self, request: Request) -> dict[str, str]:
+        host = request.headers.get("host", "")
+        sockets = f" ws://{host} wss://{host}" if re.fullmatch(r"[\w.:\[\]-]+", host) else ""
         policy = (
             f"default-src 'self'; script-src 'self' {self._scripts}; style-src 'self' 'unsafe-inline'; "
             f"img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'{sockets}; "
             "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
             "frame-ancestors 'none'"
         )
-        return [
-            (b"content-security-policy", policy.encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"x-frame-options", b"DENY"),
-            (b"referrer-policy", b"same-origin"),
-            (b"cross-origin-opener-policy", b"same-origin"),
-            (b"cross-origin-resource-policy", b"same-origin"),
-            (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
-        ]
+        return {
+            "content-security-policy": policy,
+            "x-content-type-options": "nosniff",
+            "x-frame-options": "DENY",
+            "referrer-policy": "same-origin",
+            "cross-origin-opener-policy": "same-origin",
+            "cross-origin-resource-policy": "same-origin",
+            "permissions-policy": "camera=(), microphone=(), geolocation=()",
+        }
 
 
-class Request:
-    """What the guard looks at."""
+class Sender:
+    """Sends an answer with the guard's headers, and knows whether one has begun."""
 
-    def __init__(self, scope: Scope) -> None:
-        self.scope = scope
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.path: str = scope["path"]
-        self.query = scope.get("query_string", b"").decode("latin-1")
-        self.method: str = scope.get("method", "GET")
-        self.host = self.header("host")
-        self.hostname = urlsplit(f"//{self.host}").hostname or "" if valid_host(self.host) else ""
-        self.origin = self.header("origin").rstrip("/")
-        self.secure = scope.get("scheme") in ("https", "wss") or self.header("x-forwarded-proto") == "https"
-
-    def header(self, name: str) -> str:
-        """A header's value; empty where it is not there."""
-        return self.headers.get(name.encode(), b"").decode("latin-1")
-
-    @property
-    def cookies(self) -> dict[str, str]:
-        """Cookies by name."""
-        pairs = (part.strip().partition("=") for part in self.header("cookie").split(";"))
-        return {name: value for name, _, value in pairs}
-
-
-class Answer:
-    """Sends with the guard's headers; knows whether an answer has begun."""
-
-    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
-        self._send, self._headers, self._begun = send, headers, False
-        self._refused = self._ended = False
+    def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
+        self._send, self._headers = send, headers
+        self._begun = self._refused = self._ended = False
 
     def refuse(self) -> None:
-        """The request is too large: whatever the app makes of that, this is what is said."""
+        """The request is too large: this is what is said, whatever the app makes of it."""
         self._refused = True
 
     async def too_large(self) -> None:
-        """Say so."""
+        """Say so, unless an answer has begun."""
         self._refused = False
-        await self.text(413, "This request is too large.")
+        await self.answer(_plain("This request is too large.", 413))
         self._ended = True
+
+    async def answer(self, response: Response) -> None:
+        """Send a response of ours, unless an answer has begun."""
+        if not self._begun:
+            await response({"type": "http"}, _nothing, self)
 
     async def __call__(self, message: Message) -> None:
         """Pass on what the app sends."""
@@ -259,41 +246,40 @@ class Answer:
             return None
         if message["type"] == "http.response.start":
             self._begun = True
-            theirs = list(message.get("headers", []))
-            named = {name for name, _ in self._headers}
-            kept = [(name, value) for name, value in theirs if name.lower() not in named]
-            message = {**message, "headers": kept + self._headers}
+            MutableHeaders(scope=message).update(self._headers)
         await self._send(message)
 
-    async def text(self, status: int, words: str) -> None:
-        """A plain sentence, unless an answer has begun."""
-        await self._whole(status, words, b"text/plain; charset=utf-8", [])
 
-    async def page(self, status: int, page: str) -> None:
-        """A page of HTML."""
-        await self._whole(status, page, b"text/html; charset=utf-8", [])
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
 
-    async def redirect(self, target: str, cookie: str) -> None:
-        """On to another address, with a cookie."""
-        headers = [(b"location", target.encode("latin-1", "replace")), (b"set-cookie", cookie.encode())]
-        await self._whole(303, "", b"text/plain", headers)
 
-    async def _whole(self, status: int, body: str, kind: bytes, more: list[tuple[bytes, bytes]]) -> None:
-        if self._begun:
-            return
-        headers = [(b"content-type", kind), (b"cache-control", b"no-store"), *more]
-        await self({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body.encode()})
+def _plain(words: str, status: int) -> Response:
+    return PlainTextResponse(words, status, headers={"cache-control": "no-store"})
+
+
+def _login_page(target: str, *, wrong: bool) -> Response:
+    page = login_page(LOGIN_PATH, target, wrong)
+    return HTMLResponse(page, 401, headers={"cache-control": "no-store"})
+
+
+def _path(url: URL) -> str:
+    return url.path + (f"?{url.query}" if url.query else "")
+
+
+def _origin(page: HTTPConnection) -> str:
+    return page.headers.get("origin", "").rstrip("/")
+
+
+def _hostname(host: str) -> str:
+    """The name in a Host header; empty where the header is no host."""
+    valid = re.fullmatch(r"[\w.-]+(:\d+)?|\[[\da-fA-F:.]+\](:\d+)?", host)
+    return urlsplit(f"//{host}").hostname or "" if valid else ""
 
 
 def same(one: str, other: str) -> bool:
     """Equal, in a time that tells nothing about where they differ."""
     return hmac.compare_digest(one.encode("utf-8", "replace"), other.encode("utf-8", "replace"))
-
-
-def valid_host(host: str) -> bool:
-    """Can be the value of a Host header."""
-    return re.fullmatch(r"[\w.-]+(:\d+)?|\[[\da-fA-F:.]+\](:\d+)?", host) is not None
 
 
 def local(target: str) -> str:
@@ -328,13 +314,3 @@ def limited_messages(receive: Receive, limit: int) -> Receive:
         return message
 
     return receive_less
-
-
-async def whole_body(receive: Receive) -> bytes:
-    """All of a request's body."""
-    body: bytes = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            return body

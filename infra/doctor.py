@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AclOperation, AdminClient
+from confluent_kafka import TopicCollection
+from stepstream._masking import masked_url
 
 from infra.kafka import client as kafka
+from infra.kafka.errors import who
 from infra.kafka.registry import Registry
 from infra.redis import client as redis
-from infra.settings import Settings, without_password
+from infra.settings import Settings
 from infra.sql import engine as sql
 from infra.sql import migrations
-from schemas.errors import BrokerError, StepstreamError
-from schemas.topics import SPECS
+from schemas.errors import BrokerError, DatabaseError, StepstreamError
+from schemas.rights import READ, RIGHTS, WRITE, Rights
+from schemas.topics import Kind
 
 LITTLE_DISK_BYTES = 1024**3
-NEEDED = {AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE}
+EVERYTHING = Rights(
+    ("home", "kafka", "registry", "sql", "redis", "dashboard"), dict.fromkeys(Kind, READ | WRITE)
+)
+"""What is asked for where no service is named."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,18 @@ class Finding:
     message: str
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Try every part; one that fails never hides another."""
-    parts: dict[str, Callable[[Settings], Iterator[str]]] = {
+Check = Callable[[Settings, Rights], Iterator[str]]
+
+
+def examine(settings: Settings, service: str = "") -> list[Finding]:
+    """Try every part that a service uses; one that fails never hides another.
+
+    Args:
+        settings: addresses.
+        service: one of `RIGHTS`; empty: all parts, and the rights that all services have together.
+    """
+    needs = RIGHTS.get(service, EVERYTHING)
+    checks: dict[str, Check] = {
         "home": _home,
         "kafka": _kafka,
         "registry": _registry,
@@ -43,17 +56,17 @@ def examine(settings: Settings) -> list[Finding]:
         "redis": _redis,
         "dashboard": _dashboard,
     }
-    return [_finding(part, check, settings) for part, check in parts.items()]
+    return [_finding(part, checks[part], settings, needs) for part in checks if part in needs.parts]
 
 
-def _finding(part: str, check: Callable[[Settings], Iterator[str]], settings: Settings) -> Finding:
+def _finding(part: str, check: Check, settings: Settings, needs: Rights) -> Finding:
     try:
-        return Finding(part, True, ", ".join(check(settings)))
+        return Finding(part, True, ", ".join(check(settings, needs)))
     except StepstreamError as error:
         return Finding(part, False, str(error))
 
 
-def _home(settings: Settings) -> Iterator[str]:
+def _home(settings: Settings, _needs: Rights) -> Iterator[str]:
     home = settings.home
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -73,24 +86,19 @@ def _home(settings: Settings) -> Iterator[str]:
     yield f"{free / 1024**3:.0f} GB free"
 
 
-def _kafka(settings: Settings) -> Iterator[str]:
-    errors: list[KafkaError] = []
-    client = kafka.admin(settings, errors)
-    names = [spec.name(settings.topic_prefix) for spec in SPECS]
-    try:
-        cluster = client.list_topics(timeout=kafka.TIMEOUT_S)
-        _complain("are missing: run `stepstream topics create`", set(names) - set(cluster.topics))
-        partitions = [(name, part) for name in names for part in cluster.topics[name].partitions.values()]
+def _kafka(settings: Settings, needs: Rights) -> Iterator[str]:
+    topics = {kind.topic(settings.topic_prefix): operations for kind, operations in needs.topics.items()}
+    with kafka.asking(settings, "DESCRIBE topics") as question:
+        cluster = question.metadata()
+        _complain("are missing: run `stepstream topics create`", set(topics) - set(cluster.topics))
+        partitions = [(name, part) for name in topics for part in cluster.topics[name].partitions.values()]
         _complain(
             "have a partition without a leader, and every run of a forwarder waits: see to the brokers",
             {name for name, part in partitions if part.leader < 0},
         )
-        _complain("may not be read and written: grant this user READ and WRITE", _forbidden(client, names))
-    except KafkaException as error:
-        client.poll(0)  # serves the callback that fills `errors`
-        raise kafka.translated(error, settings, errors) from error
+        _complain_of_rights(question, settings, topics)
     yield f"{settings.bootstrap_servers} answers with {len(cluster.brokers)} broker(s)"
-    yield f"all {len(names)} topics are there"
+    yield f"all {len(topics)} topics are there"
 
 
 def _complain(what: str, names: set[str]) -> None:
@@ -98,37 +106,47 @@ def _complain(what: str, names: set[str]) -> None:
         raise BrokerError(f"Topics {', '.join(sorted(names))} {what}.")
 
 
-def _forbidden(client: AdminClient, names: list[str]) -> set[str]:
-    """Topics that this user may not both read and write; a cluster without ACLs allows everything."""
-    described = client.describe_topics(
-        TopicCollection(names), include_authorized_operations=True, request_timeout=kafka.TIMEOUT_S
+def _complain_of_rights(
+    question: kafka.Question, settings: Settings, topics: Mapping[str, frozenset[str]]
+) -> None:
+    """What the user may not do; a cluster without ACLs allows everything."""
+    described = question.client.describe_topics(
+        TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=kafka.TIMEOUT_S
     )
-    operations: dict[str, Any] = {
-        name: future.result().authorized_operations for name, future in described.items()
-    }
-    return {name for name, allowed in operations.items() if not set(allowed or ()) >= NEEDED}
+    missing: dict[str, set[str]] = {}
+    for name, future in described.items():
+        allowed = {operation.name for operation in kafka.answer(future).authorized_operations or ()}
+        if lacking := topics[name] - allowed:
+            missing[name] = set(lacking)
+    if missing:
+        wanted = " and ".join(sorted(set().union(*(topics[name] for name in missing))))
+        told = ", ".join(f"{' and '.join(sorted(missing[name]))} topic {name}" for name in sorted(missing))
+        raise BrokerError(f"Kafka does not allow {who(settings)} to {told}: grant this user {wanted}.")
 
 
-def _registry(settings: Settings) -> Iterator[str]:
+def _registry(settings: Settings, _needs: Rights) -> Iterator[str]:
     if not settings.schema_registry_url:
         yield "none set: schema ids come from the checked-in table"
         return
     subjects = Registry(settings).check()
-    yield f"{settings.schema_registry_url} answers with {len(subjects)} subject(s)"
+    yield f"{masked_url(settings.schema_registry_url)} answers with {len(subjects)} subject(s)"
 
 
-def _sql(settings: Settings) -> Iterator[str]:
-    migrations.check(sql.engine(settings))
-    yield f"{sql.url(settings).render_as_string(hide_password=True)} answers"
+def _sql(settings: Settings, needs: Rights) -> Iterator[str]:
+    engine = sql.engine(settings)
+    migrations.check(engine)
+    if lacking := sql.lacking(engine, needs.tables, temporary=needs.temporary):
+        raise DatabaseError(f"The database does not allow this user {lacking}: grant it.")
+    yield f"{masked_url(str(sql.url(settings)))} answers"
     yield f"its tables are of revision {migrations.head()}, this version's"
 
 
-def _redis(settings: Settings) -> Iterator[str]:
+def _redis(settings: Settings, _needs: Rights) -> Iterator[str]:
     version = redis.check(settings)
-    yield f"{without_password(settings.redis_url)} answers, version {version}"
+    yield f"{masked_url(settings.redis_url)} answers, version {version}"
 
 
-def _dashboard(settings: Settings) -> Iterator[str]:
+def _dashboard(settings: Settings, _needs: Rights) -> Iterator[str]:
     guarded = bool(settings.dashboard_token or settings.dashboard_user_header)
     if settings.dashboard_host not in ("127.0.0.1", "localhost", "::1") and not guarded:
         raise StepstreamError(

@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+from infra.private import opened
+
 
 def try_lock(path: Path) -> int | None:
     """An exclusive flock on a file, which is made where it is missing.
@@ -17,7 +19,7 @@ def try_lock(path: Path) -> int | None:
     Raises:
         OSError: the file cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = opened(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

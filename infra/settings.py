@@ -8,7 +8,8 @@ The first of these that names a setting wins:
 4. the default.
 
 Any librdkafka property passes through: `STEPSTREAM_KAFKA_SASL_USERNAME` is `sasl.username` (a table
-`[kafka]` in the file, keys as librdkafka writes them).
+`[kafka]` in the file, keys as librdkafka writes them). `STEPSTREAM_TOPICS_STEPS_RETENTION_MS` is
+`retention.ms` of the steps topic, `STEPSTREAM_TOPICS_ALL_…` of all (`[topics.steps]`, `[topics.all]`).
 
 A setting's type says what it may be: a choice (`Literal`), or a range or pattern (`msgspec.Meta`). msgspec
 checks it; pydantic-settings would, too, but does not say where a value came from and takes half a second.
@@ -19,23 +20,25 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
 from msgspec import Meta
+from stepstream._masking import MASK
 
 from infra.lock import is_held
 from schemas.errors import UsageError
 
 PREFIX = "STEPSTREAM_"
-MASK = "***"
 STACK_FILE = "stack.json"
+TABLES = ("kafka", "topics")
+"""Settings of Kafka's own names, which pass through."""
 STACK_LOCK = "stack.lock"
 """Whoever runs `up` on a home holds an flock on this file: only then is `stack.json` believed."""
 
@@ -123,7 +126,8 @@ class Settings:
     # Consuming
     group_prefix: str = _setting("stepstream.", "Begins every consumer group's name.")
     group_protocol: Literal["consumer", "classic"] = _setting(
-        "consumer", "consumer (KIP-848) or classic (cooperative)."
+        "classic",
+        "classic (cooperative; a persist that is killed goes on at once) or consumer (KIP-848; after 45 s).",
     )
     batch_records: Annotated[int, Meta(ge=1, le=1_000_000)] = _setting(
         5000, "Records that persist writes in one transaction, at most."
@@ -161,6 +165,10 @@ class Settings:
     )
     maven_url: str = _setting("", "A mirror of Maven Central, from which Kafka's jars are fetched instead.")
     embedded_kafka_heap: Heap = _setting("512m", "Java heap of the embedded Kafka.")
+    # Secrets
+    secret_words: str = _setting(
+        "", "Further words, comma-separated, of options whose values are masked where a command is kept."
+    )
     # Logs
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info", "debug, info, warning or error."
@@ -169,6 +177,13 @@ class Settings:
         "auto", "console, logfmt, json or auto: console on a terminal, logfmt elsewhere."
     )
 
+    topics: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Kafka's settings of topics, such as steps.retention.ms or all.compression.type.",
+            "secret": False,
+        },
+    )
     kafka: Mapping[str, str] = field(
         default_factory=dict, metadata={"help": "librdkafka properties.", "secret": False}
     )
@@ -181,12 +196,6 @@ class Settings:
     def group(self, service: str) -> str:
         """Name of a service's consumer group."""
         return f"{self.group_prefix}{service}"
-
-
-def without_password(url: str) -> str:
-    """A URL for people to read: its password is masked, the address is not."""
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", f":{MASK}@", 1) if password else url
 
 
 @dataclass(frozen=True)
@@ -215,6 +224,7 @@ def explain(environ: Mapping[str, str] = os.environ) -> dict[str, Sourced]:
     Raises:
         UsageError: as `load`.
     """
+    environ = _without_service_links(environ)
     home = (
         Path(environ.get(f"{PREFIX}HOME") or platformdirs.user_data_dir("stepstream")).expanduser().absolute()
     )
@@ -226,8 +236,8 @@ def explain(environ: Mapping[str, str] = os.environ) -> dict[str, Sourced]:
     out: dict[str, Sourced] = {}
     for item in fields(Settings):
         name, variable = item.name, PREFIX + item.name.upper()
-        if name == "kafka":
-            value, source = _kafka_properties(environ, from_file.get("kafka", {}))
+        if name in TABLES:
+            value, source = _properties(name, environ, from_file.get(name, {}))
         elif environ.get(variable):
             value, source = _typed(item, environ[variable], types[name], variable), "environment"
         elif name in from_file:
@@ -249,8 +259,10 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str]
     They are no error: other programs, Kubernetes among them, may set such variables, too.
     """
     known = {PREFIX + name.upper() for name in (*get_type_hints(Settings), *OF_WORKERS)}
+    of_tables = tuple(f"{PREFIX}{table.upper()}_" for table in TABLES)
+    environ = _without_service_links(environ)
     own = (name for name in environ if name.startswith(PREFIX) and environ[name])
-    strange = sorted(name for name in own if name not in known and not name.startswith(f"{PREFIX}KAFKA_"))
+    strange = sorted(name for name in own if name not in known and not name.startswith(of_tables))
     return {name: _with_nearest(name, known) for name in strange}
 
 
@@ -287,9 +299,12 @@ def _read_file(environ: Mapping[str, str], home: Path) -> tuple[Path, dict[str, 
     return Path(), {}
 
 
-def _kafka_properties(environ: Mapping[str, str], from_file: Mapping[str, Any]) -> tuple[dict[str, str], str]:
-    properties = {key: str(value) for key, value in from_file.items()}
-    marker = f"{PREFIX}KAFKA_"
+def _properties(
+    table: str, environ: Mapping[str, str], from_file: Mapping[str, Any]
+) -> tuple[dict[str, str], str]:
+    """Settings of Kafka's own names: a table of the file, keys nested or not, then the environment."""
+    properties = dict(_flat(from_file))
+    marker = f"{PREFIX}{table.upper()}_"
     named = {
         name.removeprefix(marker).lower().replace("_", "."): v
         for name, v in environ.items()
@@ -297,6 +312,25 @@ def _kafka_properties(environ: Mapping[str, str], from_file: Mapping[str, Any]) 
     }
     source = "environment" if named else "file" if properties else "default"
     return properties | named, source
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield before + key, str(value)
+
+
+def _without_service_links(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what Kubernetes adds for a Service that is called stepstream-NAME."""
+    services = {name.removesuffix("_SERVICE_HOST") for name in environ if name.endswith("_SERVICE_HOST")}
+    added = [
+        re.compile(rf"{re.escape(name)}_(SERVICE_|PORT(_\d+_|$))")
+        for name in services
+        if name.startswith(PREFIX)
+    ]
+    return {name: value for name, value in environ.items() if not any(link.match(name) for link in added)}
 
 
 def _typed(item: Any, value: Any, kind: Any, where: str) -> Any:
@@ -319,7 +353,7 @@ def _typed(item: Any, value: Any, kind: Any, where: str) -> Any:
     try:
         return msgspec.convert(plain, kind)
     except (msgspec.ValidationError, OverflowError):
-        raise UsageError(f"{where} must be {_wanted(kind)}, not {shown}.") from None
+        raise UsageError(f"{where} must be {allowed(kind)}, not {shown}.") from None
 
 
 _BOOLEANS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
@@ -328,9 +362,11 @@ _BOOLEANS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def _wanted(kind: Any) -> str:
-    """What a setting may be, for people."""
+def allowed(kind: Any) -> str:
+    """What a setting of this type may be, for people."""
     if get_origin(kind) is Literal:
         return " or ".join(sorted(get_args(kind)))
+    if get_origin(kind) is not Annotated:
+        return _WORDS.get(kind, "a path")
     base, meta = get_args(kind)
     return meta.description or f"{_WORDS[base]} from {meta.ge:,} to {meta.le:,}"

@@ -49,7 +49,7 @@ class RegistryError(StepstreamError):
 
 
 class SchemaError(StepstreamError):
-    """Bytes that are no record of ours, or of a schema that nobody knows."""
+    """Bytes that are no record of ours, or whose schema is unknown."""
 
 
 class AlreadyRunning(StepstreamError):  # noqa: N818 - a state, said as users would say it

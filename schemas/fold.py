@@ -36,6 +36,7 @@ _ENV_NAMES = ("env_id", "env_name", "game_id")
 _REASON_NAMES = ("reason", "error", "message")
 
 _STEPS, _EPISODES, _METRICS = Kind.STEPS, Kind.EPISODES, Kind.METRICS  # a member is looked up slowly
+_UNCOUNTED = (Kind.ROLLOUTS, Kind.TOKENS)  # their episode counts
 
 COUNTED = {kind: str(kind.table) for kind in LINES}
 """Kind → the counter that it adds to, in `runs` and, for the first three, in `agents`."""
@@ -153,6 +154,8 @@ class Fold:
             record: its fields, as `schemas.codec.Decoder` gives them.
             timestamp_us: Kafka's time of the record, µs since 1970.
         """
+        if kind in _UNCOUNTED:
+            return
         run_id = record["run_id"]
         run = self.runs.get(run_id)
         if run is None:

@@ -30,7 +30,7 @@ class StepDecoder:
 
     def __init__(self, header: bytes) -> None:
         self._header = header
-        # A stream's records begin alike: what was read last is read again for nothing.
+        # The records of a stream begin alike: reuse the cached prefix.
         self._beginning = b"?"
         self._run_id = self._stream_id = ""
         self._who = b"?"

@@ -169,6 +169,65 @@ class LogLine(_Event, _LogPosition, Base):
     line: Mapped[Str]
 
 
+class Rollout(_Event, _LogPosition, Base):
+    """One rollout of a language model, and attempt: beside its episode, under the same key.
+
+    `attempt`, `superseded` and `derived_advantage` follow from the rows that are there: whoever inserts
+    settles them in the same transaction. Long columns come last, so that reading the others is cheap.
+    """
+
+    __tablename__ = "rollouts"
+    __table_args__ = (
+        Index(None, "run_id", "training_step", "group_id"),
+        Index(None, "run_id", "sample_key"),
+        Index(None, "run_id", "scope", "generation"),
+    )
+
+    episode_index: Mapped[Big | None]
+    split: Mapped[Str | None]
+    training_step: Mapped[Big | None]
+    group_id: Mapped[Str]
+    sample_id: Mapped[Str]
+    attempt: Mapped[Big]
+    superseded: Mapped[bool]
+    reward: Mapped[Float | None]
+    advantage: Mapped[Float | None]
+    derived_advantage: Mapped[Float | None]
+    rewards: Mapped[Json | None]
+    turns: Mapped[Big]
+    input_tokens: Mapped[Big | None]
+    output_tokens: Mapped[Big | None]
+    policy_start: Mapped[Str | None]
+    policy_end: Mapped[Str | None]
+    status: Mapped[Str]
+    stop_reason: Mapped[Str | None]
+    format: Mapped[Str]
+    source: Mapped[Str | None]
+    sample_key: Mapped[Str]
+    scope: Mapped[Str]
+    generation: Mapped[Big]
+    precedence: Mapped[Big]
+    final_text: Mapped[Str | None]
+    messages: Mapped[Json | None]
+
+
+class Tokens(_Event, _LogPosition, Base):
+    """What is known of each token of one sequence; `schemas.token_arrays` reads `arrays`."""
+
+    __tablename__ = "tokens"
+    __table_args__ = (Index(None, "run_id", "training_step"),)
+
+    split: Mapped[Str | None]
+    training_step: Mapped[Big | None]
+    group_id: Mapped[Str | None]
+    sample_id: Mapped[Str | None]
+    length: Mapped[Big]
+    trained: Mapped[Big | None]
+    masked: Mapped[Big | None]
+    names: Mapped[Json]
+    arrays: Mapped[bytes] = mapped_column(LargeBinary())
+
+
 class DeadLetter(_Event, Base):
     """Bytes that could not be used, and why."""
 
@@ -251,7 +310,7 @@ class ConsumerOffset(Base):
 
 EVENT_TABLES: dict[str, Table] = {
     model.__tablename__: cast(Table, model.__table__)
-    for model in (Step, Episode, Metrics, RunEvent, LogLine, DeadLetter)
+    for model in (Step, Episode, Metrics, RunEvent, LogLine, Rollout, Tokens, DeadLetter)
 }
 """The tables that keep one row for each record, by name."""
 

@@ -18,6 +18,8 @@ class Kind(StrEnum):
     RUNS = "runs"
     LOGS = "logs"
     FRAMES = "frames"
+    ROLLOUTS = "rollouts"
+    TOKENS = "tokens"
     DLQ = "dlq"
 
     @property
@@ -36,11 +38,19 @@ _TABLES = {
     Kind.METRICS: "metrics",
     Kind.RUNS: "run_events",
     Kind.LOGS: "logs",
+    Kind.ROLLOUTS: "rollouts",
+    Kind.TOKENS: "tokens",
     Kind.DLQ: "dead_letters",
 }
 
 LINES = (Kind.STEPS, Kind.EPISODES, Kind.METRICS, Kind.RUNS, Kind.LOGS, Kind.DLQ)
 """Every line of a worker becomes exactly one record of one of these."""
+
+BESIDE = (Kind.FRAMES, Kind.ROLLOUTS, Kind.TOKENS)
+"""One more record of a line that is a record of one of those, under the same key."""
+
+STORED = tuple(kind for kind in Kind if kind.table is not None)
+"""What persist keeps in SQL."""
 
 META_SUFFIX = ".meta"
 """Ends the id of a stream that stepstream itself writes; it counts in no total of lines."""
@@ -84,5 +94,7 @@ SPECS: tuple[TopicSpec, ...] = (
     TopicSpec(Kind.RUNS, {"retention.ms": str(30 * DAY_MS)} | LARGE),
     TopicSpec(Kind.LOGS, {"retention.ms": str(7 * DAY_MS)} | LARGE),
     TopicSpec(Kind.FRAMES, {"retention.ms": str(DAY_MS), "retention.bytes": str(1024**3)} | LARGE),
+    TopicSpec(Kind.ROLLOUTS, {"retention.ms": str(7 * DAY_MS)} | LARGE),
+    TopicSpec(Kind.TOKENS, {"retention.ms": str(DAY_MS)} | LARGE),
     TopicSpec(Kind.DLQ, {"retention.ms": str(30 * DAY_MS)} | LARGE),
 )

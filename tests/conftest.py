@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from infra import settings as settings_module
 from infra.embedded import aot, process
@@ -27,6 +28,9 @@ from infra.sql import migrations
 from infra.sql.writers import Writer, open_writer
 from tests.support import needs
 from tests.support.postgres import PostgresServer
+
+hypothesis_settings.register_profile("default", deadline=None)  # no test asserts a time
+hypothesis_settings.load_profile("default")
 
 PROGRAM = Path(sys.executable).with_name("stepstream")
 NO_SKIP = os.environ.get("STEPSTREAM_TEST_NO_SKIP") == "1"

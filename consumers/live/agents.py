@@ -107,7 +107,7 @@ class Agent:
     expires_set: dict[str, float] = field(default_factory=dict)
     """Stream → when its expiry was put off last."""
     renewed: float = math.inf
-    """The newest of these; infinite before the first."""
+    """The newest of these; inf before the first."""
 
     def add_step(self, step: LiveStep, at_ms: int, size: int) -> None:
         """Take a step of so many bytes."""
@@ -213,7 +213,7 @@ class Run:
     partition: int = 0
     expires_set: float = -math.inf
     renewed: float = math.inf
-    """The same, infinite before the first."""
+    """Time of the last renewal of the expiry; inf before the first."""
     marks: dict[tuple[Kind, str], int] = field(default_factory=dict)
     """Kind and stream → the highest seq that was seen."""
 

@@ -43,7 +43,7 @@ TAIL = {
     Kind.FRAMES: 200,
     Kind.DLQ: 500,
 }
-"""Records at a partition's end that it begins with."""
+"""Kind of what it shows → records at a partition's end that it begins with."""
 
 RECORDS = 2_000
 """Of one poll, at most."""
@@ -79,8 +79,8 @@ class Live:
         self._settings = settings
         self._store = store
         self._tail = tail
-        self._kinds = {kind.topic(settings.topic_prefix): kind for kind in Kind}
-        self._decoders = {kind: decode(kind) for kind in Kind}
+        self._kinds = {kind.topic(settings.topic_prefix): kind for kind in TAIL}
+        self._decoders = {kind: decode(kind) for kind in TAIL}
         self._id = os.urandom(4).hex()
         self._skipped = 0
         self._lags_at, self._lags = 0.0, dict[int, int]()

@@ -1,4 +1,4 @@
-"""Storing one batch in one transaction: the fast way first, then ever more carefully, never less whole."""
+"""Store one batch in one transaction: the fast way first, then ever more carefully. Always atomic."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from infra.sql.engine import BadDataError, ConflictError
+from infra.sql.rollouts import Touched
 from infra.sql.writers import Row, Transaction
 from infra.sql.writers.check import Check
 from schemas.errors import SchemaError
 from schemas.fold import Fold, Record, columns
+from schemas.rollouts import GroupKey
 from schemas.topics import Kind
 from schemas.values import LATEST_US
 
 Decode = Callable[[bytes], Record]
 
 CAREFUL_BATCHES = 10
-"""A re-sent tail is a few batches long: that many go the careful way before the fast one is tried again."""
+"""After a conflict this many batches are stored carefully: a repeated window is a few batches long."""
 
 
 class Message(Protocol):
@@ -51,19 +53,22 @@ class Outcome:
     of_deleted_runs: int = 0
     refused: list[Refused] = field(default_factory=list)
     contradicted: int = 0
+    rollouts: list[Touched] = field(default_factory=list)
+    """The groups that the rollouts among them belong to; a group more is harmless."""
 
     def add(self, other: Outcome) -> None:
-        """Put another's records to these."""
+        """Add another outcome."""
         self.fold.merge(other.fold)
         self.stored += other.stored
         self.repeated += other.repeated
         self.of_deleted_runs += other.of_deleted_runs
         self.refused += other.refused
         self.contradicted += other.contradicted
+        self.rollouts += other.rollouts
 
 
 class Storer:
-    """Stores the records of one kind. Remembers which way the last batches had to go."""
+    """Stores the records of one kind. Remembers whether the last batches had conflicts."""
 
     def __init__(self, kind: Kind, decode: Decode) -> None:
         table = kind.table
@@ -76,7 +81,7 @@ class Storer:
         self._careful = 0
 
     def store(self, tx: Transaction, messages: Sequence[Message], deleted: Mapping[str, int]) -> Outcome:
-        """Insert what is not there yet, without the records that cannot be read or are refused."""
+        """Insert the records that are new, without those that cannot be read or are refused."""
         careful, self._careful = self._careful > 0, max(self._careful - 1, 0)
         quick = None if careful else self._store_quickly(tx, messages, deleted)
         return quick or self._store_carefully(tx, messages, deleted)
@@ -84,7 +89,7 @@ class Storer:
     def _store_quickly(
         self, tx: Transaction, messages: Sequence[Message], deleted: Mapping[str, int]
     ) -> Outcome | None:
-        """All of them, or None where a row is there already or is refused."""
+        """Insert all of them; None: a row exists already or is refused."""
         outcome = Outcome()
         try:
             outcome.stored = tx.insert(self._table, self._decoded(messages, deleted, outcome))
@@ -102,7 +107,7 @@ class Storer:
         outcome = Outcome()
         records: list[tuple[Record, int, Any]] = []
         rows = list(self._decoded(messages, deleted, outcome, keep=records))
-        outcome.fold = Fold()  # it holds all of them: only what is new may count
+        outcome.fold = Fold()  # it counted all of them; only new rows may count
         self._insert_new(tx, rows, records, outcome)
         return outcome
 
@@ -113,7 +118,7 @@ class Storer:
         outcome: Outcome,
         keep: list[tuple[Record, int, Any]] | None = None,
     ) -> Iterator[Row]:
-        """Rows, made while the database takes them; what cannot be a row is put aside."""
+        """Rows, decoded while the database takes them; a record that cannot be a row goes to `refused`."""
         kind, decode, check, row_of, add = (
             self.kind,
             self._decode,
@@ -133,8 +138,10 @@ class Storer:
             at = message.timestamp()[1] * 1000
             at = at if 0 <= at <= LATEST_US else 0
             if deleted and at <= deleted.get(record["run_id"], -1):
-                outcome.of_deleted_runs += 1  # what is newer is the run begun anew
+                outcome.of_deleted_runs += 1  # a newer record belongs to the run started again
                 continue
+            if kind is Kind.ROLLOUTS:
+                outcome.rollouts.append(_touched(record))
             add(kind, record, at)
             if keep is not None:
                 keep.append((record, at, message))
@@ -143,7 +150,7 @@ class Storer:
     def _insert_new(
         self, tx: Transaction, rows: list[Row], records: list[tuple[Record, int, Any]], outcome: Outcome
     ) -> None:
-        """Insert what is new of these; a row that the database refuses is found and put aside."""
+        """Insert the new ones of these; a row that the database refuses is found and goes to `refused`."""
         if not rows:
             return
         try:
@@ -160,25 +167,30 @@ class Storer:
         for record, at, _ in records:
             key = (record["run_id"], record["stream_id"], record["seq"])
             if key in new:
-                new.discard(key)  # the same key may stand in a batch twice
+                new.discard(key)  # a batch may hold the same key twice
                 outcome.fold.add(self.kind, record, at)
                 outcome.stored += 1
             else:
                 outcome.repeated += 1
                 if self.kind is Kind.DLQ and tx.wait_again(key, at):
-                    outcome.fold.add(self.kind, record, at)  # as whoever redrove it took it off
+                    outcome.fold.add(self.kind, record, at)  # its redrive had taken it off the count
         outcome.contradicted += len(inserted.contradicted)
 
 
 def store_rollups(tx: Transaction, fold: Fold) -> None:
-    """Agents before runs, each in the order of their keys: two processes never wait for each other."""
+    """Agents before runs, each in the order of their keys, so that two processes cannot deadlock."""
     tx.upsert("agents", [columns(fold.agents[key]) for key in sorted(fold.agents)])
     runs = [columns(fold.runs[run_id]) for run_id in sorted(fold.runs)]
     tx.upsert("runs", [{**run, "last_seen_at": run["last_seen_at"] or None} for run in runs])
 
 
+def _touched(record: Record) -> Touched:
+    group = GroupKey(record["split"], record["training_step"], record["group_id"])
+    return Touched(record["run_id"], group, record["sample_key"], record["scope"])
+
+
 def _around(row: int | None, count: int) -> list[slice]:
-    """Parts to try apart: before, at and behind the row at fault; halves where that is not known."""
+    """Parts to insert separately: before, at and behind the bad row; halves where it is unknown."""
     if row is None or not 0 <= row < count:
         return [slice(0, count // 2), slice(count // 2, count)]
     return [
@@ -195,7 +207,7 @@ _LETTER_COLUMNS = ("run_id", "stream_id", "seq", "agent_id", "worker_id", "event
 
 
 def _letter_row(record: Record, message: Any) -> Row:
-    """A letter of a consumer keeps the place of the record it is about; a worker's has its own."""
+    """A consumer's letter keeps the partition and offset of the refused record; a worker's has its own."""
     row = [record[name] for name in _LETTER_COLUMNS]
     if record["topic"] is None:
         return [*row, message.partition(), message.offset()]

@@ -13,7 +13,7 @@ from schemas.topics import Kind
 from schemas.values import EARLIEST_US, LATEST_US, LONGEST_ID, clean
 
 RAW_BYTES = 15 * 1024 * 1024
-"""A larger record is kept by its head: with all that is around it, a letter must fit the topic's 16 MiB."""
+"""A larger record is kept by its head: with its headers, a letter must fit the topic's 72 MiB."""
 MESSAGE_LETTERS = 1000
 CONNECTOR = "stepstream.persist"
 

@@ -2,24 +2,25 @@
 
 The guarantee, in steps:
 
-1. Where to go on in a partition stands in the database (`consumer_offsets`), beside the rows. On
-   assignment it is read and sought. Another topic id, or a place above the log's end, means that the
-   topic was made anew: begin at its beginning. A place below the log's beginning is a gap: it is told
-   from where to where, and passed only with `on_gap=continue`.
-2. A batch is one transaction. It locks its partitions' places, in one order, and compares them with
-   where the batch was read: another place means that somebody else wrote (this process slept, or the
-   database was restored), so those records are dropped unwritten and the partition is placed anew.
-3. Rows go in the fast way, while they are decoded; then the rollups of agents and runs; then the next
-   places; then the commit. All of it, or nothing.
-4. The primary key (run_id, stream_id, seq) is the only memory of what is there. Where it meets a row
-   that exists, the same records go in by ON CONFLICT DO NOTHING, and only the new ones count.
-5. Bad data costs its own record: found, sent to the dlq topic and acknowledged there before the commit.
-   Its letter has the record's identity, so a letter that is sent twice is stored once.
-6. An outage costs time: the batch is kept, the partitions are paused, the group membership is kept,
-   and the same batch is tried again, with jitter, without end. An error that nobody knows stops the
-   service loudly; nothing of that transaction is kept, so nothing is lost.
-7. When a partition is taken away, between batches or in an outage, what was read of it is dropped
-   whole. On SIGTERM the batch that is being written is finished; what was not written is read again.
+1. The next offset of each partition is stored in the database (`consumer_offsets`), beside the rows. On
+   assignment, `persist` reads it and seeks there. Another topic id, or an offset above the log's end, means
+   that the topic was deleted and created again: start at its beginning. An offset below the log's beginning
+   is a gap: the message names the missing offsets, and only `on_gap=continue` skips them.
+2. A batch is one transaction. It locks the offset rows of its partitions, in a fixed order, and compares them
+   with the offsets at which the batch was read. A difference means that another process has written (this one
+   was suspended, or the database was restored): those records are dropped and the partition is read again
+   from the stored offset.
+3. Rows are inserted while they are decoded; then the rollups of agents and runs; then the next offsets; then
+   the commit. All of it, or nothing.
+4. The primary key (run_id, stream_id, seq) alone says what is stored. Where a row exists already, the same
+   records are inserted with ON CONFLICT DO NOTHING, and only the new ones count.
+5. Bad data costs its own record. The record goes to the dlq topic and is acknowledged there before the
+   commit. Its dead letter keeps the record's identity, so one that is sent twice is stored once.
+6. An outage costs time. The batch and the group membership are kept, the partitions are paused, and the same
+   batch is retried with jitter, without end. An unknown error stops the service; its transaction is rolled
+   back, so nothing is lost.
+7. When a partition is revoked, between batches or in an outage, its unwritten records are dropped. On SIGTERM
+   the batch in progress is finished. What was not written is read again.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ from infra.kafka.group_consumer import GroupConsumer, Slice
 from infra.settings import Settings
 from infra.sql import migrations
 from infra.sql.engine import OutageError
+from infra.sql.rollouts import settle
 from infra.sql.writers import Position, Writer
 from schemas.errors import BrokerError, DatabaseError, RegistryError, StepstreamError
-from schemas.topics import LINES, Kind, Partition, Watermarks
+from schemas.topics import STORED, Kind, Partition, Watermarks
 
 POLL_S = 0.1
-"""A batch waits this long for its records: the durable path may lag a little, and small transactions cost."""
+"""How long a batch waits for records, in seconds: small transactions cost more than this delay."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 REPORT_EVERY_S = 10.0
 TOPICS_EVERY_S = 15.0
@@ -60,21 +62,21 @@ OUTAGES = (OutageError, BrokerError, RegistryError)
 
 
 class GapError(StepstreamError):
-    """Kafka no longer holds what the database lacks."""
+    """Kafka no longer holds records that the database does not have."""
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a partition goes on, and what is to be said about it."""
+    """The offset at which a partition continues, and why it is not the stored one."""
 
     offset: int
     remade: bool = False
     gap: tuple[int, int] | None = None
-    """Offsets that are gone: from the first, up to but without the second."""
+    """Missing offsets: from the first, up to but without the second."""
 
 
 def resume_at(place: Position | None, topic_id: str | None, marks: Watermarks) -> Resume:
-    """Where to go on in a partition: step 1 of the guarantee."""
+    """The offset at which a partition continues: step 1 of the guarantee."""
     if place is None:
         return Resume(marks.low)
     known = place.topic_id is not None and topic_id is not None
@@ -104,9 +106,9 @@ class Persist:
     ) -> None:
         self._settings = settings
         self._writer = writer
-        self._kinds = {kind.topic(settings.topic_prefix): kind for kind in LINES}
+        self._kinds = {kind.topic(settings.topic_prefix): kind for kind in STORED}
         self._runs_topic = Kind.RUNS.topic(settings.topic_prefix)
-        self._storers = {kind: Storer(kind, decode(kind)) for kind in LINES}
+        self._storers = {kind: Storer(kind, decode(kind)) for kind in STORED}
         self._letters = cache(letters)
         self._letterbox = DlqProducer(settings)
         self._consumer = GroupConsumer(settings, "persist", list(self._kinds))
@@ -116,15 +118,15 @@ class Persist:
         self._topics_due, self._sweep_due = Due(TOPICS_EVERY_S), Due(SWEEP_EVERY_S)
 
     def run(self, stop: threading.Event) -> None:
-        """Store batches until told to stop. A database that is away is waited for, at the start, too.
+        """Store batches until `stop` is set. Waits while the database is away, also at the start.
 
         Raises:
-            RevisionError: its tables are of another version.
-            GapError: records are gone, and the settings say to stop then.
-            StepstreamError, Exception: what only a person can mend; nothing is lost.
+            RevisionError: the tables are of another version.
+            GapError: records are missing from Kafka, and `on_gap` is `stop`.
+            StepstreamError, Exception: an error that only a person can correct; nothing is lost.
         """
         try:
-            self._patiently(partial(migrations.check, self._writer.engine), stop)
+            self._retried(partial(migrations.check, self._writer.engine), stop)
             Retention(self._writer.engine, self._settings.retention_days).start(stop)
             while not stop.is_set():
                 self.turn(stop)
@@ -132,10 +134,10 @@ class Persist:
             self.close()
 
     def turn(self, stop: threading.Event) -> int:
-        """Position what is new, store one batch, look after the rest; returns the records stored."""
-        self._patiently(self._place, stop)
+        """Seek in new partitions, store one batch, do what is due; returns the number of new rows."""
+        self._retried(self._place, stop)
         slices = self._consumer.poll(self._settings.batch_records, POLL_S)
-        stored: int = self._patiently(partial(self._store, slices), stop) or 0 if slices else 0
+        stored: int = self._retried(partial(self._store, slices), stop) or 0 if slices else 0
         self._look_after()
         return stored
 
@@ -144,14 +146,14 @@ class Persist:
         self._consumer.close()
         self._writer.close()
 
-    def _patiently(self, act: Callable[[], Any], stop: threading.Event) -> Any:
-        """Do it, again and again while the outside world is away."""
+    def _retried(self, act: Callable[[], Any], stop: threading.Event) -> Any:
+        """Call `act`; retry with back-off while a server is away. None: `stop` was set first."""
         pause = FIRST_PAUSE_S
         while not stop.is_set():
             try:
                 return act()
             except OUTAGES as error:
-                wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - so that many do not come at once
+                wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - processes retry at different times
                 log.warning("waiting", reason=str(error), again_in_s=round(wait, 1))
                 self._consumer.wait(wait, stop)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
@@ -174,16 +176,19 @@ class Persist:
             deleted = tx.deleted_runs()
             for kind, messages in self._by_kind(mine.values()):
                 stored_now = self._storers[kind].store(tx, messages, deleted)
-                for refused in stored_now.refused:  # Kafka takes them while the rest is stored
+                for refused in stored_now.refused:  # acknowledged while the rest is stored
                     self._letterbox.post(self._letters()(refused))
                 done.add(stored_now)
+            settle(tx.connection, done.rollouts)
             store_rollups(tx, done.fold)
             next_offsets = {partition: item.next_offset for partition, item in mine.items()}
             tx.advance(next_offsets)
             self._letterbox.wait()
         self._consumer.advance(next_offsets)
         if moved := batch.keys() - mine.keys():
-            log.warning("somebody else wrote; begun anew there", partitions=_names(moved))
+            log.warning(
+                "another process has written; reading again from the stored offset", partitions=_names(moved)
+            )
             self._consumer.unplace(moved)
         self._report.add(done)
         return done.stored
@@ -195,7 +200,7 @@ class Persist:
         return list(found.items())
 
     def _place(self) -> None:
-        """Begin in partitions that are new to this process: step 1."""
+        """Seek in partitions that are new to this process: step 1."""
         unplaced = sorted(self._consumer.unplaced)
         if not unplaced:
             return
@@ -206,7 +211,7 @@ class Persist:
                 self._consumer.place(partition, resume.offset)
 
     def _settled(self, watermarks: dict[Partition, Watermarks]) -> dict[Partition, Resume]:
-        """Where each goes on, read and written in one transaction."""
+        """The offset at which each continues, read and written in one transaction."""
         with self._writer.transaction() as tx:
             places = tx.places(list(watermarks))
             resumes = {
@@ -221,9 +226,13 @@ class Persist:
         return resumes
 
     def _judge(self, resumes: dict[Partition, Resume]) -> None:
-        """Say what was made anew, and what is gone; stop for that where the settings say so."""
+        """Log recreated topics and missing offsets.
+
+        Raises:
+            GapError: offsets are missing, and `on_gap` is `stop`.
+        """
         if remade := [partition for partition, resume in resumes.items() if resume.remade]:
-            log.warning("topic was made anew: begun at its beginning", partitions=_names(remade))
+            log.warning("topic was created again: reading from its beginning", partitions=_names(remade))
         gaps = {partition: resume.gap for partition, resume in resumes.items() if resume.gap}
         if not gaps:
             return
@@ -239,7 +248,7 @@ class Persist:
         log.warning("records are gone from Kafka, and were never stored", lost=told)
 
     def _look_after(self) -> None:
-        """What is due between batches. Where an address does not answer, it waits for the next time."""
+        """Do what is due between batches; a server that does not answer is tried again next time."""
         if self._report.due():
             log.info("stored", **self._report.take())
         try:
@@ -251,13 +260,13 @@ class Persist:
             log.debug("not now", reason=str(error))
 
     def _find_remade_topics(self) -> None:
-        """A topic that was made anew while we read it has another id."""
+        """Seek again in topics whose id has changed: they were deleted and created again."""
         now = self._consumer.topic_ids()
         changed = {topic for topic, known in self._topic_ids.items() if now.get(topic, known) != known}
         self._consumer.unplace([place for place in self._consumer.positions if place.topic in changed])
 
     def _find_silent_runs(self) -> None:
-        """One process of the group, the one with the first runs partition, does it for all."""
+        """Mark silent runs as lost. The process with partition 0 of the runs topic does it for the group."""
         engine = self._writer.engine
         stored = stored_offsets(engine, list(self._kinds))
         if (since := self._silence.silent_since(stored)) and (lost := lose_silent_runs(engine, since)):
@@ -267,13 +276,13 @@ class Persist:
 
 
 class Due:
-    """True once in so many seconds."""
+    """True once every `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._since = seconds, time.monotonic()
 
     def __call__(self) -> bool:
-        """Whether it is time; if so, begins anew."""
+        """Whether it is due; if so, the time starts again."""
         due = time.monotonic() - self._since >= self._seconds
         if due:
             self._since = time.monotonic()
@@ -281,14 +290,14 @@ class Due:
 
 
 class Report:
-    """Counts since the last line about them."""
+    """Counts since the last log line."""
 
     def __init__(self) -> None:
         self._due = Due(REPORT_EVERY_S)
         self._counts: Counter[str] = Counter()
 
     def add(self, done: Outcome) -> None:
-        """Take a batch."""
+        """Add a batch."""
         self._counts += Counter(
             stored=done.stored,
             repeated=done.repeated,
@@ -298,11 +307,11 @@ class Report:
         )
 
     def due(self) -> bool:
-        """Whether there is something to say, and it is time."""
+        """Whether there are counts, and a line is due."""
         return bool(self._counts) and self._due()
 
     def take(self) -> dict[str, int]:
-        """The counts that are not 0; begins anew."""
+        """The counts that are not 0; they start again from 0."""
         counts, self._counts = dict(self._counts), Counter()
         return counts
 

@@ -1,4 +1,4 @@
-"""What persist looks after between batches: runs that fell silent, and runs past their retention."""
+"""What persist does between batches: mark silent runs as lost, delete runs past their retention."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RETENTION_EVERY_S = 3600.0
 
 
 def stored_offsets(engine: Engine, topics: Sequence[str]) -> dict[Partition, int]:
-    """Where every persist goes on, in every partition of these topics."""
+    """The stored next offset of every partition of these topics."""
     table = ConsumerOffset
     query = select(table.topic, table.topic_partition, table.next_offset).where(table.topic.in_(topics))
     with reading(engine) as connection:
@@ -33,8 +33,10 @@ def stored_offsets(engine: Engine, topics: Sequence[str]) -> dict[Partition, int
 
 
 def lose_silent_runs(engine: Engine, silent_since: datetime) -> list[str]:
-    """Call runs lost that were last heard before this. When they were heard stays their status' time,
-    so that any newer record makes them run again."""
+    """Mark runs as lost that were last heard before this; returns their ids.
+
+    `status_at` becomes `last_seen_at`, so that any newer record makes them `running` again.
+    """
     silent = (
         select(Run.run_id)
         .where(Run.status == RUNNING, Run.last_seen_at < silent_since)
@@ -51,10 +53,10 @@ def lose_silent_runs(engine: Engine, silent_since: datetime) -> list[str]:
 
 
 class SilenceWatch:
-    """Decides when silence is one of the run, not of a persist that lags.
+    """Tells the silence of a run from the lag of persist.
 
-    It remembers how far Kafka went at a moment; once the database has all of that, runs silent for
-    `lost_seconds` before that moment are lost.
+    It remembers the ends of the partitions at a moment. When the database has everything up to there, runs
+    that were silent for `lost_seconds` before that moment are lost.
     """
 
     def __init__(self, lost_seconds: float) -> None:
@@ -63,11 +65,11 @@ class SilenceWatch:
         self._ends: Mapping[Partition, int] = {}
 
     def look(self, now: datetime, ends: Mapping[Partition, int]) -> None:
-        """Remember where the partitions end now."""
+        """Remember the ends of the partitions."""
         self._moment, self._ends = now, ends
 
     def silent_since(self, stored: Mapping[Partition, int]) -> datetime | None:
-        """Runs not heard since then are lost; None: the database has not caught up with what was seen."""
+        """Runs not heard since then are lost; None: the database has not caught up yet."""
         if self._moment is None:
             return None
         behind = any(stored.get(partition, 0) < end for partition, end in self._ends.items())
@@ -75,13 +77,13 @@ class SilenceWatch:
 
 
 class Retention:
-    """Deletes old runs in a thread of its own, a few thousand rows at a time."""
+    """Deletes old runs in a background thread, a few thousand rows at a time."""
 
     def __init__(self, engine: Engine, days: float) -> None:
         self._engine, self._days = engine, days
 
     def start(self, stop: threading.Event) -> None:
-        """Begin, where there is a retention; ends with the process."""
+        """Start, if a retention is set; ends with the process."""
         if self._days > 0:
             threading.Thread(target=self._watch, args=(stop,), daemon=True).start()
 
@@ -94,7 +96,7 @@ class Retention:
             stop.wait(RETENTION_EVERY_S)
 
     def enforce(self, now: datetime, stop: threading.Event) -> None:
-        """Delete what is too old now."""
+        """Delete the runs that are too old."""
         for run_id in runs.past_retention(self._engine, now - timedelta(days=self._days)):
             if stop.is_set():
                 return

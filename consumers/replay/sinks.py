@@ -8,6 +8,7 @@ from typing import BinaryIO
 from consumers.replay.lines import as_line
 from consumers.replay.tape import Item
 from infra.kafka import client as kafka
+from infra.kafka import topics
 from infra.settings import Settings
 from schemas.codec import Decoder, Schema
 from schemas.errors import BrokerError, UsageError
@@ -37,14 +38,19 @@ class JsonLines:
 
 
 class Topic:
-    """One topic for all records: the same bytes under the same key, in order."""
+    """One topic for all records: the same bytes under the same key, in order.
+
+    Raises:
+        UsageError: the topic is one of those that are read.
+        BrokerError: Kafka does not answer, or refuses.
+    """
 
     kinds: tuple[Kind, ...] = tuple(Kind)
 
     def __init__(self, settings: Settings, name: str, run_id: str) -> None:
         if name in {spec.name(settings.topic_prefix) for spec in SPECS}:
             raise UsageError(f"{name} is one of the topics that are read: the run would be there twice.")
-        kafka.ensure_topic(settings, name)
+        topics.ensure_topic(settings, name)
         self._name, self._key = name, run_id
         self._failed: list[str] = []
         self._producer = kafka.producer(
@@ -52,7 +58,11 @@ class Topic:
         )
 
     def write(self, items: list[Item]) -> None:
-        """Send records and wait until they are acknowledged."""
+        """Send records and wait until they are acknowledged.
+
+        Raises:
+            BrokerError: Kafka did not take a record.
+        """
         for item in items:
             self._producer.produce(self._name, item.value, self._key, timestamp=item.timestamp)
         left = self._producer.flush(SEND_S)

@@ -23,6 +23,7 @@ from schemas.errors import DatabaseError, LiveBufferError
 BEAT_S = 5.0
 """A delta is sent at least this often: the page takes silence for a lost connection."""
 SQL_EVERY_S = 2.0
+ATTEMPTS_S = 30.0
 STORED_S = 1.0
 """All pages share one reading of a run's totals in SQL for so long."""
 MAX_RUNS = 500
@@ -60,7 +61,29 @@ class Feeds:
         self.agents: Shared[list[dict[str, Any]]] = Shared(queries.agents, STORED_S)
         self.stored_steps: Shared[int] = Shared(queries.stored_steps, STORED_S)
         self.returns: Shared[list[float]] = Shared(queries.newest_returns, 30.0)
-        self.first_agents: dict[str, str] = {}
+        self.attempts: Shared[list[dict[str, Any]]] = Shared(queries.attempts, ATTEMPTS_S)
+        self.first_agent: Shared[str | None] = Shared(self._first_agent, STORED_S)
+        self._acting: dict[str, str] = {}
+
+    async def _first_agent(self, run_id: str) -> str | None:
+        """The first agent of a run, in the order in which people count: of those that act, where any does."""
+        if run_id in self._acting:
+            return self._acting[run_id]
+        acts = await self._agents(run_id)
+        acting = [agent_id for agent_id, is_acting in acts.items() if is_acting]
+        if acting:
+            self._acting[run_id] = min(acting, key=merge.natural)
+        return min(acting or acts, key=merge.natural, default=None)
+
+    async def _agents(self, run_id: str) -> dict[str, bool]:
+        """A run's agents; True: it has steps or episodes, and not only metrics."""
+        try:
+            if live := await self.buffer.agents(run_id):
+                return {row.agent_id: bool(row.steps or row.episodes) for row in live}
+        except LiveBufferError:
+            pass
+        stored = await self.agents(run_id)
+        return {row["agent_id"]: bool(row["steps"] or row["episodes"]) for row in stored}
 
 
 class Waiting:
@@ -146,24 +169,9 @@ class RunsFeed(Waiting):
         return News(runs=made)
 
     async def _add(self, row: dict[str, Any]) -> None:
-        if row["steps"] or row["episodes"]:  # with metrics alone no agent is named, however often it is asked
-            await self._name_agent(row)
+        if row["agents"] and (first := await self._ask(self._feeds.first_agent(row["run_id"]), None)):
+            row["first_agent"] = first
         if not row.get("returns") and row["episodes"]:  # Redis knows it no more
             returns = await self._ask(self._feeds.returns(row["run_id"]), [])
             row["returns"] = returns[-60:]
             row["mean_return"] = sum(returns) / len(returns) if returns else None
-
-    async def _name_agent(self, row: dict[str, Any]) -> None:
-        run_id = row["run_id"]
-        if run_id not in self._feeds.first_agents and (agents := await self._agents(run_id)):
-            self._feeds.first_agents[run_id] = min(agents, key=merge.natural)
-        row["first_agent"] = self._feeds.first_agents.get(run_id)
-
-    async def _agents(self, run_id: str) -> list[str]:
-        try:
-            if live := await self._feeds.buffer.agents(run_id):
-                return [row.agent_id for row in live if row.steps or row.episodes]
-        except LiveBufferError:
-            pass
-        stored = await self._ask(self._feeds.agents(run_id), [])
-        return [row["agent_id"] for row in stored if row["steps"] or row["episodes"]]

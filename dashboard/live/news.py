@@ -86,6 +86,8 @@ class News(Struct):
     """Whether anybody has heard of the run."""
     run: dict[str, Any] | None = None
     """The columns of `runs`, and what is known live: steps_per_second, mean_return, returns …"""
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    """Starts of the run, the first one first; with the first delta."""
     counts: dict[str, Any] | None = None
     """Where the run's records are: emitted, on_kafka, in_sql, dead_letters, dropped, latency_ms, lag."""
     runs: list[dict[str, Any]] = field(default_factory=list)

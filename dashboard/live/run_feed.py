@@ -109,6 +109,7 @@ class RunFeed(Waiting):
         self._known = header is not None or live.run is not None
         news = self._news(first=True, first_of_agent=True, agents=listed)
         self._add_head(news, live.run, header)
+        news.attempts = await self._ask(self._feeds.attempts(self._run_id), [])
         news.points, news.logs = live.metrics, live.logs
         if self.agent is not None:
             await self._add_agent(news, live, pictures=delta is not None)

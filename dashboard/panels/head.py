@@ -21,6 +21,7 @@ FACTS = {
     "duration": "Duration",
     "host": "Host",
     "git_commit": "Commit",
+    "attempt": "Attempt",
 }
 
 
@@ -50,6 +51,7 @@ class Head(Panel):
     def reset(self) -> None:
         self.run: dict[str, Any] = {}
         self.known = True
+        self.attempts = 0
         self.agent: str | None = None
 
     def layout(self) -> Component:
@@ -69,6 +71,8 @@ class Head(Panel):
 
     def take(self, news: News) -> None:
         self.known, self.agent = news.known, news.agent
+        if news.first:
+            self.attempts = len(news.attempts)
         if news.run is not None:
             self.run = news.run
 
@@ -95,6 +99,7 @@ class Head(Panel):
         facts |= {
             "run_id": run["run_id"] if named else "",
             "git_commit": (run.get("git_commit") or "")[:10],
+            "attempt": str(self.attempts) if self.attempts > 1 else "",
             "started": form.moment(started) if started else "",
             "duration": form.duration(end - started) if started else "",
         }

@@ -65,6 +65,10 @@ class Queries:
         """The head of a run; None where SQL does not know it (yet)."""
         return await self._ask(runs.header, run_id)
 
+    async def attempts(self, run_id: str) -> list[dict[str, Any]]:
+        """A run's attempts, the first one first. Keys: those of `infra.sql.attempts.Attempt`."""
+        return await self._ask(runs.attempts, run_id)
+
     async def agents(self, run_id: str) -> list[dict[str, Any]]:
         """A run's agents by id: the columns of `agents`."""
         return await self._ask(runs.agents, run_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from dashboard.curves import ROLLING
 from dashboard.sql import rows
 from dashboard.sql.columns import streams
 from dashboard.sql.page import Page, PageRequest, order_by, where
+from infra.sql.attempts import read_attempts
 from schemas.topics import META_SUFFIX
 
 LAST_WORDS = 20
@@ -183,3 +185,8 @@ def tags(connection: Connection, run_id: str) -> list[str]:
             named = rows.parsed(text).get("tags")
             found |= dict.fromkeys(str(tag) for tag in named) if isinstance(named, list) else {}
     return list(found)
+
+
+def attempts(connection: Connection, run_id: str) -> list[dict[str, Any]]:
+    """A run's attempts, the first one first."""
+    return [rows.plain_row(asdict(attempt)) for attempt in read_attempts(connection, run_id)]

@@ -124,7 +124,11 @@ class KafkaServer:
         return child
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        """Start it and do not wait: for one that ended and is started again."""
+        """Start it and do not wait: for one that ended and is started again.
+
+        Raises:
+            AlreadyRunning: another process runs Kafka on this folder.
+        """
         check_room(self.folder)
         lock = FileLock(self.folder / "lock")
         # Two brokers on one folder spoil its metadata before the second notices Kafka's own lock. Java

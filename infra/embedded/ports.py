@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import tempfile
+from pathlib import Path
+
+from infra.lock import FileLock
 
 LOOPBACK = "127.0.0.1"
 
@@ -24,6 +29,21 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
                 return False
             raise
     return True
+
+
+def reserve(port: int, host: str = LOOPBACK) -> FileLock | None:
+    """Take a port for a server that will bind it later; None: it is taken, or another process reserved it.
+
+    The lock keeps the port from other stacks of this user until it is released.
+
+    Raises:
+        OSError: as `is_free`.
+    """
+    folder = Path(tempfile.gettempdir()) / f"stepstream-{os.getuid()}"
+    lock = FileLock(folder / f"port-{port}.lock")
+    if not is_free(port, host) or not lock.acquire(wait=0):
+        return None
+    return lock
 
 
 def free_ports(wanted: list[int | None]) -> list[int]:

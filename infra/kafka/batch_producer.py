@@ -13,14 +13,16 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from infra.kafka import client as kafka
+from infra.kafka import topics
+from infra.kafka.errors import REFUSALS, kafka_error, translated
 from infra.settings import Settings
-from schemas.topics import Kind
+from schemas.topics import MAX_RECORD_BYTES, Kind
 
 OVERHEAD_BYTES = 1024
 """What Kafka's batch and a key of usual length add to a value."""
-BROKERS_DEFAULT_BYTES = 1_048_588
-"""A broker's own `max.message.bytes`, for topics whose settings we may not read."""
 LARGEST_BATCH_BYTES = 1_000_000
+"""Below a broker's own `max.message.bytes`, so that it fits topics whose settings may not be read."""
+TROUBLE_KEPT_S = 30.0
 PROBE_SECONDS = 3.0
 """A broker that does not answer within this is away; whoever waits for it asks again."""
 
@@ -71,7 +73,7 @@ class BatchProducer:
         self.settings = settings
         self.limits = _limits(settings)
         self._failures: list[Failure] = []
-        self._trouble: tuple[float, str] | None = None
+        self._errors: list[tuple[float, KafkaError]] = []
         batch = min(LARGEST_BATCH_BYTES, *(limit // 2 for limit in self.limits.values()))
         self._producer = kafka.producer(
             settings,
@@ -90,17 +92,22 @@ class BatchProducer:
             try:
                 self._produce(topic, value, key)
             except BufferError:
-                self._producer.poll(0.05)
+                self.flush(0.05)
             except KafkaException as error:
-                self._note(topic, value, kafka.kafka_error(error))
+                self._note(topic, value, kafka_error(error))
             else:
                 return
-            if self._failures and self._failures[-1].value is value:
+            if self._failures and (self._failures[-1].value is value or self._failures[-1].fatal):
                 return
 
     def flush(self, seconds: float) -> bool:
-        """Wait, at most so long, until nothing is on its way; True: nothing is."""
-        return bool(self._producer.flush(seconds) == 0)
+        """Wait, at most so long, until nothing is on its way, or the producer ended; True: so it is."""
+        try:
+            return bool(self._producer.flush(seconds) == 0)
+        except (KafkaException, SystemError) as error:
+            # The client raises what ended it, in the middle of whichever callback comes next.
+            self._ended(error if isinstance(error, KafkaException) else error.__cause__)
+            return True
 
     def failures(self) -> list[Failure]:
         """Records that failed since the last call."""
@@ -108,10 +115,13 @@ class BatchProducer:
         return found
 
     def trouble(self) -> str:
-        """What the client said last, in the last seconds; empty: nothing."""
-        if self._trouble is None or time.monotonic() - self._trouble[0] > 30:
+        """What the client said in the last seconds, as a sentence; empty: nothing."""
+        since = time.monotonic() - TROUBLE_KEPT_S
+        self._errors = [(at, error) for at, error in self._errors if at > since]
+        if not self._errors:
             return ""
-        return self._trouble[1]
+        errors = [error for _, error in self._errors]
+        return str(translated(KafkaException(errors[-1]), self.settings, errors))
 
     def abandon(self) -> None:
         """Forget what is on its way: it will be sent again, by another producer."""
@@ -124,40 +134,47 @@ class BatchProducer:
 
     def _note(self, topic: str, value: bytes, error: KafkaError) -> None:
         fault = error.code() in _RECORDS_FAULT
-        self._failures.append(Failure(topic, value, error.str(), fault, error.fatal()))
+        reason = error.str()
+        if error.code() in REFUSALS:
+            reason = str(translated(KafkaException(error), self.settings, right=f"WRITE topic {topic}"))
+        self._failures.append(Failure(topic, value, reason, fault, error.fatal()))
+
+    def _ended(self, error: BaseException | None) -> None:
+        if not isinstance(error, KafkaException):
+            error = KafkaException(KafkaError(KafkaError._FATAL))
+        right = f"WRITE topic {next(iter(self.limits))}"
+        self._failures.append(
+            Failure("", b"", str(translated(error, self.settings, right=right)), False, True)
+        )
 
     def _troubled(self, error: KafkaError) -> None:
-        self._trouble = (time.monotonic(), error.str())
+        self._errors = [*self._errors[-9:], (time.monotonic(), error)]
 
 
 def _limits(settings: Settings) -> dict[str, int]:
     """Bytes that a value of each of our topics may have; creates the topics that are missing."""
     names = [kind.topic(settings.topic_prefix) for kind in Kind]
-    errors: list[KafkaError] = []
-    client = kafka.admin(settings, errors)
-    try:
-        topics = client.list_topics(timeout=PROBE_SECONDS).topics
-    except KafkaException as error:
-        client.poll(0)  # serves the callback that fills `errors`
-        raise kafka.translated(error, settings, errors) from error
-    if not all(name in topics for name in names):
-        kafka.ensure_topics(settings)
-    try:
-        largest = _largest(client, names)
-    except KafkaException as error:
-        raise kafka.translated(error, settings, errors) from error
+    with kafka.asking(settings, "DESCRIBE topics") as question:
+        present = question.metadata(PROBE_SECONDS).topics
+        if not all(name in present for name in names):
+            topics.ensure_topics(settings)
+        largest = _largest(question.client, names)
     return {name: max(limit - OVERHEAD_BYTES, limit // 2) for name, limit in largest.items()}
 
 
 def _largest(client: AdminClient, names: list[str]) -> dict[str, int]:
+    """Kafka's `max.message.bytes` of each topic; the largest we send where it may not be read.
+
+    What is larger than the topic takes fails alone then, and is a dead letter all the same.
+    """
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     found: dict[str, int] = {}
     for resource, future in client.describe_configs(resources).items():
         try:
             largest = int(kafka.answer(future)["max.message.bytes"].value)
-        except (KafkaException, KeyError, TypeError, ValueError) as error:  # some may not read settings
-            if isinstance(error, KafkaException) and kafka.kafka_error(error).code() in _AGAIN:
+        except (KafkaException, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, KafkaException) and kafka_error(error).code() in _AGAIN:
                 raise
-            largest = BROKERS_DEFAULT_BYTES
+            largest = MAX_RECORD_BYTES
         found[resource.name] = largest
     return found

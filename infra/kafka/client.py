@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ClusterMetadata
 
+from infra.kafka.errors import EXPLAINED, OUTAGES, kafka_error, translated
 from infra.settings import Settings
-from schemas.errors import BrokerError, UsageError
-from schemas.topics import LARGE, MAX_RECORD_BYTES, SPECS, TopicSpec
+from schemas.errors import UsageError
+from schemas.topics import MAX_RECORD_BYTES
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 6.0
+"""How long a question may take: whoever asks is to read a sentence within ten seconds."""
+TRY_S = 1.0
+
+T = TypeVar("T")
 
 
 def client_config(settings: Settings, **properties: Any) -> dict[str, Any]:
@@ -44,7 +50,8 @@ def producer(settings: Settings, **properties: Any) -> Producer:
     `message.timeout.ms=0` is not a choice: a record that timed out may be stored all the same, and
     those behind it succeed, so order and contiguity would be gone.
     """
-    return Producer(
+    return _made(
+        Producer,
         client_config(
             settings,
             **{
@@ -57,16 +64,14 @@ def producer(settings: Settings, **properties: Any) -> Producer:
                 "message.max.bytes": MAX_RECORD_BYTES,
                 **properties,
             },
-        )
+        ),
     )
 
 
 def consumer(settings: Settings, service: str, **properties: Any) -> Consumer:
     """A consumer of a service's group. It commits nothing by itself and begins at the beginning."""
-    protocol: dict[str, Any] = {"group.protocol": settings.group_protocol}
-    if settings.group_protocol == "classic":
-        protocol["partition.assignment.strategy"] = "cooperative-sticky"
-    return Consumer(
+    return _made(
+        Consumer,
         client_config(
             settings,
             **{
@@ -77,65 +82,82 @@ def consumer(settings: Settings, service: str, **properties: Any) -> Consumer:
                 "fetch.wait.max.ms": 50,
                 # A full queue pauses fetching for a second by default: that holds a group at 40,000/s.
                 "fetch.queue.backoff.ms": 10,
-                **protocol,
                 **properties,
             },
-        )
+        ),
     )
 
 
 def admin(settings: Settings, errors: list[KafkaError] | None = None) -> AdminClient:
     """An admin client; what goes wrong behind a time-out is appended to `errors` when it is polled."""
     extra = {} if errors is None else {"error_cb": errors.append}
-    return AdminClient(client_config(settings, **extra))
+    return _made(AdminClient, client_config(settings, **extra))
 
 
-@dataclass(frozen=True)
-class TopicState:
-    """What `ensure_topics` found or did: `created`, `present`, and settings that differ from ours."""
+def _made(client: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
+    """A client of librdkafka.
 
-    name: str
-    created: bool
-    partitions: int
-    differs: dict[str, tuple[str, str]]
+    Raises:
+        UsageError: a property is unknown or wrong, or a file that one names cannot be used.
+    """
+    try:
+        return client(config)
+    except (KafkaException, ValueError, TypeError) as error:
+        words = kafka_error(error).str() if isinstance(error, KafkaException) else str(error)
+        raise UsageError(
+            f"Kafka's client cannot be made ({words.strip().rstrip('.')}): "
+            "check STEPSTREAM_KAFKA_* and [kafka]."
+        ) from error
 
 
-def ensure_topics(settings: Settings, specs: Iterable[TopicSpec] = SPECS) -> list[TopicState]:
-    """Create what is missing; leave what is there as it is, and say where it differs.
+class Question:
+    """An admin client, and what its callback said: a question to Kafka, made by `asking`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.errors: list[KafkaError] = []
+        self.client = admin(settings, self.errors)
+
+    @contextmanager
+    def about(self, right: str) -> Iterator[None]:
+        """Inside, an error is a sentence about what is attempted, such as `CREATE topic telemetry.steps`.
+
+        Raises:
+            BrokerError: no broker answers, or it refuses.
+        """
+        try:
+            yield
+        except KafkaException as error:
+            self.client.poll(0)  # serves the callback
+            raise translated(error, self._settings, self.errors, right) from error
+
+    def metadata(self, seconds: float = TIMEOUT_S) -> ClusterMetadata:
+        """Brokers and topics. A refused login ends it at once: librdkafka would try it to the end."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                return self.client.list_topics(timeout=min(TRY_S, seconds))
+            except KafkaException as error:
+                self.client.poll(0)  # serves the callback
+                explained = any(said.code() in EXPLAINED for said in self.errors)
+                outage = kafka_error(error).code() in OUTAGES
+                if not outage or explained or time.monotonic() + TRY_S > until:
+                    raise
+
+
+@contextmanager
+def asking(settings: Settings, right: str = "") -> Iterator[Question]:
+    """Questions of an admin client.
+
+    Args:
+        right: what is attempted, such as `CREATE topics`.
 
     Raises:
         BrokerError: no broker answers, or it refuses.
     """
-    errors: list[KafkaError] = []
-    client = admin(settings, errors)
-    wanted = {spec.name(settings.topic_prefix): spec for spec in specs}
-    try:
-        present = client.list_topics(timeout=TIMEOUT_S).topics
-        missing = [name for name in wanted if name not in present]
-        new = [
-            NewTopic(name, settings.partitions, settings.replication_factor or -1, config=wanted[name].config)
-            for name in missing
-        ]
-        created = set(missing)
-        for name, future in (client.create_topics(new) if new else {}).items():
-            try:
-                answer(future)
-            except KafkaException as error:
-                if kafka_error(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise
-                created.discard(name)
-        return [
-            TopicState(
-                name,
-                name in created,
-                len(present[name].partitions) if name in present else settings.partitions,
-                {} if name in created else _differences(client, name, spec),
-            )
-            for name, spec in wanted.items()
-        ]
-    except KafkaException as error:
-        client.poll(0)  # serves the callback that fills `errors`
-        raise translated(error, settings, errors) from error
+    question = Question(settings)
+    with question.about(right):
+        yield question
 
 
 def answer(future: Future[Any]) -> Any:
@@ -148,59 +170,3 @@ def answer(future: Future[Any]) -> Any:
         return future.result(TIMEOUT_S)
     except TimeoutError:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
-
-
-def ensure_topic(settings: Settings, name: str) -> None:
-    """Create one topic that is none of ours, with the settings of ours, where it is missing.
-
-    Raises:
-        BrokerError: no broker answers, or it refuses.
-    """
-    errors: list[KafkaError] = []
-    client = admin(settings, errors)
-    new = NewTopic(name, settings.partitions, settings.replication_factor or -1, config=LARGE)
-    try:
-        answer(client.create_topics([new])[name])
-    except KafkaException as error:
-        if kafka_error(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            client.poll(0)
-            raise translated(error, settings, errors) from error
-
-
-def _differences(client: AdminClient, name: str, spec: TopicSpec) -> dict[str, tuple[str, str]]:
-    resource = ConfigResource(ResourceType.TOPIC, name)
-    found = answer(client.describe_configs([resource])[resource])
-    return {
-        key: (found[key].value, value)
-        for key, value in spec.config.items()
-        if key in found and found[key].value != value
-    }
-
-
-def kafka_error(error: KafkaException) -> KafkaError:
-    """The error inside an exception of the client."""
-    inner = error.args[0]
-    return inner if isinstance(inner, KafkaError) else KafkaError(KafkaError._FAIL, str(inner))
-
-
-_LOGIN = (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL)
-
-
-def translated(error: KafkaException, settings: Settings, errors: Iterable[KafkaError] = ()) -> BrokerError:
-    """Kafka's error as a sentence for the user; a refused login among `errors` explains a time-out."""
-    inner = next((e for e in errors if e.code() in _LOGIN), kafka_error(error))
-    where = settings.bootstrap_servers
-    if inner.code() in (
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TIMED_OUT,
-        KafkaError._RESOLVE,
-    ):
-        return BrokerError(
-            f"No Kafka broker answers at {where} ({inner.str()}): is it running, and is the address right?"
-        )
-    if inner.code() in _LOGIN:
-        return BrokerError(
-            f"Kafka at {where} refused the login ({inner.str()}): check STEPSTREAM_KAFKA_SASL_*/SSL_*."
-        )
-    return BrokerError(f"Kafka at {where} refused: {inner.str()}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from infra.kafka import client as kafka
+from infra.kafka.errors import translated
 from infra.settings import Settings
 from schemas.errors import BrokerError
 from schemas.topics import Kind
@@ -54,10 +55,11 @@ class DlqProducer:
         if waiting or self._failed:
             self._producer.purge()
             self._producer = None  # what waits would be sent twice
-            reason = self._failed[0].str() if self._failed else "no answer"
-            raise BrokerError(
-                f"Kafka did not take {waiting or 'the'} dead letters on {self._topic} ({reason})."
-            )
+            if self._failed:
+                raise translated(
+                    KafkaException(self._failed[0]), self._settings, right=f"WRITE topic {self._topic}"
+                )
+            raise BrokerError(f"Kafka did not take {waiting} dead letters on {self._topic} (no answer).")
 
     def _delivered(self, error: KafkaError | None, _message: object) -> None:
         if error is not None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from confluent_kafka import (
@@ -26,13 +28,17 @@ from confluent_kafka import (
 from confluent_kafka.admin import OffsetSpec
 
 from infra.kafka import client as kafka
+from infra.kafka.errors import REFUSALS, kafka_error, translated
+from infra.kafka.membership import Membership
+from infra.kafka.watch import Watch
 from infra.settings import Settings
-from schemas.errors import BrokerError
 from schemas.topics import Partition, Watermarks
 
 ANSWER_S = 3.0
 """How long a question to a broker may take."""
 COMMIT_EVERY_S = 1.0
+SESSION_MS = 10_000
+"""What the loss of a machine costs: its partitions wait this long for another member."""
 BATCH_BYTES = 32 * 1024 * 1024
 """A batch holds about this much at most, whatever the setting of its records says."""
 
@@ -68,10 +74,16 @@ class GroupConsumer:
 
     def __init__(self, settings: Settings, service: str, topics: Sequence[str]) -> None:
         self._settings = settings
+        self._group = settings.group(service)
+        self._membership = Membership(settings, service)
+        self._question: kafka.Question | None = None
+        self.watch = Watch(settings, topics)
         self._consumer: Consumer = kafka.consumer(
             settings,
             service,
+            **_protocol(settings, self._membership),
             **{
+                "error_cb": self.watch.heard,
                 # Out of range is a gap, or a topic made anew: never a reason to jump in silence.
                 "auto.offset.reset": "error",
                 # Nobody waits for a row: an answer for every batch of every producer would cost the
@@ -81,7 +93,6 @@ class GroupConsumer:
                 "queued.max.messages.kbytes": BATCH_BYTES // 1024,
             },
         )
-        self._admin = kafka.admin(settings)
         self._topics = topics
         self._average = 200.0
         self._stored: dict[Partition, int] = {}
@@ -114,6 +125,10 @@ class GroupConsumer:
                 found[key] = [message]
         if count:
             self._average = max(size / count, self._average * 0.9)
+            self.watch.reads()
+        elif not self.positions and not self.unplaced:
+            self.watch.idle(self._consumer)
+        self._commit_if_due()
         slices = ((Partition(*key), messages) for key, messages in found.items())
         return [Slice(place, self.positions[place], messages) for place, messages in slices]
 
@@ -124,8 +139,8 @@ class GroupConsumer:
             self._consumer.seek(where)
             self._consumer.resume([where])
         except KafkaException as error:
-            if partition in self.unplaced and kafka.kafka_error(error).code() != KafkaError._STATE:
-                raise kafka.translated(error, self._settings) from error
+            if partition in self.unplaced and kafka_error(error).code() != KafkaError._STATE:
+                raise translated(error, self._settings) from error
             return False
         self.unplaced.discard(partition)
         self.positions[partition] = offset
@@ -139,12 +154,10 @@ class GroupConsumer:
                 self._consumer.pause([TopicPartition(*partition)])
 
     def advance(self, next_offsets: Mapping[Partition, int]) -> None:
-        """These were stored. Told to Kafka once a second, for lag tools only."""
+        """These were stored. Kafka is told once a second, for lag tools only."""
         self.positions.update(next_offsets)
         self._stored.update(next_offsets)
-        if time.monotonic() - self._committed_at >= COMMIT_EVERY_S:
-            self._committed_at = time.monotonic()
-            self._commit(asynchronous=True)
+        self._commit_if_due()
 
     def wait(self, seconds: float, stop: threading.Event) -> None:
         """Stay a member of the group, but read nothing: for when what was read cannot be stored."""
@@ -165,20 +178,18 @@ class GroupConsumer:
             BrokerError: no answer.
         """
         asked = [TopicPartition(*partition) for partition in partitions]
-        low, high = (
-            self._admin.list_offsets(
-                dict.fromkeys(asked, spec),
-                isolation_level=IsolationLevel.READ_UNCOMMITTED,
-                request_timeout=ANSWER_S,
+        with self._asking() as question:
+            low, high = (
+                question.client.list_offsets(
+                    dict.fromkeys(asked, spec),
+                    isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                    request_timeout=ANSWER_S,
+                )
+                for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
             )
-            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
-        )
-        try:
-            found = {where: (low[where].result(ANSWER_S), high[where].result(ANSWER_S)) for where in asked}
-        except (KafkaException, TimeoutError) as error:
-            raise self._no_answer(error) from error
+            found = {where: (kafka.answer(low[where]), kafka.answer(high[where])) for where in asked}
         return {
-            Partition(where.topic, where.partition): Watermarks(first.offset, last.offset)  # type: ignore[attr-defined]  # its stub lacks it
+            Partition(where.topic, where.partition): Watermarks(first.offset, last.offset)
             for where, (first, last) in found.items()
         }
 
@@ -186,27 +197,38 @@ class GroupConsumer:
         """Kafka's id of each topic that there is.
 
         Raises:
-            BrokerError: no answer.
+            BrokerError: no answer, or a topic may not be seen.
         """
-        try:
-            asked = self._admin.describe_topics(TopicCollection(list(self._topics)), request_timeout=ANSWER_S)
-        except KafkaException as error:
-            raise self._no_answer(error) from error
         found: dict[str, str] = {}
-        for topic, answer in asked.items():
-            try:
-                found[topic] = str(answer.result(ANSWER_S).topic_id)
-            except (KafkaException, TimeoutError) as error:
-                if not isinstance(error, KafkaException) or not _is_missing(error):
-                    raise self._no_answer(error) from error
+        with self._asking() as question:
+            names = TopicCollection(list(self._topics))
+            asked = question.client.describe_topics(names, request_timeout=ANSWER_S)
+            for topic, future in asked.items():
+                with question.about(f"DESCRIBE topic {topic}"):
+                    try:
+                        found[topic] = str(kafka.answer(future).topic_id)
+                    except KafkaException as error:
+                        if kafka_error(error).code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                            raise
         return found
+
+    @contextmanager
+    def _asking(self) -> Iterator[kafka.Question]:
+        """A client for questions, kept until one fails: it would hold on to a controller that died."""
+        question, self._question = self._question or kafka.Question(self._settings), None
+        with question.about("DESCRIBE topics"):
+            yield question
+        self._question = question
 
     def close(self) -> None:
         """Commit what was stored, and leave the group."""
         self._commit(asynchronous=False)
         self._consumer.close()
+        self._membership.release()
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if partitions:
+            self.watch.reads()
         # The beginning, so that librdkafka asks nobody: they are paused until they are placed.
         where = [TopicPartition(item.topic, item.partition, OFFSET_BEGINNING) for item in partitions]
         consumer.incremental_assign(where)
@@ -222,6 +244,11 @@ class GroupConsumer:
             for places in (self.positions, self._stored):
                 places.pop(partition, None)
         consumer.incremental_unassign(partitions)
+
+    def _commit_if_due(self) -> None:
+        if self._stored and time.monotonic() - self._committed_at >= COMMIT_EVERY_S:
+            self._committed_at = time.monotonic()
+            self._commit(asynchronous=True)
 
     def _commit(self, *, asynchronous: bool) -> None:
         stored, self._stored = self._stored, {}
@@ -239,25 +266,32 @@ class GroupConsumer:
         assert error is not None
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             self.unplace([Partition(message.topic() or "", message.partition() or 0)])
-        elif error.fatal() or error.code() in _REFUSALS:
-            raise kafka.translated(KafkaException(error), self._settings)
+        elif error.fatal() or error.code() in (*REFUSALS, *_UNFIT):
+            group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+            right = (
+                f"READ group {self._group}" if group else f"READ topic {message.topic() or self._topics[0]}"
+            )
+            raise translated(KafkaException(error), self._settings, right=right)
         else:
             log.debug("Kafka", reason=error.str())
 
-    def _no_answer(self, error: Exception) -> BrokerError:
-        if isinstance(error, KafkaException):
-            return kafka.translated(error, self._settings)
-        return BrokerError(f"No Kafka broker answers at {self._settings.bootstrap_servers}.")
+
+def _protocol(settings: Settings, membership: Membership) -> dict[str, Any]:
+    """How members share the partitions. KIP-848 refuses a name until its dead owner's session ends."""
+    if settings.group_protocol == "consumer":
+        return {"group.protocol": "consumer"}
+    return {
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": SESSION_MS,
+        "heartbeat.interval.ms": 1000,
+        "group.instance.id": membership.instance_id,
+    }
 
 
-_REFUSALS = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
+_UNFIT = (
     KafkaError._UNSUPPORTED_FEATURE,
     KafkaError.UNSUPPORTED_VERSION,
     KafkaError.INCONSISTENT_GROUP_PROTOCOL,
-}
-
-
-def _is_missing(error: KafkaException) -> bool:
-    return kafka.kafka_error(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+    KafkaError.INVALID_SESSION_TIMEOUT,
+)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from infra.kafka import client as kafka
+from infra.kafka.errors import kafka_error, translated
 from infra.settings import Settings
 from schemas.errors import BrokerError
 from schemas.topics import Kind, Watermarks
@@ -68,7 +69,7 @@ class LogReader:
         except KafkaException as error:
             self._consumer.poll(0)  # serves the callback that fills `_errors`
             self._consumer.close()
-            raise kafka.translated(error, settings, self._errors) from error
+            raise translated(error, settings, self._errors) from error
 
     def close(self) -> None:
         """Leave."""
@@ -112,7 +113,7 @@ class LogReader:
         try:
             found = self._consumer.offsets_for_times(asked, timeout=kafka.TIMEOUT_S)
         except KafkaException as error:
-            raise kafka.translated(error, self._settings, self._errors) from error
+            raise translated(error, self._settings, self._errors) from error
         return {
             item.partition: item.offset if item.offset >= 0 else self.watermarks[kind, item.partition].high
             for item in found
@@ -142,7 +143,7 @@ class LogReader:
             try:
                 return Watermarks(*self._consumer.get_watermark_offsets(place, timeout=kafka.TIMEOUT_S))
             except KafkaException as error:
-                if kafka.kafka_error(error).code() not in LEADERLESS or time.monotonic() > until:
+                if kafka_error(error).code() not in LEADERLESS or time.monotonic() > until:
                     raise
                 time.sleep(0.1)
 
@@ -150,7 +151,7 @@ class LogReader:
         try:
             return self._consumer.consume(count, timeout=POLL_S)
         except KafkaException as error:
-            raise kafka.translated(error, self._settings, self._errors) from error
+            raise translated(error, self._settings, self._errors) from error
 
     def _at_end(self, message: Message) -> bool:
         error = message.error()
@@ -158,7 +159,7 @@ class LogReader:
             return False
         if error.code() == KafkaError._PARTITION_EOF:
             return True
-        raise kafka.translated(KafkaException(error), self._settings, self._errors)
+        raise translated(KafkaException(error), self._settings, self._errors)
 
     def _where(self, place: tuple[Kind, int], offset: int) -> TopicPartition:
         kind, partition = place

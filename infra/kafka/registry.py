@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
+from stepstream._masking import masked_url
 
 from infra.settings import Settings
 from schemas.codec import Schema, checked_in, current_id, current_version, schema_ids, schema_text
@@ -62,7 +63,7 @@ class Registry:
         """The schema of an id. A Decoder asks once and keeps it.
 
         Raises:
-            SchemaError: nobody knows the id.
+            SchemaError: the id is unknown.
             RegistryError: the registry refuses, or is away and `stop` was set.
         """
         client = self._client
@@ -88,7 +89,7 @@ class Registry:
                 reason = _why_away(error)
                 if reason is None:
                     raise _translated(error, about) from error
-                address = self._settings.schema_registry_url
+                address = masked_url(self._settings.schema_registry_url)
                 if self._stop is None or self._stop.is_set():
                     raise RegistryError(
                         f"The schema registry at {address} does not answer ({reason}): is it running, and "

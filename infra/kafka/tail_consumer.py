@@ -11,6 +11,9 @@ import structlog
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.kafka import client as kafka
+from infra.kafka.errors import REFUSALS, translated
+from infra.kafka.membership import Membership
+from infra.kafka.watch import Watch
 from infra.settings import Settings
 from schemas.topics import Partition, Watermarks
 
@@ -36,14 +39,20 @@ class Tail:
         self.positions: dict[Partition, int] = {}
         self.lost_any = False
         """Set where a partition was taken away; the caller clears it."""
+        self._group = settings.group("live")
+        self._membership = Membership(settings, "live")
+        self._topics = topics
+        self.watch = Watch(settings, topics)
         self._consumer: Consumer = kafka.consumer(
             settings,
             "live",
             **{
+                "error_cb": self.watch.heard,
                 "group.protocol": "classic",
                 "partition.assignment.strategy": "range",
                 "session.timeout.ms": 6000,
                 "heartbeat.interval.ms": 1000,
+                "group.instance.id": self._membership.instance_id,
                 "auto.offset.reset": "latest",
                 "queued.max.messages.kbytes": FETCHED_KB,
                 "queued.min.messages": 10_000,
@@ -61,14 +70,19 @@ class Tail:
         """
         first = self._consumer.poll(wait)
         if first is None:
+            if not self.positions and not self.unplaced:
+                self.watch.idle(self._consumer)
             return []
         found = [first, *self._consumer.consume(records - 1, gather)]
-        return [message for message in found if self._wanted(message)]
+        wanted = [message for message in found if self._wanted(message)]
+        if wanted:
+            self.watch.reads()
+        return wanted
 
     def _wanted(self, message: Message) -> bool:
         error = message.error()
         if error is not None:
-            self._heard(error)
+            self._heard(error, message.topic())
             return False
         partition = Partition(message.topic() or "", message.partition() or 0)
         offset = message.offset() or 0
@@ -111,7 +125,7 @@ class Tail:
                 for partition in partitions
             }
         except KafkaException as error:
-            raise kafka.translated(error, self._settings) from error
+            raise translated(error, self._settings) from error
 
     def lag(self, partition: Partition) -> int:
         """Records that wait on Kafka, as of the last fetch."""
@@ -119,10 +133,13 @@ class Tail:
         return max(0, high - self.positions.get(partition, high))
 
     def close(self) -> None:
-        """Leave the group, so that others take over at once."""
+        """End the session. The partitions wait for this member, or for its session's time to be over."""
         self._consumer.close()
+        self._membership.release()
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if partitions:
+            self.watch.reads()
         where = [TopicPartition(item.topic, item.partition, OFFSET_END) for item in partitions]
         consumer.assign(where)
         consumer.pause(where)
@@ -135,14 +152,12 @@ class Tail:
         self.lost_any = True
         consumer.unassign()
 
-    def _heard(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in _REFUSALS:
-            raise kafka.translated(KafkaException(error), self._settings)
+    def _heard(self, error: KafkaError, topic: str | None) -> None:
+        if error.fatal() or error.code() in (*REFUSALS, *_UNFIT):
+            group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+            right = f"READ group {self._group}" if group else f"READ topic {topic or self._topics[0]}"
+            raise translated(KafkaException(error), self._settings, right=right)
         log.debug("Kafka", reason=error.str())
 
 
-_REFUSALS = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.INCONSISTENT_GROUP_PROTOCOL,
-}
+_UNFIT = (KafkaError.INCONSISTENT_GROUP_PROTOCOL, KafkaError.INVALID_SESSION_TIMEOUT)

@@ -11,8 +11,9 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from stepstream._masking import masked_url
 
-from infra.settings import Settings, without_password
+from infra.settings import Settings
 from schemas.errors import LiveBufferError, UsageError
 
 VIEWERS = 5000
@@ -52,10 +53,10 @@ def errors_translated(settings: Settings) -> Iterator[None]:
     try:
         yield
     except UNREACHABLE as error:
-        where = without_password(settings.redis_url)
+        where = masked_url(settings.redis_url)
         raise LiveBufferError(f"Redis at {where} does not answer ({error}): is the address right?") from error
     except redis.RedisError as error:
-        where = without_password(settings.redis_url)
+        where = masked_url(settings.redis_url)
         raise LiveBufferError(f"Redis at {where} refused: {error}") from error
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, insert, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, insert, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from stepstream._masking import masked_url
 
 from infra.settings import Settings
 from schemas.errors import DatabaseError, UsageError
@@ -57,7 +58,11 @@ def engine(settings: Settings, **options: Any) -> Engine:
 
 
 def make_folder(settings: Settings) -> None:
-    """Make the folder that a SQLite file is to lie in."""
+    """Make the folder that a SQLite file is to lie in.
+
+    Raises:
+        DatabaseError: it cannot be made.
+    """
     address = url(settings)
     if address.get_backend_name() == "sqlite" and address.database and address.database != ":memory:":
         folder = Path(address.database).parent
@@ -120,11 +125,31 @@ def fence_deletion(connection: Connection, run_id: str, clock: Callable[[], date
     connection.execute(insert(DeletedRun).values(run_id=run_id, deleted_at=clock()))
 
 
+def lacking(engine: Engine, privileges: Sequence[str], *, temporary: bool) -> str:
+    """The first right that a PostgreSQL user lacks, such as `INSERT on table steps`; empty: none.
+
+    Raises:
+        DatabaseError: no answer.
+    """
+    if engine.dialect.name != "postgresql":
+        return ""
+    table = text(
+        "SELECT p || ' on table ' || tablename FROM pg_tables, unnest(CAST(:wanted AS text[])) AS p "
+        "WHERE schemaname = current_schema() AND NOT has_table_privilege(quote_ident(tablename), p) "
+        "ORDER BY 1 LIMIT 1"
+    )
+    database = text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
+    with reading(engine) as connection:
+        if temporary and not connection.scalar(database):
+            return "TEMPORARY on the database"
+        return connection.scalar(table, {"wanted": list(privileges)}) or ""
+
+
 def translated(error: DBAPIError, engine: Engine) -> DatabaseError:
     """A driver's error as a sentence for the user."""
     meaning = triaged(error)
     words = str(meaning) if meaning is not None else _words(error.orig or error)
-    where = engine.url.render_as_string(hide_password=True)
+    where = masked_url(str(engine.url))
     if isinstance(meaning, OutageError):
         return OutageError(
             f"The database at {where} does not answer ({words}): is it running, and is "
@@ -198,7 +223,7 @@ _COPY_LINE = re.compile(r"COPY \w+, line (\d+)")
 
 
 def triaged(error: BaseException) -> DatabaseError | None:
-    """What a driver's error means to whoever writes; None: nobody knows, so stop."""
+    """What a driver's error means to a writer; None: unknown, so stop."""
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
             return OutageError(_words(error.orig or error))

@@ -84,7 +84,11 @@ def _told(progress: Callable[[int], None], before: int, done: int) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside this one to write to, which takes its place once all is written."""
+    """A path beside this one to write to, which takes its place once all is written.
+
+    Raises:
+        StepstreamError: the file or its folder cannot be written.
+    """
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,26 +6,34 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Table, and_, delete, exists, func, or_, select, tuple_
+from sqlalchemy import Engine, Row, Table, and_, delete, exists, func, or_, select, tuple_
 
 from infra.sql.engine import fence_deletion, reading, writing
+from infra.sql.streams import Ends, stream_ends
 from schemas.errors import UsageError
 from schemas.tables import EVENT_TABLES, Agent, DeletedRun, Run
 
 COLUMNS = [column for column in Run.__table__.columns if column.name != "status_at"]
 
-_AGENTS = (
-    select(func.count())
-    .select_from(Agent)
-    .where(Agent.run_id == Run.run_id)
-    .scalar_subquery()
-    .label("agents")
+_OF_AGENTS = (
+    select(
+        Agent.run_id,
+        func.count().label("agents"),
+        (func.sum(Agent.return_sum) / func.nullif(func.sum(Agent.returns), 0)).label("mean_return"),
+    )
+    .group_by(Agent.run_id)
+    .subquery()
 )
+_LISTED = select(
+    *COLUMNS, func.coalesce(_OF_AGENTS.c.agents, 0).label("agents"), _OF_AGENTS.c.mean_return
+).outerjoin_from(Run, _OF_AGENTS, _OF_AGENTS.c.run_id == Run.run_id)
 
 
 def listed(engine: Engine, *, status: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
-    """The runs, newest first: the columns of `runs` and how many agents each has."""
-    query = select(*COLUMNS, _AGENTS).order_by(Run.started_at.desc(), Run.run_id).limit(limit)
+    """The runs, newest first: the columns of `runs`, how many agents each has, and the mean return of all
+    of its episodes.
+    """
+    query = _LISTED.order_by(Run.started_at.desc(), Run.run_id).limit(limit)
     if status is not None:
         query = query.where(Run.status == status)
     with reading(engine) as connection:
@@ -39,10 +47,29 @@ def shown(engine: Engine, run_id: str) -> dict[str, Any]:
         UsageError: there is no such run.
     """
     with reading(engine) as connection:
-        row = connection.execute(select(*COLUMNS, _AGENTS).where(Run.run_id == run_id)).one_or_none()
+        row = connection.execute(_LISTED.where(Run.run_id == run_id)).one_or_none()
     if row is None:
         raise _unknown(run_id)
     return _object(row)
+
+
+def resolved(engine: Engine, word: str) -> str:
+    """The id of the run that has this id, else this name; a word that is neither is returned as it is.
+
+    Raises:
+        UsageError: several runs have this name.
+    """
+    named = select(Run.run_id).where(Run.name == word).order_by(Run.started_at.desc()).limit(6)
+    with reading(engine) as connection:
+        if connection.scalar(select(Run.run_id).where(Run.run_id == word)) is not None:
+            return word
+        found = list(connection.scalars(named))
+    if len(found) > 1:
+        more = ", …" if len(found) > 5 else ""
+        raise UsageError(
+            f"Several runs are named {word!r}; give the id of one: {', '.join(found[:5])}{more}."
+        )
+    return found[0] if found else word
 
 
 def _unknown(run_id: str) -> UsageError:
@@ -53,9 +80,6 @@ DELETE_ROWS = 10_000
 """Rows deleted in one transaction: persist waits for no more than that."""
 DELETE_STREAMS = 100
 """Streams whose rows are deleted by one statement."""
-
-Ends = list[tuple[str, int]]
-"""Streams of a run in a table, each with its last `seq`."""
 
 
 def rows(engine: Engine, run_id: str) -> int:
@@ -99,7 +123,7 @@ def remove(
     """
     with writing(engine) as connection:
         fence_deletion(connection, run_id, clock)
-        ends = {table.name: _ends(connection, table, run_id) for table in EVENT_TABLES.values()}
+        ends = {table.name: stream_ends(connection, table, run_id) for table in EVENT_TABLES.values()}
         connection.execute(delete(Agent).where(Agent.run_id == run_id))
         known = connection.execute(delete(Run).where(Run.run_id == run_id)).rowcount
         if not known and not any(ends.values()):
@@ -111,19 +135,6 @@ def remove(
                 deleted += count
                 progress(deleted)
     return deleted
-
-
-def _ends(connection: Connection, table: Table, run_id: str) -> Ends:
-    """Steps from one stream to the next in the primary key: no row is read but the last of each."""
-    mine = table.c.run_id == run_id
-    streams = select(func.min(table.c.stream_id).label("id")).where(mine).cte("streams", recursive=True)
-    further = select(func.min(table.c.stream_id)).where(mine, table.c.stream_id > streams.c.id)
-    streams = streams.union_all(
-        select(further.correlate(streams).scalar_subquery()).where(streams.c.id.is_not(None))
-    )
-    last = select(func.max(table.c.seq)).where(mine, table.c.stream_id == streams.c.id)
-    found = select(streams.c.id, last.correlate(streams).scalar_subquery()).where(streams.c.id.is_not(None))
-    return [(stream_id, seq) for stream_id, seq in connection.execute(found)]
 
 
 def _remove_some(engine: Engine, table: Table, run_id: str, ends: Ends) -> int:

@@ -9,14 +9,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from stepstream._masking import masked
+
 PACKAGES_MOST = 2000
 
 
-def facts(command: list[str], folder: Path) -> dict[str, Any]:
-    """For the payload of `run_started`; what cannot be found out is left out."""
+def facts(command: list[str], folder: Path, secret_words: str = "") -> dict[str, Any]:
+    """For the payload of `run_started`; what cannot be found out is left out, secrets are masked."""
     return {
         "host": socket.gethostname(),
-        "command": command,
+        "command": masked(command, secret_words),
         "cwd": str(folder),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from types import FrameType
 
+from infra.private import users_umask
 from schemas.errors import StepstreamError
 
 READ_BYTES = 256 * 1024
@@ -109,7 +110,12 @@ class Worker:
     def _start(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(
-                command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+                command,
+                env=dict(environment),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                umask=users_umask(),
             )
         except (FileNotFoundError, NotADirectoryError):
             raise CannotStartError(

@@ -7,18 +7,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from infra.lock import is_held
 from infra.settings import Settings
 from producers.forward.forwarder import Forwarder, Stopped
 from producers.forward.stream import Stream
 from producers.lines.context import ENDED, OPEN
 from producers.spool.format import About
+from schemas.errors import StepstreamError
 from schemas.topics import META_SUFFIX, Kind
 
 POLL_SECONDS = 0.01
 """How often streams are looked at that other processes write; our own wake us."""
 DISCOVER_SECONDS = 0.1
 CLOSE_SECONDS = 1.0
-"""A thread that asks after a broker just now is not waited for: what it holds ends with the program."""
+"""`close()` does not wait for a thread that is still connecting: it ends with the program."""
 COUNTS = {
     "steps": Kind.STEPS,
     "episodes": Kind.EPISODES,
@@ -88,12 +90,29 @@ class BackgroundForwarder:
 
         Args:
             patient: it is a file that is there already, so a run's name is waited for until it ends.
+
+        Raises:
+            StepstreamError: another process ships it.
         """
         with self._changes:
             self._parents.append(about.stream_id)
-            source = self._claim(about.stream_id, patient=patient)
-        assert source is not None
-        return source
+            found = self._found(about.stream_id) or self._claim(about.stream_id, patient=patient)
+        if found is None:
+            raise StepstreamError(f"Another process ships {self.settings.spool_dir / about.stream_id}.")
+        return found
+
+    def _found(self, stream_id: str) -> Stream | None:
+        """The stream, where it was discovered beside its parent before it was added."""
+        return next((source for source in self._forwarder.sources if source.stream_id == stream_id), None)
+
+    def adopt(self, stream_id: str) -> bool:
+        """Ship what a killed process left of a stream; False: nothing is left, or somebody else ships it."""
+        with self._changes:
+            folder = self.settings.spool_dir / stream_id
+            if About.read(folder) is None or is_held(folder / "ship.lock"):
+                return False
+            self._parents.append(stream_id)
+            return self._claim(stream_id) is not None
 
     def wake(self) -> None:
         """There are new lines."""
@@ -199,5 +218,4 @@ class BackgroundForwarder:
         return source
 
     def _worker_of(self, meta_id: str) -> Stream | None:
-        name = meta_id.removesuffix(META_SUFFIX)
-        return next((source for source in self._forwarder.sources if source.stream_id == name), None)
+        return self._found(meta_id.removesuffix(META_SUFFIX))

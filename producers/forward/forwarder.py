@@ -37,20 +37,19 @@ from schemas.topics import Kind
 
 WAIT_SECONDS = 0.25
 PATIENCE_SECONDS = 1.0
-"""After so long the user hears what is waited for."""
+"""After this many seconds the user is told what is waited for."""
 AGAIN_SECONDS = 1.0
 GATHER_SECONDS = 0.005
-"""After a window of few records the next is made no sooner: what comes meanwhile goes with it, for half of
-the work and hardly later, as it would only wait for the acknowledgement of those before."""
+"""Linger 5 ms after a window of few records, so that records share a request."""
 FEW_RECORDS = 500
 WINDOW_BYTES = 4 * 1024 * 1024
-"""A window of so much takes no further stream in, so that many of long lines do not become memory."""
+"""A window of this size takes no further stream: the bound on memory when lines are long."""
 
 log = structlog.get_logger(part="forwarder")
 
 
 class Stopped(Exception):  # noqa: N818 - a state
-    """Asked to stop while something was on its way: it stays in the spool."""
+    """Stopped while records were in flight: they stay in the spool."""
 
 
 Item = tuple[Kind, bytes, bytes, Stream, bytes | None]
@@ -95,14 +94,14 @@ class Forwarder:
         """Pictures that could not be decoded."""
 
     def stop(self) -> None:
-        """End what is waited for; what is on its way stays in the spool."""
+        """Stop waiting; records in flight stay in the spool."""
         self._stop.set()
 
     def pump(self) -> bool:
-        """Make the next window while the last one flies, land that, and send the next.
+        """Make the next window while the last one is in flight, wait for its acknowledgement, send the next.
 
         Returns:
-            Whether there was anything to do.
+            Whether there was anything to send.
 
         Raises:
             Stopped: `stop` was called.
@@ -124,7 +123,7 @@ class Forwarder:
         return True
 
     def wait_acknowledged(self, seconds: float) -> None:
-        """Wait, at most so long, for what is on its way.
+        """Wait at most `seconds` for the records in flight.
 
         Raises:
             Stopped: it is not acknowledged in time.
@@ -145,7 +144,7 @@ class Forwarder:
 
     # The producer
 
-    def _connect(self) -> None:
+    def _connect(self, *, told: bool = True) -> None:
         began = time.monotonic()
         while self._producer is None:
             try:
@@ -159,7 +158,8 @@ class Forwarder:
                 self.knows_no_kafka = not self.settings.bootstrap_servers
                 self._wait(began, str(error))
         self.knows_no_kafka = False
-        self._told("")
+        if told:
+            self._told("")
 
     def _wait(self, began: float, reason: str) -> None:
         if time.monotonic() - began >= PATIENCE_SECONDS:
@@ -290,7 +290,7 @@ class Forwarder:
         if self._producer is not None:
             self._producer.abandon()
         self._producer = None
-        self._connect()
+        self._connect(told=False)  # that it connects does not say that it sends
 
     def _one_by_one(self, window: Window, failures: list[Failure]) -> None:
         """Send what failed again, alone; what fails alone is a dead letter."""

@@ -20,7 +20,7 @@ from infra.settings import Settings
 from producers.forward.forwarder import Forwarder, Stopped
 from producers.forward.stream import Stream, discard_old
 from producers.lines.context import ENDED, OPEN, SILENT
-from producers.spool.format import About
+from producers.spool.format import PROGRAMS, About
 from producers.spool.meta_stream import MetaStream
 from schemas.topics import META_SUFFIX
 
@@ -190,6 +190,6 @@ class ForwardService:
 
 
 def _is_a_living_programs(folder: Path) -> bool:
-    """`run` and `ingest` ship what they write, also before they have said so."""
+    """`run`, `ingest` and `watch` ship what they write, also before they have said so."""
     about = About.read(folder)
-    return about is not None and about.writer in ("run", "ingest") and is_held(folder / "writer.lock")
+    return about is not None and about.writer in PROGRAMS and is_held(folder / "writer.lock")

@@ -120,14 +120,14 @@ class Stream:
         """The records of the next lines, at most so many; None: there are none yet."""
         if self.ended or time.monotonic() < self._rests_until:
             return None
-        # A torn last line of our own was never complete.
+        # A torn last line of our own (`watch` writes such, too) was never complete.
         normalise, chunk = self._normalise or self._begin(final=False), None
         if normalise is not None:
             chunk = self._reader.read(most, final=False)
         if chunk is None and self.writer_is_gone():
             normalise = normalise or self._begin(final=True)
             if normalise is not None:
-                chunk = self._reader.read(most, final=not self.meta)
+                chunk = self._reader.read(most, final=not (self.meta or self.about.writer == "watch"))
                 self.ended = chunk is None
         if chunk is None or normalise is None:
             self._rest()
@@ -213,7 +213,7 @@ class Stream:
             if self.place.run_id is None:
                 return None
             self.place.save(self.folder, sync=True)
-        identity = Identity(about.stream_id, self.place.run_id, about.agent_id, sdk=about.writer == "sdk")
+        identity = Identity(about.stream_id, self.place.run_id, about.agent_id, sdk=about.sdk)
         self._normalise = Normaliser(identity, Context.from_json(self.place.context))
         return self._normalise
 
@@ -260,6 +260,9 @@ class Stream:
                 kind = event.kind.value
                 counts[kind] = counts.get(kind, 0) + 1
                 yield coder(event, line)
+                for other, record in event.beside:
+                    counts[other.value] = counts.get(other.value, 0) + 1
+                    yield coder(Event(other, record), line)
             seq += 1
 
 
@@ -276,7 +279,7 @@ class Coder:
 
     def __call__(self, event: Event, line: bytes) -> Encoded:
         """An event as it is sent."""
-        kind, record, _ = event
+        kind, record = event.kind, event.record
         return kind, record["run_id"].encode(), self._encoders[kind](record), line, event
 
 
@@ -308,7 +311,7 @@ def life_ahead(settings: Settings, stream_id: str) -> dict[str, str]:
         return {}
     context = Context.from_json(place.context)
     run_id = place.run_id or about.run_id or about.generated_run_id
-    normalise = Normaliser(Identity(stream_id, run_id, about.agent_id, sdk=about.writer == "sdk"), context)
+    normalise = Normaliser(Identity(stream_id, run_id, about.agent_id, sdk=about.sdk), context)
     reader = SpoolReader(folder, about, place, settings.max_line_bytes, HEAD_BYTES)
     while (chunk := reader.read(settings.window_lines, final=True)) is not None:
         for line in chunk.lines if isinstance(chunk.lines, list) else []:

@@ -13,51 +13,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from producers.importers import databases, monitor, rllib, tensorboard, wandb
-from schemas.errors import UsageError
-
-Lines = Iterator[dict[str, Any]]
+from producers.importers.source import Source
+from schemas.errors import StepstreamError, UsageError
 
 SQLITE = b"SQLite format 3\0"
-_BY_NAME: dict[str, Callable[[Path], Lines]] = {
-    "*.wandb": wandb.lines,
-    "*monitor.csv": monitor.lines,
-    "result.json": rllib.lines,
+_BY_NAME: dict[str, Callable[[Path], Source | None]] = {
+    "*.wandb": wandb.source,
+    "*monitor.csv": monitor.source,
+    "result.json": rllib.source,
 }
 
 
-def find(path: Path) -> list[tuple[str, Lines]]:
-    """Every run below a file or folder: where it is, and its lines.
+@dataclass
+class Found:
+    """What is to be imported.
+
+    Args:
+        sources: each run once.
+        bad: files that cannot be read at all → why.
+        remarks: what is left out, and why.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    bad: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def find(*paths: Path) -> Found:
+    """Every run below files or folders.
 
     Raises:
         UsageError: there is nothing that an importer reads.
     """
-    if not path.exists():
-        raise UsageError(f"There is no file or folder {path}.")
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    folders = dict.fromkeys(file.parent for file in files if tensorboard.is_event_file(file))
-    found = [(str(folder), tensorboard.lines(folder)) for folder in folders]
-    for file in files:
-        found += [(str(file), reader()) for reader in _readers(file)]
-    if not found:
-        raise UsageError(
-            f"Nothing in {path} is of a tracker that `import` knows: TensorBoard event files, W&B offline "
-            "folders, Monitor CSV, RLlib's result.json, SQLite files of Trackio and MLflow."
-        )
+    found = Found()
+    for path in paths:
+        before = len(found.sources), len(found.bad)
+        if not path.exists():
+            raise UsageError(f"There is no file or folder {path}.")
+        _look(path.resolve(), found)
+        if (len(found.sources), len(found.bad)) == before:
+            raise UsageError(
+                f"Nothing in {path} is of a tracker that `import` knows: TensorBoard event files, W&B "
+                "offline folders, Monitor CSV, RLlib's result.json, SQLite files of Trackio and MLflow."
+                + "".join(f" {remark}" for remark in found.remarks)
+            )
+    if not found.sources:
+        raise UsageError(" ".join(found.bad.values()))
+    found.sources = list({source.key: source for source in found.sources}.values())
     return found
 
 
-def _readers(file: Path) -> list[Callable[[], Lines]]:
-    for pattern, reader in _BY_NAME.items():
+def _look(path: Path, found: Found) -> None:
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    folders = dict.fromkeys(file.parent for file in files if tensorboard.is_event_file(file))
+    found.sources += [tensorboard.source(folder) for folder in folders]
+    for file in files:
+        try:
+            found.sources += _sources(file, found.remarks)
+        except StepstreamError as error:
+            found.bad[str(file)] = str(error)
+        except OSError as error:
+            found.bad[str(file)] = f"{file} cannot be read: {error.strerror or error}."
+
+
+def _sources(file: Path, remarks: list[str]) -> Iterable[Source]:
+    for pattern, source in _BY_NAME.items():
         if fnmatch(file.name, pattern):
-            return [partial(reader, file)]
+            found = source(file)
+            if found is None:
+                remarks.append(f"{file} is none of a tracker's: left out.")
+            return [found] if found else []
     with file.open("rb") as opened:
         if opened.read(len(SQLITE)) == SQLITE:
-            return databases.readers(file)
+            return databases.sources(file, remarks)
     return []

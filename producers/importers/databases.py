@@ -1,86 +1,191 @@
-"""SQLite files of Trackio (a file a project) and MLflow (a file for all experiments)."""
+"""SQLite files of Trackio (a file a project) and MLflow (a file for all experiments), of any version."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import URL, create_engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
-from producers.importers.lines import Line, ended, flat, iso, metrics, started
-from schemas.errors import UsageError
+from producers.importers.lines import Line, Lines, ended, flat, iso, metrics, started, unreadable, when, whole
+from producers.importers.source import Source, trail_of
+from schemas.errors import StepstreamError
 
 _MLFLOW_STATUS = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "cancelled"}
+_SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+"""Trackio's texts of numbers that JSON does not have."""
 
 
-def readers(file: Path) -> list[Callable[[], Iterator[Line]]]:
-    """One reader for each run in the file; none if it is of neither.
+class UnreadableDatabaseError(StepstreamError):
+    """SQLite cannot read a file."""
+
+
+class Database:
+    """A SQLite file, opened for reading.
 
     Raises:
-        UsageError: SQLite cannot read it.
+        UnreadableDatabaseError: SQLite cannot read it.
     """
-    engine = create_engine(f"sqlite:///file:{file.resolve()}?mode=ro&uri=true", poolclass=NullPool)
-    try:
-        tables = set(inspect(engine).get_table_names())
-    except DatabaseError as error:
-        raise UsageError(f"{file} cannot be imported: {error.orig or error}.") from None
-    if {"experiments", "runs", "metrics", "params"} <= tables:
-        return [partial(_mlflow, engine, row) for row in _rows(engine, _MLFLOW_RUNS)]
-    if {"metrics", "configs"} <= tables:
-        return [partial(_trackio, engine, file.stem, row["run_name"]) for row in _rows(engine, _TRACKIO_RUNS)]
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        address = URL.create(
+            "sqlite", database=f"file:{quote(str(file))}", query={"mode": "ro", "uri": "true"}
+        )
+        self._engine = create_engine(address, poolclass=NullPool)
+        self.columns: dict[str, set[str]] = {}
+        """Table → its columns: versions differ in them."""
+        try:
+            found = inspect(self._engine)
+            for name in found.get_table_names():
+                self.columns[name] = {column["name"] for column in found.get_columns(name)}
+        except DatabaseError as error:
+            raise self._unreadable(error) from None
+
+    def rows(self, table: str, *order: str, **equal: Any) -> Iterator[Line]:
+        """Rows of a table, as they are stored; a column that is not there neither orders nor chooses.
+
+        Raises:
+            UnreadableDatabaseError: SQLite cannot read them.
+        """
+        there = self.columns[table]
+        chosen = " AND ".join(f'"{name}" IS :{name}' for name in equal if name in there) or "1"
+        ordered = ", ".join([f'"{name}"' for name in order if name in there] + ["rowid"])
+        query = text(f'SELECT * FROM "{table}" WHERE {chosen} ORDER BY {ordered}')  # noqa: S608 - our words
+        values = {name: value for name, value in equal.items() if name in there}
+        try:
+            with self._engine.connect() as connection:
+                streamed = connection.execution_options(yield_per=1000)
+                for row in streamed.execute(query, values).mappings():
+                    yield dict(row)
+        except DatabaseError as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: DatabaseError) -> UnreadableDatabaseError:
+        return UnreadableDatabaseError(f"{self.file} cannot be imported: {error.orig or error}.")
+
+
+def sources(file: Path, remarks: list[str]) -> list[Source]:
+    """The runs in the file; none if it is of neither.
+
+    Args:
+        remarks: told what is left out.
+
+    Raises:
+        UnreadableDatabaseError: SQLite cannot read it.
+    """
+    database = Database(file)
+    if {"experiments", "runs", "metrics", "params"} <= database.columns.keys():
+        return list(_mlflow_runs(database, remarks))
+    if {"metrics", "configs"} <= database.columns.keys() and "run_name" in database.columns["metrics"]:
+        return list(_trackio_runs(database, remarks))
     return []
 
 
-_MLFLOW_RUNS = """
-    SELECT run_uuid, runs.name AS name, status, start_time, end_time, experiments.name AS experiment
-    FROM runs JOIN experiments USING (experiment_id) ORDER BY start_time
-"""
-_MLFLOW_METRICS = """
-    SELECT timestamp, step, key, value, is_nan FROM metrics WHERE run_uuid = :run ORDER BY timestamp, step
-"""
-_TRACKIO_RUNS = "SELECT DISTINCT run_name FROM metrics ORDER BY run_name"
-_TRACKIO_METRICS = "SELECT timestamp, step, metrics FROM metrics WHERE run_name = :run ORDER BY id"
+def _mlflow_runs(database: Database, remarks: list[str]) -> Iterator[Source]:
+    experiments = {row["experiment_id"]: row for row in database.rows("experiments")}
+    for run in database.rows("runs", "start_time"):
+        run_id = str(run["run_uuid"])
+        experiment = experiments.get(run["experiment_id"], {})
+        if "deleted" in (run.get("lifecycle_stage"), experiment.get("lifecycle_stage")):
+            remarks.append(f"{database.file}: run {run_id} is deleted in MLflow: left out.")
+            continue
+        read = partial(_mlflow, database, run, experiment.get("name"))
+        trail = trail_of(database.file, run_id)
+        yield Source(database.file, read, trail, own=run_id, inner=run_id, everywhere=True)
 
 
-def _mlflow(engine: Engine, run: Line) -> Iterator[Line]:
+def _mlflow(database: Database, run: Line, experiment: Any) -> Lines:
     run_id = run["run_uuid"]
-    config = {row["key"]: row["value"] for row in _rows(engine, _MLFLOW_PARAMS, run=run_id)}
-    begin, end = (iso(run[name] / 1000) if run[name] else None for name in ("start_time", "end_time"))
-    yield started(run_id, begin, name=run["name"], project=run["experiment"], config=config or None)
-    rows = _rows(engine, _MLFLOW_METRICS, run=run_id)
+    config = {row["key"]: row["value"] for row in database.rows("params", run_uuid=run_id)}
+    tags = {}
+    if "tags" in database.columns:
+        tags = {row["key"]: row["value"] for row in database.rows("tags", run_uuid=run_id)}
+    name = run.get("name") or tags.get("mlflow.runName")
+    begin, end = (iso(_seconds(run.get(moment))) for moment in ("start_time", "end_time"))
+    yield started(begin, name=name, project=experiment, config=config or None, tags=tags or None)
+    rows = database.rows("metrics", "timestamp", "step", run_uuid=run_id)
     for (moment, step), same in groupby(rows, itemgetter("timestamp", "step")):
-        numbers = {row["key"]: float("nan") if row["is_nan"] else row["value"] for row in same}
-        yield metrics(run_id, iso(moment / 1000), step, numbers)
+        for values in _once_each(same):
+            yield metrics(when("timestamp", _seconds(moment)), whole(step), values)
     if run["status"] in _MLFLOW_STATUS:
-        yield ended(run_id, end, _MLFLOW_STATUS[run["status"]])
+        yield ended(end, _MLFLOW_STATUS[run["status"]])
 
 
-_MLFLOW_PARAMS = "SELECT key, value FROM params WHERE run_uuid = :run"
+def _once_each(rows: Iterator[Line]) -> Iterator[Line]:
+    """The values of one moment by name; what comes again under a name is one more set of values."""
+    sets: list[Line] = []
+    for row in rows:
+        free = next((values for values in sets if row["key"] not in values), None)
+        if free is None:
+            sets.append(free := {})
+        free[row["key"]] = float("nan") if row.get("is_nan") else row["value"]
+    yield from sets
 
 
-def _trackio(engine: Engine, project: str, name: str) -> Iterator[Line]:
-    run_id, ts = f"{project}-{name}", None
-    configs = [json.loads(row["config"]) for row in _rows(engine, _TRACKIO_CONFIG, run=name)]
-    config = {key: value for key, value in (configs[-1] if configs else {}).items() if key[0] != "_"}
-    for number, row in enumerate(_rows(engine, _TRACKIO_METRICS, run=name)):
-        ts = row["timestamp"]
-        if number == 0:
-            yield started(run_id, ts, name=name, project=project, config=config or None)
-        yield metrics(run_id, ts, row["step"], flat(json.loads(row["metrics"])))
-    yield ended(run_id, ts)
+def _seconds(milliseconds: Any) -> Any:
+    return milliseconds / 1000 if isinstance(milliseconds, (int, float)) else milliseconds
 
 
-_TRACKIO_CONFIG = "SELECT config FROM configs WHERE run_name = :run ORDER BY id"
+def _trackio_runs(database: Database, remarks: list[str]) -> Iterator[Source]:
+    if traces := sum(1 for _ in database.rows("traces")) if "traces" in database.columns else 0:
+        remarks.append(f"{database.file}: {traces:,} traces are left out.")
+    runs = {(row["run_name"], row.get("run_id")): None for row in database.rows("metrics", "id")}
+    for name, key in sorted(runs, key=str):
+        own = f"{database.file.stem}-{name}"
+        read = partial(_trackio, database, name, key)
+        yield Source(database.file, read, trail_of(database.file, own), own=own, inner=str(key or name))
 
 
-def _rows(engine: Engine, query: str, **values: Any) -> Iterator[Line]:
-    with engine.connect() as connection:
-        for row in connection.execution_options(yield_per=1000).execute(text(query), values).mappings():
-            yield dict(row)
+def _trackio(database: Database, name: Any, key: Any) -> Lines:
+    which = {"run_name": name, "run_id": key}
+    configs = [_loaded(row["config"]) for row in database.rows("configs", "id", **which)]
+    config = {key: value for key, value in (configs[-1] if configs else {}).items() if key[:1] != "_"}
+    ts, begun = None, False
+    for table, prefix in (("metrics", ""), ("system_metrics", "system/")):
+        for row in database.rows(table, "id", **which) if table in database.columns else ():
+            moment = _moment(row.get("timestamp"))
+            ts = moment.get("ts", ts)
+            if not begun:
+                begun = True
+                yield started(ts, name=str(name), project=database.file.stem, config=config or None)
+            values = _loaded(row["metrics"])
+            if values:
+                yield metrics(moment, whole(row.get("step")), flat(_numbered(values), prefix))
+            else:
+                yield unreadable("The values of a Trackio log are no JSON object.", str(row["metrics"]))
+    yield ended(ts)
+
+
+def _loaded(content: Any) -> Line:
+    """A stored JSON object; empty: it is none."""
+    try:
+        found = json.loads(content)
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _numbered(value: Any) -> Any:
+    """The value with its texts of special numbers as numbers."""
+    if isinstance(value, dict):
+        return {name: _numbered(each) for name, each in value.items()}
+    return _SPECIAL.get(value, value) if isinstance(value, str) else value
+
+
+def _moment(written: Any) -> Line:
+    """The time of a log: ISO-8601, or seconds since 1970."""
+    try:
+        datetime.fromisoformat(written)
+    except (ValueError, TypeError):
+        return when("timestamp", written)
+    return {"ts": written}

@@ -7,35 +7,73 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from producers.importers.lines import Line, ended, flat, iso, metrics, started
+from producers.importers.lines import (
+    Line,
+    Lines,
+    ended,
+    flat,
+    metrics,
+    open_text,
+    started,
+    unreadable,
+    when,
+    whole,
+)
+from producers.importers.source import Source, trail_of
 
 _STEP = ("num_env_steps_sampled_lifetime", "num_env_steps_sampled", "timesteps_total", "training_iteration")
-_NO_NUMBERS = ("config", "hostname", "pid", "timestamp", "date", "trial_id", "node_ip")
+_OF_RLLIB = frozenset({*_STEP, "trial_id", "time_total_s"})
+"""A result has one of these: another program's `result.json` has none."""
+_FACTS = ("hostname", "pid", "node_ip", "trial_id", "experiment_id", "experiment_tag")
+_NO_VALUES = (*_FACTS, "config", "timestamp", "date")
 
 
-def lines(file: Path) -> Iterator[Line]:
-    """A run, named after its trial, else after its folder."""
-    run_id, ts = file.resolve().parent.name, None
-    for number, result in enumerate(_results(file)):
-        run_id = str(result.get("trial_id") or run_id) if number == 0 else run_id
-        ts = iso(float(result["timestamp"])) if "timestamp" in result else None
-        if number == 0:
-            config = result.get("config") or {}
-            env_id = config.get("env") if isinstance(config.get("env"), str) else None
-            yield started(run_id, ts, name=file.resolve().parent.name, config=config or None, env_id=env_id)
-        numbers = flat({name: value for name, value in result.items() if name not in _NO_NUMBERS})
-        step = next((int(numbers[name]) for name in _STEP if name in numbers), None)
-        yield metrics(run_id, ts, step, numbers)
-    yield ended(run_id, ts)
+def source(file: Path) -> Source | None:
+    """The run of a file, named by its trial, else after its folder; None: it is another program's file."""
+    first = next((result for result, _ in _results(file) if result and _OF_RLLIB & result.keys()), None)
+    if first is None:
+        return None
+    return Source(file, lambda: read(file), trail_of(file, ""), own=str(first.get("trial_id") or ""))
 
 
-def _results(file: Path) -> Iterator[dict[str, Any]]:
-    """Whole objects; the last line of a process that was killed may be cut."""
-    with file.open(encoding="utf-8", errors="replace") as opened:
-        for line in opened:
-            try:
-                result = json.loads(line)
-            except ValueError:
+def read(file: Path) -> Lines:
+    """The results of one file."""
+    ts, begun = None, False
+    for result, text in _results(file):
+        if result is None:
+            yield unreadable("A line of the results is no JSON object: it may be cut.", text)
+            continue
+        moment = when("timestamp", result.get("timestamp"))
+        ts = moment.get("ts", ts)
+        if not begun:
+            begun = True
+            yield _started(file, ts, result)
+        values = flat({name: value for name, value in result.items() if name not in _NO_VALUES})
+        step = next((found for name in _STEP if (found := whole(values.get(name))) is not None), None)
+        yield metrics(moment, step, values)
+    yield ended(ts)
+
+
+def _started(file: Path, ts: str | None, result: Line) -> Line:
+    config = result.get("config") or None
+    env_id = config.get("env") if isinstance(config, dict) else None
+    return started(
+        ts,
+        name=trail_of(file, "")[-1],
+        config=config,
+        env_id=env_id if isinstance(env_id, str) else None,
+        **{name: result[name] for name in _FACTS if name in result},
+    )
+
+
+def _results(file: Path) -> Iterator[tuple[dict[str, Any] | None, str]]:
+    """Each line's object, and its text; no object: it holds none."""
+    with open_text(file) as opened:
+        for text in opened:
+            if not text.strip():
                 continue
-            if isinstance(result, dict):
-                yield result
+            try:
+                result = json.loads(text)
+            except (ValueError, RecursionError):
+                result = None
+            yield (result if isinstance(result, dict) else None), text

@@ -48,9 +48,11 @@ _BATCH_COLUMNS = ("obs", "actions", "new_obs", "next_obs", "dones", "terminateds
 class UnusableError(ValueError):
     """A line that was meant as an event and cannot be one."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, raw: bytes = b"") -> None:
         super().__init__(message)
         self.reason = reason
+        self.raw = raw
+        """The bytes at fault, where they are others than the line's."""
 
 
 def step(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
@@ -118,6 +120,12 @@ def log_line(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     }
 
 
+def unreadable(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
+    """A record of another tracker that the importer could not read; the message says why."""
+    message = said.take("message")
+    raise UnusableError("unreadable", clean(string(message[1])) if message else "It could not be read.")
+
+
 KINDS: dict[str, Handler] = {
     "step": step,
     "episode": episode,
@@ -128,7 +136,13 @@ KINDS: dict[str, Handler] = {
 }
 """Kind → what reads it."""
 
-SDK_KINDS: dict[str, Handler] = {**KINDS, "metrics": sdk_metrics, "frame": other, "sdk_warning": other}
+SDK_KINDS: dict[str, Handler] = {
+    **KINDS,
+    "metrics": sdk_metrics,
+    "frame": other,
+    "sdk_warning": other,
+    "unreadable": unreadable,
+}
 META_KINDS: dict[str, Handler] = {**KINDS, "log": log_line}
 
 

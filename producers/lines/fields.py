@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from producers.lines.json_text import Fields, NotJsonError, is_json, is_number, join, split
 from producers.lines.values import TooWideError, boolean, integer, number, string
+from schemas.topics import Kind
 
 T = TypeVar("T")
 
@@ -33,6 +34,8 @@ class FieldReader:
     def __init__(self, fields: Fields, kind: str | None = None) -> None:
         self.fields = fields
         self.kind = kind
+        self.beside: list[tuple[Kind, dict[str, Any]]] = []
+        """Columns of further records that the line holds; without a key of their own, under the line's."""
         self._notes: Fields = {}
         self._flat: tuple[Fields, Fields] | None = None
 

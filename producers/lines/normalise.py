@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from producers.lines import frames as pictures
 from producers.lines import packed_floats as packed
+from producers.lines import rollout
 from producers.lines.context import ENDED, NO_AGENT, OPEN, SILENT, Context, Identity
 from producers.lines.dialects import (
     CHATTER,
@@ -52,6 +53,7 @@ EVENTS = frozenset({*LIFE_CYCLE, *CHATTER})
 ENVELOPES = ("event", "event_type")
 PRODUCER_VERSION = version("stepstream-server")
 
+OWN_KINDS = SDK_KINDS | rollout.KINDS
 _LIFE = {
     "run_started": OPEN,
     "run_completed": ENDED,
@@ -61,11 +63,12 @@ _LIFE = {
 
 
 class Event(NamedTuple):
-    """A record of a kind, and the picture that its line held."""
+    """A record of a kind, the picture that its line held, and further records of it."""
 
     kind: Kind
     record: Record
     picture: Picture | None = None
+    beside: tuple[tuple[Kind, Record], ...] = ()
 
 
 class Normaliser:
@@ -81,7 +84,7 @@ class Normaliser:
         self.context = context or Context()
         self.shortcut: Shortcut | None = None
         """Learns from steps that come this way; whoever encodes asks it first."""
-        self._kinds = META_KINDS if identity.meta else SDK_KINDS if identity.sdk else KINDS
+        self._kinds = META_KINDS if identity.meta else OWN_KINDS if identity.sdk else KINDS
 
     def __call__(self, line: bytes, seq: int, arrived: int) -> Event:
         """The record of a line.
@@ -109,7 +112,7 @@ class Normaliser:
         except BadValueError as error:
             return letter(record, line, "bad_value", str(error), error.field)
         except UnusableError as error:
-            return letter(record, line, error.reason, str(error))
+            return letter(record, error.raw or line, error.reason, str(error))
 
     def too_long(self, head: bytes, length: int, limit: int, seq: int, arrived: int) -> Event:
         """The dead letter of a line over the size limit, of which only the head was kept."""
@@ -129,6 +132,8 @@ class Normaliser:
 
     def _event(self, record: Record, bare: bytes) -> Event:
         fields = split(bare.decode())
+        if self.identity.sdk:
+            fields.pop(rollout.MARK, None)
         names = tuple(fields)
         unpack(fields)
         packed.unpack(fields)
@@ -147,7 +152,14 @@ class Normaliser:
             self._life(record)
         elif handler is step and kind is not None and picture is None and self.shortcut is not None:
             self.shortcut.learn(names)
-        return Event(topic, record, picture)
+        if not said.beside:
+            return Event(topic, record, picture)
+        who = {name: record[name] for name in IDENTITY}
+        turns = {"stream_id": record["stream_id"] + rollout.TURNS_SUFFIX}
+        beside = tuple(
+            (other, who | (turns if other is Kind.STEPS else {}) | more) for other, more in said.beside
+        )
+        return Event(topic, record, picture, beside)
 
     def _handler(self, said: FieldReader) -> Handler:
         if said.kind is not None:

@@ -1,7 +1,7 @@
 """A step's floats as the SDK packs them: their bits in hex, then their names.
 
 `"packed": ["3fd3333333333333…", "loss", …]` costs a training loop a tenth of what their digits would, as a
-double has seventeen of them. Here they get their digits.
+double has seventeen of them. This module formats them as decimals.
 """
 
 from __future__ import annotations

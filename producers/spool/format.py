@@ -30,9 +30,12 @@ from typing import Any
 
 from stepstream._ulid import new as new_ulid
 
+from infra.private import opened
 from producers.lines.values import microseconds
 from schemas.topics import META_SUFFIX
 
+PROGRAMS = ("run", "ingest", "import", "watch")
+"""Writers that ship what they write themselves, as long as they live."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PAIR = struct.Struct("<Qq")
 READ_BYTES = 1024 * 1024
@@ -57,7 +60,7 @@ def new_id() -> str:
 def write_atomically(path: Path, content: dict[str, Any], *, sync: bool = False) -> None:
     """Replace a JSON file in one step."""
     temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    descriptor = opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
     try:
         text = json.dumps(content).encode()
         if os.write(descriptor, text) < len(text):
@@ -85,7 +88,7 @@ class About:
     Args:
         run_id: of lines before a run is named; None: the first that the stream names.
         generated_run_id: where it names none.
-        writer: `sdk`, `run`, `ingest` or `forward`.
+        writer: `sdk`, `run`, `ingest`, `import`, `watch` or `forward`.
         owner: its writer ends the run; False in a process that only joined it.
     """
 
@@ -99,6 +102,11 @@ class About:
     pid: int = 0
     host: str = ""
     owner: bool = True
+
+    @property
+    def sdk(self) -> bool:
+        """Its lines are as the SDK writes them."""
+        return self.writer in ("sdk", "import", "watch")
 
     @property
     def created_us(self) -> int:
@@ -199,3 +207,9 @@ class Checkpoint:
     def save(self, folder: Path, *, sync: bool = False) -> None:
         """Replace `place.json`."""
         write_atomically(folder / "place.json", self.__dict__, sync=sync)
+
+
+def has_streams_of(spools: Path, run_id: str) -> bool:
+    """Whether a folder of spools holds a stream that was begun for this run."""
+    folders = spools.iterdir() if spools.is_dir() else ()
+    return any((about := About.read(folder)) is not None and about.run_id == run_id for folder in folders)

@@ -97,7 +97,7 @@ class SpoolReader:
                 following = self._following()
                 if following is None or complete:
                     break
-                complete = True  # since now: so read what came before
+                complete = True  # a newer segment exists: drain this one first
             if data:
                 return self._long(len(data), final=final or complete)
             if following is None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from infra.lock import try_lock
+from infra.private import make_folder, opened
 from infra.settings import Settings
 from producers.spool.format import DISK_FULL, PAIR, About, segment_path, segments
 
@@ -27,7 +28,7 @@ class SpoolWriter:
     def __init__(self, settings: Settings, about: About) -> None:
         self.about = about
         self.folder = settings.spool_dir / about.stream_id
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         lock = try_lock(self.folder / "writer.lock")
         if lock is None:
             raise OSError(errno.EWOULDBLOCK, f"{self.folder} is written by another process")
@@ -44,7 +45,7 @@ class SpoolWriter:
         """Why nothing is read from the worker just now; empty: it is."""
         self._skipping = False
         self._data = self._times = -1
-        self._size = self._boundary = 0
+        self._segment = self._size = self._boundary = 0
         self.lines = 0
         """Lines so far, over all segments."""
         if About.read(self.folder) is None:
@@ -55,6 +56,11 @@ class SpoolWriter:
     def lines_read(self) -> int:
         """Lines so far, with one that has no newline yet."""
         return self.lines + (self._size > self._boundary)
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The segment that is written, and its size."""
+        return self._segment, self._size
 
     def append(self, data: bytes, arrived: int) -> None:
         """Write what one read brought. Waits, or drops lines, while the disk is full (`spool_full`)."""
@@ -75,7 +81,7 @@ class SpoolWriter:
     def finish(self) -> None:
         """Say that no more lines will come, and let go."""
         self.sync()
-        os.close(os.open(self.folder / "done", _APPEND, 0o644))
+        os.close(opened(self.folder / "done", _APPEND))
         self.close()
 
     def close(self) -> None:
@@ -113,8 +119,9 @@ class SpoolWriter:
             self.sync()
             os.close(self._data)
             os.close(self._times)
-        self._times = os.open(segment_path(self.folder, first, "times"), _APPEND, 0o644)
-        self._data = os.open(segment_path(self.folder, first), _APPEND, 0o644)
+        self._times = opened(segment_path(self.folder, first, "times"), _APPEND)
+        self._data = opened(segment_path(self.folder, first), _APPEND)
+        self._segment = first
         self._size = self._boundary = os.fstat(self._data).st_size
 
     def _cut(self, data: bytes) -> tuple[bytes, bytes]:

@@ -66,6 +66,7 @@ def init(
         sync()
     told = {"project": project, "name": name, **{key: wandbs.get(key) for key in _KEPT}, **facts()}
     _Process.newest = Run(run_id, agent_id, config, facts=told, settings=settings)
+    _say_where(_Process.newest, settings)
     return _Process.newest
 
 
@@ -125,6 +126,16 @@ def _named_run(settings: Settings) -> str | None:
         return None
     _Process.used_run_id = True
     return settings.run_id
+
+
+def _say_where(run: Run, settings: Settings) -> None:
+    """Print the address of the run's page; below `stepstream run`, that says it."""
+    if settings.disabled or settings.parent_stream:
+        return
+    from stepstream._address import page
+
+    if address := page(settings.home, run.id):
+        print(f"stepstream: run {run.name}: {address}", file=sys.stderr)
 
 
 def _second_run(before: Run, reinit: object) -> None:

@@ -50,13 +50,24 @@ def how(error: BaseException | None) -> str:
     return "cancelled" if isinstance(error, KeyboardInterrupt) else "failed"
 
 
+def why(error: BaseException | None) -> str | None:
+    """What a run's end says of the exception that ended it; None: it ended well."""
+    if error is None or how(error) == "completed":
+        return None
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}" if str(error) else name
+    except Exception:  # whatever its class does: training goes on
+        return name
+
+
 def end_all() -> None:
     """Finish what is still running, with how the program ended."""
     error = _Seen.error
     if error is None and _Seen.exit_code:
         error = SystemExit(_Seen.exit_code)
     for run in list(live):
-        _carefully(run, lambda run: run.finish(how(error), error=repr(error) if error else None))
+        _carefully(run, lambda run: run.finish(how(error), error=why(error)))
     for run in list(late):
         _carefully(run, lambda run: run._tell_late())
 

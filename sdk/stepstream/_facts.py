@@ -9,11 +9,12 @@ import sys
 def facts() -> dict[str, object]:
     """For `run_started`; what cannot be found out is left out."""
     from stepstream import __version__
+    from stepstream._masking import masked
 
     known = {
         "host": os.uname().nodename if hasattr(os, "uname") else None,
         "pid": os.getpid(),
-        "command": list(getattr(sys, "orig_argv", sys.argv)),
+        "command": masked(getattr(sys, "orig_argv", sys.argv), os.environ.get("STEPSTREAM_SECRET_WORDS", "")),
         "python": sys.version.split()[0],
         "sdk_version": __version__,
         "git_commit": git_commit(),

@@ -246,7 +246,7 @@ class Run:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        self.finish(_ending.how(error))
+        self.finish(_ending.how(error), error=_ending.why(error))
 
     def __reduce__(self) -> tuple:
         """Sent to another process, it is the same run there, with a stream of its own."""

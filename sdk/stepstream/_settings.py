@@ -9,6 +9,8 @@ import sys
 class Settings:
     """One process's settings, as its environment has them now."""
 
+    home: str
+    """Folder of all data."""
     spool_dir: str
     """Folder in which every stream has one of its own."""
     run_id: str | None
@@ -28,8 +30,8 @@ class Settings:
 
     def __init__(self) -> None:
         get = os.environ.get
-        home = os.path.expanduser(get("STEPSTREAM_HOME") or default_home())
-        self.spool_dir = os.path.expanduser(get("STEPSTREAM_SPOOL_DIR") or os.path.join(home, "spool"))
+        self.home = os.path.expanduser(get("STEPSTREAM_HOME") or default_home())
+        self.spool_dir = os.path.expanduser(get("STEPSTREAM_SPOOL_DIR") or os.path.join(self.home, "spool"))
         self.run_id = get("STEPSTREAM_RUN_ID") or None
         self.agent_id = get("STEPSTREAM_AGENT_ID") or None
         self.parent_stream = get("STEPSTREAM_PARENT_STREAM") or None

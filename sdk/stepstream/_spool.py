@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import stat
 import time
 
 try:
@@ -34,8 +36,9 @@ class Spool:
         self._segment_bytes = segment_bytes
         self._next_line = 1
         self._segment = self._size = -1
-        os.makedirs(self.path)
-        self._lock = os.open(os.path.join(self.path, "writer.lock"), _FILE, 0o644)
+        _make_folder(self.path)
+        self._shared = _is_shared(folder)
+        self._lock = self._open("writer.lock")
         if fcntl is not None:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         facts = {"version": 1, "stream_id": stream_id, "kind": "worker", "created_at": utc_now(), **about}
@@ -59,7 +62,7 @@ class Spool:
 
     def finish(self) -> None:
         """Say that the stream is complete, and let go of it."""
-        os.close(os.open(os.path.join(self.path, "done"), _FILE, 0o644))
+        os.close(self._open("done"))
         self.close()
 
     def close(self) -> None:
@@ -70,17 +73,40 @@ class Spool:
         self._segment = self._lock = -1
 
     def _open_segment(self) -> None:
-        name = os.path.join(self.path, f"{self._next_line:020d}.jsonl")
-        segment = os.open(name, _FILE, 0o644)
+        segment = self._open(f"{self._next_line:020d}.jsonl")
         if self._segment >= 0:
             os.close(self._segment)
         self._segment, self._size = segment, os.fstat(segment).st_size
 
     def _write_facts(self, facts: dict[str, object]) -> None:
         target = os.path.join(self.path, "stream.json")
-        with open(target + ".tmp", "w", encoding="utf-8") as file:
+        with open(self._open("stream.json.tmp"), "w", encoding="utf-8") as file:
             json.dump(facts, file)
         os.replace(target + ".tmp", target)
+
+    def _open(self, name: str) -> int:
+        """A file to append to, its owner's alone, or the group's, too, as the spool folder says."""
+        descriptor = os.open(os.path.join(self.path, name), _FILE, 0o600)
+        if self._shared:
+            os.chmod(os.path.join(self.path, name), 0o660)
+        return descriptor
+
+
+def _make_folder(path: str) -> None:
+    """A new folder, its owner's alone, or the group's, too, as the folder around it says."""
+    above = os.path.dirname(path)
+    if not os.path.isdir(above):
+        with contextlib.suppress(FileExistsError):  # another process was first
+            _make_folder(above)
+    os.mkdir(path, 0o700)
+    if _is_shared(above):
+        os.chmod(path, 0o2770)  # noqa: S103 - the group is meant
+
+
+def _is_shared(folder: str) -> bool:
+    """Whether a folder is meant for a group: setgid and the group's write bit, as Kubernetes' fsGroup."""
+    wanted = stat.S_ISGID | stat.S_IWGRP
+    return os.stat(folder).st_mode & wanted == wanted
 
 
 def utc_now() -> str:

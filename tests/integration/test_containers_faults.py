@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from infra.kafka import client as kafka_clients
+from infra.kafka import topics
 from infra.settings import load
 from infra.sql import engine as sql
 from infra.sql import migrations
@@ -33,7 +33,7 @@ def test_kafka_and_postgresql_are_killed(
         for name, value in addresses.items():
             monkeypatch.setenv(name, value)
         settings = load()
-        kafka_clients.ensure_topics(settings)
+        topics.ensure_topics(settings)
         engine = sql.engine(settings)
         migrations.upgrade(engine)
 

@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from infra.embedded.kafka import KafkaServer
-from infra.kafka import client as kafka_clients
+from infra.kafka import topics
 from infra.settings import Settings, load
 from infra.sql import engine as sql
 from infra.sql import migrations
@@ -37,7 +37,7 @@ Spawn = Callable[..., Any]
 
 def ready(settings: Settings) -> Engine:
     """Topics and tables, upgraded."""
-    kafka_clients.ensure_topics(settings)
+    topics.ensure_topics(settings)
     engine = sql.engine(settings)
     migrations.upgrade(engine)
     return engine

@@ -9,7 +9,7 @@ import redis
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from infra.kafka.client import ensure_topics
+from infra.kafka.topics import ensure_topics
 from infra.settings import Settings
 
 

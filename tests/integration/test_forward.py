@@ -17,6 +17,7 @@ import pytest
 
 from infra.embedded.kafka import KafkaServer
 from infra.kafka import client as kafka
+from infra.kafka import topics
 from infra.kafka.batch_producer import BatchProducer
 from infra.settings import Settings
 from producers.forward.forwarder import Forwarder
@@ -190,7 +191,7 @@ def test_a_broker_that_answers_late_is_asked_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts as one that is away; no topic is taken for one of other limits meanwhile."""
-    kafka.ensure_topics(settings)
+    topics.ensure_topics(settings)
     with monkeypatch.context() as hurried:
         hurried.setattr(kafka, "TIMEOUT_S", 0)
         with pytest.raises(BrokerError, match="No Kafka broker answers"):

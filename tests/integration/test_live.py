@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from consumers.live import service as live_module
-from consumers.live.service import Live
+from consumers.live.service import TAIL, Live
 from dashboard.live.buffer import Delta, LiveBuffer, View
 from infra.embedded.valkey import ValkeyServer
-from infra.kafka import client as kafka
+from infra.kafka import topics
 from infra.kafka.tail_consumer import Tail
 from infra.redis import client as redis_clients
 from infra.redis.live_store import LiveStore, delete_run
@@ -37,7 +37,7 @@ class Running:
     """A live process in a thread."""
 
     def __init__(self, settings: Settings) -> None:
-        tail = Tail(settings, [kind.topic(settings.topic_prefix) for kind in Kind])
+        tail = Tail(settings, [kind.topic(settings.topic_prefix) for kind in TAIL])
         self.stop = threading.Event()
         self.service = Live(settings, LiveStore(settings), tail, Decoder)
         self._thread = threading.Thread(target=self.service.run, args=(self.stop,))
@@ -53,7 +53,7 @@ class Running:
 @pytest.fixture
 def start(settings: Settings) -> Iterator[Start]:
     """Start a live process; it ends with the test."""
-    kafka.ensure_topics(settings)
+    topics.ensure_topics(settings)
     started: list[Running] = []
 
     def begin() -> Running:
@@ -185,7 +185,7 @@ async def test_a_killed_process_is_gone_on_after(
     buffer: LiveBuffer,
 ) -> None:
     """`live` killed by SIGKILL in the middle: the next one shows what came meanwhile, nothing twice."""
-    kafka.ensure_topics(settings)
+    topics.ensure_topics(settings)
     killed = spawn_cli("live")
     viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
     sender.send(Kind.STEPS, [step(seq) for seq in range(1, 301)])
@@ -482,7 +482,7 @@ def test_wrong_use_is_a_sentence(
 
 def test_it_ends_in_order(settings: Settings, spawn_cli: Callable[..., subprocess.Popen[bytes]]) -> None:
     """SIGTERM ends `live` with exit code 0."""
-    kafka.ensure_topics(settings)
+    topics.ensure_topics(settings)
     running = spawn_cli("live")
     deadline = time.monotonic() + 30
     while b"reads" not in Path(running.log).read_bytes():  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 
-from infra.kafka import client as kafka_clients
+from infra.kafka import topics
 from infra.settings import Settings, load
 from infra.sql import engine as sql
 from infra.sql import migrations
@@ -27,7 +27,7 @@ def database(request: pytest.FixtureRequest, settings: Settings, monkeypatch: py
     """An upgraded database of each kind, which the programs of this test use, too; and topics."""
     if request.param == "postgresql":
         monkeypatch.setenv("STEPSTREAM_DATABASE_URL", request.getfixturevalue("postgres"))
-    kafka_clients.ensure_topics(settings)
+    topics.ensure_topics(settings)
     engine = sql.engine(load())
     migrations.upgrade(engine)
     return engine

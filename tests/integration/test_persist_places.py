@@ -17,6 +17,7 @@ from confluent_kafka.admin import NewPartitions
 from sqlalchemy import Engine, func, select
 
 from infra.kafka import client as kafka_clients
+from infra.kafka import topics
 from infra.settings import Settings
 from infra.sql import engine as sql
 from infra.sql import migrations
@@ -28,7 +29,7 @@ from tests.support.events import Stream, mixed, record, run_event, until
 @pytest.fixture
 def database(settings: Settings) -> Engine:
     """An upgraded SQLite in the home, and topics."""
-    kafka_clients.ensure_topics(settings)
+    topics.ensure_topics(settings)
     engine = sql.engine(settings)
     migrations.upgrade(engine)
     return engine
@@ -73,7 +74,7 @@ def test_a_topic_made_anew_is_read_from_its_beginning(
     for future in admin.delete_topics(names).values():
         future.result(10)
     until(lambda: names[0] not in admin.list_topics(timeout=5).topics)
-    kafka_clients.ensure_topics(settings)
+    topics.ensure_topics(settings)
     again = Stream(settings.bootstrap_servers, settings.topic_prefix)
     for seq in range(2001, 4001):  # more than before: the old place lies within
         again.send(Kind.STEPS, record(Kind.STEPS, seq))
@@ -93,7 +94,7 @@ def test_a_topic_made_anew_while_it_is_read(
     name = Kind.STEPS.topic(stream.prefix)
     admin.delete_topics([name])[name].result(10)
     until(lambda: name not in admin.list_topics(timeout=5).topics)
-    kafka_clients.ensure_topics(settings)
+    topics.ensure_topics(settings)
     again = Stream(settings.bootstrap_servers, settings.topic_prefix)
     for seq in range(2001, 2101):
         again.send(Kind.STEPS, record(Kind.STEPS, seq))

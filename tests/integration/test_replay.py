@@ -14,6 +14,7 @@ import pytest
 
 from cli import main
 from infra.kafka import client as kafka
+from infra.kafka import topics
 from infra.settings import Settings
 from schemas.codec import Encoder
 from schemas.topics import Kind
@@ -109,7 +110,7 @@ def run_of(run: str, stream: str, episodes: int) -> list[tuple[Kind, dict[str, A
 @pytest.fixture
 def send(settings: Settings) -> Callable[[list[tuple[Kind, dict[str, Any]]]], None]:
     """Puts records on Kafka."""
-    kafka.ensure_topics(settings)
+    topics.ensure_topics(settings)
     encoders = {kind: Encoder(kind) for kind in Kind}
     producer = kafka.producer(settings)
 

@@ -15,6 +15,7 @@ import pytest
 
 from dashboard.live.buffer import LiveBuffer
 from infra.kafka import client as kafka
+from infra.kafka import topics
 from infra.settings import Settings
 from schemas.topics import Kind
 from tests.support.records import Sender, record, step
@@ -27,7 +28,7 @@ START = 1_790_000_000 * SECOND
 @pytest.fixture
 def run(settings: Settings) -> str:
     """A run on Kafka: started, 40 steps a second apart in 4 episodes, a picture, a log line, completed."""
-    kafka.ensure_topics(settings)
+    topics.ensure_topics(settings)
     sender = Sender(settings)
     steps, episodes = [], []
     for number in range(4):

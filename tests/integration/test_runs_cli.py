@@ -73,6 +73,39 @@ def test_list_and_show(stored: dict[Kind, list[Any]], run_cli: Cli):
     assert (nobody.returncode, "Traceback" in nobody.stderr) == (2, False)
 
 
+def test_a_run_is_found_by_its_name(stored: dict[Kind, list[Any]], run_cli: Cli):
+    """The list has name, return and duration; a name that several runs have is refused with their ids."""
+    writer = open_writer(load())
+
+    def name(run_id: str, called: str) -> None:
+        fold = Fold()
+        fields = run_event(1, "run_started", run_id=run_id, name=called)
+        fold.add(Kind.RUNS, fields, fields["event_time"])
+        fold.add(Kind.RUNS, run_event(61, "run_completed", run_id=run_id), fields["event_time"] + 60_000_000)
+        with writer.transaction() as tx:
+            tx.insert("run_events", [[*fields.values(), 0, 1]])
+            store_rollups(tx, fold)
+
+    name("run-2", "baseline")
+    listed = run_cli("runs", "list").stdout
+    header, *lines = listed.splitlines()
+    assert {"name", "return", "duration"} <= set(header.split())
+    assert any("baseline" in line and "run-2" in line for line in lines)
+    assert json.loads(run_cli("runs", "show", "baseline", "--json").stdout)["run_id"] == "run-2"
+    shown = run_cli("runs", "show", "baseline").stdout
+    assert "attempt 1" in shown
+    (attempt,) = json.loads(run_cli("runs", "attempts", "baseline", "--json").stdout)
+    assert (attempt["number"], attempt["stream_ids"]) == (1, [run_event(1, "run_started")["stream_id"]])
+    name("run-3", "baseline")
+    twice = run_cli("runs", "show", "baseline")
+    assert twice.returncode == 2
+    assert "run-2" in twice.stderr
+    assert "run-3" in twice.stderr
+    deleted = run_cli("runs", "delete", "run-2", "--yes", "--json")
+    assert json.loads(deleted.stdout) == {"run_id": "run-2", "deleted": 1}
+    writer.close()
+
+
 def test_jsonl(stored: dict[Kind, list[Any]], run_cli: Cli, tmp_path: Path):
     """Every table is a file of objects; JSON columns are values, numbers that are none are words."""
     done = run_cli("runs", "export", "run", "--format", "jsonl", "--output", str(tmp_path / "out"), "--json")

@@ -29,6 +29,10 @@ def record(
         Kind.METRICS: {"global_step": seq, "metrics": '{"loss": 0.5}'},
         Kind.RUNS: {"event": "heartbeat", "payload": "{}"},
         Kind.LOGS: {"source": "stdout", "line": f"line {seq}"},
+        Kind.ROLLOUTS: {"group_id": "0", "sample_id": str(seq), "attempt": 1, "superseded": False,
+                        "reward": 0.5, "turns": 1, "status": "ok", "format": "sdk",
+                        "sample_key": f"train/0/0/{seq}", "scope": "0", "generation": 1, "precedence": 0},
+        Kind.TOKENS: {"length": 1, "names": '["token_ids"]', "arrays": b"x"},
         Kind.DLQ: {"reason": "broken_json", "message": "cut off", "raw": b"{", "producer_version": "0"},
     }[kind]  # fmt: skip
     absent = {field["name"]: None for field in current_schema(kind)["fields"]}

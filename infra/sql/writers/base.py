@@ -71,7 +71,7 @@ _SET_PLACE = text(
 
 
 class Transaction(ABC):
-    """One open transaction. Errors are `infra.sql`'s three, or the driver's own where nobody knows it."""
+    """One open transaction. Raises `infra.sql`'s three errors, or the driver's own for an unknown one."""
 
     def __init__(self, connection: Connection, writer: Writer) -> None:
         self.connection = connection
@@ -98,7 +98,7 @@ class Transaction(ABC):
         self.connection.execute(_SET_PLACE, row)
 
     def advance(self, next_offsets: Mapping[Partition, int]) -> None:
-        """Set where the partitions go on; of a batch that somebody else wrote, none do."""
+        """Set the next offsets. No-op if another process has written the batch."""
         if not next_offsets:
             return
         self.connection.execute(

@@ -155,3 +155,35 @@ def test_a_misspelt_token_is_named() -> None:
     assert found == {
         "STEPSTREAM_DASHBORD_TOKEN": "STEPSTREAM_DASHBORD_TOKEN (did you mean STEPSTREAM_DASHBOARD_TOKEN?)"
     }
+
+
+def test_what_kubernetes_adds_for_a_service_is_no_setting(tmp_path: Path) -> None:
+    """A Service called stepstream-dashboard or stepstream-kafka sets variables that look like ours."""
+    environ = {
+        "STEPSTREAM_HOME": str(tmp_path),
+        "STEPSTREAM_DASHBOARD_SERVICE_HOST": "10.96.0.19",
+        "STEPSTREAM_DASHBOARD_SERVICE_PORT": "80",
+        "STEPSTREAM_DASHBOARD_PORT": "tcp://10.96.0.19:80",
+        "STEPSTREAM_DASHBOARD_PORT_80_TCP": "tcp://10.96.0.19:80",
+        "STEPSTREAM_DASHBOARD_PORT_80_TCP_ADDR": "10.96.0.19",
+        "STEPSTREAM_KAFKA_SERVICE_HOST": "10.96.0.20",
+        "STEPSTREAM_KAFKA_SERVICE_PORT_CLIENTS": "9092",
+        "STEPSTREAM_KAFKA_PORT": "tcp://10.96.0.20:9092",
+        "STEPSTREAM_KAFKA_PORT_9092_TCP_PROTO": "tcp",
+        "STEPSTREAM_KAFKA_SASL_USERNAME": "u",
+    }
+    found = load(environ)
+    assert found.dashboard_port == 8050
+    assert found.kafka == {"sasl.username": "u"}
+
+
+def test_settings_of_topics_are_kafkas_own(tmp_path: Path) -> None:
+    """From the environment, and from the file, nested or not."""
+    text = '[topics.steps]\nretention.ms = 1\n[topics.all]\n"compression.type" = "zstd"\n'
+    (tmp_path / "stepstream.toml").write_text(text)
+    environ = {"STEPSTREAM_HOME": str(tmp_path), "STEPSTREAM_TOPICS_ALL_MIN_INSYNC_REPLICAS": "2"}
+    assert load(environ).topics == {
+        "steps.retention.ms": "1",
+        "all.compression.type": "zstd",
+        "all.min.insync.replicas": "2",
+    }

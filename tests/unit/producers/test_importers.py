@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from producers.importers import find
+from producers.importers.source import best_names
 from producers.lines.context import Identity
 from producers.lines.normalise import Normaliser
 from schemas.errors import UsageError
@@ -19,9 +20,10 @@ DATA = Path(__file__).parents[2] / "data" / "trackers"
 
 
 def _lines(path):
-    """The lines of the only run that is found."""
-    ((_, lines),) = find(path)
-    return list(lines)
+    """The lines of the only run that is found; remarks are none."""
+    (source,) = find(path).sources
+    (name,) = best_names([source], [source], lambda source, name: False)
+    return [{**line, "run_id": name} for line in source.read() if not isinstance(line, str)]
 
 
 def _unpacked(name, folder):
@@ -139,7 +141,7 @@ def test_a_folder_holds_many_runs(tmp_path):
     _unpacked("trackio.db", tmp_path)
     (tmp_path / "tb").mkdir()
     shutil.copy(DATA / "events.out.tfevents.1795511653.host", tmp_path / "tb")
-    assert len(find(tmp_path)) == 3
+    assert len(find(tmp_path).sources) == 3
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"SQLite format 3\0"])
@@ -155,4 +157,4 @@ def test_a_broken_file_is_one_sentence(tmp_path):
     for name in ("monitor.csv", "run-x.wandb"):
         (tmp_path / name).write_text("r,l,t\n1,2,3\n")
         with pytest.raises(UsageError, match="cannot be imported"):
-            list(find(tmp_path / name)[0][1])
+            list(find(tmp_path / name).sources[0].read())

@@ -79,6 +79,68 @@ def test_a_program_that_ends_ends_its_run(home, ending, status):
     assert home.lines()[-1]["status"] == status
 
 
+class _UnspeakableError(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("kind", ["with block", "uncaught", "in a with block, uncaught"])
+@pytest.mark.parametrize(
+    ("raises", "status", "error"),
+    [
+        ("1 / 0", "failed", "ZeroDivisionError: division by zero"),
+        ("raise ValueError", "failed", "ValueError"),
+        ("raise KeyError('π')", "failed", "KeyError: 'π'"),
+        ("raise KeyboardInterrupt", "cancelled", "KeyboardInterrupt"),
+        ("sys.exit(3)", "failed", "SystemExit: 3"),
+        ("sys.exit(0)", "completed", None),
+        ("pass", "completed", None),
+    ],
+)
+def test_a_runs_end_says_what_ended_it(home, kind, raises, status, error):
+    """The exception's class and words, wherever it is noticed; nothing where all went well."""
+    begin = "run = stepstream.init()" if kind == "uncaught" else "with stepstream.init() as run:"
+    body = raises if kind == "uncaught" else f"  {raises}"
+    script = f"import stepstream, sys\n{begin}\n{body}"
+    if kind == "with block":
+        script = "\n".join(
+            ["import stepstream, sys", "try:", f" {begin}", f" {body}", "except BaseException: pass"]
+        )
+    done = _run_script(home, script, PYTHONIOENCODING="utf-8")
+    ended = home.lines()[-1]
+    assert (ended["type"], ended["status"], ended.get("error")) == ("run_completed", status, error), (
+        done.stderr
+    )
+
+
+def test_an_exception_that_cannot_be_said_is_named(home):
+    """An exception whose words raise ends its run all the same."""
+    with pytest.raises(_UnspeakableError), stepstream.init():
+        raise _UnspeakableError
+    assert home.lines()[-1]["error"] == "_UnspeakableError"
+
+
+def test_init_says_where_the_page_is(home, capsys):
+    """Only while `up` holds the home; below `run`, which says it itself, and disabled, it is silent."""
+    import fcntl
+
+    (home.path / "stack.json").write_text(json.dumps({"dashboard_url": "http://127.0.0.1:8050"}))
+    (home.path / "stack.lock").touch()
+    stepstream.init(run_id="a b/1").finish()
+    assert capsys.readouterr().err == ""
+    with (home.path / "stack.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stepstream.init(run_id="a b/1", name="n").finish()
+        assert capsys.readouterr().err == "stepstream: run n: http://127.0.0.1:8050/runs/a%20b%2F1\n"
+        stepstream.init(mode="disabled").finish()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STEPSTREAM_PARENT_STREAM", "s")
+            stepstream.init().finish()
+        (home.path / "stack.json").write_text("no json")
+        stepstream.init().finish()
+        assert capsys.readouterr().err == ""
+
+
 def test_what_is_older_than_the_interval_survives_a_kill(home):
     """SIGKILL a moment after a step: the step is on disk, and no end was claimed."""
     script = (

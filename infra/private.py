@@ -1,0 +1,57 @@
+"""Who may read what stepstream writes: its user alone, or a group where a folder is meant for one.
+
+Spools hold what a worker printed, homes hold databases and logins. A folder is meant for a group when its
+setgid bit and its group's write bit are set, as Kubernetes' `fsGroup` does: then a forwarder of another user
+ships what lies in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+PRIVATE = 0o077
+_users = 0o022
+
+
+def restrict() -> None:
+    """Let nobody else read what this program writes from now on."""
+    global _users  # noqa: PLW0603 - a process has one umask
+    _users = os.umask(PRIVATE)
+
+
+def users_umask() -> int:
+    """The umask that this program was started with: for a worker, and for files that a user asked for."""
+    return _users
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where they are missing."""
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        make_folder(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    if is_shared(path.parent):
+        path.chmod(0o2770)
+
+
+def opened(path: Path, flags: int) -> int:
+    """A descriptor of a file, as `os.open`.
+
+    Raises:
+        OSError: as `os.open`.
+    """
+    descriptor = os.open(path, flags, 0o600)
+    if flags & os.O_CREAT and is_shared(path.parent):
+        with contextlib.suppress(PermissionError):  # another user's, who has shared it
+            os.fchmod(descriptor, 0o660)
+    return descriptor
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether a folder is meant for a group."""
+    wanted = stat.S_ISGID | stat.S_IWGRP
+    return folder.stat().st_mode & wanted == wanted

@@ -1,0 +1,223 @@
+"""Lines of our own about rollouts of language models: by the SDK, and by `watch` for files of trainers.
+
+A `rollout` line is its episode's record, and one more in `rollouts`; what is known of each token is one in
+`tokens`; turns that it holds are steps, in a stream of their own beside the line's. A `tokens` line alone
+is an event of the run.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from binascii import Error as NoBase64
+from typing import Any
+
+import msgspec
+
+from producers.lines.context import Context
+from producers.lines.dialects import Columns, Handler, UnusableError, other
+from producers.lines.fields import FieldReader
+from producers.lines.json_text import join, strict
+from producers.lines.values import BadValueError, name_of, string
+from schemas import token_arrays
+from schemas.topics import Kind
+from schemas.values import clean
+
+STATUSES = ("ok", "truncated", "failed", "aborted")
+NO_GROUP = "0"
+TURNS_SUFFIX = ".turns"
+"""Ends the id of the stream whose records are the turns in a stream's lines."""
+MARK = "watch_at"
+"""Field in which `watch` notes for itself what a line was made of."""
+
+
+def rollout(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
+    """A finished rollout: its episode, and beside it the rollout with its turns and tokens."""
+    reward, spoken = said.double("reward", "reward"), _turns(said)
+    turns = said.integer("turns") if spoken is None else len(spoken)
+    columns: Columns = {
+        "split": _text(said, "split"),
+        "training_step": said.integer("training_step"),
+        "group_id": _id(said, "group_id") or NO_GROUP,
+        "sample_id": _id(said, "sample_id") or NO_GROUP,
+        "attempt": said.integer("attempt") or 1,
+        "superseded": False,
+        "reward": reward,
+        "advantage": said.double("advantage", "advantage"),
+        "derived_advantage": None,
+        "rewards": _strict(said.json("rewards")),
+        "turns": turns or 0,
+        "input_tokens": said.integer("input_tokens"),
+        "output_tokens": said.integer("output_tokens"),
+        "policy_start": _id(said, "policy_start"),
+        "policy_end": _id(said, "policy_end"),
+        "status": _status(said),
+        "stop_reason": _text(said, "stop_reason"),
+        "format": _text(said, "format") or "sdk",
+        "source": _text(said, "source"),
+        "sample_key": _text(said, "sample_key"),
+        "scope": _text(said, "scope"),
+        "generation": said.integer("generation") or 1,
+        "precedence": said.integer("precedence") or 0,
+        "final_text": _text(said, "final_text"),
+        "messages": _strict(said.json("messages")),
+    }
+    columns["sample_key"] = columns["sample_key"] or _sample_key(columns)
+    columns["scope"] = columns["scope"] or columns["sample_key"]
+    ended = columns["status"]
+    episode: Columns = {
+        "episode_index": said.integer("episode_index"),
+        "episode_return": reward,
+        "episode_length": turns,
+        "terminated": ended == "ok",
+        "truncated": ended == "truncated",
+        "seed": None,
+        "elapsed": None,
+        "duration": said.double("duration", "duration"),
+    }
+    said.beside.append((Kind.ROLLOUTS, {"episode_index": episode["episode_index"], **columns}))
+    if (arrays := said.take("tokens")) is not None:
+        said.beside.append((Kind.TOKENS, _tokens(said, columns, *arrays)))
+    if spoken:
+        said.beside += _steps(said, spoken, episode)
+    return Kind.EPISODES, episode | said.rest()
+
+
+def tokens(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
+    """Token arrays that name no rollout: an event of the run, the arrays beside it."""
+    arrays = said.take("tokens")
+    if arrays is None:
+        raise BadValueError("tokens", "tokens must hold arrays, and there are none.")
+    place = {
+        "split": _text(said, "split"),
+        "training_step": said.integer("training_step"),
+        "group_id": _id(said, "group_id"),
+        "sample_id": _id(said, "sample_id"),
+    }
+    found = _tokens(said, place, *arrays)
+    said.beside.append((Kind.TOKENS, found))
+    told = {
+        name: json.dumps(value) for name, value in (place | found).items() if name not in ("names", "arrays")
+    }
+    return Kind.RUNS, {"event": "other", "payload": join({"event": '"tokens"', **told, **said.fields})}
+
+
+def unusable(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
+    """What a file held and nobody can use: a dead letter of the file's own bytes."""
+    reason, message, raw = (_text(said, name) or "" for name in ("reason", "message", "raw"))
+    raise UnusableError(reason or "unusable", message, base64.b64decode(raw))
+
+
+KINDS: dict[str, Handler] = {"rollout": rollout, "tokens": tokens, "note": other, "unusable": unusable}
+
+
+class Spoken(msgspec.Struct, array_like=True):
+    """A turn in a line: JSON texts of what the model read and said, its reward, other numbers."""
+
+    observation: msgspec.Raw
+    action: msgspec.Raw
+    reward: float | None = None
+    metrics: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_read_turns = msgspec.json.Decoder(list[Spoken]).decode
+
+
+def _turns(said: FieldReader) -> list[Spoken] | None:
+    """The turns, where the line holds them; None: it only counts them."""
+    if said.fields.get("turns", "")[:1] != "[":
+        return None
+    text = said.fields.pop("turns")
+    try:
+        return _read_turns(text)
+    except msgspec.MsgspecError as error:
+        raise BadValueError(
+            "turns", f"turns must be lists of observation, action and reward: {error}."
+        ) from None
+
+
+def _steps(said: FieldReader, spoken: list[Spoken], episode: Columns) -> list[tuple[Kind, Columns]]:
+    """A step for each turn, numbered on from `turns_before` in the stream `<stream>.turns`."""
+    before = said.integer("turns_before") or 0
+    last = len(spoken) - 1
+    return [
+        (
+            Kind.STEPS,
+            {
+                "seq": before + index + 1,
+                "episode_index": episode["episode_index"],
+                "step_index": index,
+                "observation": _json(turn.observation),
+                "action": _json(turn.action),
+                "reward": turn.reward,
+                "terminated": index == last and episode["terminated"],
+                "truncated": index == last and episode["truncated"],
+                "info": None,
+                "metrics": _json(turn.metrics),
+                "extras": None,
+            },
+        )
+        for index, turn in enumerate(spoken)
+    ]
+
+
+def _json(raw: msgspec.Raw) -> str | None:
+    text = str(raw, "utf-8")
+    return None if text == "null" else text
+
+
+def _tokens(said: FieldReader, place: Columns, name: str, text: str) -> Columns:
+    try:
+        packed = _packed(text)
+        arrays = token_arrays.unpack(packed)
+    except (ValueError, NoBase64, msgspec.MsgspecError) as error:
+        raise BadValueError(name, f"tokens must be arrays of numbers by name: {error}.") from None
+    length = max(map(len, arrays.values()), default=0)
+    trained = said.integer("trained")
+    if trained is None and (mask := arrays.get("mask", arrays.get("loss_mask"))) is not None:
+        trained = sum(map(bool, mask))
+    return {
+        **{name: place[name] for name in ("split", "training_step", "group_id", "sample_id")},
+        "length": length,
+        "trained": trained,
+        "masked": said.integer("masked"),
+        "names": json.dumps(list(arrays)),
+        "arrays": packed,
+    }
+
+
+def _packed(text: str) -> bytes:
+    """Packed already, in base64, or lists by name."""
+    if text[0] == '"':
+        return base64.b64decode(string(text), validate=True)
+    return token_arrays.pack(
+        msgspec.json.decode(strict(text).replace('"NaN"', "null"), type=dict[str, list[Any]])
+    )
+
+
+def _status(said: FieldReader) -> str:
+    status = _text(said, "status") or "ok"
+    if status not in STATUSES:
+        raise BadValueError(
+            "status", f"status must be one of {', '.join(STATUSES)}, and it is {status[:40]!r}."
+        )
+    return status
+
+
+def _sample_key(columns: Columns) -> str:
+    names = ("split", "training_step", "group_id", "sample_id")
+    return "/".join("" if columns[name] is None else str(columns[name]) for name in names)
+
+
+def _text(said: FieldReader, name: str) -> str | None:
+    found = said.take(name)
+    return None if found is None else clean(string(found[1]))
+
+
+def _id(said: FieldReader, name: str) -> str | None:
+    found = said.take(name)
+    return None if found is None else name_of(*found)
+
+
+def _strict(text: str | None) -> str | None:
+    return None if text is None or text == "null" else strict(text)

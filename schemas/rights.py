@@ -1,0 +1,85 @@
+"""What each service must be allowed to do, and no more: Kafka's ACLs, PostgreSQL's GRANTs, Redis' commands.
+
+`doctor` asks for these, the docs and the Helm chart print them, and a test runs each service with them alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from schemas.topics import Kind
+
+READ, WRITE = frozenset({"READ"}), frozenset({"WRITE"})
+
+
+@dataclass(frozen=True)
+class Rights:
+    """Of one service.
+
+    Args:
+        parts: what of the system it uses, by the names that `doctor` has for them.
+        topics: Kafka's operations on topics; each implies DESCRIBE.
+        group: the consumer group that it READs, without the prefix; replay and dashboard join none, but Kafka
+            asks for the right.
+        tables: PostgreSQL's privileges on every table.
+        temporary: it makes temporary tables.
+        redis: Redis' commands on its keys.
+    """
+
+    parts: tuple[str, ...]
+    topics: Mapping[Kind, frozenset[str]] = field(default_factory=dict)
+    group: str = ""
+    tables: tuple[str, ...] = ()
+    temporary: bool = False
+    redis: tuple[str, ...] = ()
+
+
+RIGHTS: Mapping[str, Rights] = {
+    "worker": Rights(
+        ("home", "kafka", "registry"),
+        {kind: WRITE | {"DESCRIBE_CONFIGS"} for kind in Kind},
+    ),
+    "persist": Rights(
+        ("kafka", "registry", "sql"),
+        dict.fromkeys([kind for kind in Kind if kind.table], READ) | {Kind.DLQ: READ | WRITE},
+        group="persist",
+        tables=("SELECT", "INSERT", "UPDATE", "DELETE"),
+        temporary=True,
+    ),
+    "live": Rights(
+        ("kafka", "registry", "redis"),
+        dict.fromkeys(Kind, READ),
+        group="live",
+        redis=(
+            *(
+                "info",
+                "get",
+                "set",
+                "hget",
+                "hset",
+                "hgetall",
+                "hsetnx",
+                "hincrby",
+                "hlen",
+                "xadd",
+                "xrevrange",
+            ),
+            *("zadd", "zremrangebyrank", "expire", "evalsha", "script"),
+        ),
+    ),
+    "dashboard": Rights(
+        ("kafka", "sql", "redis", "dashboard"),
+        {Kind.STEPS: READ, Kind.FRAMES: READ},
+        group="replay",
+        tables=("SELECT",),
+        redis=("get", "hget", "hgetall", "hlen", "xread", "xrevrange", "zrevrange"),
+    ),
+    "replay": Rights(("kafka", "registry"), dict.fromkeys(Kind, READ), group="replay"),
+    "admin": Rights(
+        ("kafka", "registry", "sql"),
+        dict.fromkeys(Kind, frozenset({"CREATE", "DESCRIBE", "DESCRIBE_CONFIGS", "ALTER", "ALTER_CONFIGS"})),
+        tables=("SELECT", "INSERT", "UPDATE", "DELETE"),
+    ),
+}
+"""Service → its rights. `worker` is who runs `run`, `ingest` or `forward`; `admin` runs `topics` and `db`."""

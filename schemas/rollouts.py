@@ -1,0 +1,118 @@
+"""What a rollout's row says about others: attempt, superseded, derived advantage. Pure.
+
+All three follow from the set of rows alone, so it does not matter in which order or how often they come.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+EXACT = 1e-12
+"""Rewards that differ by less, relative to their size, are equal: a mean of equal doubles is off so much."""
+
+
+class Key(NamedTuple):
+    """A row's primary key."""
+
+    run_id: str
+    stream_id: str
+    seq: int
+
+
+class GroupKey(NamedTuple):
+    """A group of rollouts."""
+
+    split: str | None
+    training_step: int | None
+    group_id: str
+
+
+class Entry(NamedTuple):
+    """What counts of one row."""
+
+    key: Key
+    group: GroupKey
+    sample_key: str
+    scope: str
+    generation: int
+    precedence: int
+    reward: float | None
+    attempt: int
+    superseded: bool
+    derived_advantage: float | None
+
+    @property
+    def rank(self) -> tuple[int, int, str, int]:
+        """Of all rows of one sample the highest counts."""
+        return self.generation, self.precedence, self.key.stream_id, self.key.seq
+
+
+def settled(rows: Iterable[Entry], samples: Container[str], newest: Mapping[str, int]) -> list[Entry]:
+    """The rows that must change, as they must be.
+
+    Args:
+        rows: every row of the groups concerned, and of each sample that has a new row.
+        samples: keys of those; of any other sample, attempts and copies are as they were.
+        newest: the highest generation of each scope that has a new row, or one of those samples.
+    """
+    rows = list(rows)
+    decided = [
+        row._replace(attempt=attempt, superseded=superseded or row.generation < newest.get(row.scope, 0))
+        for sample, seen in _by(rows, attrgetter("sample_key")).items()
+        for row, attempt, superseded in (_attempts(seen) if sample in samples else map(_as_it_was, seen))
+    ]
+    wanted = [
+        row._replace(derived_advantage=derived)
+        for peers in _by(decided, _peers).values()
+        for row, derived in zip(peers, derived_advantages([row.reward for row in peers]), strict=True)
+    ]
+    before = {row.key: row for row in rows}
+    return [row for row in wanted if row != before[row.key]]
+
+
+def derived_advantages(rewards: Sequence[float | None]) -> list[float | None]:
+    """(r - mean) / s of each reward, s with n - 1; NaN and null are left out, and have none.
+
+    0 for a group of one or where all are equal.
+    """
+    known = [reward for reward in rewards if reward is not None and math.isfinite(reward)]
+    if not known:
+        return [None] * len(rewards)
+    mean = math.fsum(known) / len(known)
+    spread = (
+        math.sqrt(math.fsum((r - mean) ** 2 for r in known) / (len(known) - 1)) if len(known) > 1 else 0.0
+    )
+    if spread <= EXACT * max(map(abs, known)):
+        spread = 0.0
+    return [
+        None if reward is None or not math.isfinite(reward) else (reward - mean) / spread if spread else 0.0
+        for reward in rewards
+    ]
+
+
+def _attempts(samples: Sequence[Entry]) -> Iterable[tuple[Entry, int, bool]]:
+    """Each row of a sample: which attempt it is, and whether another row takes its place."""
+    best = max(row.rank for row in samples)
+    generations = sorted({row.generation for row in samples})
+    for row in samples:
+        yield row, generations.index(row.generation) + 1, row.rank != best
+
+
+def _as_it_was(row: Entry) -> tuple[Entry, int, bool]:
+    return row, row.attempt, row.superseded
+
+
+def _peers(row: Entry) -> Hashable:
+    """Rewards are compared among the rows that count, and among those of one version that no longer do."""
+    return row.group, (row.generation, row.precedence) if row.superseded else None
+
+
+def _by(rows: Iterable[Entry], key: Callable[[Entry], Hashable]) -> dict[Any, list[Entry]]:
+    found: dict[Any, list[Entry]] = defaultdict(list)
+    for row in rows:
+        found[key(row)].append(row)
+    return found

@@ -1,0 +1,251 @@
+"""`watch` on a real Kafka and a real database: every rollout of every data set, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.settings import Settings
+from tests.support.processes import wait_for
+from tests.support.rollouts import COPIES, DATA, EXPECTED, matches, read
+
+RunCli = Callable[..., subprocess.CompletedProcess[str]]
+SpawnCli = Callable[..., Any]
+WHOLE = [name for name in EXPECTED if not (DATA / name / "first").exists()]
+
+
+def database(settings: Settings) -> Path:
+    """The file that persist writes."""
+    return settings.home / "stepstream.db"
+
+
+def rows_of(settings: Settings, table: str, count: int) -> list[dict[str, Any]]:
+    """Rows of a table, once there are so many."""
+    wait_for(lambda: len(read(database(settings), table)) >= count, 60, f"not {count} rows in {table}")
+    return read(database(settings), table)
+
+
+def play(name: str, target: Path, rate: int = 4000) -> None:
+    """Write a data set as a run would."""
+    subprocess.run(
+        [sys.executable, DATA / "grow.py", "play", DATA / name, target, "--rate", str(rate)], check=True
+    )
+
+
+@pytest.fixture
+def persist(settings: Settings, run_cli: RunCli, spawn_cli: SpawnCli) -> Settings:
+    """Settings of a stack whose persist runs."""
+    assert run_cli("db", "upgrade").returncode == 0
+    spawn_cli("persist")
+    return settings
+
+
+def test_each_data_set_as_it_lies_there(persist: Settings, run_cli: RunCli, tmp_path: Path) -> None:
+    """`--once`: the totals and spot checks of each come out of SQL; the summary counts the same."""
+    folder = tmp_path / "all"
+    for name in WHOLE:
+        shutil.copytree(DATA / name, folder / name)
+    done = run_cli("watch", str(folder), "--once", "--json", timeout=200)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    of_json = said["formats"]["rllm"]
+    expected = [EXPECTED[name] for name in WHOLE]
+    assert said["rollouts"] == sum(map(_all, WHOLE))
+    assert said["superseded"] == sum(item["superseded"] for item in expected) + sum(COPIES.values())
+    assert said["dead_letters"] == sum(item["torn_lines"] for item in expected)
+    assert said["read"] == sum(item["lines"] + item["rows"] for item in expected) + of_json
+    rows = rows_of(persist, "rollouts", said["rollouts"])
+    assert {row["run_id"] for row in rows} == set(said["run_ids"])
+    for name in WHOLE:
+        matches(name, [row for row in rows if row["source"].startswith(f"all/{name}/")])
+    _every_rollout_is_an_episode(persist)
+
+
+def _every_rollout_is_an_episode(settings: Settings) -> None:
+    """Under the same key; its turns are its steps."""
+    rollouts = read(database(settings), "rollouts")
+    key = lambda row: (row["run_id"], row["stream_id"], row["seq"])  # noqa: E731 - used in three places
+    rows_of(settings, "steps", sum(row["turns"] for row in rollouts))
+    episodes = {key(row): row for row in rows_of(settings, "episodes", len(rollouts))}
+    assert len(episodes) == len(rollouts)
+    steps = Counter((row["run_id"], row["episode_index"]) for row in read(database(settings), "steps"))
+    for rollout in rollouts:
+        episode = episodes[key(rollout)]
+        assert (episode["episode_index"], episode["episode_return"]) == (
+            rollout["episode_index"],
+            rollout["reward"],
+        )
+        assert steps[rollout["run_id"], rollout["episode_index"]] == rollout["turns"]
+
+
+def test_each_data_set_while_it_is_written(persist: Settings, spawn_cli: SpawnCli, tmp_path: Path) -> None:
+    """Pieces that end in a line, files in place and renamed: the same totals, live."""
+    folder = tmp_path / "training"
+    folder.mkdir()
+    for name in EXPECTED:
+        (folder / name.replace("/", "-")).mkdir()
+    watching = spawn_cli("watch", str(folder), "--json")
+    for name in EXPECTED:
+        play(name, folder / name.replace("/", "-"))
+    expected = {name: _all(name) for name in EXPECTED}
+    rows_of(persist, "rollouts", sum(expected.values()))
+    time.sleep(1.0)  # what is doubled would come now
+    watching.send_signal(signal.SIGTERM)
+    assert watching.wait(60) == 0, watching.log.read_text()
+    rows = read(database(persist), "rollouts")
+    for name in EXPECTED:
+        folder_name = name.replace("/", "-")
+        mine = [row for row in rows if row["source"].startswith(f"training/{folder_name}/")]
+        assert len(mine) == expected[name], name
+        matches(name, mine)
+    _every_rollout_is_an_episode(persist)
+    said = json.loads(watching.log.read_text().splitlines()[-1])
+    assert said["rollouts"] == len(rows)
+
+
+def _all(name: str) -> int:
+    return EXPECTED[name]["rollouts"] + EXPECTED[name]["superseded"] + COPIES.get(name, 0)
+
+
+def writes(name: str, target: Path) -> Iterator[Callable[[], object]]:
+    """A data set as single writes: files in place, in pieces that end inside a line."""
+    parts = ["first", "second"] if (DATA / name / "first").exists() else ["."]
+    for part in parts:
+        source = DATA / name / part
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            to, data = target / path.relative_to(source), path.read_bytes()
+            to.parent.mkdir(parents=True, exist_ok=True)
+            yield partial(to.write_bytes, b"")
+            for start in range(0, len(data), 3001):
+                yield partial(append, to, data[start : start + 3001])
+
+
+def append(path: Path, data: bytes) -> None:
+    """Write at the end of a file."""
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def test_killed_in_between_nothing_is_lost_and_nothing_doubled(
+    persist: Settings, spawn_cli: SpawnCli, run_cli: RunCli, tmp_path: Path
+) -> None:
+    """SIGKILL in the middle of each third of the writes: the next process goes on."""
+    names = ("verl/restart", "verl/v1-uid", "ms-swift/restart-append", "prime-rl/run", "trl/1.9-text")
+    folder = tmp_path / "training"
+    sets = [list(writes(name, folder / name.replace("/", "-"))) for name in names]
+    for third in range(3):
+        watching = spawn_cli("watch", str(folder))
+        for acts in sets:
+            for act in acts[len(acts) * third // 3 : len(acts) * (third + 1) // 3]:
+                act()
+        wait_for(lambda log=watching.log: b"recognised" in log.read_bytes(), 60, "nothing is read")
+        time.sleep(0.2 * third)
+        watching.kill()
+        watching.wait()
+    done = run_cli("watch", str(folder), "--once", "--json", timeout=200)
+    assert done.returncode == 0, done.stderr
+    rows_of(persist, "rollouts", sum(map(_all, names)))
+    rows = read(database(persist), "rollouts")
+    for name in names:
+        mine = [row for row in rows if row["source"].startswith(f"training/{name.replace('/', '-')}/")]
+        matches(name, mine)
+        assert len(mine) == _all(name), name
+    _every_rollout_is_an_episode(persist)
+
+
+def test_what_was_read_before_is_left_out(persist: Settings, run_cli: RunCli) -> None:
+    """Said, and no row more; `--again` reads it once more."""
+    command = ("watch", str(DATA / "verl" / "hack"), "--once", "--json")
+    assert json.loads(run_cli(*command).stdout)["rollouts"] == 48
+    again = run_cli(*command)
+    assert json.loads(again.stdout)["rollouts"] == 0
+    assert "read before" in again.stderr
+    assert json.loads(run_cli(*command, "--again").stdout)["rollouts"] == 48
+    rows = rows_of(persist, "rollouts", 96)
+    assert sum(not row["superseded"] for row in rows) == 48
+
+
+def test_run_watches_what_its_worker_writes(persist: Settings, run_cli: RunCli, tmp_path: Path) -> None:
+    """One run: the worker's own lines, and the rollouts in its files."""
+    folder = tmp_path / "out"
+    worker = f"""
+import json, shutil
+print(json.dumps({{"type": "metrics", "loss": 0.5}}), flush=True)
+shutil.copytree({str(DATA / "verl/hack")!r}, {str(folder)!r}, dirs_exist_ok=True)
+"""
+    command = ("run", "--run-id", "R", "--watch", str(folder), "--", sys.executable, "-c", worker)
+    done = run_cli(*command)
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(persist, "rollouts", 48)
+    assert {row["run_id"] for row in rows} == {"R"}
+    matches("verl/hack", rows)
+    (run,) = [row for row in read(database(persist), "runs") if row["run_id"] == "R"]
+    assert (run["status"], run["episodes"]) == ("completed", 48)
+
+
+def test_ingest_takes_a_file_of_rollouts(persist: Settings, run_cli: RunCli) -> None:
+    """As `watch` would; a pickle is refused with one sentence."""
+    file = DATA / "atropos" / "groups" / "sums_rollouts.jsonl"
+    done = run_cli("ingest", str(file), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["formats"] == {"atropos": 1}
+    matches("atropos/groups", rows_of(persist, "rollouts", 24))
+
+
+WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = {
+    "empty": (lambda folder: None, (), 1, "holds no rollouts"),
+    "pickle": (lambda folder: (folder / "1.pt").write_bytes(b"\x80\x02}q\x00."), (), 1, "never loaded"),
+    "unknown": (
+        lambda folder: (folder / "a.jsonl").write_text('{"x": 1}\n'),
+        (),
+        1,
+        "no format that is known",
+    ),
+    "other": (
+        lambda folder: shutil.copytree(DATA / "verl/hack", folder / "a"),
+        ("--format", "trl"),
+        1,
+        "no rollouts",
+    ),
+    "nonsense": (lambda folder: None, ("--format", "nonsense"), 2, "There is no format nonsense"),
+    "gone": (lambda folder: folder.rmdir(), (), 2, "is not there"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_is_one_sentence(case: str, settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
+    """What is wrong, what to do, and an exit code."""
+    make, options, code, words = WRONG[case]
+    folder = tmp_path / "files"
+    folder.mkdir()
+    make(folder)
+    done = run_cli("watch", str(folder), "--once", *options)
+    assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_parquet_without_pyarrow_is_one_sentence(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
+    """It names what to install, and the rest is read."""
+    hidden = tmp_path / "hidden" / "pyarrow"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ImportError\n")
+    folder = tmp_path / "files"
+    shutil.copytree(DATA / "trl/1.9-text", folder / "trl")
+    shutil.copytree(DATA / "verl/hack", folder / "verl")
+    path = os.pathsep.join([str(hidden.parent), os.environ.get("PYTHONPATH", "")])
+    done = run_cli("watch", str(folder), "--once", "--json", env={"PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    assert "stepstream-server[export]" in done.stderr
+    assert json.loads(done.stdout)["formats"] == {"verl": 6}

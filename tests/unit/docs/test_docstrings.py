@@ -1,0 +1,82 @@
+"""Docstrings of public functions name the errors that they raise, as CONTRIBUTING asks."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("schemas", "infra", "producers", "consumers", "dashboard", "cli")
+MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def errors_of_ours() -> set[str]:
+    """Classes that a user meets: those in `schemas.errors`, and what is made of them."""
+    known = {"StepstreamError"}
+    classes = [node for path in MODULES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    while True:
+        more = {
+            node.name
+            for node in classes
+            if isinstance(node, ast.ClassDef) and {ast.unparse(base) for base in node.bases} & known
+        }
+        if more <= known:
+            return known
+        known |= more
+
+
+ERRORS = errors_of_ours()
+
+
+def own_nodes(function: Function) -> Iterator[ast.AST]:
+    """What a function does itself, without the functions inside it."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, Function | ast.ClassDef | ast.Lambda):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def raised(function: Function) -> set[str]:
+    """The errors of ours that a function raises itself and does not catch in the same breath."""
+    calls = (node.exc for node in own_nodes(function) if isinstance(node, ast.Raise))
+    return {
+        call.func.id for call in calls if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+    } & ERRORS
+
+
+def is_command(function: Function) -> bool:
+    """The docstring of a command is its `--help`."""
+    return any(".command" in ast.unparse(decorator) for decorator in function.decorator_list)
+
+
+def public_functions(tree: ast.Module) -> Iterator[tuple[str, Function, str]]:
+    """Name, node and docstring of each public function and method; an `__init__` is told of by its class."""
+    for node in tree.body:
+        if isinstance(node, Function) and not node.name.startswith("_") and not is_command(node):
+            yield node.name, node, ast.get_docstring(node) or ""
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            above = ast.get_docstring(node) or ""
+            for inner in node.body:
+                if isinstance(inner, Function) and (
+                    inner.name in ("__init__", "__call__") or inner.name[0] != "_"
+                ):
+                    own = ast.get_docstring(inner) or ""
+                    yield f"{node.name}.{inner.name}", inner, above + own if inner.name[0] == "_" else own
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_public_function_names_the_errors_that_it_raises(path: Path) -> None:
+    """Under `Raises:`, by their class."""
+    lacking = [
+        f"{name} raises {error}"
+        for name, function, text in public_functions(ast.parse(path.read_text(encoding="utf-8")))
+        for error in sorted(raised(function))
+        if "Raises:" not in text or error not in text.partition("Raises:")[2]
+    ]
+    assert lacking == []

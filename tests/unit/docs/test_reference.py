@@ -1,0 +1,28 @@
+"""The reference pages say all that the code has."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from cli.main import COMMANDS
+from cli.reference import commands_page, settings_page
+from infra.settings import TABLES, Settings
+
+
+def test_each_setting_has_a_row_with_what_it_may_be() -> None:
+    """Choices and ranges come from the type that checks them."""
+    rows = [line for line in settings_page().splitlines() if line.startswith("| `STEPSTREAM_")]
+    assert len(rows) == len(fields(Settings)) - len(TABLES)  # without what passes through to Kafka
+    page = "\n".join(rows)
+    assert "| always or interval or never |" in page
+    assert "| `5000` | a whole number from 1 to 1,000,000,000 |" in page
+    assert "True" not in page
+
+
+def test_each_command_has_the_text_of_its_help() -> None:
+    """Subcommands, too."""
+    page = commands_page()
+    for name in COMMANDS:
+        assert f"\n## stepstream {name}\n" in page
+    assert "\n### stepstream runs export\n" in page
+    assert page.count("```text") * 2 == page.count("```")
