@@ -129,7 +129,7 @@ class CountedRuns:
 
     def __init__(self, run_ids: list[str]) -> None:
         self.reads, self.run_ids = 0, run_ids
-        self.run = self.agents = self.stored_steps = self.newest_returns = self.nothing
+        self.run = self.agents = self.stored_steps = self.newest_returns = self.attempts = self.nothing
 
     async def nothing(self, *_: object) -> list[Any]:
         """A run without agents or returns."""
@@ -194,3 +194,18 @@ async def test_a_run_is_asked_for_once_by_each_viewer() -> None:
     for _ in range(10):
         await feed.next()
     assert sql.reads == 1
+
+
+async def test_a_run_with_metrics_alone_has_an_agent() -> None:
+    """What `log` alone writes belongs to an agent, whose tab the list names; one that acts goes first."""
+    shared = feeds.Feeds(settings_module.load({}), ManyDeltas([]), CountedRuns([]))  # type: ignore[arg-type]
+    listed = [AgentRow("b10"), AgentRow("b9")]
+
+    async def agents(_: str) -> list[AgentRow]:
+        return listed
+
+    shared.buffer.agents = agents  # type: ignore[method-assign]
+    assert await shared.first_agent("r") == "b9"
+    listed[0] = AgentRow("b10", steps=1)
+    shared = feeds.Feeds(settings_module.load({}), shared.buffer, shared.queries)
+    assert await shared.first_agent("r") == "b10"
