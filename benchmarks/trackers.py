@@ -126,6 +126,7 @@ def _ours() -> list[float]:
             bench.start()
             page = browser.new_page(viewport={"width": 1280, "height": 720})
             page.goto(f"http://127.0.0.1:{bench.port}/runs/bench")
+            page.wait_for_selector("#now-step")
             page.evaluate(OURS)
             opened = page.evaluate(NOW)
             command = [PROGRAM, "run", "--quiet", "--run-id", "bench", "--", sys.executable]

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import sys
+from urllib.parse import quote
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -17,16 +18,16 @@ FRAME_S = 1 / 60
 
 
 async def _view(url: str, run_id: str, agent_id: str, counts: list[int]) -> None:
-    view = {"page": "run", "run": run_id, "panel": "agent", "agent": agent_id}
+    page = f"/runs/{quote(run_id, safe='')}?agent={quote(agent_id, safe='')}"
     origin = url.replace("ws", "http", 1)
     with contextlib.suppress(ConnectionClosed):
         async with connect(f"{url}/live", origin=origin, max_size=None, compression=None) as socket:  # type: ignore[arg-type]
-            await socket.send(json.dumps({"n": 1, "view": view, "since": None}))
+            await socket.send(json.dumps({"url": page}))
             while True:
-                await socket.recv()
+                number = json.loads(await socket.recv())["n"]
                 counts.append(1)
                 await asyncio.sleep(FRAME_S)
-                await socket.send('{"ack":1}')
+                await socket.send(json.dumps({"ack": number, "paint": 10}))
 
 
 async def _all(url: str, run_id: str, agent_id: str, count: str) -> None:

@@ -13,7 +13,7 @@
   }, h("span", { className: "tab-name" }, data.text), spark(data.spark, data.tone, 44, 16));
   cells.Status = ({ data, value }) => value && h("span", { className: "status", "data-status": data.status, title: data.reason }, value);
   cells.SortHead = ({ displayName, patch, by }) => h("button", { type: "button", className: "sort", "data-patch": patch, "data-by": by }, displayName);
-  cells.Link = ({ data, value, colDef }) => (data?.links?.[colDef.field] ? h("a", { href: data.links[colDef.field] }, value) : none(value) ? "" : String(value));
+  cells.Link = ({ data, value, colDef }) => (data?.links?.[colDef.field] ? h("span", null, h("a", { href: data.links[colDef.field] }, value), data.after?.[colDef.field]) : none(value) ? "" : String(value));
   cells.Sparkline = ({ data, value }) => h("span", { className: "return" }, spark(data.spark, data.tone, 58, 18), data.text);
 
   functions.stepstreamPlain = (value) => (none(value) ? "–" : String(value));

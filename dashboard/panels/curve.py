@@ -21,7 +21,7 @@ def register(app: Dash) -> None:
     in_browser(_PICK, Output("url", "search"), Input("curve", "clickData"), prevent_initial_call=True)
 
 
-_PICK = """(picked) => new Promise((answer) => {
+_PICK = """(picked) => !picked ? dash_clientside.no_update : new Promise((answer) => {
   const search = () => {
     const query = new URLSearchParams(location.search);
     for (const name of ["at", "step", "rows"]) query.delete(name);

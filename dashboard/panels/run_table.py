@@ -226,6 +226,7 @@ def row(run: Run, choice: Choice, now: float) -> dict[str, Any]:
         "name": named(run),
         "agents": _agents(run),
         "links": _links(run),
+        "after": {"agents": _more(run)},
         "tags": ", ".join(run.get("tags") or ()),
         "rate": form.rate(run.get("steps_per_second")) if run["status"] == "running" else form.NONE,
         "return": f"{text} {path}",  # a cell is drawn again when its value is another one
@@ -244,8 +245,14 @@ def row(run: Run, choice: Choice, now: float) -> dict[str, Any]:
 
 
 def _agents(run: Run) -> str:
-    first, more = run.get("first_agent"), (run.get("agents") or 0) - 1
-    return "" if first is None else f"Live-{first}-Training" + (f" +{more}" if more > 0 else "")
+    first = run.get("first_agent")
+    return "" if first is None else f"Live-{first}-Training"
+
+
+def _more(run: Run) -> str:
+    """How many agents there are beside the first."""
+    more = (run.get("agents") or 0) - 1
+    return f" +{more}" if more > 0 else ""
 
 
 def _links(run: Run) -> dict[str, str]:

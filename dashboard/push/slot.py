@@ -71,8 +71,8 @@ class Slot:
 
     def __init__(self, panel: Panel, wake: Callable[[], None]) -> None:
         self.panel, self.every, self.drawn = panel, panel.every, 0.0
-        self.failure = ""
-        """What stands on the page about it."""
+        self._failures: dict[str, str] = {}
+        """By what it was asked for."""
         self.components: set[str] = set()
         """Ids that it has set properties of."""
         self._wake = panel.wake = wake
@@ -83,25 +83,30 @@ class Slot:
         """Whether it wants to draw."""
         return self.every > 0 and self.panel.dirty
 
+    @property
+    def failure(self) -> str:
+        """What stands on the page about it."""
+        return next(iter(self._failures.values()), "")
+
     def reset(self, address: Address, settings: Mapping[str, Any]) -> None:
         """Everything anew."""
         self.panel.address, self.panel.settings = address, settings
         self.drawn = 0.0
-        self._do(self.panel.reset)
+        self._do(self.panel.reset, "reset")
 
     def moved(self, address: Address, settings: Mapping[str, Any]) -> None:
         """The address has changed."""
         self.panel.address, self.panel.settings = address, settings
-        self._do(self.panel.moved)
+        self._do(self.panel.moved, "moved")
 
     def take(self, news: News) -> None:
         """A delta."""
-        self._do(lambda: self.panel.take(news))
+        self._do(lambda: self.panel.take(news), "take")
 
     def draw(self, now: float) -> Pieces:
         """What it has to say now."""
         self.drawn = now
-        return self._do(self._render) or Pieces()
+        return self._do(self._render, "draw") or Pieces()
 
     def ready(self) -> Pieces | None:
         """What it has drawn beside the push."""
@@ -118,12 +123,12 @@ class Slot:
         if self._loading is not None:
             self._loading.cancel()
 
-    def failed(self, error: BaseException | str) -> None:
-        """Name it on the page, and once in the log."""
+    def failed(self, error: BaseException | str, asked: str = "page") -> None:
+        """Name it on the page, and once in the log. `asked`: what it was asked for, until that succeeds."""
         said = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         text = f"{self.panel.title or type(self.panel).__name__} ({type(self.panel).__name__}): {said}"[:300]
-        if text != self.failure:
-            self.failure = text
+        if text != self._failures.get(asked):
+            self._failures[asked] = text
             log.warning("panel_failed", panel=type(self.panel).__name__, error=said, exc_info=_trace(error))
             self._wake()
 
@@ -131,7 +136,9 @@ class Slot:
         try:
             await self.panel.load(history)
         except Exception as error:
-            self.failed(error)
+            self.failed(error, "load")
+        else:
+            self._failures.pop("load", None)
         self._wake()
 
     def _render(self) -> Pieces:
@@ -139,19 +146,21 @@ class Slot:
         pieces = Pieces()
         pieces.add(self.panel.draw())
         self.components |= pieces.props.keys()
-        self.failure = ""
         return pieces
 
-    def _do(self, call: Callable[[], Any]) -> Any:
+    def _do(self, call: Callable[[], Any], asked: str) -> Any:
         try:
-            return call()
+            made = call()
         except Exception as error:
-            self.failed(error)
+            self.failed(error, asked)
             return None
+        self._failures.pop(asked, None)
+        return made
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
-    loop.call_soon_threadsafe(wake)
+    with suppress(RuntimeError):  # the dashboard ends
+        loop.call_soon_threadsafe(wake)
 
 
 def _trace(error: BaseException | str) -> Any:
@@ -191,7 +200,7 @@ class GuestSlot(Slot):
             self._calls.put(self._take)
         self._news.append(news)
         if self._busy_since and time.monotonic() - self._busy_since > SLOW_S:
-            self.failed(f"slow: it has not answered for {time.monotonic() - self._busy_since:.0f} s")
+            self.failed(f"slow: it has not answered for {time.monotonic() - self._busy_since:.0f} s", "slow")
 
     def draw(self, now: float) -> Pieces:
         """Ask for it; it is ready later."""
@@ -224,18 +233,17 @@ class GuestSlot(Slot):
 
     def _draw(self) -> None:
         begun = time.monotonic()
-        pieces = self._do(self._render)
+        pieces = self._do(self._render, "draw")
         took = time.monotonic() - begun
         if pieces is not None:
             self._ready.append(pieces)
             if took > SLOW_S:
-                self.failed(f"slow: it took {took:.1f} s to draw")
+                self.failed(f"slow: it took {took:.1f} s to draw", "slow")
         self._asked = False
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             self._busy_since = time.monotonic()
-            self._do(call)
+            self._do(call, "call")
             self._busy_since = 0.0
-            with suppress(RuntimeError):  # the dashboard ends
-                self._wake()
+            self._wake()

@@ -1,0 +1,48 @@
+"""The address is the page's state, whoever wrote it."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, quote
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard.address import Address, run_link
+from dashboard.controls import patched
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+
+
+@given(
+    run=NAMES.filter(lambda name: name.strip("/") == name), agent=NAMES, metrics=st.lists(NAMES, max_size=4)
+)
+def test_any_names_come_back_out_of_a_link(run: str, agent: str, metrics: list[str]) -> None:
+    """Whatever a worker calls its run, agents and numbers."""
+    address = Address.of(run_link(run, agent=agent, metric=metrics))
+    assert address.run == run
+    assert address.get("agent") == agent
+    assert address.all("metric") == metrics
+
+
+@given(url=st.text(max_size=200))
+def test_any_text_is_an_address(url: str) -> None:
+    """What is none leads somewhere, and its own link leads there again."""
+    address = Address.of(url)
+    again = Address.of(address.to())
+    assert (again.run, dict(again.query)) == (address.run, dict(address.query)) or "//" in url
+
+
+def test_parts_are_replaced_repeated_and_left_out() -> None:
+    """What is not named stays."""
+    address = Address.of("/runs/r?agent=a&metric=x&metric=y&episode=3")
+    assert address.to(metric=["z"], episode=None) == "/runs/r?agent=a&metric=z"
+    assert address.number("episode") == 3
+    assert Address.of("/?episode=1e9").number("episode") is None
+
+
+@given(name=NAMES)
+def test_a_patch_says_what_is_set_and_what_is_left_out(name: str) -> None:
+    """The browser reads it as a query."""
+    text = patched(metric=[name, "b"], episode=None)
+    assert parse_qsl(text, keep_blank_values=True) == [("metric", name), ("metric", "b"), ("episode", "")]
+    assert quote(name, safe="") in text

@@ -1,0 +1,45 @@
+"""What the browser is given beside Dash: little, our own, and about no panel."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from dashboard.app import ASSETS, _index
+
+OWN = [path for path in ASSETS.iterdir() if path.suffix in {".js", ".css", ".html", ".svg"}]
+SCRIPTS = {path.name: path.read_text(encoding="utf-8") for path in OWN if path.suffix == ".js"}
+
+
+def test_nothing_comes_from_another_host() -> None:
+    """Fonts, styles and scripts are ours: the only addresses are names of XML namespaces."""
+    for path in OWN:
+        addresses = re.findall(r"https?://[^\"'\s)]+", path.read_text(encoding="utf-8"))
+        assert {address for address in addresses if "www.w3.org" not in address} == set(), path
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_no_script_reads_html(name: str) -> None:
+    """What workers print only ever becomes text."""
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", SCRIPTS[name])
+
+
+def test_there_is_little_script() -> None:
+    """Panels are made in Python."""
+    assert sum(len(text.splitlines()) for text in SCRIPTS.values()) <= 350
+    assert not re.search(r"curve|reward|counter|metric|episode", SCRIPTS["live.js"])
+
+
+def test_vendored_files_name_no_source() -> None:
+    """A map is fetched from where its file names it."""
+    for path in (ASSETS / "vendor").glob("*.min.*"):
+        assert "sourceMappingURL" not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.parametrize("plugins", [False, True])
+def test_the_index_is_whole(plugins: bool) -> None:
+    """With panels of users it leaves Plotly's whole bundle to Dash."""
+    index = _index("/static/x", whole_plotly=plugins)
+    assert "{{" not in index
+    assert ("plotly-basic" in index) != plugins

@@ -1,0 +1,304 @@
+"""Whose turn it is, and that a panel that fails or sleeps does so alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from dash import html
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard import plugins
+from dashboard.address import Address
+from dashboard.live.news import News, Row
+from dashboard.page import Page
+from dashboard.panel import Panel, live
+from dashboard.push.screen import Screen
+from dashboard.push.turns import LONGEST_REST_S, SHARE, Turns
+from schemas.live import LiveStep
+
+STEP = LiveStep(
+    "s", 1, 5_000, 0, 7, '"up"', 0.5, False, False, None, None, '{"loss": 0.25, "note": "x"}', None
+)
+
+
+class Waiting:
+    """Something that wants to draw."""
+
+    waits = True
+
+    def __init__(self, every: float, drawn: float) -> None:
+        self.every, self.drawn = every, drawn
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 5), st.floats(0, 100)), min_size=1, max_size=6), st.floats(0, 110))
+def test_who_waits_longest_draws_first(panels: list[tuple[float, float]], now: float) -> None:
+    """Nobody draws before its time, and no one is passed over."""
+    those, turns = [Waiting(*one) for one in panels], Turns()
+    chosen = turns.next(those, now)
+    due = [one.drawn + one.every for one in those if one.drawn + one.every <= now]
+    assert (chosen is None) == (not due)
+    if chosen is not None:
+        assert chosen.drawn + chosen.every == min(due)
+
+
+@given(st.floats(0.1, 400), st.floats(1, 200))
+def test_after_a_draw_comes_a_rest(drew: float, paint: float) -> None:
+    """So long that all draws together take no more than their share."""
+    turns = Turns()
+    turns.drew(drew, paint, 10.0)
+    left = turns.left([Waiting(0.0001, 0.0)], 10.0) or 0
+    assert left >= min(drew / 1000 * (1 / SHARE - 1), LONGEST_REST_S) - 1e-9
+    assert left <= LONGEST_REST_S
+
+
+def test_a_row_has_the_columns_names_and_parses_when_asked() -> None:
+    """Panels of users read steps by the names that SQL has."""
+    row = Row(STEP, "ada")
+    assert (row["agent_id"], row["step_index"], row["action"], row["event_time"]) == ("ada", 7, "up", 5.0)
+    assert row.get("no such column") is None
+    assert set(row) >= {"episode_index", "reward", "metrics", "terminated"}
+    assert News(steps=[row]).metric("loss") == [0.25]
+    assert News(steps=[row]).metric("note") == []
+
+
+class OneRun:
+    """A feed with one step at a time."""
+
+    def __init__(self) -> None:
+        self.moved: list[Address] = []
+
+    async def first(self) -> News:
+        """The first."""
+        return News(first=True, first_of_agent=True, agent="ada", steps=[Row(STEP, "ada")])
+
+    async def next(self) -> News:
+        """Soon one more."""
+        await asyncio.sleep(0.01)
+        return News(agent="ada", steps=[Row(STEP, "ada")])
+
+    def moves(self, address: Address) -> bool:
+        """Another agent."""
+        return address.get("agent") not in ("", "ada")
+
+    async def move(self, address: Address) -> News:
+        """That agent's first."""
+        self.moved.append(address)
+        return News(first_of_agent=True, agent=address.get("agent"))
+
+
+class Seen(Panel):
+    """Counts steps."""
+
+    def reset(self) -> None:
+        self.n, self.resets = 0, getattr(self, "resets", 0) + 1
+
+    def layout(self) -> html.Div:
+        return html.Div(live("seen"))
+
+    def take(self, news: News) -> None:
+        self.n += len(news.steps)
+
+    def draw(self) -> dict[str, Any]:
+        return {"seen": f"{self.n} steps"}
+
+
+class OfRun(Seen):
+    """The same, whatever agent is open."""
+
+    of_run = True
+
+    def draw(self) -> dict[str, Any]:
+        return {"of-run": f"{self.n} steps"}
+
+
+class Raising(Seen):
+    """Fails with each delta."""
+
+    def take(self, news: News) -> None:
+        raise ZeroDivisionError("no steps to divide by")
+
+
+class Returning(Seen):
+    """Returns what no component takes."""
+
+    def draw(self) -> dict[str, Any]:
+        return {"x": [1, 2]}
+
+
+class Unserialisable(Seen):
+    """Properties that are no JSON."""
+
+    def draw(self) -> dict[str, Any]:
+        return {"x": {"figure": object()}}
+
+
+class Sleeping(Seen):
+    """Holds up its thread."""
+
+    def take(self, news: News) -> None:
+        time.sleep(30)
+
+
+class Board(Page):
+    """A page of these panels."""
+
+    def __init__(self, *own: Panel, guests: tuple[type[Panel], ...] = ()) -> None:
+        super().__init__([plugins.Plugin(kind.__name__, lambda kind=kind: kind) for kind in guests])  # type: ignore[misc]
+        self.own = own
+
+    def panels(self, address: Address) -> list[Panel]:
+        return list(self.own)
+
+    def feed(self, feeds: Any, address: Address) -> Any:
+        return OneRun()
+
+
+class Shown:
+    """A page that paints what it is sent."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen, self.texts = screen, {}  # type: ignore[var-annotated]
+
+    async def until(self, fits: Callable[[dict[str, str]], bool], messages: int = 400) -> None:
+        """Take messages until the texts fit."""
+        if not self.texts:
+            self.texts |= (await self.screen.first())["texts"]
+        for _ in range(messages):
+            if fits(self.texts):
+                return
+            self.texts |= (await self.screen.next(10.0, 0.0)).get("texts", {})
+        raise AssertionError(self.texts)
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Callable[[Page], Shown]]:
+    """Opens pages, and closes them."""
+    screens: list[Screen] = []
+
+    class NoFeeds:
+        queries: Any = None
+
+    def open_one(page: Page) -> Shown:
+        screens.append(Screen(page, NoFeeds(), Address("/runs/r"), {}))  # type: ignore[arg-type]
+        return Shown(screens[-1])
+
+    yield open_one
+    for screen in screens:
+        await screen.stop()
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (Raising, "Raising (Raising): ZeroDivisionError: no steps to divide by"),
+        (Returning, "Returning (Returning): TypeError: draw() returned a list for 'x'"),
+        (Unserialisable, "Unserialisable (Unserialisable): TypeError: draw() returned a object"),
+    ],
+)
+@pytest.mark.parametrize("guest", [False, True])
+async def test_a_panel_that_fails_is_named_and_fails_alone(
+    opened: Callable[[Page], Shown], broken: type[Panel], said: str, guest: bool
+) -> None:
+    """The others go on."""
+    page = Board(OfRun(), guests=(broken,)) if guest else Board(OfRun(), broken())
+    shown, key = opened(page), f"failed.{broken.__name__.lower()}"
+    await shown.until(lambda texts: texts.get(key, "").startswith(said) and texts["of-run"] >= "3 steps")
+
+
+async def test_a_panel_of_a_user_that_sleeps_holds_up_nobody(opened: Callable[[Page], Shown]) -> None:
+    """It is named as slow; each delta comes as if it was not there."""
+    shown = opened(Board(OfRun(), guests=(Sleeping, Seen)))
+    begun = time.monotonic()
+    await shown.until(lambda texts: "slow" in texts.get("failed.sleeping", "") and "seen" in texts)
+    assert time.monotonic() - begun < 20
+    assert "of-run" in shown.texts
+
+
+async def test_another_agent_resets_what_is_the_agents(opened: Callable[[Page], Shown]) -> None:
+    """What is of the run stays; the page gets the agent's first news."""
+    own, of_run = Seen(), OfRun()
+    shown = opened(Board(own, of_run))
+    await shown.until(lambda texts: texts.get("seen", "") >= "3 steps")
+    shown.screen.move(Address.of("/runs/r?agent=bob"), {})
+    await shown.until(lambda texts: texts["seen"] in ("0 steps", "1 steps"))
+    assert (own.resets, of_run.resets) == (2, 1)
+    assert of_run.n >= 3
+
+
+async def test_what_the_page_could_not_set_is_named(opened: Callable[[Page], Shown]) -> None:
+    """A component that is not there, or refuses its properties."""
+
+    class Figure(Seen):
+        def draw(self) -> dict[str, Any]:
+            return {"nowhere": {"figure": {}}}
+
+    shown = opened(Board(Figure()))
+    await shown.until(lambda texts: "failed.figure" in texts)
+    shown.screen.failed({"nowhere": "no such component"})
+    await shown.until(lambda texts: "no such component" in texts["failed.figure"], 5)
+
+
+class NoDraw(Panel):
+    """Has no draw."""
+
+    def layout(self) -> html.Div:
+        return html.Div()
+
+
+class NoLayout(Panel):
+    """Has no layout."""
+
+    def draw(self) -> dict[str, Any]:
+        return {}
+
+
+class SlowLayout(Seen):
+    """Builds its layout for ever."""
+
+    def layout(self) -> html.Div:
+        time.sleep(60)
+        return html.Div()
+
+
+HERE = "tests.unit.dashboard.test_push"
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("no_such_module:Panel", "No module named 'no_such_module'"),
+        (f"{HERE}:NoSuchClass", "NoSuchClass"),
+        (HERE, "module:Class"),
+        (f"{HERE}:STEP", "no class derived from dashboard.panel.Panel"),
+        (f"{HERE}:NoDraw", "it has no draw()"),
+        (f"{HERE}:NoLayout", "NoLayout has no layout()"),
+        (f"{HERE}:SlowLayout", "layout() took longer"),
+        (f"{HERE}:Seen, {HERE}:Seen", "the same name"),
+    ],
+)
+def test_a_panel_that_cannot_be_used_says_why(named: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one sentence, where the panel would stand; the dashboard starts."""
+    monkeypatch.setattr(plugins, "LAYOUT_S", 0.2)
+    *_, refused = plugins.load(named, [])
+    assert not refused.usable
+    assert said in refused.error
+    assert said in str(refused.layout())
+
+
+def test_panels_come_by_entry_points_too() -> None:
+    """The same class, named by an installed distribution."""
+
+    class Point:
+        value = f"{HERE}:Seen"
+
+        def load(self) -> type[Panel]:
+            return Seen
+
+    (found,) = plugins.load("", [Point()])
+    assert found.usable
+    assert isinstance(found.panel(), Seen)
