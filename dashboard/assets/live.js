@@ -165,9 +165,10 @@
     queue.set(id, { ...waiting, ...values });
   }
 
-  /** The component that waits longest, of those in sight and not held. What is out of sight waits until it is there. */
+  /** The component that waits longest, of those in sight and not held. Charts and rows out of sight wait until they are there. */
   function inSight() {
-    for (const id of queue.keys()) {
+    for (const [id, values] of queue) {
+      if (!("figure" in values || "rowData" in values)) return id;
       const el = document.getElementById(id), box = el?.getBoundingClientRect();
       if (el?.closest("[data-hold]:hover")) continue;
       if (!box || !box.height || (box.bottom > 0 && box.top < innerHeight)) return id;
