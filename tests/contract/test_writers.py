@@ -210,6 +210,16 @@ def test_other_tables_take_their_rows(writer: Writer):
     values = {"run_id": "r", "stream_id": "s", "seq": 1, "agent_id": "a", "event_time": NOW}
     values |= {"source": "stdout", "line": "x", "event": "other", "payload": "{}", "metrics": '{"a": 1}'}
     values |= {"reason": "r", "message": "m", "raw": b"\0\xff", "producer_version": "0"}
+    values |= {
+        "group_id": "0",
+        "sample_id": "0",
+        "attempt": 1,
+        "superseded": False,
+        "turns": 1,
+        "status": "ok",
+    }
+    values |= {"format": "sdk", "sample_key": "k", "scope": "k", "generation": 1, "precedence": 0}
+    values |= {"length": 1, "names": "[]", "arrays": b"x"}
     values |= {"topic_partition": 0, "topic_offset": 0}
     with writer.transaction() as tx:
         for table, names in COLUMNS.items():
