@@ -6,9 +6,11 @@ import json
 
 import click
 
+from cli import progress
 from infra.settings import load
 from infra.sql import engine as sql
 from infra.sql import migrations
+from infra.sql.seek_points import index_runs
 
 
 @click.group()
@@ -19,10 +21,17 @@ def db() -> None:
 @db.command()
 @click.option("--json", "as_json", is_flag=True, help='An object: {"before", "after"}, revisions.')
 def upgrade(as_json: bool) -> None:
-    """Bring the tables to this version; harmless where they are."""
+    """Bring the tables to this version; harmless where they are.
+
+    Runs from before there were seek points are indexed then. Services may run meanwhile; what Ctrl-C leaves
+    is done by persist, or by the next call.
+    """
     settings = load()
     sql.make_folder(settings)
-    before, after = migrations.upgrade(sql.engine(settings))
+    engine = sql.engine(settings)
+    before, after = migrations.upgrade(engine)
+    with progress.bar("indexing runs for replay", None) as told:
+        index_runs(engine, lambda done, _: told(done))
     if as_json:
         click.echo(json.dumps({"before": before, "after": after}))
     elif before == after:

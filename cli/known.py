@@ -11,7 +11,7 @@ from sqlalchemy import Executable
 
 from infra.settings import Settings
 from infra.sql import engine as sql
-from producers.lines.values import microseconds
+from producers.lines.times import microseconds
 from schemas.errors import DatabaseError
 from schemas.tables import DeletedRun, Run, RunEvent
 

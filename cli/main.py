@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -68,6 +69,7 @@ def stepstream() -> None:
 def main() -> None:
     """Run the command line; errors meant for the user become one sentence and an exit code."""
     private.restrict()
+    open_standard_streams()
     try:
         code = stepstream.main(prog_name="stepstream", standalone_mode=False)
     except click.ClickException as error:
@@ -78,7 +80,34 @@ def main() -> None:
     except StepstreamError as error:
         click.echo(f"stepstream: {error}", err=True)
         code = error.exit_code
+    except OSError as error:
+        click.echo(f"stepstream: {_refused(error)}", err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def open_standard_streams() -> None:
+    """Open those of the descriptors 0, 1 and 2 that are closed to /dev/null, as a shell's `>&-` leaves them.
+
+    The next file that is opened would get such a number, and with it what is printed by us or by a worker.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free: this one
+        if getattr(sys, name) is None:
+            stream = open(number, mode, closefd=False)  # noqa: SIM115 - as long as the program lives
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+
+
+def _refused(error: OSError) -> str:
+    """What the system refused, and where that may be changed."""
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    if isinstance(error, ConnectionError) or error.filename is None:
+        return f"the system refused: {what}."
+    return f"the system refused {what}. Where it is below STEPSTREAM_HOME, set that to a folder of yours."
 
 
 if __name__ == "__main__":

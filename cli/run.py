@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +123,15 @@ class Session:
         try:
             worker = self._worker()
         except CannotStartError as error:
-            self._end("run_failed", timeout=GRACE_SECONDS, exit_code=error.exit_code, reason=str(error))
+            with self.waiting.until_signal(GRACE_SECONDS) as over:
+                self._end("run_failed", over, exit_code=error.exit_code, reason=str(error))
             raise
         if self.rollouts is not None:
             self.rollouts.start()
         code = self._watch(worker)
-        worker.finish()
-        self._end(_verdict(code, worker), timeout=timeout, **_how(code, worker))
+        with self.waiting.until_signal(timeout) as over:
+            worker.finish(lambda: self._give_up_if(over))
+            self._end(_verdict(code, worker), over, **_how(code, worker))
         return code if code >= 0 else 128 - code
 
     def summary(self, *, as_json: bool) -> None:
@@ -179,32 +182,41 @@ class Session:
             lines_dropped=self.spool.dropped or None,
             waiting=self.spool.waiting or None,
         )
-        for run_id, state in totals.runs.items():
-            if state == OPEN and run_id != self.source.run_id:  # the SDK in the worker named another
-                self.meta.say("heartbeat", run_id=run_id)
+        begun = {run_id for run_id, state in totals.runs.items() if state == OPEN} | {self.source.announced}
+        for run_id in begun - {
+            self.source.run_id,
+            None,
+        }:  # the lines, or the SDK in the worker, named another
+            self.meta.say("heartbeat", run_id=run_id)
 
-    def _end(self, event: str, *, timeout: float | None, **said: Any) -> None:
+    def _give_up_if(self, over: Callable[[], bool]) -> None:
+        """A spool that is full keeps nobody waiting who wants to leave: what has no room is counted."""
+        if self._is_over(over):
+            self.spool.give_up()
+
+    def _end(self, event: str, over: Callable[[], bool], **said: Any) -> None:
         """Ship what is left, say how it ended where the worker did not, ship that."""
         self.spool.finish()
         if self.rollouts is not None:
             self.rollouts.close()
         shipping, meta_id = self.shipping, self.meta.about.stream_id
         shipping.discover()
-        with self.waiting.until_signal(timeout) as over:
-            give_up = lambda: over() or shipping.knows_no_kafka  # noqa: E731 - a name for the next lines
-            acknowledged = all(
-                shipping.acknowledged(stream_id, give_up) for stream_id in shipping.of_workers()
-            )
-            for run_id in self._runs_without_end():
-                self.meta.say(event, run_id=run_id, **said)
-            self.meta.finish()
-            acknowledged = shipping.acknowledged(meta_id, give_up) and acknowledged
+        give_up = lambda: self._is_over(over)  # noqa: E731 - a name for the next lines
+        acknowledged = all(shipping.acknowledged(stream_id, give_up) for stream_id in shipping.of_workers())
+        for run_id in self._runs_without_end():
+            self.meta.say(event, run_id=run_id, **said)
+        self.meta.finish()
+        acknowledged = shipping.acknowledged(meta_id, give_up) and acknowledged
         shipping.close()
         if not acknowledged:
             self.waiting.kept(self.settings.spool_dir)
 
+    def _is_over(self, over: Callable[[], bool]) -> bool:
+        return over() or self.shipping.knows_no_kafka
+
     def _runs_without_end(self) -> list[str]:
-        runs = {self.source.run_id or self.fallback_run: SILENT} | self.shipping.totals().runs
+        """Also the run that was announced, where every line named another."""
+        runs = {self.source.announced or self.fallback_run: SILENT} | self.shipping.totals().runs
         for stream_id in self.shipping.of_workers():
             runs |= life_ahead(self.settings, stream_id)
         return [run_id for run_id, state in runs.items() if state != ENDED]

@@ -118,7 +118,7 @@ def export(run: str, kind: str, tables: tuple[str, ...], output: str | None, as_
     engine = _engine()
     run_id = store.resolved(engine, run)
     counts = store.shown(engine, run_id)
-    chosen = tables or tuple(exports.TABLES)
+    chosen = tables or exports.tables_of(engine, run_id)
     if output == "-":
         _to_stdout(engine, run_id, kind, chosen)
         return

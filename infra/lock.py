@@ -29,10 +29,14 @@ def try_lock(path: Path) -> int | None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock; False where the file is missing or cannot be read."""
+    """Whether a process holds the lock; False where the file is missing.
+
+    Raises:
+        OSError: it is there and cannot be opened, so nobody knows.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -228,6 +228,8 @@ def explain(environ: Mapping[str, str] = os.environ) -> dict[str, Sourced]:
     home = (
         Path(environ.get(f"{PREFIX}HOME") or platformdirs.user_data_dir("stepstream")).expanduser().absolute()
     )
+    if home.exists() and not home.is_dir():
+        raise UsageError(f"STEPSTREAM_HOME is {home}, which is no folder: set it to one that you can write.")
     path, from_file = _read_file(environ, home)
     from_stack = running_stack(home)
     types = get_type_hints(Settings, include_extras=True)
@@ -273,9 +275,9 @@ def _with_nearest(name: str, known: Iterable[str]) -> str:
 
 def running_stack(home: Path) -> dict[str, Any]:
     """The addresses of the `up` that runs on this home just now; empty where none does."""
-    if not is_held(home / STACK_LOCK):
-        return {}
     try:
+        if not is_held(home / STACK_LOCK):
+            return {}
         stack: dict[str, Any] = json.loads((home / STACK_FILE).read_text())
     except (OSError, ValueError):
         return {}

@@ -17,8 +17,8 @@ from infra.kafka.registry import Registry
 from infra.settings import Settings
 from infra.sql import engine as sql
 from producers.lines.context import Identity
-from producers.lines.normalise import Normaliser
-from producers.lines.values import microseconds
+from producers.lines.normalise import OF_SDK, Normaliser
+from producers.lines.times import microseconds
 from schemas.codec import Encoder
 from schemas.errors import BrokerError
 from schemas.tables import DeadLetter, Run
@@ -111,7 +111,8 @@ class Redriver:
         if letter["topic"] is not None:  # a record that a consumer refused
             self._outbox.send(letter["topic"], key, raw)
             return Outcome(*where, letter["topic"].removeprefix(self._prefix), None, None)
-        identity = Identity(letter["stream_id"], letter["run_id"], letter["agent_id"])
+        sdk = letter["producer_version"].endswith(OF_SDK)
+        identity = Identity(letter["stream_id"], letter["run_id"], letter["agent_id"], sdk=sdk)
         event = Normaliser(identity)(raw, letter["seq"], microseconds(letter["event_time"]))
         if event.kind is Kind.DLQ:
             return Outcome(*where, None, event.record["reason"], event.record["message"])

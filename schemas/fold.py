@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
+from schemas.seek_points import SeekPoint
 from schemas.topics import LINES, META_SUFFIX, Kind
 from schemas.values import clean
 
@@ -300,6 +301,6 @@ def _least(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else min(one, other)
 
 
-def columns(state: RunState | AgentState) -> Record:
+def columns(state: RunState | AgentState | SeekPoint) -> Record:
     """A state as a row: column → value, times still in µs."""
     return {field.name: getattr(state, field.name) for field in fields(state)}

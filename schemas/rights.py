@@ -75,7 +75,9 @@ RIGHTS: Mapping[str, Rights] = {
         tables=("SELECT",),
         redis=("get", "hget", "hgetall", "hlen", "xread", "xrevrange", "zrevrange"),
     ),
-    "replay": Rights(("kafka", "registry"), dict.fromkeys(Kind, READ), group="replay"),
+    "replay": Rights(
+        ("kafka", "registry", "sql"), dict.fromkeys(Kind, READ), group="replay", tables=("SELECT",)
+    ),
     "admin": Rights(
         ("kafka", "registry", "sql"),
         dict.fromkeys(Kind, frozenset({"CREATE", "DESCRIBE", "DESCRIBE_CONFIGS", "ALTER", "ALTER_CONFIGS"})),

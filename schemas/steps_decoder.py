@@ -21,21 +21,55 @@ class _Unusual(Exception):  # noqa: N818 - no error: somebody else decides
     """Not as we expect it."""
 
 
-class StepDecoder:
-    """Reads steps of one wire header.
+class HeadDecoder:
+    """Reads the first fields, which records of every kind have alike.
 
     Args:
         header: the five bytes before the Avro body; another schema's record is none of ours.
+        has_episode: an optional `episode_index` follows them.
     """
 
-    def __init__(self, header: bytes) -> None:
+    def __init__(self, header: bytes, *, has_episode: bool = True) -> None:
         self._header = header
+        self._has_episode = has_episode
         # The records of a stream begin alike: reuse the cached prefix.
         self._beginning = b"?"
         self._run_id = self._stream_id = ""
         self._who = b"?"
         self._agent_id = ""
         self._worker_id: str | None = None
+
+    def head(self, value: bytes) -> tuple[str, int, int, int | None, str] | None:
+        """Stream, seq, event time, episode and agent; None where fastavro has to judge."""
+        try:
+            if not value.startswith(self._beginning):
+                self._begin(value)
+            seq, at = _long(value, len(self._beginning))
+            if not value.startswith(self._who, at):
+                self._introduce(value, at)
+            event_time, at = _time(value, at + len(self._who))
+            episode_index = _optional_long(value, at)[0] if self._has_episode else None
+        except (_Unusual, IndexError, UnicodeDecodeError):
+            return None
+        return self._stream_id, seq, event_time, episode_index, self._agent_id
+
+    def _begin(self, value: bytes) -> None:
+        if not value.startswith(self._header):
+            raise _Unusual
+        run_id, at = _text(value, len(self._header))
+        stream_id, at = _text(value, at)
+        self._run_id, self._stream_id, self._beginning = run_id, stream_id, value[:at]
+
+    def _introduce(self, value: bytes, start: int) -> None:
+        agent_id, at = _text(value, start)
+        worker_id, at = _optional_text(value, at)
+        if at > len(value):
+            raise _Unusual
+        self._agent_id, self._worker_id, self._who = agent_id, worker_id, value[start:at]
+
+
+class StepDecoder(HeadDecoder):
+    """Reads whole steps of one wire header."""
 
     def __call__(self, value: bytes) -> Record | None:
         """The record; None where fastavro has to judge."""
@@ -85,20 +119,6 @@ class StepDecoder:
             "metrics": metrics,
             "extras": extras,
         }
-
-    def _begin(self, value: bytes) -> None:
-        if not value.startswith(self._header):
-            raise _Unusual
-        run_id, at = _text(value, len(self._header))
-        stream_id, at = _text(value, at)
-        self._run_id, self._stream_id, self._beginning = run_id, stream_id, value[:at]
-
-    def _introduce(self, value: bytes, start: int) -> None:
-        agent_id, at = _text(value, start)
-        worker_id, at = _optional_text(value, at)
-        if at > len(value):
-            raise _Unusual
-        self._agent_id, self._worker_id, self._who = agent_id, worker_id, value[start:at]
 
 
 def _long(value: bytes, at: int) -> tuple[int, int]:

@@ -315,6 +315,32 @@ EVENT_TABLES: dict[str, Table] = {
 """The tables that keep one row for each record, by name."""
 
 
+class SeekPointRow(Base):
+    """What a thousand lines of a stream hold in one partition; see `schemas.seek_points`."""
+
+    __tablename__ = "seek_points"
+
+    run_id: Mapped[Key]
+    stream_id: Mapped[Key]
+    block: Mapped[int] = mapped_column(_BIG, primary_key=True, autoincrement=False)
+    topic: Mapped[Key]
+    """Without its prefix."""
+    topic_partition: Mapped[int] = mapped_column(Integer(), primary_key=True, autoincrement=False)
+    newest_event_time: Mapped[Time]
+    first_offset: Mapped[Big]
+    last_offset: Mapped[Big]
+    records: Mapped[Big]
+    newest_episode: Mapped[Big | None]
+
+
+class UnindexedRun(Base):
+    """A run with rows from before there were seek points: `db upgrade` and persist make them."""
+
+    __tablename__ = "unindexed_runs"
+
+    run_id: Mapped[Key]
+
+
 class DeletedRun(Base):
     """A run that was deleted: a late consumer cannot bring it back."""
 

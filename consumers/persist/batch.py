@@ -13,10 +13,11 @@ from infra.sql.writers.check import Check
 from schemas.errors import SchemaError
 from schemas.fold import Fold, Record, columns
 from schemas.rollouts import GroupKey
-from schemas.topics import Kind
+from schemas.seek_points import SeekPoints
+from schemas.topics import LINES, Kind
 from schemas.values import LATEST_US
 
-Decode = Callable[[bytes], Record]
+Decode = Callable[[Any], Record]
 
 CAREFUL_BATCHES = 10
 """After a conflict this many batches are stored carefully: a repeated window is a few batches long."""
@@ -29,7 +30,7 @@ class Message(Protocol):
     def partition(self) -> int: ...  # noqa: D102
     def offset(self) -> int: ...  # noqa: D102
     def key(self) -> bytes | None: ...  # noqa: D102
-    def value(self) -> bytes | None: ...  # noqa: D102
+    def value(self) -> Any: ...  # noqa: D102
     def timestamp(self) -> tuple[int, int]: ...  # noqa: D102
 
 
@@ -48,6 +49,7 @@ class Outcome:
     """What became of a batch's records."""
 
     fold: Fold = field(default_factory=Fold)
+    seek: SeekPoints = field(default_factory=SeekPoints)
     stored: int = 0
     repeated: int = 0
     of_deleted_runs: int = 0
@@ -59,6 +61,7 @@ class Outcome:
     def add(self, other: Outcome) -> None:
         """Add another outcome."""
         self.fold.merge(other.fold)
+        self.seek.merge(other.seek)
         self.stored += other.stored
         self.repeated += other.repeated
         self.of_deleted_runs += other.of_deleted_runs
@@ -107,7 +110,8 @@ class Storer:
         outcome = Outcome()
         records: list[tuple[Record, int, Any]] = []
         rows = list(self._decoded(messages, deleted, outcome, keep=records))
-        outcome.fold = Fold()  # it counted all of them; only new rows may count
+        # They hold all of them: only what is new may count.
+        outcome.fold, outcome.seek = Fold(), SeekPoints()
         self._insert_new(tx, rows, records, outcome)
         return outcome
 
@@ -118,14 +122,9 @@ class Storer:
         outcome: Outcome,
         keep: list[tuple[Record, int, Any]] | None = None,
     ) -> Iterator[Row]:
-        """Rows, decoded while the database takes them; a record that cannot be a row goes to `refused`."""
-        kind, decode, check, row_of, add = (
-            self.kind,
-            self._decode,
-            self._check,
-            self._row_of,
-            outcome.fold.add,
-        )
+        """Rows, made while the database takes them; what cannot be a row is put aside."""
+        kind, decode, check, row_of = self.kind, self._decode, self._check, self._row_of
+        add, index, is_line = outcome.fold.add, outcome.seek.add, kind in LINES
         for message in messages:
             record = None
             try:
@@ -143,6 +142,8 @@ class Storer:
             if kind is Kind.ROLLOUTS:
                 outcome.rollouts.append(_touched(record))
             add(kind, record, at)
+            if is_line:
+                index(kind, row)
             if keep is not None:
                 keep.append((record, at, message))
             yield row
@@ -164,11 +165,13 @@ class Storer:
                 self._insert_new(tx, rows[part], records[part], outcome)
             return
         new = set(inserted.new)
-        for record, at, _ in records:
+        for (record, at, _), row in zip(records, rows, strict=True):
             key = (record["run_id"], record["stream_id"], record["seq"])
             if key in new:
                 new.discard(key)  # a batch may hold the same key twice
                 outcome.fold.add(self.kind, record, at)
+                if self.kind in LINES:
+                    outcome.seek.add(self.kind, row)
                 outcome.stored += 1
             else:
                 outcome.repeated += 1
@@ -177,11 +180,13 @@ class Storer:
         outcome.contradicted += len(inserted.contradicted)
 
 
-def store_rollups(tx: Transaction, fold: Fold) -> None:
-    """Agents before runs, each in the order of their keys, so that two processes cannot deadlock."""
+def store_rollups(tx: Transaction, done: Outcome) -> None:
+    """Agents, runs, seek points, each in the order of their keys: two processes never wait for each other."""
+    fold, points = done.fold, done.seek.points
     tx.upsert("agents", [columns(fold.agents[key]) for key in sorted(fold.agents)])
     runs = [columns(fold.runs[run_id]) for run_id in sorted(fold.runs)]
     tx.upsert("runs", [{**run, "last_seen_at": run["last_seen_at"] or None} for run in runs])
+    tx.upsert("seek_points", [columns(points[key]) for key in sorted(points)])
 
 
 def _touched(record: Record) -> Touched:

@@ -60,11 +60,12 @@ def _identity(refused: Refused) -> Record:
     own = {name: _clean(record[name]) for name in by_place}
     if not EARLIEST_US <= own["event_time"] <= LATEST_US:
         own["event_time"] = by_place["event_time"]
-    if refused.kind is Kind.DLQ or max(len(own["run_id"]), len(own["stream_id"])) > LONGEST_ID:
-        # A letter about a letter must not take that one's place, and one about an id too long cannot have
-        # it: it would be refused for ever.
+    if refused.kind is Kind.DLQ or len(own["stream_id"]) > LONGEST_ID:
+        # A letter about a letter must not take that one's place, and one about a stream's id that is too
+        # long cannot have it: it would be refused for ever.
         own |= {name: by_place[name] for name in ("stream_id", "seq")}
-    return own | {name: own[name][:LONGEST_ID] for name in ("run_id", "agent_id")}
+    cut = ("run_id", "agent_id", "worker_id")
+    return own | {name: own[name][:LONGEST_ID] for name in cut if own[name] is not None}
 
 
 def _clean(value: Any) -> Any:

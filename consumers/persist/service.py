@@ -39,7 +39,14 @@ import structlog
 
 from consumers.persist.batch import Decode, Outcome, Storer, store_rollups
 from consumers.persist.dead_letters import DeadLetterWriter
-from consumers.persist.sweep import SWEEP_EVERY_S, Retention, SilenceWatch, lose_silent_runs, stored_offsets
+from consumers.persist.sweep import (
+    SWEEP_EVERY_S,
+    Retention,
+    SilenceWatch,
+    index_old_runs,
+    lose_silent_runs,
+    stored_offsets,
+)
 from infra.kafka.dlq_producer import DlqProducer
 from infra.kafka.group_consumer import GroupConsumer, Slice
 from infra.settings import Settings
@@ -128,6 +135,7 @@ class Persist:
         try:
             self._retried(partial(migrations.check, self._writer.engine), stop)
             Retention(self._writer.engine, self._settings.retention_days).start(stop)
+            index_old_runs(self._writer.engine, stop)
             while not stop.is_set():
                 self.turn(stop)
         finally:
@@ -180,7 +188,7 @@ class Persist:
                     self._letterbox.post(self._letters()(refused))
                 done.add(stored_now)
             settle(tx.connection, done.rollouts)
-            store_rollups(tx, done.fold)
+            store_rollups(tx, done)
             next_offsets = {partition: item.next_offset for partition, item in mine.items()}
             tx.advance(next_offsets)
             self._letterbox.wait()

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, func, select, update
 
 from infra.sql import runs
 from infra.sql.engine import reading, writing
+from infra.sql.seek_points import index_runs
 from schemas.errors import DatabaseError
 from schemas.fold import LOST, RUNNING
 from schemas.tables import ConsumerOffset, Run
@@ -74,6 +75,19 @@ class SilenceWatch:
             return None
         behind = any(stored.get(partition, 0) < end for partition, end in self._ends.items())
         return None if behind else self._moment - self._lost
+
+
+def index_old_runs(engine: Engine, stop: threading.Event) -> None:
+    """In a thread of its own, make the seek points of runs whose rows are from before there were any."""
+
+    def work() -> None:
+        try:
+            if count := index_runs(engine, stop=stop):
+                log.info("indexed for replay", runs=count)
+        except DatabaseError as error:
+            log.warning("indexing waits for the next start", reason=str(error))
+
+    threading.Thread(target=work, daemon=True).start()
 
 
 class Retention:

@@ -1,5 +1,5 @@
-"""Replay: a run's records from the log, in the order its workers wrote them, from any place to any other.
+"""Replay: a run's records in the order its workers wrote them, from any place to any other.
 
-`position` reads what a user says, `tape` puts the records in order, `lines` writes them as JSONL,
-`play` paces them and follows a run that goes on.
+`infra.history` reads them from SQL and Kafka, `play` chooses and paces them, `follow` orders what comes on,
+`lines` writes them as JSONL, the `sink` modules give them elsewhere.
 """

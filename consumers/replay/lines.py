@@ -24,6 +24,7 @@ TYPES = {Kind.STEPS: "step", Kind.EPISODES: "episode"}
 KIND_NAMES = ("type", "event_type", "event")
 """Names of the kind, in the order in which they are read."""
 GLOBAL_STEP_NAMES = ("global_step", "step", "total_timesteps")
+TIME_NAMES = ("ts", "timestamp", "ts_unix_ns")
 OWN_NAMES = frozenset({"stream_id", "seq"})
 """What names an event on Kafka; a line that is ingested again gets new ones."""
 
@@ -61,14 +62,14 @@ def _metrics(record: Record) -> bytes:
     fields = _members(record["extras"]) | _numbers(record["metrics"])
     if record["global_step"] is not None:
         fields[_free(GLOBAL_STEP_NAMES, fields)] = record["global_step"]
-    return _encode(fields | _identity(record))
+    return _encode(fields | _identity(record, _free(TIME_NAMES, fields)))
 
 
 def _run_event(record: Record) -> bytes:
     fields = _members(record["payload"])
     if record["event"] != "other":  # else the payload has the worker's own word for it
         fields[_free(KIND_NAMES, fields)] = record["event"]
-    return _encode(fields | _identity(record))
+    return _encode(fields | _identity(record, _free(TIME_NAMES, fields)))
 
 
 def _free(names: tuple[str, ...], fields: dict[str, Any]) -> str:
@@ -94,10 +95,13 @@ _WRITERS: dict[Kind, Callable[[Record], bytes | None]] = {
 }
 
 
-def _identity(record: Record) -> dict[str, Any]:
-    when = EPOCH + timedelta(microseconds=record["event_time"])
+def _identity(record: Record, time_name: str = "ts") -> dict[str, Any]:
+    """Time, run, agent and worker."""
+    when = record["event_time"]
+    moment = EPOCH + timedelta(microseconds=when)
+    text = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
     fields = {
-        "ts": when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        time_name: when * 1000 if time_name == "ts_unix_ns" else text,
         "run_id": record["run_id"],
         "agent_id": record["agent_id"],
     }

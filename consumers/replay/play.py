@@ -1,4 +1,4 @@
-"""Plays a run: what the log holds, in order and at a pace; then, when told to follow, what comes on."""
+"""Plays a run: from a position to another, in order and at a pace; when told to follow, what comes on."""
 
 from __future__ import annotations
 
@@ -9,31 +9,26 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
-from consumers.replay.position import End, Episode, Seq
-from consumers.replay.tape import Item, Order, Tape
-from consumers.replay.window import Window
-from infra.kafka.log_reader import Entry, LogReader
-from infra.kafka.registry import Registry
-from infra.settings import Settings
-from schemas.errors import SchemaError, StepstreamError
+from consumers.replay.follow import Arrived, Mark, Sequencer, by_time
+from consumers.replay.pace import Pace
+from infra.history.finder import Finder, OutsideError
+from infra.history.index import Cut
+from infra.history.items import Item
+from infra.history.reader import RECENT_LINES, RunReader
+from infra.kafka.log_reader import Entry
+from schemas import positions as at
+from schemas.errors import SchemaError, StepstreamError, UsageError
+from schemas.head_reader import HeadReader
+from schemas.positions import Position, ends_before_it_begins
 from schemas.topics import META_SUFFIX, Kind
 
-CHUNK = 2000
-MANY = 200_000
-"""To read so many records takes long enough to be said."""
-PATIENCE_S = 1.0
-"""A line that is missing among newer ones is waited for so long, when following."""
-RECENT_LINES = 10_000
-"""So far back in a stream a line that is missing now may still come."""
+_NOTHING_BETWEEN = "--to {} lies before --from {}: nothing is between them."
+FIRST_CHUNK, CHUNK = 100, 2000
+"""Records that a sink gets at once: few at first, so that the first is there at once."""
 
 
 class Sink(Protocol):
     """Where records go."""
-
-    kinds: tuple[Kind, ...]
-    """What it takes."""
 
     def write(self, items: list[Item]) -> None:
         """Take records, in order."""
@@ -42,207 +37,264 @@ class Sink(Protocol):
         """No more will come."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is played of a run.
+
+    Raises:
+        UsageError: it ends before it begins.
+    """
+
+    start: Position
+    stop: Position | None = None
+    """Included. None: what is there now, or, when following, whatever comes."""
+    agent_id: str | None = None
+    meta: bool = False
+    """stepstream's own records of the run (start, heartbeats, stderr, end), too."""
+
+    def __post_init__(self) -> None:
+        if self.stop is not None and ends_before_it_begins(self.start, self.stop):
+            raise UsageError(_NOTHING_BETWEEN.format(self.stop, self.start))
+
+
 @dataclass
 class Replay:
     """One replay of one run.
 
     Args:
+        reader: the run.
+        part: what of it.
         speed: how much faster than the run was; None: as fast as it goes.
-        follow: go on with what comes, until `stop` is set or the window's end is reached.
-        meta: stepstream's own records of the run (start, heartbeats, stderr, end), too.
+        skip_idle: seconds that a pause in the run may last.
+        follow: go on with what comes, until `stop` is set or the part's end is reached.
+        loop: begin again at the part's beginning, until `stop` is set.
+        turn: waits for leave to play a step; None: it is played when it is due.
         tell: takes a note for the user.
+        progress: told after each write how many records were given, and of how many lines, if that is known.
     """
 
-    settings: Settings
-    run_id: str
-    window: Window
-    sink: Sink
+    reader: RunReader
+    part: Part
     speed: float | None = None
+    skip_idle: float | None = None
     follow: bool = False
-    meta: bool = False
+    loop: bool = False
+    turn: Callable[[], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     tell: Callable[[str], None] = lambda note: None
+    progress: Callable[[int, int | None], None] = lambda done, total: None
+    played: int = 0
+    rest: Item | None = None
+    """The first record that was not given, where it was stopped."""
+    _ahead: bool = False
+    """The part begins behind what is there."""
+    _lines: int | None = None
+    _pace: Pace | None = None
+    _letters: dict[str, set[int]] = field(default_factory=dict)
 
-    def play(self) -> int:
-        """Play it; returns the number of records that were given to the sink.
+    def find(self) -> tuple[Cut, Cut | None]:
+        """Where each stream begins and ends.
 
         Raises:
-            BrokerError: Kafka refuses, or does not answer.
-            StepstreamError: the log holds nothing of this run, or nothing at that position.
+            OutsideError: the run has no such place.
+            UsageError: the end lies before the beginning.
         """
-        reader = LogReader(self.settings, self.sink.kinds, self.run_id)
-        tape = Tape(Registry(self.settings, self.stop).schema)
-        try:
-            self.window.check(reader.watermarks, follow=self.follow, topic_prefix=self.settings.topic_prefix)
-            order = self._record(reader, tape)
-            played = self._give(self._selected(order))
-            if self.follow and not self.window.is_over(order):
-                played += self._go_on(reader, tape, order)
-            return played
-        finally:
-            reader.close()
-            tape.close()
-            self.sink.close()
+        needs_newest = any(
+            position is not None and isinstance(position.anchor, at.End | at.Ago | at.Named)
+            for position in (self.part.start, self.part.stop)
+        )
+        if needs_newest:
+            self.reader.load()
+        while True:
+            try:
+                start, stop, is_whole = self._found(self.reader.finder(self.part.agent_id))
+            except OutsideError:
+                if self.reader.loaded:
+                    raise
+            else:
+                if is_whole or self.reader.loaded:
+                    break
+            self.reader.load()
+        if stop is not None and not self._ahead:
+            self._check_order(start, stop)
+        self._lines = self._count(start, stop)
+        return start, stop
 
-    def _record(self, reader: LogReader, tape: Tape) -> Order:
-        """All of the run: only whoever has read it knows that no stream with earlier lines comes later."""
-        count = sum(marks.high - marks.low for marks in reader.watermarks.values())
-        if count >= MANY:
-            self.tell(f"{count:,} records are read first, to know their order.")
-        for entry in itertools.chain.from_iterable(reader.present()):
-            tape.add(*entry)
-        if tape.unreadable:
-            self.tell(f"{tape.unreadable} records of the run cannot be read and are left out.")
-        if len(tape) == 0:
-            raise StepstreamError(
-                f"Kafka holds nothing of a run {self.run_id!r} under {self.settings.topic_prefix!r}: "
-                "`stepstream runs list` names those in SQL, and older records may be past Kafka's retention."
-            )
-        return tape.ordered()
+    def play(self, start: Cut, stop: Cut | None, sink: Sink) -> None:
+        """Play a part that `find` found.
 
-    def _selected(self, order: Order) -> Iterator[Item]:
-        rows = self.window.rows(order)
-        if not self.meta:
-            rows = rows[~order.is_meta[rows]]
-        if len(rows) == 0 and not self.follow and not isinstance(self.window.start, End):
-            self._explain_nothing(order)
-        return order.items(rows)
-
-    def _explain_nothing(self, order: Order) -> None:
-        lines = order["seq"][~order.is_meta]
-        episodes = order["episode"][order["episode"] >= 0]
-        holds = f"lines 1 to {lines.max()}" if len(lines) else "no lines"
-        if len(episodes):
-            holds += f" and episodes {episodes.min()} to {episodes.max()}"
-        note = f"Nothing of run {self.run_id!r} lies there: Kafka holds its {holds}."
-        if isinstance(self.window.start, Seq | Episode):
-            raise StepstreamError(note)
-        self.tell(note)
-
-    def _give(self, items: Iterable[Item]) -> int:
-        played = 0
-        chunks = _chunks(items) if self.speed is None else self._paced(items, self.speed)
-        for chunk in chunks:
-            self.sink.write(chunk)
-            played += len(chunk)
-            if self.stop.is_set():
-                break
-        return played
-
-    def _paced(self, items: Iterable[Item], speed: float) -> Iterator[list[Item]]:
-        """Chunks of what is due, each when it is due."""
-        chunk: list[Item] = []
-        begin_at, begin = time.monotonic(), 0
-        for item in items:
-            begin = begin or item.time
-            early = (item.time - begin) / 1e6 / speed - (time.monotonic() - begin_at)
-            if early > 0:
-                if chunk:
-                    yield chunk
-                    chunk = []
-                self.stop.wait(early)
+        Raises:
+            StepstreamError: a source or the sink refuses, or the run was deleted meanwhile.
+        """
+        passes = itertools.repeat(None) if self.loop else (None,)
+        for _ in passes:
+            self._pace = Pace(self.speed, self.skip_idle, self.stop, self.tell) if self.speed else None
+            self._give(self._wanted(self.reader.items(start, stop)), sink)
             if self.stop.is_set():
                 return
-            chunk.append(item)
-            if len(chunk) >= CHUNK:
+        if self.follow and not self._is_over(stop):
+            self._go_on(sink)
+
+    def missing(self, start: Cut, stop: Cut | None) -> int:
+        """How many lines of the part are nowhere: reads it once, and gives nothing."""
+        self.reader.counting = True
+        for _ in self.reader.items(start, stop):
+            if self.stop.is_set():
+                break
+        self.reader.counting = False
+        missing = sum(self.reader.missing.values())
+        self.reader.counts.clear()
+        self.reader.missing.clear()
+        self.reader.open_at.clear()
+        return missing
+
+    def _found(self, finder: Finder) -> tuple[Cut, Cut | None, bool]:
+        """Start, stop, and whether more from Kafka cannot change them."""
+        try:
+            start = finder.start(self.part.start)
+        except OutsideError:
+            if not (self.follow and self.reader.loaded) or self.part.start.steps:
+                raise
+            self._ahead, start = True, self.reader.index.ends()
+        if self.part.stop is None:
+            return start, None, True
+        try:
+            stop = finder.stop(self.part.stop)
+        except OutsideError:
+            if not self.reader.loaded or not _may_lie_ahead(self.part.stop):
+                raise
+            return start, None, True
+        return start, stop, self.reader.index.moment(stop, stop) is not None
+
+    def _check_order(self, start: Cut, stop: Cut) -> None:
+        index = self.reader.index
+        first, behind = index.moment(start, start), index.moment(stop, stop)
+        is_end = isinstance(self.part.start.anchor, at.End)
+        if first is None or behind is None or is_end:
+            return
+        if all(stop[stream] <= start[stream] for stream in stop if stream in start):
+            raise UsageError(_NOTHING_BETWEEN.format(self.part.stop, self.part.start))
+
+    def _count(self, start: Cut, stop: Cut | None) -> int | None:
+        if self.follow or self.loop:
+            return None
+        index = self.reader.index
+        ends = {stream: index.end(stream) for stream in index.streams}
+        streams = ends if self.part.meta else index.workers
+        return sum(
+            max(0, min(ends[stream], (stop or ends).get(stream, ends[stream])) - max(start.get(stream, 0), 1))
+            for stream in streams
+        )
+
+    def _wanted(self, items: Iterable[Item]) -> Iterator[Item]:
+        for item in items:
+            if item.kind is Kind.DLQ:
+                self._letters.setdefault(item.stream_id, set()).add(item.seq)
+            if self._is_wanted(item):
+                yield item
+
+    def _is_wanted(self, item: Item) -> bool:
+        if self.part.agent_id is not None and item.agent_id != self.part.agent_id:
+            return False
+        return self.part.meta or not item.stream_id.endswith(META_SUFFIX)
+
+    def _give(self, items: Iterator[Item], sink: Sink) -> None:
+        for chunk in self._chunks(items):
+            sink.write(chunk)
+            self.played += len(chunk)
+            self.progress(self.played, self._lines)
+            if self.stop.is_set():
+                self.rest = self.rest or next(items, None)
+                return
+
+    def _chunks(self, items: Iterator[Item]) -> Iterator[list[Item]]:
+        if self._pace is None and self.turn is None:
+            yield from _growing_chunks(items)
+            return
+        chunk: list[Item] = []
+        for item in items:
+            early = self._pace.early(item.time) if self._pace else 0.0
+            waits_for_turn = self.turn is not None and item.kind is Kind.STEPS
+            if chunk and (early > 0 or waits_for_turn or len(chunk) >= CHUNK):
                 yield chunk
                 chunk = []
+            if self._pace is not None and early > 0:
+                self._pace.wait(early)
+            if self.turn is not None and waits_for_turn and not self.stop.is_set():
+                self.turn()
+            if self.stop.is_set():
+                self.rest = item
+                break
+            chunk.append(item)
         if chunk:
             yield chunk
 
-    def _go_on(self, reader: LogReader, tape: Tape, order: Order) -> int:
-        tail = Tail(tape, order)
-        played = 0
+    def _is_over(self, stop: Cut | None) -> bool:
+        """Whether lines lie behind the end already, so that nothing is left to wait for."""
+        if self.part.stop is None or stop is None:
+            return False
+        ends = {stream: self.reader.next_lines.get(stream, 0) for stream in stop}
+        index = self.reader.index
+        return any(index.end(stream) > stop[stream] for stream in ends if not stream.endswith(META_SUFFIX))
+
+    def _go_on(self, sink: Sink) -> None:
+        self.reader.load()
+        if self.reader.log_reader is None:
+            raise StepstreamError("Kafka does not answer, so the run cannot be followed.")
+        sequencer = Sequencer(self.reader.next_lines, self._recent_letters())
+        start = Mark(self.part.start, self.reader.index.steps) if self._ahead else None
+        stop = self._stop_ahead()
+        for item, episode in self.reader.beyond():
+            sequencer.push(Arrived(item, episode))
+        heads = HeadReader(self.reader.lookup)
         over = False
         while not (self.stop.is_set() or over):
-            for entry in reader.newer():
-                over |= self._take(entry, tape, tail)
-            items = tail.ready(time.monotonic(), everything=over)
-            if items:
-                self.sink.write(items)
-                played += len(items)
-        return played
+            for entry in self.reader.log_reader.newer():
+                if (arrived := _arrived(entry, heads)) is not None:
+                    sequencer.push(arrived)
+            ready = sorted(sequencer.ready(time.monotonic()), key=by_time)
+            inside: list[Item] = []
+            for arrived in ready:
+                begun = start is None or start.place(arrived)[0]
+                over = over or (stop is not None and stop.place(arrived)[1])
+                if begun and not over and self._is_wanted(arrived.item):
+                    inside.append(arrived.item)
+            self._give(iter(inside), sink)
 
-    def _take(self, entry: Entry, tape: Tape, tail: Tail) -> bool:
-        """Take a newer record; true where it lies beyond the end."""
-        try:
-            head = tape.head(entry.value)
-        except SchemaError:
-            return False
-        is_meta = head.stream_id.endswith(META_SUFFIX)
-        if not is_meta and self.window.ends_before(head, entry.kind, entry.partition, entry.offset):
-            return True
-        wanted = self.window.begins_before(head) and (self.meta or not is_meta)
-        item = Item(*entry[:-1], head.event_time, entry.value)
-        tail.push(head.stream_id, head.seq, item, wanted)
-        return False
+    def _stop_ahead(self) -> Mark | None:
+        if self.part.stop is None:
+            return None
+        position = self.part.stop
+        if position.steps:
+            index = self.reader.index
+            start = self.reader.finder(self.part.agent_id).start(Position(position.anchor))
+            position = Position(at.Step(index.steps_before(start) + position.steps))
+        return Mark(position, self.reader.index.steps)
+
+    def _recent_letters(self) -> dict[str, set[int]]:
+        ends = self.reader.next_lines
+        return {
+            stream: {line for line in lines if line >= ends.get(stream, 0) - RECENT_LINES}
+            for stream, lines in self._letters.items()
+        }
 
 
-def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, CHUNK)):
+def _growing_chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
+    size = FIRST_CHUNK
+    while chunk := list(itertools.islice(items, size)):
         yield chunk
+        size = min(size * 2, CHUNK)
 
 
-class Tail:
-    """Puts newer records in order: every line of a stream is one record, so its numbers have no gaps.
+def _may_lie_ahead(position: Position) -> bool:
+    return isinstance(position.anchor, at.Step | at.Offset)
 
-    A line that is missing among newer ones is waited for, then passed over; it is given when it comes.
-    """
 
-    def __init__(self, tape: Tape, order: Order) -> None:
-        self._next: dict[str, int] = {}
-        self._missing: dict[str, set[int]] = {}
-        self._held: dict[str, dict[int, tuple[Item, bool]]] = {}
-        self._stuck_since: dict[str, float] = {}
-        self._out: list[Item] = []
-        names = list(tape.streams)
-        for number, seqs in order.lines_by_stream():
-            newest = int(seqs.max())
-            recent = np.arange(max(1, newest - RECENT_LINES), newest)
-            self._next[names[number]] = newest + 1
-            self._missing[names[number]] = set(np.setdiff1d(recent, seqs).tolist())
-
-    def push(self, stream: str, seq: int, item: Item, wanted: bool) -> None:
-        """Take a record; one that is not wanted only fills its place."""
-        if item.kind is Kind.FRAMES:
-            self._out += [item] if wanted else []
-        elif seq >= self._next.setdefault(stream, 1):
-            self._held.setdefault(stream, {}).setdefault(seq, (item, wanted))
-        elif seq in self._missing.setdefault(stream, set()):
-            self._missing[stream].discard(seq)
-            self._out += [item] if wanted else []
-
-    def ready(self, now: float, *, everything: bool = False) -> list[Item]:
-        """What can be given, in order.
-
-        Args:
-            now: seconds of a monotonic clock.
-            everything: wait for no missing line any longer.
-        """
-        for stream, held in self._held.items():
-            self._release(stream, held)
-            if not held:
-                self._stuck_since.pop(stream, None)
-            elif everything or now - self._stuck_since.setdefault(stream, now) >= PATIENCE_S:
-                self._pass_over(stream, min(held))
-                self._release(stream, held)
-        self._held = {stream: held for stream, held in self._held.items() if held}
-        out, self._out = self._out, []
-        return out
-
-    def _release(self, stream: str, held: dict[int, tuple[Item, bool]]) -> None:
-        while (seq := self._next[stream]) in held:
-            item, wanted = held.pop(seq)
-            self._out += [item] if wanted else []
-            # A dead letter may be redriven: what it becomes is another record of the same number.
-            if item.kind is Kind.DLQ:
-                self._missing.setdefault(stream, set()).add(seq)
-            self._next[stream] = seq + 1
-            self._stuck_since.pop(stream, None)
-
-    def _pass_over(self, stream: str, seq: int) -> None:
-        first = max(self._next[stream], seq - RECENT_LINES)
-        self._missing.setdefault(stream, set()).update(range(first, seq))
-        self._next[stream] = seq
-        self._stuck_since.pop(stream, None)
+def _arrived(entry: Entry, heads: HeadReader) -> Arrived | None:
+    kind, partition, offset, timestamp, value = entry
+    try:
+        stream, seq, event_time, episode, agent = heads(value)
+    except SchemaError:
+        return None
+    item = Item(kind, stream, seq, event_time, agent, partition, offset, timestamp, value)
+    return Arrived(item, episode)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from consumers.persist.batch import Outcome, Storer, store_rollups
-from consumers.replay.sinks import Lookup
-from consumers.replay.tape import Item
+from infra.history.items import Item, Records
 from infra.settings import Settings
 from infra.sql import engine as sql
 from infra.sql import migrations
 from infra.sql.rollouts import settle
 from infra.sql.writers import open_writer
-from schemas.codec import Decoder
-from schemas.errors import StepstreamError
-from schemas.topics import STORED, Kind
+from schemas.codec import Record
+from schemas.errors import StepstreamError, UsageError
+from schemas.topics import STORED
 
 
 @dataclass(frozen=True)
@@ -36,24 +35,48 @@ class _Message:
     def key(self) -> bytes:
         return self.run_id
 
-    def value(self) -> bytes:
-        return self.item.value
+    def value(self) -> Item:
+        return self.item
 
     def timestamp(self) -> tuple[int, int]:
         return 1, self.item.timestamp
 
 
-class Database:
-    """Another database: the rows that persist would have written. What is there already stays."""
+def check_url(settings: Settings, url: str) -> None:
+    """Raise where a URL is none for a copy.
 
-    kinds: tuple[Kind, ...] = STORED
+    Raises:
+        UsageError: it names no database, or the one that is read.
+    """
+    try:
+        there, here = sql.url(replace(settings, database_url=url)), sql.url(settings)
+    except UsageError as error:
+        words = str(error).replace("STEPSTREAM_DATABASE_URL", f"--output sql:{url}")
+        raise UsageError(words if url in words else f"--output sql:{url}: {words}") from None
+    if there == here:
+        raise UsageError(f"--output sql:{url} is the database that is read: name another one.")
 
-    def __init__(self, settings: Settings, url: str, lookup: Lookup, run_id: str) -> None:
+
+class SqlSink:
+    """Another database: the rows that persist would have written. What is there already stays.
+
+    Args:
+        settings: of the deployment.
+        url: of the other database, whose tables are made.
+        records: how items are read.
+        run_id: the run.
+    """
+
+    def __init__(self, settings: Settings, url: str, records: Records, run_id: str) -> None:
         there = replace(settings, database_url=url)
         sql.make_folder(there)
         self._writer = open_writer(there)
         migrations.upgrade(self._writer.engine)
-        self._storers = {kind: Storer(kind, Decoder(kind, lookup)) for kind in STORED}
+
+        def decode(item: Item) -> Record:
+            return records(item)
+
+        self._storers = {kind: Storer(kind, decode) for kind in STORED}
         self._key = run_id.encode()
         self.total = Outcome()
 
@@ -70,7 +93,7 @@ class Database:
                     # Also of a run that was deleted there: whoever replays it wants it back.
                     done.add(storer.store(tx, mine, {}))
             settle(tx.connection, done.rollouts)
-            store_rollups(tx, done.fold)
+            store_rollups(tx, done)
         if done.refused:
             one = done.refused[0]
             where = f"offset {one.message.offset()} of {one.kind.value}"

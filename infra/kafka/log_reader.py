@@ -82,10 +82,15 @@ class LogReader:
             part: read only these offsets. A few records behind them may come as well.
             most: records of a batch.
         """
-        watermarks = self.watermarks if part is None else part
-        self._consumer.assign([self._where(place, marks.low) for place, marks in watermarks.items()])
-        unread = {place for place, marks in watermarks.items() if marks.high > marks.low}
-        left = sum(watermarks[place].high - watermarks[place].low for place in unread)
+        for _, batch in self.counted(self.watermarks if part is None else part, most):
+            yield batch
+
+    def counted(self, part: Part, most: int = BATCH) -> Iterator[tuple[int, list[Entry]]]:
+        """The same, each with the number of records that were read so far, whosever they are."""
+        read = 0
+        self._consumer.assign([self._where(place, marks.low) for place, marks in part.items()])
+        unread = {place for place, marks in part.items() if marks.high > marks.low}
+        left = sum(part[place].high - part[place].low for place in unread)
         while unread:
             batch = []
             for message in self._consume(max(1, min(most, left))):
@@ -94,10 +99,11 @@ class LogReader:
                     continue
                 batch.append(message)
                 place = self._place(message)
-                if (message.offset() or 0) + 1 >= watermarks[place].high:
+                if (message.offset() or 0) + 1 >= part[place].high:
                     unread.discard(place)
             left -= len(batch)
-            yield self._mine(batch)
+            read += len(batch)
+            yield read, self._mine(batch)
 
     def at(self, kind: Kind, timestamp: int) -> dict[int, int]:
         """For each partition of a kind the first offset that is no older than a moment of Kafka's clock.

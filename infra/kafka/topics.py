@@ -191,14 +191,14 @@ def create(question: Question, settings: Settings, name: str, config: Mapping[st
     return True
 
 
-def ensure_topic(settings: Settings, name: str) -> None:
-    """Create one topic that is none of ours, with the settings of ours, where it is missing.
+def ensure_topic(settings: Settings, name: str) -> bool:
+    """Create one topic that is none of ours, with the settings of ours; False: it is there already.
 
     Raises:
         BrokerError: no broker answers, or it refuses.
     """
     with asking(settings) as question:
-        create(question, settings, name, LARGE)
+        return create(question, settings, name, LARGE)
 
 
 def alter(settings: Settings, topics: Iterable[TopicPlan]) -> None:

@@ -113,14 +113,19 @@ def writing(engine: Engine) -> Iterator[Connection]:
         raise translated(error, engine) from error
 
 
+def fence_batches(connection: Connection) -> None:
+    """From here to the commit no batch of any persist is open; they wait. SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        # Every batch holds row locks in this table from its first statement on.
+        connection.exec_driver_sql("LOCK TABLE consumer_offsets IN EXCLUSIVE MODE")
+
+
 def fence_deletion(connection: Connection, run_id: str, clock: Callable[[], datetime]) -> None:
     """Write a run down as deleted, while no batch of any persist is open; they wait until this commits.
 
     The clock is read once they wait: what is stored by then was sent before that moment.
     """
-    if connection.dialect.name == "postgresql":
-        # Every batch holds row locks in this table from its first statement on.
-        connection.exec_driver_sql("LOCK TABLE consumer_offsets IN EXCLUSIVE MODE")
+    fence_batches(connection)
     connection.execute(delete(DeletedRun).where(DeletedRun.run_id == run_id))
     connection.execute(insert(DeletedRun).values(run_id=run_id, deleted_at=clock()))
 

@@ -34,6 +34,23 @@ TABLES: dict[str, Table] = {
 """What an export consists of."""
 
 
+_OF_LANGUAGE_MODELS = ("rollouts", "tokens")
+
+
+def tables_of(engine: Engine, run_id: str) -> tuple[str, ...]:
+    """What an export of this run consists of: the tables of rollouts only where it has any."""
+    with reading(engine) as connection:
+        empty = [
+            name
+            for name in _OF_LANGUAGE_MODELS
+            if connection.execute(
+                select(TABLES[name].c.seq).where(TABLES[name].c.run_id == run_id).limit(1)
+            ).first()
+            is None
+        ]
+    return tuple(name for name in TABLES if name not in empty)
+
+
 class Sink(Protocol):
     """Takes rows, and is closed at the end."""
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, Row, Table, and_, delete, exists, func, or_, sele
 from infra.sql.engine import fence_deletion, reading, writing
 from infra.sql.streams import Ends, stream_ends
 from schemas.errors import UsageError
-from schemas.tables import EVENT_TABLES, Agent, DeletedRun, Run
+from schemas.tables import EVENT_TABLES, Agent, DeletedRun, Run, SeekPointRow, UnindexedRun
 
 COLUMNS = [column for column in Run.__table__.columns if column.name != "status_at"]
 
@@ -124,7 +124,8 @@ def remove(
     with writing(engine) as connection:
         fence_deletion(connection, run_id, clock)
         ends = {table.name: stream_ends(connection, table, run_id) for table in EVENT_TABLES.values()}
-        connection.execute(delete(Agent).where(Agent.run_id == run_id))
+        for model in (Agent, SeekPointRow, UnindexedRun):
+            connection.execute(delete(model).where(model.run_id == run_id))
         known = connection.execute(delete(Run).where(Run.run_id == run_id)).rowcount
         if not known and not any(ends.values()):
             raise _unknown(run_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ LAST_LINES = 20
 LINE_BYTES = 64 * 1024
 """A longer line of stderr is kept in parts."""
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+POLL_SECONDS = 0.1
 SILENCE_SECONDS = 1.0
 """What a program started and left behind may still hold its pipes: after so much silence it is over."""
 
@@ -69,6 +71,7 @@ class Worker:
         self._child = self._start(command, environment)
         assert self._child.stdout is not None
         assert self._child.stderr is not None
+        self._over, self._end_reading = os.pipe()
         self._threads = [
             threading.Thread(target=self._read, args=(pipe.fileno(), take), daemon=True)
             for pipe, take in ((self._child.stdout, self._stdout), (self._child.stderr, self._stderr))
@@ -101,8 +104,20 @@ class Worker:
             return None
         return code
 
-    def finish(self) -> None:
-        """Give on what is left of a line without an end."""
+    def finish(self, waiting: Callable[[], object] = lambda: None) -> None:
+        """Take what is still in the pipes, also of a child that was left behind; then nothing more comes.
+
+        Args:
+            waiting: called again and again while that takes time.
+        """
+        os.close(self._end_reading)
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(POLL_SECONDS)
+                waiting()
+        os.close(self._over)
+        if self.error is not None:
+            raise self.error
         if self._pending:
             self._log(self._pending)
             self._pending = b""
@@ -135,11 +150,16 @@ class Worker:
 
     def _read(self, pipe: int, take: Callable[[bytes], None]) -> None:
         try:
-            while data := os.read(pipe, READ_BYTES):
+            while data := self._next(pipe):
                 self._heard_at = time.monotonic()
                 take(data)
         except BaseException as error:
             self.error = error
+
+    def _next(self, pipe: int) -> bytes:
+        """What one read brings; nothing at the pipe's end, or after `finish` once the pipe is empty."""
+        ready, _, _ = select.select([pipe, self._over], [], [])
+        return os.read(pipe, READ_BYTES) if pipe in ready else b""
 
     def _stdout(self, data: bytes) -> None:
         self._on_data(data)

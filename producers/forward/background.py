@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from infra.lock import is_held
@@ -184,7 +185,8 @@ class BackgroundForwarder:
         try:
             while not self._closing:
                 if time.monotonic() - self._discovered_at >= DISCOVER_SECONDS:
-                    self.discover()
+                    with suppress(OSError):  # what the disk refuses now is looked for again
+                        self.discover()
                 if not self._forwarder.pump():
                     self._release_ended()
                     self._wake.wait(POLL_SECONDS if self._others else DISCOVER_SECONDS)

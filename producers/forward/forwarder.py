@@ -182,8 +182,8 @@ class Forwarder:
             left = most - len(window.items) if window.size < WINDOW_BYTES else 0
             try:
                 records = source.read(left, self._coder) if left > 0 else None
-            except OSError as error:
-                self._drop(source, error)
+            except OSError as error:  # it must not hold up the others
+                source.trouble(error)
                 continue
             if records is not None:
                 self._take(window, source, records)
@@ -221,12 +221,6 @@ class Forwarder:
         """Another stream is first each time, so that a long one does not keep the others waiting."""
         self._turn = (self._turn + 1) % max(len(self.sources), 1)
         return self.sources[self._turn :] + self.sources[: self._turn]
-
-    def _drop(self, source: Stream, error: OSError) -> None:
-        """A stream whose files cannot be read must not hold up the others."""
-        log.error("a spool cannot be read; its stream waits", folder=str(source.folder), reason=str(error))
-        self.sources.remove(source)
-        source.release()
 
     def _picture(self, window: Window, source: Stream, record: Record, picture: Picture) -> None:
         assert self._coder is not None

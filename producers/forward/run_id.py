@@ -30,6 +30,7 @@ class RunIdFinder:
         self._generated = about.generated_run_id
         self._patient = patient
         self._until: int | None = None
+        self._found: str | None = None
 
     def decide(self, final: bool) -> str | None:
         """The run; None: wait for more lines.
@@ -37,17 +38,18 @@ class RunIdFinder:
         Args:
             final: no more will come, or there is no time to wait.
         """
-        while (chunk := self._reader.read(self._most, final=final)) is not None:
+        while self._found is None and (chunk := self._reader.read(self._most, final=final)) is not None:
             if not isinstance(chunk.lines, list):
                 continue
             for line, arrived in chunk.with_arrivals():
                 if (named := named_run(line)) is not None:
+                    self._found = named
                     return named
                 is_event = line.lstrip(BLANKS)[:1] == b"{"
                 until = arrived + (UNNAMED_EVENT_US if is_event else UNNAMED_LOG_US)
                 self._until = until if self._until is None else min(self._until, until)
         over = self._until is not None and not self._patient and now_us() >= self._until
-        return self._generated if final or over else None
+        return self._found or (self._generated if final or over else None)
 
     def close(self) -> None:
         """Let go of the files."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -48,6 +49,7 @@ class ForwardService:
         self._folder = self._settings.spool_dir
         self._finished: set[str] = set()
         self._metas: dict[str, MetaStream] = {}
+        self._refusals: set[str] = set()
         self._scanned_at = self._beat_at = self._tidied_at = 0.0
 
     def run(self) -> None:
@@ -55,11 +57,11 @@ class ForwardService:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             while not self._stop.is_set():
-                self._tidy_if_due()  # before a scan takes what may be deleted
-                self._scan_if_due()
-                self._beat_if_due()
+                self._carefully(self._tidy_if_due)  # before a scan takes what may be deleted
+                self._carefully(self._scan_if_due)
+                self._carefully(self._beat_if_due)
                 if not self._forwarder.pump():
-                    self._finish_ended()
+                    self._carefully(self._finish_ended)
                     self._stop.wait(POLL_SECONDS)
             self._forwarder.wait_acknowledged(LAST_SECONDS)
         except Stopped:
@@ -77,6 +79,15 @@ class ForwardService:
         last.daemon = True
         last.start()
 
+    def _carefully(self, action: Callable[[], None]) -> None:
+        """What the disk refuses now is due again later; each reason is said once."""
+        try:
+            action()
+        except OSError as error:
+            if str(error) not in self._refusals:
+                self._refusals.add(str(error))
+                log.error("the disk refuses; trying again", reason=str(error))
+
     def _told(self, reason: str) -> None:
         if reason:
             log.warning("waiting for Kafka; lines are kept on disk", reason=reason)
@@ -91,7 +102,7 @@ class ForwardService:
         shipped = {source.stream_id for source in self._forwarder.sources}
         for name in sorted(os.listdir(self._folder)):
             if name not in shipped and name not in self._finished and not self._is_anothers(name, shipped):
-                self._claim(self._folder / name)
+                self._carefully(partial(self._claim, self._folder / name))
 
     def _is_anothers(self, name: str, shipped: set[str]) -> bool:
         """A stream beside one that another process ships is shipped by that one as well."""
@@ -104,7 +115,7 @@ class ForwardService:
             if _is_a_living_programs(folder):
                 return
             source = Stream.claim(self._settings, folder, parent=lambda: self._worker_of(folder.name))
-        except (OSError, ValueError, TypeError) as error:
+        except (ValueError, TypeError) as error:
             log.error("a spool cannot be read", folder=str(folder), reason=str(error))
             self._finished.add(folder.name)
             return
@@ -166,7 +177,8 @@ class ForwardService:
             (source.folder / "done").touch()
 
     def _end_runs(self, source: Stream, *, complete: bool) -> None:
-        runs = {run_id: state for run_id, state in source.context.runs.items() if state != ENDED}
+        known = ({source.announced: SILENT} if source.announced else {}) | source.context.runs
+        runs = {run_id: state for run_id, state in known.items() if state != ENDED}
         if not runs and not (self._folder / (source.stream_id + META_SUFFIX)).exists():
             return
         meta = self._meta(source)

@@ -7,8 +7,11 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from infra.lock import is_held, try_lock
 from infra.settings import Settings
@@ -17,16 +20,18 @@ from producers.forward.run_id import RunIdFinder
 from producers.lines.context import Context, Identity
 from producers.lines.fast_step import Shortcut
 from producers.lines.frames import Picture
-from producers.lines.normalise import HEAD_BYTES, Event, Normaliser, letter
-from producers.spool.format import DISK_FULL, About, Checkpoint, segment_path, segments
+from producers.lines.normalise import HEAD_BYTES, Event, Normaliser
+from producers.spool.format import About, Checkpoint, segment_path, segments
 from producers.spool.reader import Chunk, Long, SpoolReader
 from schemas.codec import HEADER, MAGIC, Decoder, Encoder
 from schemas.topics import META_SUFFIX, Kind
 
 LONGEST_REST_SECONDS = 0.1
+TROUBLE_SECONDS = 0.5
 SYNC_SECONDS = 1.0
 """An old place after a power cut costs only work, so it goes to the platter this often."""
 
+log = structlog.get_logger(part="forwarder")
 
 Encoded = tuple[Kind, bytes, bytes, bytes, Event | None]
 """Kind, key and value of a record, its line, and where that did not go the short way, its event."""
@@ -61,6 +66,7 @@ class Stream:
         self._coder: Coder | None = None
         self._heard_at = time.monotonic()
         self._rests_until = 0.0
+        self._trouble = ""
         self._ahead: RunIdFinder | None = None
         self._synced_at = 0.0
         self._counts = dict(self.place.counts)
@@ -100,6 +106,11 @@ class Stream:
         """The run that its next line belongs to, unless it names another; None: not decided yet."""
         return self.context.run_id or self.place.run_id
 
+    @property
+    def announced(self) -> str | None:
+        """The run that `run` says has started: that of lines before one was named. None: nobody said so."""
+        return self.place.run_id if self.about.writer == "run" else None
+
     def unshipped(self) -> int:
         """Bytes that Kafka has not acknowledged."""
         total = -self.place.offset
@@ -138,6 +149,13 @@ class Stream:
             normalise.shortcut = Shortcut(normalise.identity, normalise.context, coder.steps_header)
         return self._encoded(normalise, chunk, coder)
 
+    def trouble(self, error: OSError) -> None:
+        """Its files cannot be read or written just now: that is tried again, and each reason is said once."""
+        self._rests_until = time.monotonic() + TROUBLE_SECONDS
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            log.warning("the disk refuses a spool; trying again", folder=str(self.folder), reason=str(error))
+
     def wake(self) -> None:
         """There are new lines: do not rest."""
         self._rests_until = 0.0
@@ -151,7 +169,8 @@ class Stream:
         """The dead letter of a record that Kafka does not take; it counts as that."""
         self.count(kind.value, -1)
         self.count(Kind.DLQ.value)
-        return letter(Decoder(kind)(value), line, "too_large", message)
+        assert self._normalise is not None
+        return self._normalise.letter(Decoder(kind)(value), line, "too_large", message)
 
     def snapshot(self) -> Checkpoint:
         """The place behind the lines read so far, to be saved once they are acknowledged."""
@@ -174,7 +193,7 @@ class Stream:
         """Kafka has all lines before this place.
 
         Kept is the one before the pictures that still wait for their turn: a restart makes them again.
-        One that a full disk does not take goes there with a later one: until then a restart repeats more.
+        One that the disk does not take goes there with a later one: until then a restart repeats more.
         """
         now = time.monotonic()
         sync = now - self._synced_at >= SYNC_SECONDS
@@ -182,13 +201,11 @@ class Stream:
         before, self._kept = self._kept, self.thinner.before() or place
         try:
             self._kept.save(self.folder, sync=sync)
+            self._synced_at = now if sync else self._synced_at
+            if self._kept.segment != before.segment:
+                self._tidy(self._kept.segment)
         except OSError as error:
-            if error.errno not in DISK_FULL:
-                raise
-            return
-        self._synced_at = now if sync else self._synced_at
-        if self._kept.segment != before.segment:
-            self._tidy(self._kept.segment)
+            self.trouble(error)
 
     def release(self) -> None:
         """Let somebody else ship it."""
@@ -209,10 +226,11 @@ class Stream:
         """The normaliser, once it is decided which run the lines before a named one belong to."""
         about = self.about
         if self.place.run_id is None:
-            self.place.run_id = self._run_of_unnamed(final)
-            if self.place.run_id is None:
+            run_id = self._run_of_unnamed(final)
+            if run_id is None:
                 return None
-            self.place.save(self.folder, sync=True)
+            replace(self.place, run_id=run_id).save(self.folder, sync=True)
+            self.place.run_id = run_id
         identity = Identity(about.stream_id, self.place.run_id, about.agent_id, sdk=about.sdk)
         self._normalise = Normaliser(identity, Context.from_json(self.place.context))
         return self._normalise
@@ -251,18 +269,18 @@ class Stream:
             yield coder(event, long.head)
             return
         for line, arrived in chunk.with_arrivals():
-            value = shortcut(line, seq, arrived)
+            try:
+                value = shortcut(line, seq, arrived)
+                records = [] if value is not None else _records(coder, normalise(line, seq, arrived), line)
+            except Exception as error:  # whatever a line holds, it costs that line
+                value, records = None, [coder(normalise.failed(line, error, seq, arrived), line)]
             if value is not None:
                 counts["steps"] = counts.get("steps", 0) + 1
                 yield Kind.STEPS, shortcut.key, value, line, None
-            else:
-                event = normalise(line, seq, arrived)
-                kind = event.kind.value
+            for record in records:
+                kind = record[0].value
                 counts[kind] = counts.get(kind, 0) + 1
-                yield coder(event, line)
-                for other, record in event.beside:
-                    counts[other.value] = counts.get(other.value, 0) + 1
-                    yield coder(Event(other, record), line)
+                yield record
             seq += 1
 
 
@@ -281,6 +299,11 @@ class Coder:
         """An event as it is sent."""
         kind, record = event.kind, event.record
         return kind, record["run_id"].encode(), self._encoders[kind](record), line, event
+
+
+def _records(coder: Coder, event: Event, line: bytes) -> list[Encoded]:
+    """The record of a line, and those that it holds beside it."""
+    return [coder(event, line), *(coder(Event(kind, record), line) for kind, record in event.beside)]
 
 
 def discard_old(settings: Settings) -> list[str]:

@@ -43,12 +43,15 @@ class Context:
         agent_id: the agent that `run_started` or `ready` named.
         monitor: a Monitor's header was read, so `t` is the time since then.
         runs: every run of the stream, and how its life cycle stands.
+        steps: the names of the last step of no kind: a line of the same names is another one, also where it
+            alone would pass for an episode.
     """
 
     run_id: str | None = None
     agent_id: str | None = None
     monitor: bool = False
     runs: dict[str, str] = field(default_factory=dict)
+    steps: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """What `place.json` keeps."""
@@ -57,11 +60,16 @@ class Context:
             "agent_id": self.agent_id,
             "monitor": self.monitor,
             "runs": dict(self.runs),
+            "steps": self.steps,
         }
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> Context:
         """As kept; what is missing is as at the start."""
         return cls(
-            kept.get("run_id"), kept.get("agent_id"), kept.get("monitor", False), dict(kept.get("runs") or {})
+            kept.get("run_id"),
+            kept.get("agent_id"),
+            kept.get("monitor", False),
+            dict(kept.get("runs") or {}),
+            list(kept.get("steps") or []),
         )

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from producers.lines.context import Context
 from producers.lines.fields import FieldReader
-from producers.lines.json_text import Fields, join, strict
+from producers.lines.json_text import Fields, strict
 from producers.lines.values import BadValueError, TooWideError, boolean, integer, name_of, string
 from schemas.topics import Kind
-from schemas.values import clean
+from schemas.values import LONGEST_ID, clean
 
 Columns = dict[str, Any]
 Handler = Callable[[FieldReader, Context], tuple[Kind, Columns]]
 
 EPISODE_NUMBER = ("episode_index", "episode")
 STEP_NUMBER = ("step_index", "step", "time_step")
+OBSERVATION = ("observation", "obs", "state")
+ENDED = ("terminated", "truncated", "done")
+SUCCESS = ("success", "is_success")
+"""An episode's flags that are numbers: their mean is the success rate."""
 RETURN = ("total_reward", "episode_return", "return", "reward", "r")
 LENGTH = ("steps", "num_steps", "length", "episode_steps", "episode_length", "l")
 GLOBAL_STEP = (
@@ -39,6 +44,7 @@ CHATTER = (
 NAMES_AGENT = ("run_started", "ready")
 """Kinds whose agent is the agent of the stream's lines that name none."""
 
+_NUMBER_OF_TRUTH = {"true": "1", "false": "0"}
 _EPISODE_ID = re.compile(r"(?:^|[-_/:])ep(?:isode)?[-_]?(\d{1,18})$|^(\d{1,18})$", re.I | re.A)
 _WORKER_IN_ID = re.compile(r"(?:^|-)(w\w*)-ep(?:isode)?[-_]?\d+$", re.I | re.A)
 _BATCH_TYPES = ("samplebatch", "multiagentbatch")
@@ -47,6 +53,8 @@ _BATCH_COLUMNS = ("obs", "actions", "new_obs", "next_obs", "dones", "terminateds
 
 class UnusableError(ValueError):
     """A line that was meant as an event and cannot be one."""
+
+    field = None
 
     def __init__(self, reason: str, message: str, raw: bytes = b"") -> None:
         super().__init__(message)
@@ -58,8 +66,8 @@ class UnusableError(ValueError):
 def step(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """One environment step."""
     columns: Columns = {"episode_index": episode_index(said), "step_index": said.integer(*STEP_NUMBER)}
-    for name in ("observation", "action", "info"):
-        columns[name] = said.json(name)
+    columns["observation"] = said.json(*OBSERVATION)
+    columns["action"], columns["info"] = said.json("action"), said.json("info")
     columns["reward"] = said.double("reward", "reward")
     columns |= _ended(said, columns["info"])
     for name in ("observation", "action", "info"):
@@ -80,6 +88,9 @@ def episode(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     elapsed = ("elapsed", "t") if context.monitor else ("elapsed",)
     columns["elapsed"] = said.double("elapsed", *elapsed)
     columns["duration"] = said.double("duration", "duration_seconds", "duration", "t")
+    for name in SUCCESS:
+        if (text := said.fields.get(name)) in _NUMBER_OF_TRUTH:
+            said.fields[name] = _NUMBER_OF_TRUTH[text]
     return Kind.EPISODES, columns | said.rest()
 
 
@@ -97,18 +108,18 @@ def sdk_metrics(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
 
 def run_event(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """A life cycle event; `event` holds the kind, the payload all else."""
-    return Kind.RUNS, {"event": said.kind, "payload": join(said.fields)}
+    return Kind.RUNS, {"event": said.kind, "payload": said.joined()}
 
 
 def monitor_header(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """The first line of a Monitor file."""
     context.monitor = True
-    return Kind.RUNS, {"event": "run_started", "payload": join(said.fields)}
+    return Kind.RUNS, {"event": "run_started", "payload": said.joined()}
 
 
 def other(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """Chatter: kept, with its kind in the payload."""
-    return Kind.RUNS, {"event": "other", "payload": join(said.fields)}
+    return Kind.RUNS, {"event": "other", "payload": said.joined()}
 
 
 def log_line(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
@@ -155,7 +166,7 @@ def kind_of(fields: Fields, kinds: dict[str, Handler]) -> tuple[str | None, str 
     return None, None
 
 
-def classified(said: FieldReader) -> Handler:
+def classified(said: FieldReader, context: Context) -> Handler:
     """What reads a line of no kind, or of one that we do not know.
 
     Raises:
@@ -163,10 +174,10 @@ def classified(said: FieldReader) -> Handler:
     """
     if _is_batch(said):
         raise UnusableError("batch", "One line holds a batch of many steps: print one line for each step.")
-    step_number = said.has("step_index", "time_step")
-    if "reward" in said.fields and (step_number or (said.has("step") and said.has("action", "observation"))):
+    if _is_step(said, context):
+        context.steps = sorted(said.fields)
         return step
-    if not step_number and _is_episode(said):
+    if _is_episode(said):
         return episode
     if said.has("t_start") and said.has("env_id"):
         return monitor_header
@@ -182,7 +193,36 @@ def classified(said: FieldReader) -> Handler:
     )
 
 
+def _is_step(said: FieldReader, context: Context) -> bool:
+    """Whether `reward` is that of one step: of a numbered one, one with what was seen or done, one that goes
+    on, or one like those before it. With a length it is an episode's return."""
+    if "reward" not in said.fields:
+        return False
+    acted = said.has("action", "observation", "obs") or said.fields.get("state", '"')[0] not in '"n'
+    ended = _flags(said)
+    if said.has("step_index", "time_step") or (acted and said.has("step")) or (ended and not any(ended)):
+        return True
+    if said.has(*LENGTH):
+        return False
+    if acted or (ended and said.has("step")) or context.steps == sorted(said.fields):
+        return True
+    return bool(ended) and not _is_episode(said)
+
+
+def _flags(said: FieldReader) -> list[bool]:
+    """Of `terminated`, `truncated` and `done` those that say something."""
+    found = []
+    for name in ENDED:
+        if said.has(name):
+            with suppress(BadValueError):
+                found.append(boolean(name, said.fields[name]))
+    return found
+
+
 def _is_episode(said: FieldReader) -> bool:
+    """Whether it has a return and a length or a number; what says that it goes on has not ended."""
+    if (flags := _flags(said)) and not any(flags):
+        return False
     returned = said.has(*RETURN)
     numbered = said.has(*EPISODE_NUMBER) or _episode_in_id(said) or _episode_in_metadata(said)
     return (said.has("r") and said.has("l")) or (returned and (said.has(*LENGTH) or numbered is not None))
@@ -229,7 +269,7 @@ def worker_of(said: FieldReader) -> str | None:
     if found is not None and (named := name_of(*found)) is not None:
         return named
     in_id = _WORKER_IN_ID.search(string(said.fields.get("episode_id", "")))
-    return in_id[1] if in_id else None
+    return in_id[1] if in_id and len(in_id[1]) <= LONGEST_ID else None
 
 
 def _seed(said: FieldReader) -> int | None:

@@ -18,9 +18,11 @@ from msgspec.structs import astuple
 
 from producers.lines import packed_floats as floats
 from producers.lines.context import NO_AGENT, SILENT, Context, Identity
-from producers.lines.values import BadValueError, moment
+from producers.lines.dialects import EPISODE_NUMBER, OBSERVATION, STEP_NUMBER
+from producers.lines.times import moment
+from producers.lines.values import BadValueError
 from schemas import steps_codec
-from schemas.values import clean
+from schemas.values import LONGEST_ID, clean
 
 Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Raw = msgspec.Raw
@@ -30,7 +32,6 @@ OPTIONAL: tuple[tuple[str, Any], ...] = (
     ("run_id", str),
     ("agent_id", str),
     ("worker_id", str),
-    ("observation", Raw),
     ("action", Raw),
     ("info", Raw),
     ("reward", float | None),
@@ -85,7 +86,8 @@ class Shortcut:
         self._decode: Callable[[bytes], Any] = _refuse
         self._labels: tuple[bytes, ...] = ()
         self._names: dict[str, None] = {}
-        self._numbered: tuple[str, str] = ("", "")
+        self._chosen: tuple[str, str, str] = ("", "", "")
+        """The names of the episode's number, the step's number and the observation in the lines; "": none."""
         self._draws = False
         self._said_run: str | None = None
         self._run_id: str | None = ""  # none is named so
@@ -100,13 +102,17 @@ class Shortcut:
         timed_otherwise = "ts" not in found and not found.keys().isdisjoint(("timestamp", "ts_unix_ns"))
         if timed_otherwise or not UNCOMMON.isdisjoint(found) or any(map(_UNFIT.search, found)):
             return
-        numbered = _first(found, "episode_index", "episode"), _first(found, "step_index", "step", "time_step")
-        plain = {"type", *numbered, *(name for name, _ in OPTIONAL)}
-        known = self._names if numbered == self._numbered else {}
+        chosen = (
+            _first(found, *EPISODE_NUMBER),
+            _first(found, *STEP_NUMBER),
+            _first(found, *OBSERVATION) or self._chosen[2],
+        )
+        plain = {"type", *chosen, *(name for name, _ in OPTIONAL)}
+        known = self._names if chosen == self._chosen else {}
         others = known | {name: None for name in found if name not in plain}
-        is_new = numbered != self._numbered or others.keys() != self._names.keys() or self._decode is _refuse
+        is_new = chosen != self._chosen or others.keys() != self._names.keys() or self._decode is _refuse
         if is_new and len(others) <= MOST_NAMES:
-            self._build(numbered, others)
+            self._build(chosen, others)
 
     def __call__(self, line: bytes, seq: int, arrived: int) -> bytes | None:
         """Wire bytes of a line's step; None: it goes the long way. `key` is its run."""
@@ -115,8 +121,8 @@ class Shortcut:
         except _refusals:
             return None
         (
-            _, ts, run_id, agent_id, worker_id, observation, action, info, reward, terminated, truncated,
-            packed, episode_index, step_index, *others,
+            _, ts, run_id, agent_id, worker_id, action, info, reward, terminated, truncated,
+            packed, episode_index, step_index, observation, *others,
         ) = astuple(said)  # fmt: skip
         if (
             (self._draws and any(name in line for name in PICTURES))
@@ -131,18 +137,16 @@ class Shortcut:
             except BadValueError:
                 return None
         if (run_id is not None and run_id != self._said_run) or self._run_id != self._context.run_id:
-            if run_id == "":
+            if run_id == "" or (run_id is not None and len(run_id) > LONGEST_ID):
                 return None
             self._name_run(run_id)
         if agent_id is None:
             agent_id = self._identity.agent_id or self._context.agent_id or NO_AGENT
         who = self._who.get((agent_id, worker_id)) or self._whose(agent_id, worker_id)
-        metrics = extras = None
-        if others or packed is not None:
-            numbers = [] if packed is None else self._unpacked(packed)
-            if numbers is None:
-                return None
-            metrics, extras = self._divided(numbers, others)
+        numbers = [] if packed is None else self._unpacked(packed)
+        if numbers is None or not who:
+            return None
+        metrics, extras = self._divided(numbers, others) if others or numbers else (None, None)
         return steps_codec.encode(
             self._stream,
             seq,
@@ -171,7 +175,7 @@ class Shortcut:
         key = tuple(packed[1:])
         labels = self._packed.get(key)
         if labels is None:
-            labels = [f"{quote(name)}:".encode() for name in key]
+            labels = [f"{quote(clean(name))}:".encode() for name in key]
             if len(self._packed) < MOST_KEPT:
                 self._packed[key] = labels
         return list(map(add, labels, texts))
@@ -216,26 +220,31 @@ class Shortcut:
         self._stream = steps_codec.beginning(self._header, named, self._identity.stream_id)
 
     def _whose(self, agent_id: str, worker_id: str | None) -> bytes:
+        """Agent and worker as they are written; empty: one has too long an id."""
+        if max(len(agent_id), len(worker_id or "")) > LONGEST_ID:
+            return b""
         who = steps_codec.whose(clean(agent_id), None if worker_id is None else clean(worker_id))
         if len(self._who) < MOST_KEPT:
             self._who[agent_id, worker_id] = who
         return who
 
-    def _build(self, numbered: tuple[str, str], others: dict[str, None]) -> None:
-        names = ["type", *(name for name, _ in OPTIONAL), *numbered, *others]
-        types = [Literal["step"], *(kind for _, kind in OPTIONAL), *[Long] * 2, *[Raw] * len(others)]
+    def _build(self, chosen: tuple[str, str, str], others: dict[str, None]) -> None:
+        names = ["type", *(name for name, _ in OPTIONAL), *chosen, *others]
+        types = [Literal["step"], *(kind for _, kind in OPTIONAL), Long, Long, Raw, *[Raw] * len(others)]
+        required = {"type", *chosen[:2]} - {""}
+        if not others.keys().isdisjoint(OBSERVATION):  # where it is missing, one of those takes its place
+            required.add(chosen[2])
         fields: list[tuple[str, Any, Any]] = []
         renamed: dict[str, str] = {}
         for place, (name, kind) in enumerate(zip(names, types, strict=True)):
-            required = name == "type" or (name in numbered and name != "")
-            renamed[f"f{place}"] = name or f"\ufffe{place}"  # a number that the lines do not have
-            fields.append((f"f{place}", kind, msgspec.NODEFAULT if required else None))
+            renamed[f"f{place}"] = name or f"\ufffe{place}"  # a field that the lines do not have
+            fields.append((f"f{place}", kind, msgspec.NODEFAULT if name in required else None))
         struct = msgspec.defstruct(
             "Step", fields, rename=renamed, forbid_unknown_fields=True, gc=False, kw_only=True
         )
         self._decode = msgspec.json.Decoder(struct).decode
         self._labels = tuple(f"{quote(name)}:".encode() for name in others)
-        self._names, self._numbered = others, numbered
+        self._names, self._chosen = others, chosen
         self._draws = "render_payload" in others
 
 

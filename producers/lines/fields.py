@@ -19,6 +19,8 @@ IN_JSON = {
 }
 """Fields whose string holds JSON, and the name of the value itself."""
 
+TIME_NAMES = ("ts", "timestamp", "ts_unix_ns")
+
 DEEPEST = 32
 """Names are joined down to this depth; what is deeper stays as it is."""
 
@@ -53,15 +55,23 @@ class FieldReader:
                 del self.fields[name]
         return None
 
-    def json(self, name: str) -> str | None:
-        """The field's own JSON text; null is kept as JSON's null."""
-        return self.fields.pop(name, None)
+    def json(self, *names: str) -> str | None:
+        """The own JSON text of the first of the fields that is there; null is kept as JSON's null."""
+        return next((self.fields.pop(name) for name in names if name in self.fields), None)
+
+    def note(self, name: str, text: str) -> None:
+        """Keep what was taken and no column holds: it will stand in extras."""
+        self._notes[name] = text
+
+    def joined(self) -> str:
+        """All that nobody has taken, and what was noted, as one object."""
+        return join(self.fields | self._notes)
 
     def double(self, column: str, *names: str) -> float | None:
         """A double. NaN is noted in extras too, as SQLite has none."""
         value = self._read(number, names)
         if value is not None and value != value:  # noqa: PLR0124 - NaN alone differs from itself
-            self._notes[column] = '"NaN"'
+            self.note(column, '"NaN"')
         return value
 
     def integer(self, *names: str) -> int | None:
@@ -72,7 +82,7 @@ class FieldReader:
         try:
             return integer(*found)
         except TooWideError:
-            self._notes[found[0]] = found[1]
+            self.note(*found)
             return None
 
     def boolean(self, *names: str) -> bool | None:
@@ -107,8 +117,14 @@ class FieldReader:
         return {"metrics": join(numbers) if numbers else None, "extras": join(extras) if extras else None}
 
     def flattened(self) -> tuple[Fields, Fields]:
-        """Numbers and the rest; names of nested objects joined by `/`. Asked twice, it is the same."""
+        """Numbers and the rest; names of nested objects joined by `/`. Asked twice, it is the same.
+
+        A time beside the one that was read is no number by name.
+        """
         if self._flat is None:
+            for name in TIME_NAMES:
+                if name in self.fields:
+                    self.note(name, self.fields.pop(name))
             self._flat = {}, {}
             _flatten("", self.fields, *self._flat, DEEPEST)
         return self._flat

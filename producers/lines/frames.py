@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 ENCODED_NAMES = ("rgb_b64", "frame_b64", "render_b64")
-_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+_MAGIC = {
+    b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp", b"GIF8": "image/gif",
+}  # fmt: skip
 _CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 _LONGEST_SIDE = 16_384
 _pixels = msgspec.json.Decoder(list[list[list[int]]])
@@ -127,18 +129,23 @@ def encode(picture: Picture, image_format: str) -> tuple[str, bytes, int | None,
         if picture.media_type in _MAGIC.values():
             assert isinstance(picture.data, bytes)
             with Image.open(io.BytesIO(picture.data)) as file:  # reads the header, no pixel
-                return picture.media_type, picture.data, file.width, file.height
+                return picture.media_type, picture.data, *_sane(*file.size)
         image = Image.fromarray(_array(picture))
-        if max(image.size) > _LONGEST_SIDE:
-            raise NotAPictureError(f"a picture of {image.width} x {image.height}")
+        _sane(*image.size)
         buffer = io.BytesIO()
         if image_format == "webp":
             image.save(buffer, "WEBP", lossless=True, quality=0, method=0)
         else:
             image.save(buffer, "PNG", compress_level=1)
         return f"image/{image_format}", buffer.getvalue(), image.width, image.height
-    except (OSError, ValueError, TypeError, OverflowError, msgspec.DecodeError) as error:
-        raise NotAPictureError(str(error)) from error
+    except Exception as error:  # Pillow raises whatever broken or hostile bytes lead it to
+        raise NotAPictureError(f"{type(error).__name__}: {error}") from error
+
+
+def _sane(width: int, height: int) -> tuple[int, int]:
+    if not 0 < max(width, height) <= _LONGEST_SIDE:
+        raise NotAPictureError(f"a picture of {width} x {height}")
+    return width, height
 
 
 def _array(picture: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

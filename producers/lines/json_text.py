@@ -14,6 +14,8 @@ from json.encoder import encode_basestring_ascii as quote
 
 import msgspec
 
+from schemas.values import clean
+
 Fields = dict[str, str]
 """Name → the value's own JSON text, in which the bare words NaN, Infinity and -Infinity may stand."""
 
@@ -62,7 +64,8 @@ def _split_slowly(text: str) -> Fields:
     except RecursionError:
         raise NotJsonError("it is nested too deep") from None
     except json.JSONDecodeError as error:
-        cut = "it is cut off" if error.pos >= len(text) else f"{error.msg} at character {error.pos + 1}"
+        said = error.msg.removesuffix(" at")  # "Unterminated string starting at"
+        cut = "it is cut off" if error.pos >= len(text) else f"{said} at character {error.pos + 1}"
         raise NotJsonError(cut) from None
     return fields
 
@@ -101,5 +104,5 @@ def strict(text: str) -> str:
 
 
 def join(fields: Mapping[str, str]) -> str:
-    """The JSON object of these fields."""
-    return "{" + ",".join([f"{quote(name)}:{strict(text)}" for name, text in fields.items()]) + "}"
+    """The JSON object of these fields. A NUL in a name would keep PostgreSQL's `->>` from every other."""
+    return "{" + ",".join([f"{quote(clean(name))}:{strict(text)}" for name, text in fields.items()]) + "}"

@@ -30,10 +30,11 @@ from producers.lines.dialects import (
     worker_of,
 )
 from producers.lines.fast_step import Shortcut
-from producers.lines.fields import FieldReader, unpack
+from producers.lines.fields import TIME_NAMES, FieldReader, unpack
 from producers.lines.frames import Picture
 from producers.lines.json_text import Fields, NotJsonError, join, split
-from producers.lines.values import BadValueError, moment, name_of, nanoseconds
+from producers.lines.times import moment, nanoseconds
+from producers.lines.values import BadValueError, name_of
 from schemas.topics import Kind
 from schemas.values import clean
 
@@ -47,11 +48,12 @@ HEAD_BYTES = 1024 * 1024
 """So much of a line over the size limit."""
 AGENT_NAMES = ("agent_id", "agent", "player_id")
 IDENTITY = ("run_id", "stream_id", "seq", "agent_id", "worker_id", "event_time")
-TIME_NAMES = ("ts", "timestamp", "ts_unix_ns")
 EVENTS = frozenset({*LIFE_CYCLE, *CHATTER})
 """Kinds whose data may stand under `payload`; of the others, where one of these names the kind."""
 ENVELOPES = ("event", "event_type")
 PRODUCER_VERSION = version("stepstream-server")
+OF_SDK = "+sdk"
+"""Ends the version in a letter of a line that our SDK wrote: its kinds have a meaning of their own."""
 
 OWN_KINDS = SDK_KINDS | rollout.KINDS
 _LIFE = {
@@ -106,18 +108,50 @@ class Normaliser:
         try:
             return self._event(record, bare)
         except UnicodeDecodeError as error:
-            return letter(record, line, "not_utf8", f"Byte {error.start + 1} is no UTF-8.")
+            return self.letter(record, line, "not_utf8", f"Byte {error.start + 1} is no UTF-8.")
         except NotJsonError as error:
-            return letter(record, line, "broken_json", f"The line is no JSON object: {error}.")
-        except BadValueError as error:
-            return letter(record, line, "bad_value", str(error), error.field)
-        except UnusableError as error:
-            return letter(record, error.raw or line, error.reason, str(error))
+            return self.letter(record, line, "broken_json", f"The line is no JSON object: {error}.")
+        except (BadValueError, UnusableError) as error:
+            return self.letter(record, error.raw or line, error.reason, str(error), error.field)
+        except Exception as error:
+            return self._failed(record, line, error)
 
     def too_long(self, head: bytes, length: int, limit: int, seq: int, arrived: int) -> Event:
         """The dead letter of a line over the size limit, of which only the head was kept."""
         message = f"The line has {length:,} bytes, and the limit is {limit:,} (max_line_bytes)."
-        return letter(self._blank(seq, arrived), head, "too_large", message)
+        return self.letter(self._blank(seq, arrived), head, "too_large", message)
+
+    def failed(self, line: bytes, error: Exception, seq: int, arrived: int) -> Event:
+        """The dead letter of a line whose record could not be encoded."""
+        return self._failed(self._blank(seq, arrived), line, error)
+
+    def letter(
+        self, record: Record, line: bytes, reason: str, message: str, field: str | None = None
+    ) -> Event:
+        """The dead letter of a line.
+
+        Args:
+            record: whose identity it keeps: run, stream, number, agent, worker, time.
+            reason: a short, stable word.
+            message: one sentence.
+            field: at fault, where one is.
+        """
+        about = {
+            "reason": reason,
+            "field": field,
+            "message": message,
+            "raw": line[:LETTER_BYTES],
+            "topic": None,
+            "topic_partition": None,
+            "topic_offset": None,
+            "producer_version": PRODUCER_VERSION + (OF_SDK if self.identity.sdk else ""),
+        }
+        return Event(Kind.DLQ, {name: record[name] for name in IDENTITY} | about)
+
+    def _failed(self, record: Record, line: bytes, error: Exception) -> Event:
+        """Our own code could not take the line: a fault of ours, which costs that line alone."""
+        message = f"stepstream failed on this line ({error!r:.200}): please report it with the line."
+        return self.letter(record, line, "failed", clean(message))
 
     def _blank(self, seq: int, arrived: int) -> Record:
         identity, context = self.identity, self.context
@@ -164,7 +198,7 @@ class Normaliser:
     def _handler(self, said: FieldReader) -> Handler:
         if said.kind is not None:
             return self._kinds[said.kind]
-        return other if self.identity.meta else classified(said)
+        return other if self.identity.meta else classified(said, self.context)
 
     def _who(self, record: Record, said: FieldReader) -> None:
         """Run, agent, worker and time: the line's own, where it names them."""
@@ -186,28 +220,6 @@ class Normaliser:
     def _log(self, record: Record, body: bytes) -> Event:
         text = clean(body.removesuffix(b"\r").decode("utf-8", "replace"))
         return Event(Kind.LOGS, record | {"source": "stdout", "line": text})
-
-
-def letter(record: Record, line: bytes, reason: str, message: str, field: str | None = None) -> Event:
-    """The dead letter of a line.
-
-    Args:
-        record: whose identity it keeps: run, stream, number, agent, worker, time.
-        reason: a short, stable word.
-        message: one sentence.
-        field: at fault, where one is.
-    """
-    about = {
-        "reason": reason,
-        "field": field,
-        "message": message,
-        "raw": line[:LETTER_BYTES],
-        "topic": None,
-        "topic_partition": None,
-        "topic_offset": None,
-        "producer_version": PRODUCER_VERSION,
-    }
-    return Event(Kind.DLQ, {name: record[name] for name in IDENTITY} | about)
 
 
 def _unfold(fields: Fields) -> None:
@@ -238,7 +250,11 @@ def _agent(said: FieldReader) -> str | None:
 
 
 def _when(said: FieldReader, arrived: int) -> int:
-    found = said.take(*TIME_NAMES)
-    if found is None or found[1] == '""':
-        return arrived
-    return nanoseconds(*found) if found[0] == "ts_unix_ns" else moment(*found)
+    """The first time that can be read, else the arrival. One that cannot is noted, and stands in extras."""
+    while (found := said.take(*TIME_NAMES)) is not None:
+        try:
+            return nanoseconds(*found) if found[0] == "ts_unix_ns" else moment(*found)
+        except BadValueError:
+            if found[1] != '""':
+                said.note(*found)
+    return arrived

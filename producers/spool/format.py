@@ -31,12 +31,15 @@ from typing import Any
 from stepstream._ulid import new as new_ulid
 
 from infra.private import opened
-from producers.lines.values import microseconds
+from producers.lines.times import microseconds
+from schemas.errors import UsageError
 from schemas.topics import META_SUFFIX
+from schemas.values import LONGEST_ID
 
 PROGRAMS = ("run", "ingest", "import", "watch")
 """Writers that ship what they write themselves, as long as they live."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_ABSENT = (FileNotFoundError, NotADirectoryError)
 PAIR = struct.Struct("<Qq")
 READ_BYTES = 1024 * 1024
 
@@ -73,10 +76,14 @@ def write_atomically(path: Path, content: dict[str, Any], *, sync: bool = False)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty where there is none, or it is torn."""
+    """A JSON object from a file; empty where there is none, or it is torn.
+
+    Raises:
+        OSError: it is there and cannot be read: that must not pass for a beginning.
+    """
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (*_ABSENT, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -141,7 +148,14 @@ class About:
 
 
 def about_new(writer: str, run_id: str | None, agent_id: str | None, generated: str | None = None) -> About:
-    """A new worker's stream."""
+    """A new worker's stream.
+
+    Raises:
+        UsageError: an id is longer than any table takes.
+    """
+    for name, named in (("run", run_id), ("agent", agent_id)):
+        if named is not None and len(named) > LONGEST_ID:
+            raise UsageError(f"The {name}'s id has {len(named):,} characters, and the limit is {LONGEST_ID}.")
     return About(
         stream_id=new_id(),
         kind="worker",

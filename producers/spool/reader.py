@@ -112,10 +112,11 @@ class SpoolReader:
 
     def _chunk(self, lines: list[bytes] | Long, length: int, count: int) -> Chunk:
         start, first = self.offset, self.line + 1
+        arrivals = self._arrivals(start, start + length)  # first: where it fails, nothing is read yet
         self.offset += length
         self.line += count
         self._scanned = 0
-        return Chunk(lines, start, first, self._arrivals(start, self.offset))
+        return Chunk(lines, start, first, arrivals)
 
     def _long(self, have: int, *, final: bool) -> Chunk | None:
         """A line longer than one read, or a last one without newline."""
@@ -142,14 +143,17 @@ class SpoolReader:
                 return False
             first = found[0]
         try:
-            self._file = os.open(segment_path(self.folder, first), os.O_RDONLY | os.O_CLOEXEC)
+            opened = os.open(segment_path(self.folder, first), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        self.segment = first
         try:
             self._times_file = os.open(segment_path(self.folder, first, "times"), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             self._times_file = -1
+        except OSError:
+            os.close(opened)
+            raise
+        self.segment, self._file = first, opened
         self._times, self._times_read = [], 0
         return True
 

@@ -12,6 +12,7 @@ from infra.private import make_folder, opened
 from infra.settings import Settings
 from producers.spool.format import DISK_FULL, PAIR, About, segment_path, segments
 
+DISK_IS_FULL, SPOOL_FULL = "the disk is full", "the spool is full (spool_max_bytes)"
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -72,11 +73,15 @@ class SpoolWriter:
                 head, data = self._cut(data)
                 self._write(head, arrived)
             elif self._drops:
-                self._drop(data)
+                self._drop(data, SPOOL_FULL)
                 return
             else:
                 time.sleep(0.1)
         self.waiting = ""
+
+    def give_up(self) -> None:
+        """Wait for room no longer: what has none is dropped and counted. For any thread."""
+        self._drops = True
 
     def finish(self) -> None:
         """Say that no more lines will come, and let go."""
@@ -144,9 +149,12 @@ class SpoolWriter:
                 self._size += written
                 view = view[written:]
         except OSError as error:
-            if error.errno not in DISK_FULL:
+            if error.errno == errno.EFBIG:
+                self._next_segment(data, start, arrived)
+            elif error.errno in DISK_FULL:
+                self._full(data, start, arrived)
+            else:
                 raise
-            self._full(data, start, arrived)
             return
         self._count(data, start)
         if self._fsync == "always":
@@ -166,24 +174,37 @@ class SpoolWriter:
             self.lines += newlines
             self._boundary = start + data.rfind(b"\n") + 1
 
+    def _next_segment(self, data: bytes, start: int, arrived: int) -> None:
+        """The file may not grow (`ulimit -f`): the next one begins with the line that is torn here."""
+        path = segment_path(self.folder, segments(self.folder)[-1])
+        written = data[: self._size - start]
+        self._count(written, start)
+        if not self._boundary:
+            raise OSError(errno.EFBIG, "a line is longer than a file may be: raise `ulimit -f`", path)
+        torn = path.read_bytes()[self._boundary :]
+        os.ftruncate(self._data, self._boundary)
+        self._open(self.lines + 1)
+        self.append(torn + data[len(written) :], arrived)
+
     def _full(self, data: bytes, start: int, arrived: int) -> None:
         """The disk took a part: that stays; the rest waits, or is dropped with its whole line."""
         written = data[: self._size - start]
         self._count(written, start)
         rest = data[len(written) :]
         if not self._drops:
-            self.waiting = "the disk is full"
+            self.waiting = DISK_IS_FULL
             time.sleep(0.2)
             self.append(rest, arrived)
             return
+        self._drop(rest, DISK_IS_FULL)
+
+    def _drop(self, data: bytes, why: str) -> None:
+        """Count the lines, with the one whose head is there already; what remains of the last is dropped when
+        it comes."""
         torn = self._size > self._boundary
         os.ftruncate(self._data, self._boundary)
         self._size = self._boundary
-        self._drop(rest, torn=torn)
-
-    def _drop(self, data: bytes, *, torn: bool = False) -> None:
-        """Count the lines; what remains of the last one is dropped when it comes."""
-        self.waiting = "lines are dropped: the disk is full"
+        self.waiting = f"lines are dropped: {why}"
         self.dropped += data.count(b"\n")
         self._skipping = not data.endswith(b"\n") and (bool(data) or torn)
 
@@ -199,7 +220,7 @@ class SpoolWriter:
     def _room(self, wanted: int) -> bool:
         if not self._most or self.unshipped() + wanted <= self._most or self.unshipped() == 0:
             return True
-        self.waiting = "the spool is full (spool_max_bytes)"
+        self.waiting = SPOOL_FULL
         return False
 
 

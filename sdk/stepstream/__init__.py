@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 import importlib
 
 from stepstream import _api, _wandb
-from stepstream._api import episode, finish, frame, init, log, step
+from stepstream._api import define_metric, episode, finish, frame, init, log, step
 from stepstream._wandb import Histogram, Image
 from stepstream._warn import StepstreamWarning
 
@@ -35,6 +35,7 @@ __all__ = [
     "Image",
     "Run",
     "StepstreamWarning",
+    "define_metric",
     "episode",
     "finish",
     "frame",

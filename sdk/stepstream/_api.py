@@ -85,6 +85,11 @@ def log(data: Mapping[str, object] | None = None, step: int | None = None, **mor
     _current("log").log(data, step, **more)  # type: ignore[arg-type]
 
 
+def define_metric(name: str, step_metric: object = None, **more: object) -> None:
+    """`Run.define_metric` of the newest run."""
+    _current("define_metric").define_metric(name, step_metric, **more)
+
+
 def frame(image: object, *, agent_id: object = None) -> None:
     """`Run.frame` of the newest run."""
     _current("frame").frame(image, agent_id=agent_id)

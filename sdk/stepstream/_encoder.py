@@ -16,7 +16,7 @@ from operator import itemgetter
 
 from stepstream import _warn
 from stepstream._frames import FrameGate, Picture
-from stepstream._values import Dumper, quote
+from stepstream._values import Dumper, number, quote, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing takes longer than all of this package
@@ -48,10 +48,12 @@ RESERVED = frozenset(
     "timesteps_total env_steps reward total_reward episode_return return r steps num_steps length "
     "episode_steps episode_length l t done terminated truncated seed duration duration_seconds elapsed "
     "t_start env_id env_name game_id action action_json observation observation_json info metadata "
-    "metadata_json metrics extras status source line render_payload render_hint_json rgb_b64 frame_b64 "
-    "render_b64 frame_ref frame_thinned packed".split()
+    "metadata_json metrics extras obs state status source line render_payload render_hint_json rgb_b64 "
+    "frame_b64 render_b64 frame_ref frame_thinned packed".split()
 )
 
+LONGEST_ID = 300
+"""Characters of an id: no table takes more."""
 _NONE: Mapping = {}
 _NOT_FINITE = re.compile(r'(?<!\\)":(nan|-?inf)(?=[,}])')
 _WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
@@ -111,7 +113,9 @@ class Plan:
         for place, (name, of) in enumerate(zip(names, types), first):
             if of is type(None):
                 continue
-            if kind == STEP and name in COLUMNS:
+            if kind == STEP and name == "reward" and (careful or of not in (int, float)):
+                fields.append(f"{{reward(v{place})}}")
+            elif kind == STEP and name in COLUMNS:
                 fields.append(_slot(name, place, of, careful))
             elif kind == STEP and name in PLACES:
                 continue
@@ -136,6 +140,7 @@ class Plan:
             f"[f{text!r} for ({values}), head, stamp, micros, step in zip(rows, heads, stamps, times, steps)]"
         )
         known = {"dump": dump, "quote": quote, "words": ("false", "true"), "truth": truth, "zip": zip}
+        known["reward"] = partial(_reward, dump)
         known["pack"] = struct.Struct(f">{len(packed)}d").pack
         # Only names of values get into the source as code; the rest is inside one literal.
         source = f"lambda rows, heads, stamps, times, steps: {loop}"
@@ -158,7 +163,7 @@ class Encoder:
         """Rows that could not be made lines."""
         self._frames = frames
         self._run = f'"run_id":{quote(run_id)}'
-        self._worker = f',"worker_id":{quote(worker_id)}' if worker_id else ""
+        self._worker = f',"worker_id":{quote(worker_id[:LONGEST_ID])}' if worker_id else ""
         self._agent_id = agent_id
         self._agents: dict[str | None, Agent] = {}
         self.plans: dict[tuple, Plan] = {}
@@ -332,10 +337,12 @@ class Encoder:
     def _logged(self, steps_of_run: int, *row: Any) -> tuple[tuple, str, int]:
         """The row, the head of its line, its global step: as wandb counts, where none is given; where steps
         are logged, they are the better measure."""
-        step = row[2]
+        step, head = row[2], '{"type":"metrics",' + self._agent(row[3]).prefix
+        if type(step) is tuple:  # another metric's value, as define_metric says: no step of the run's own
+            return row, head, step[0]
         step = (steps_of_run or self._logs) if step is None else int(step)
         self._logs = step + 1
-        return row, '{"type":"metrics",' + self._agent(row[3]).prefix, step
+        return row, head, step
 
     def _frame(self, _: tuple, now: int, agent_id: object, frame: Picture) -> str:
         agent = self._agent(agent_id)
@@ -349,7 +356,7 @@ class Encoder:
     def _object(self, kind: str, now: int, prefix: str, fields: dict, metrics: Mapping = _NONE) -> str:
         dump, micros = self.dump, self._micros(now)
         parts = [f'{{"type":"{kind}",{prefix}"ts":"{self._stamp}{micros:06d}+00:00"']
-        parts += [f"{quote(str(name))}:{dump(value)}" for name, value in fields.items()]
+        parts += _parts(dump, fields)
         named = [f"{quote(str(name))}:{dump(value)}" for name, value in metrics.items()]
         parts += named if RESERVED.isdisjoint(metrics) else ['"metrics":{' + ",".join(named) + "}"]
         return ",".join(parts) + "}\n"
@@ -363,7 +370,7 @@ class Encoder:
 
     def _prefix(self, agent_id: str | None) -> str:
         """Who a line is about: `"run_id":…,"agent_id":…,`."""
-        who = self._agent_id if agent_id is None else agent_id
+        who = short("agent_id", self._agent_id if agent_id is None else agent_id)
         return self._run + self._worker + (f',"agent_id":{quote(who)},' if who is not None else ",")
 
     @property
@@ -377,6 +384,14 @@ class Encoder:
 
     def _end(self, _: tuple, now: int) -> str:
         return "".join(self._auto_episode(agent) for agent in self._agents.values() if agent.ended)
+
+
+def short(name: str, id_: Any) -> Any:
+    """An id as long as tables take it."""
+    if id_ is not None and len(id_) > LONGEST_ID:
+        _warn.once(f"long:{name}", f"{name} has {len(id_)} characters: cut to {LONGEST_ID}.")
+        return id_[:LONGEST_ID]
+    return id_
 
 
 def _columns(places: list[tuple]) -> tuple[list[tuple], list[str], Sequence[int]]:
@@ -426,6 +441,36 @@ def _slot(name: object, place: int, kind: type, careful: bool) -> str:
     return f"{label}{{quote(v{place})}}" if kind is str else f"{label}{{v{place}!r}}"
 
 
+def _reward(dump: Dumper, value: object) -> str:
+    """The part of a step's line for a reward that is no plain number."""
+    return "".join("," + part for part in _parts(dump, {"reward": value}))
+
+
+_READ: Mapping[str, Callable[[object], object]] = {
+    "reward": number, "episode_return": number, "duration_seconds": number, "elapsed": number,
+    "episode_length": whole, "terminated": truth, "truncated": truth,
+}  # fmt: skip
+"""What makes of a value that which its column takes; of what is none, None: it goes to `extras`."""
+
+
+def _parts(dump: Dumper, fields: Mapping[str, object]) -> list[str]:
+    """`"name":value` of each. A value that its column does not take must not cost the line: it stands in
+    `extras`."""
+    beside, parts = [], []
+    for name, value in fields.items():
+        read = _READ.get(name)
+        found = read(value) if read is not None and value is not None else value
+        if found is None and value is not None:
+            beside.append(f"{quote(name)}:{dump(value)}")
+            what = type(value).__name__
+            _warn.once(
+                f"number:{name}", f"{name} must be a number, and it was of type {what}: kept in extras."
+            )
+        else:
+            parts.append(f"{quote(str(name))}:{dump(found)}")
+    return [*parts, '"extras":{' + ",".join(beside) + "}"] if beside else parts
+
+
 def _packed(floats: list[tuple[str, int]]) -> str:
     """The part of a plan's text for a step's floats: `"packed":["<their bits in hex>","loss",…]`."""
     names = _literal(",".join(quote(name) for name, _ in floats))
@@ -438,7 +483,4 @@ def _literal(text: str) -> str:
 
 
 def _number(value: object) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return 0.0
+    return number(value) or 0.0

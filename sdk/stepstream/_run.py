@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Mapping
 
 from stepstream import _ending, _ulid, _warn
+from stepstream._axes import Axes
 from stepstream._config import Config
-from stepstream._encoder import EPISODE, FRAME, LINE, MAX_PLANS, METRICS, STEP, Encoder, truth
+from stepstream._encoder import EPISODE, FRAME, LINE, MAX_PLANS, METRICS, STEP, Encoder, short, truth
 from stepstream._frames import FrameGate
 from stepstream._settings import Settings, fallback_spool_dir
 from stepstream._spool import Spool
 from stepstream._values import PLAIN, freeze
-from stepstream._wandb import missing
+from stepstream._wandb import Image, Missing, missing
 from stepstream._writer import HIGH_WATER, Writer
 
 _now = time.monotonic_ns
@@ -47,7 +48,7 @@ class Run:
         owner: bool = True,
     ) -> None:
         self._settings = settings or Settings()
-        self.id = self.run_id = str(run_id or _ulid.new())
+        self.id = self.run_id = short("run_id", str(run_id or _ulid.new()))
         self.agent_id = agent_id if agent_id is not None else self._settings.agent_id
         self._facts = {name: value for name, value in (facts or {}).items() if value is not None}
         self._put: Callable[[tuple], None]
@@ -59,6 +60,7 @@ class Run:
         self.config = Config(config, self._announce)
         self.summary = Config()
         self._pending: dict[str, object] = {}
+        self._axes = Axes()
         self._announce()
 
     @property
@@ -162,7 +164,8 @@ class Run:
             commit: False: keep them for the next call.
         """
         try:
-            shape = None if commit is not None or self._pending else _shapes[_logged_key(data)]  # type: ignore[arg-type]
+            odd = commit is not None or self._pending or self._axes
+            shape = None if odd else _shapes[_logged_key(data)]  # type: ignore[arg-type]
         except (KeyError, TypeError, AttributeError):
             shape = None
         if shape is not None:
@@ -178,15 +181,29 @@ class Run:
             what = type(data).__name__
             _warn.once("log", f"log takes a dictionary of numbers by name, not {what}: left out.")
             return
-        named = {name: self._unwrapped(value, agent_id) for name, value in _flat(data).items()}
+        given = _flat(data)
+        flat = {name: value for name, value in given.items() if not isinstance(value, Missing)}
+        if given and not flat:
+            return
+        named = {name: self._unwrapped(value, agent_id) for name, value in flat.items()}
         if self._pending or commit is False:
             self._pending.update(named)
             if commit is False:
                 return
             named, self._pending = self._pending, {}
-        plain = PLAIN.issuperset(map(type, named.values()))
-        shape = _shape(METRICS, named, _logged_key(named) if plain else None)
-        self._put((shape, _now(), freeze(step), agent_id, *named.values()))
+        for at, group in self._axes.parts(named, freeze(step)):
+            plain = PLAIN.issuperset(map(type, group.values()))
+            shape = _shape(METRICS, group, _logged_key(group) if plain else None)
+            self._put((shape, _now(), at, agent_id, *group.values()))
+
+    def define_metric(self, name: str, step_metric: object = None, **_: object) -> None:
+        """As wandb's: metrics of this name, which may end in `*`, are drawn over another metric.
+
+        Args:
+            step_metric: the other one's name: its value, in the same `log` or the last one that had it, is
+                their global step.
+        """
+        self._axes.define(str(name), step_metric)
 
     def frame(self, image: object, *, agent_id: object = None) -> None:
         """A picture of what an agent sees now; `step(frame=…)` is better, as it says of which step."""
@@ -309,11 +326,11 @@ class Run:
             self._put(((LINE,), _now(), "run_started", {**self._facts, "config": config}))
 
     def _unwrapped(self, value: object, agent_id: object) -> object:
-        image = getattr(value, "stepstream_frame", None)  # a stand-in for wandb.Image
-        if image is None:
+        if not isinstance(value, Image):
             return freeze(value)
-        self.frame(image, agent_id=agent_id)
-        return getattr(value, "caption", None)
+        if value.stepstream_frame is not None:
+            self.frame(value.stepstream_frame, agent_id=agent_id)
+        return value.caption
 
     def _after_finish(self, row: tuple) -> None:
         _warn.once("finished", f"run {self.name} is finished; what is logged to it now is dropped.")

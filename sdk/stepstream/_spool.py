@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -54,9 +55,13 @@ class Spool:
             self._open_segment()
         try:
             _write_all(self._segment, data)
-        except OSError:
+        except OSError as error:
             os.ftruncate(self._segment, self._size)
-            raise
+            if error.errno != errno.EFBIG or not self._size:
+                raise
+            self._open_segment()  # a file may not grow so large (`ulimit -f`): the next one begins
+            self.append(data, lines)
+            return
         self._size += len(data)
         self._next_line += lines
 
@@ -86,7 +91,7 @@ class Spool:
 
     def _open(self, name: str) -> int:
         """A file to append to, its owner's alone, or the group's, too, as the spool folder says."""
-        descriptor = os.open(os.path.join(self.path, name), _FILE, 0o600)
+        descriptor = _above_standard_streams(os.open(os.path.join(self.path, name), _FILE, 0o600))
         if self._shared:
             os.chmod(os.path.join(self.path, name), 0o660)
         return descriptor
@@ -107,6 +112,16 @@ def _is_shared(folder: str) -> bool:
     """Whether a folder is meant for a group: setgid and the group's write bit, as Kubernetes' fsGroup."""
     wanted = stat.S_ISGID | stat.S_IWGRP
     return os.stat(folder).st_mode & wanted == wanted
+
+
+def _above_standard_streams(descriptor: int) -> int:
+    """Never one of the standard streams: where a shell closed those (`>&-`), what a program or its children
+    print would get into the file."""
+    if descriptor > 2 or fcntl is None:
+        return descriptor
+    higher = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return higher
 
 
 def utc_now() -> str:

@@ -70,6 +70,31 @@ def _plain_object(value: object) -> object:
     return value
 
 
+def number(value: object) -> Any:
+    """The number that a reward or a return is, as its column takes it; None: it is none.
+
+    A bool is 1 or 0; what `float` takes (a Decimal, a tensor, a text of digits) is that; so is either alone
+    in lists.
+    """
+    try:
+        value = value.tolist() if hasattr(value, "tolist") else value
+        while isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        found = None if "complex" in type(value).__name__ else float(value)  # type: ignore[arg-type]
+    except Exception:
+        return None
+    return int(value) if isinstance(value, bool) else value if type(value) is int else found
+
+
+def whole(value: object) -> Any:
+    """The same for a count or an index: None, too, where it has a fraction."""
+    found = number(value)
+    try:
+        return found if found is None or found == int(found) else None
+    except (OverflowError, ValueError):  # an infinity, NaN
+        return None
+
+
 class Dumper:
     """Turns values into JSON text; what JSON cannot hold is replaced, counted and warned about once."""
 
@@ -99,7 +124,11 @@ class Dumper:
         if hasattr(value, "tolist"):
             if _elements(value) > MAX_ELEMENTS:
                 return self._summary(value)
-            return value.tolist()
+            plain = value.tolist()
+            if type(plain) is not type(value):
+                return plain
+            real = number(value)  # NumPy's longest floats are their own `tolist`
+            return _described(value) if real is None else real
         for convert in ("isoformat", "item", "as_posix"):
             if hasattr(value, convert):
                 return getattr(value, convert)()

@@ -116,6 +116,47 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
         {"step_index": 3, "reward": 1.5, "extras": {"type": "mine"}},
     ),
     "time_step and reward": ({"time_step": 3, "reward": 1.5}, Kind.STEPS, {"step_index": 3}),
+    **{
+        f"a step of no kind {line}": (line, Kind.STEPS, {"reward": 0.5, **expected})
+        for line, expected in (
+            ({"episode": 0, "step": 3, "reward": 0.5, "done": False}, {"step_index": 3, "terminated": False}),
+            ({"episode": 0, "step": 9, "reward": 0.5, "done": True}, {"step_index": 9, "terminated": True}),
+            ({"episode": 0, "step": 9, "reward": 0.5, "done": 1.0}, {"terminated": True}),
+            ({"episode": 0, "reward": 0.5, "terminated": 0, "truncated": "False"}, {"truncated": False}),
+            (
+                {"step": 1, "obs": [1], "reward": 0.5, "terminated": True, "truncated": False},
+                {"observation": [1]},
+            ),
+            ({"obs": [1], "action": 0, "reward": 0.5}, {"observation": [1], "action": 0}),
+            ({"state": [1], "next_state": [2], "reward": 0.5, "done": True}, {"observation": [1]}),
+            ({"episode": 2, "obs": {"a": 1}, "reward": 0.5}, {"episode_index": 2, "observation": {"a": 1}}),
+            ({"reward": 0.5, "done": True}, {"episode_index": None}),
+            (
+                {"episode": 2, "step": 5, "reward": 0.5, "done": False, "length": 6},
+                {"metrics": {"length": 6}},
+            ),
+        )
+    },
+    "a return of an episode that goes on": (
+        {"episode": 1, "total_reward": 3, "done": False},
+        Kind.METRICS,
+        {"metrics": {"episode": 1, "total_reward": 3}},
+    ),
+    "an episode of no kind that ended": (
+        {"episode": 4, "reward": 3, "length": 9, "terminated": True, "truncated": False, "step": 100},
+        Kind.EPISODES,
+        {"episode_return": 3.0, "terminated": True, "metrics": {"step": 100}},
+    ),
+    "an episode of no kind that ended, without a length": (
+        {"episode": 4, "reward": 3, "done": True},
+        Kind.EPISODES,
+        {"episode_return": 3.0, "terminated": True},
+    ),
+    "a reward of a trainer": (
+        {"output": "4", "score": 1.0, "step": 5, "reward": 1.0, "acc": "True", "state": "running"},
+        Kind.METRICS,
+        {"global_step": 5},
+    ),
     "r and l": (
         {"r": -200.0, "l": 200, "t": 0.5},
         Kind.EPISODES,
@@ -231,7 +272,71 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
         {"event_time": 1795488952359781},
     ),
     "no time": (STEP, Kind.STEPS, {"event_time": ARRIVED}),
-    "no such time": (STEP | {"ts": "yesterday"}, Kind.DLQ, {"reason": "bad_value", "field": "ts"}),
+    "no such time": (
+        STEP | {"ts": "yesterday"},
+        Kind.STEPS,
+        {"event_time": ARRIVED, "extras": {"ts": "yesterday"}},
+    ),
+    "a counter is no time": (
+        STEP | {"ts": 1000},
+        Kind.STEPS,
+        {"event_time": ARRIVED, "extras": {"ts": 1000}},
+    ),
+    "the next time is read": (
+        STEP | {"ts": 1000, "timestamp": "2025-10-20T10:11:12.345Z"},
+        Kind.STEPS,
+        {"event_time": 1760955072345000, "extras": {"ts": 1000}},
+    ),
+    "no such time of an event": (
+        {"type": "heartbeat", "ts": 7},
+        Kind.RUNS,
+        {"event_time": ARRIVED, "payload": {"ts": 7}},
+    ),
+    **{
+        f"the time {text}": (STEP | {"ts": text}, Kind.STEPS, {"event_time": 1_764_403_200_000_000 + more})
+        for text, more in {
+            "2025-11-29 08:00:00 +0000 UTC": 0,
+            "2025-11-29 08:00:00.5 +0000 UTC m=+0.012345": 500_000,
+            "2025-11-29 13:30:00.123456789 +0530 IST": 123_456,
+            "2025-11-29T08:00:00 UTC": 0,
+            "2025-11-29T08:00:00z": 0,
+            "2025-11-29T03:00:00-05:00[America/New_York]": 0,
+            "2025-11-28T24:00:00Z": -28_800_000_000,
+            "2025-11-29T07:59:60Z": 0,
+            "2025/11/29 08:00:00": 0,
+            "2025-11-29 08:00:00,250": 250_000,
+            "20251129_080000": 0,
+            "Sat Nov 29 08:00:00 2025": 0,
+            "Sat Nov 29 08:00:00 UTC 2025": 0,
+            "Sat, 29 Nov 2025 09:00:00 +0100": 0,
+            "1764403200": 0,
+            "1764403200123": 123_000,
+        }.items()
+    },
+    **{
+        f"no time {text}": (
+            STEP | {"timestamp": text},
+            Kind.STEPS,
+            {"event_time": ARRIVED, "extras": {"timestamp": text}},
+        )
+        for text in (
+            "12:30:45",
+            "0:00:12",
+            0,
+            -1,
+            0.53,
+            128,
+            20251129,
+            1e300,
+            True,
+            [1],
+            {"$date": 5},
+            "Infinity",
+            "0001-01-01T00:00:00Z",
+            "Sat Nov 29 08:00:00 CET 2025",
+            "Nov 29, 2025 8:00:00 PM",
+        )
+    },
     # return and length
     **{
         f"return {name}": (EPISODE | {name: 1.5}, Kind.EPISODES, {"episode_return": 1.5, "metrics": None})
@@ -312,7 +417,8 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
     ),
     "reward -Infinity": ('{"type":"step","reward":-Infinity}', Kind.STEPS, {"reward": -math.inf}),
     "reward much": (STEP | {"reward": "much"}, Kind.DLQ, {"reason": "bad_value", "field": "reward"}),
-    "reward true": (STEP | {"reward": True}, Kind.DLQ, {"reason": "bad_value", "field": "reward"}),
+    "reward true": (STEP | {"reward": True}, Kind.STEPS, {"reward": 1.0, "extras": None}),
+    "reward false": (STEP | {"reward": [False]}, Kind.STEPS, {"reward": 0.0}),
     "reward two": (STEP | {"reward": [1, 2]}, Kind.DLQ, {"reason": "bad_value", "field": "reward"}),
     "reward a map": (STEP | {"reward": {"a": 1}}, Kind.DLQ, {"reason": "bad_value", "field": "reward"}),
     # what is kept
@@ -325,10 +431,29 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
         },
     ),
     "a bool is no number": ({"flag": True}, Kind.DLQ, {"reason": "unknown"}),
+    "success of an episode": (
+        EPISODE | {"success": True, "is_success": False, "solved": True},
+        Kind.EPISODES,
+        {"metrics": {"success": 1, "is_success": 0}, "extras": {"solved": True}},
+    ),
     "a seed of 128 bits": (
         EPISODE | {"seed": 2**127},
         Kind.EPISODES,
         {"seed": None, "extras": {"seed": 2**127}},
+    ),
+    **{
+        f"{name} of 301 characters": (
+            STEP | {name: "x" * 301},
+            Kind.DLQ,
+            {"reason": "bad_value", "field": name, "run_id": "fallback", "stream_id": STREAM, "seq": 1},
+        )
+        for name in ("run_id", "agent_id", "agent", "player_id", "worker_id")
+    },
+    "a run_id of 300 characters": (STEP | {"run_id": "x" * 300}, Kind.STEPS, {"run_id": "x" * 300}),
+    "NUL and half a surrogate pair in a name": (
+        '{"loss":1,"a\\u0000\\ud800":2}',
+        Kind.METRICS,
+        {"metrics": {"loss": 1, "a\ufffd\ufffd": 2}},
     ),
     # log lines
     "a stray print": ("Episode 3 done", Kind.LOGS, {"source": "stdout", "line": "Episode 3 done"}),
@@ -357,6 +482,19 @@ def test_a_line_becomes_what_the_table_says(name: str) -> None:
     assert event.kind is kind
     found = columns(event)
     assert {key: found[key] for key in expected} == expected
+
+
+def test_the_last_step_of_an_episode_is_one_as_those_before_it() -> None:
+    """A line that alone would be an episode, as it has neither a step's number nor an observation."""
+    names = {"episode": 0, "reward": 0.5}
+    assert read(names | {"done": False}, names | {"done": True}).kind is Kind.STEPS
+    assert read(names | {"done": False}, names | {"done": True, "length": 5}).kind is Kind.EPISODES
+
+
+def test_where_broken_json_breaks_is_said_once() -> None:
+    """The words of Python's scanner end in "at" themselves."""
+    message = read('{"type":"step","action":"abc}').record["message"]
+    assert message == "The line is no JSON object: Unterminated string starting at character 25."
 
 
 def test_nan_is_kept_as_a_double_and_noted_for_databases_that_have_none() -> None:

@@ -60,6 +60,12 @@ def both_times(lines: list[bytes]) -> tuple[list[object], list[object]]:
         '{"type":"progress","global_step":5,"reward":2.0}',
         '{"type":"pong","n":3,"payload":{"n":4}}',
         '{"type":"heartbeat"}',
+        '{"timestamp":1000,"loss":1}',
+        '{"ts":"soon","timestamp":{"a":1},"loss":1}',
+        '{"ts":"2025-10-20T10:11:12.345Z","timestamp":1000,"ts_unix_ns":"soon","loss":1}',
+        '{"type":"heartbeat","ts":1000,"timestamp":"soon"}',
+        '{"ts":1000,"timestamp":"2025-10-20T10:11:12.345Z","loss":1}',
+        '{"episode":0,"step":3,"obs":[1],"reward":true,"done":false}',
         '{"type":"run_completed","status":"skipped","payload":{"why":"x","status":"y"}}',
         '{"t_start":1.5,"env_id":"Pong-v5"}',
         '{"type":"ready","config":{"agent_id":"a7"}}',
@@ -96,9 +102,9 @@ JSON = st.recursive(
 NAMES = st.sampled_from([
     "type", "event", "step", "episode", "reward", "observation", "action", "info", "metrics", "extras",
     "payload", "r", "l", "t", "status", "agent_id", "run_id", "worker_id", "ts", "loss", "global_step",
-    "done", "seed",
+    "done", "seed", "obs", "state", "terminated", "success", "timestamp",
 ])  # fmt: skip
-IDENTITY = {"run_id", "agent_id", "worker_id", "ts", "global_step"}
+IDENTITY = {"run_id", "agent_id", "worker_id", "ts", "timestamp", "global_step"}
 
 
 def names_nobody(fields: dict[str, object]) -> bool:

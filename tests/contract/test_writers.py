@@ -23,6 +23,8 @@ from infra.sql.engine import BadDataError, ConflictError
 from infra.sql.writers import Position, Transaction, Writer, open_writer
 from infra.sql.writers.base import COLUMNS, moment
 from infra.sql.writers.check import Check
+from producers.lines.context import Identity
+from producers.lines.normalise import Normaliser
 from schemas.errors import UsageError
 from schemas.fold import LOST, RUNNING, STATUSES, AgentState, Fold, RunState, columns
 from schemas.tables import Agent, ConsumerOffset, DeletedRun, Run, RunEvent, Step
@@ -185,7 +187,7 @@ def json_judge(postgres: str) -> Iterator[Callable[[str], bool]]:
         yield judge
 
 
-@pytest.mark.parametrize("name", ["run_id", "stream_id", "agent_id"])
+@pytest.mark.parametrize("name", ["run_id", "stream_id", "agent_id", "worker_id"])
 def test_ids_as_long_as_they_may_be(writer: Writer, name: str):
     """What passes fits every index, in whatever script; a character more does not pass."""
     check, longest = (
@@ -208,6 +210,16 @@ def test_other_tables_take_their_rows(writer: Writer):
     values = {"run_id": "r", "stream_id": "s", "seq": 1, "agent_id": "a", "event_time": NOW}
     values |= {"source": "stdout", "line": "x", "event": "other", "payload": "{}", "metrics": '{"a": 1}'}
     values |= {"reason": "r", "message": "m", "raw": b"\0\xff", "producer_version": "0"}
+    values |= {
+        "group_id": "0",
+        "sample_id": "0",
+        "attempt": 1,
+        "superseded": False,
+        "turns": 1,
+        "status": "ok",
+    }
+    values |= {"format": "sdk", "sample_key": "k", "scope": "k", "generation": 1, "precedence": 0}
+    values |= {"length": 1, "names": "[]", "arrays": b"x"}
     values |= {"topic_partition": 0, "topic_offset": 0}
     with writer.transaction() as tx:
         for table, names in COLUMNS.items():
@@ -379,3 +391,16 @@ def test_many_rollups_in_one_statement(writer: Writer):
         assert tx.connection.scalar(select(func.sum(Agent.steps))) == 499_500
         assert tx.connection.scalar(select(Run.config)) == {"lr": 0.5}
         assert count(tx, ConsumerOffset) == 0
+
+
+def test_a_name_that_postgresql_cannot_read_hides_no_other(writer: Writer):
+    """A worker's NUL or half a surrogate pair in a metric's name: `->>` finds the others all the same."""
+    normalise = Normaliser(Identity("s", "r"))
+    line = b'{"loss":0.5,"a\\u0000b":1,"c\\ud800":2,"text":"x","flag\\u0000":true}'
+    event = normalise(line, 1, 0)
+    assert event.kind is Kind.METRICS
+    with writer.transaction() as tx:
+        tx.insert("metrics", [[*event.record.values(), 0, 1]])
+    with writer.engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT metrics->>'loss', extras->>'text' FROM metrics").one()
+    assert (float(found[0]), found[1]) == (0.5, "x")

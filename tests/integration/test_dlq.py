@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,3 +77,21 @@ def test_wrong_use_is_one_sentence(stored: Path, run_cli: RunCli) -> None:
         done = run_cli("dlq", *arguments)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
+
+
+def test_a_line_of_the_sdk_is_read_as_the_sdks(
+    settings: Settings, home: Path, run_cli: RunCli, spawn_cli: Callable[..., Any]
+) -> None:
+    """Its metrics keep their names: `return`, not `metrics/return`."""
+    assert run_cli("db", "upgrade").returncode == 0
+    code = "import stepstream; stepstream.init(run_id='r').log({'return': 0.5, 'text': 'x' * 3000})"
+    for service in ("persist", "forward"):
+        spawn_cli(service, env={"STEPSTREAM_MAX_LINE_BYTES": "3000"})
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    until(lambda: sql(home, "SELECT count(*) FROM dead_letters") == [(1,)])
+    stream, seq = sql(home, "SELECT stream_id, seq FROM dead_letters")[0]
+    mended = '{"type":"metrics","run_id":"r","step":1,"metrics":{"return":0.5}}'
+    done = run_cli("dlq", "redrive", "--stream", stream, "--seq", str(seq), "--raw", mended, "--json")
+    assert json.loads(done.stdout)["redriven"] == 1
+    until(lambda: sql(home, "SELECT count(*) FROM metrics") == [(1,)])
+    assert sql(home, "SELECT global_step, metrics FROM metrics") == [(1, '{"return":0.5}')]

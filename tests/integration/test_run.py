@@ -20,6 +20,7 @@ from producers.spool.format import Checkpoint
 from schemas.topics import META_SUFFIX, Kind
 from tests.support.topics import Found, of_stepstream, of_workers, places, read_topics
 
+PROGRAM = Path(sys.executable).with_name("stepstream")
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 SDK = """
 import stepstream
@@ -171,6 +172,88 @@ def test_stdout_that_nobody_reads_any_more_ends_nothing(settings: Settings, home
         command, shell=True, env=os.environ | {"CODE": code}, stdout=subprocess.DEVNULL, timeout=60
     )
     assert len(of_workers(read_topics(settings))) == 20000
+
+
+def test_an_announced_run_ends_also_where_its_lines_name_another(settings: Settings, run_cli: RunCli) -> None:
+    """Both end, and are alive until then."""
+    code = 'import time\nfor i in range(15):\n print(\'{"type":"step","run_id":"theirs","reward":1}\')\n'
+    code += " time.sleep(0.1)"
+    run_cli("run", "--run-id", "ours", *python(code), env={"STEPSTREAM_HEARTBEAT_SECONDS": "0.3"})
+    own = [item.record for item in of_stepstream(read_topics(settings)) if item.kind is Kind.RUNS]
+    for run_id in ("ours", "theirs"):
+        said = [record["event"] for record in own if record["run_id"] == run_id]
+        assert said.count("run_completed") == 1
+        assert said.count("heartbeat") >= 2
+    assert next(record["event"] for record in own if record["run_id"] == "ours") == "run_started"
+
+
+def test_an_announced_run_ends_also_where_run_is_killed(
+    settings: Settings, spawn_cli: Callable[..., Any], home: Path
+) -> None:
+    """`forward` says of both that they are lost."""
+    code = 'import time\nprint(\'{"type":"step","run_id":"theirs","reward":1}\')\ntime.sleep(60)'
+    run = spawn_cli("run", "--run-id", "ours", *python(code))
+    until(lambda: acknowledged(home) == 1)
+    run.kill()
+    run.wait()
+    spawn_cli("forward")
+
+    def ended() -> set[str]:
+        own = [item.record for item in of_stepstream(read_topics(settings)) if item.kind is Kind.RUNS]
+        return {record["run_id"] for record in own if '"status":"lost"' in record["payload"].replace(" ", "")}
+
+    until(lambda: ended() == {"ours", "theirs"})
+
+
+PRINTS = (
+    "import json, sys\nfor i in range(3000): print(json.dumps({'type': 'step', 'step': i, 'reward': 1.0}))\n"
+)
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "012"])
+def test_closed_standard_streams_are_dev_null(home: Path, closed: str) -> None:
+    """What the worker prints is in its spool and nowhere else, and nothing of ours is in it."""
+    close = " ".join(f"{number}{'<' if number == '0' else '>'}&-" for number in closed)
+    command = f'{PROGRAM} run --run-id r -- {sys.executable} -c "$CODE" {close}'
+    done = subprocess.run(
+        command, shell=True, env=os.environ | {"CODE": PRINTS}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    (worker,) = [path for path in (home / "spool").iterdir() if not path.name.endswith(META_SUFFIX)]
+    lines = b"".join(path.read_bytes() for path in sorted(worker.glob("*.jsonl"))).splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(3000))
+    for folder in (home / "spool").iterdir():
+        assert (folder / "writer.lock").read_bytes() == (folder / "ship.lock").read_bytes() == b""
+    assert done.stdout.count("\n") == (0 if "1" in closed else 3000)
+    assert ("3,000 lines read" in done.stderr) == ("2" not in closed)
+
+
+@pytest.mark.parametrize("command", ["", "db", "topics create"])
+def test_every_command_takes_closed_standard_streams(home: Path, command: str) -> None:
+    """They are opened before any command begins: help goes nowhere, and the program ends well."""
+    done = subprocess.run(f"{PROGRAM} {command} --help <&- >&- 2>&-", shell=True, timeout=120)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "home_is"),
+    [
+        ("run -- true", "/proc/nope"),
+        ("run -- true", "/etc/passwd"),
+        ("up", "/dev/null/x"),
+        ("forward", "/proc/nope"),
+        ("db upgrade", "/proc/nope"),
+    ],
+)
+def test_an_impossible_home_is_one_sentence(run_cli: RunCli, command: str, home_is: str) -> None:
+    """It names the folder, and never shows a traceback."""
+    env = {"STEPSTREAM_HOME": home_is, "STEPSTREAM_BOOTSTRAP_SERVERS": "127.0.0.1:9"}
+    done = run_cli(*command.split(), env=env)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (1, 2)
+    assert home_is in done.stderr
+    assert "STEPSTREAM_HOME" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.faults

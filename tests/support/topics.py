@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
-from consumers.replay.tape import HeadReader
 from infra.settings import Settings
 from schemas.codec import Decoder, checked_in
+from schemas.head_reader import HeadReader
 from schemas.topics import LINES, META_SUFFIX, Kind
 
 

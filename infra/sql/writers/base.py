@@ -138,7 +138,7 @@ class Transaction(ABC):
 
     @abstractmethod
     def upsert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Put what a batch adds to `runs` or `agents` on top of what is there, in the order given."""
+        """Put what a batch adds to `runs`, `agents` or `seek_points` on top of what is there, in order."""
 
 
 class Writer(ABC):

@@ -17,8 +17,7 @@ from infra.sql.writers.base import COLUMNS, TIME_COLUMN, Row
 from schemas.tables import EVENT_TABLES
 from schemas.values import EARLIEST_US, LATEST_US, LONGEST_ID
 
-_IDS = ("run_id", "stream_id", "agent_id")
-_WHO = (*_IDS, "worker_id")
+_WHO = ("run_id", "stream_id", "agent_id", "worker_id")
 _who = itemgetter(*map(COLUMNS["steps"].index, _WHO))
 """Where they stand in every one of the tables."""
 
@@ -50,7 +49,7 @@ class Check:
         if (who := _who(row)) != self._passed:  # it is mostly the last row's
             for name, text in zip(_WHO, who, strict=True):
                 _be_text(name, text)
-                if name in _IDS and len(text) > LONGEST_ID:
+                if text is not None and len(text) > LONGEST_ID:
                     raise BadDataError(f"{name} is longer than {LONGEST_ID} characters")
             self._passed = who
         for place in self._text:

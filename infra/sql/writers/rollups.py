@@ -1,13 +1,13 @@
-"""Upserts that put what a batch adds to runs and agents on top of what is there.
+"""Upserts that put what a batch adds to runs, agents and seek points on top of what is there.
 
-The same rules as `RunState.merge` and `AgentState.merge` in `schemas.fold`; a test holds them together.
+The same rules as the `merge` of `RunState`, `AgentState` and `SeekPoint`; a test holds them together.
 `old` is the row that is there, `excluded` what the batch adds. {greatest} and {least} are each database's
 words; both sides are made non-null first, as the two treat NULL differently.
 """
 
 from __future__ import annotations
 
-from schemas.tables import Agent, Run
+from schemas.tables import Agent, Run, SeekPointRow
 
 _COUNTS = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters")
 _AGENT_SUMS = ("steps", "episodes", "metrics", "returns", "return_sum")
@@ -66,15 +66,27 @@ _AGENTS = {
     **{name: f"old.{name} + excluded.{name}" for name in _AGENT_SUMS},
 }
 
-COLUMNS = {
-    model.__tablename__: tuple(column.name for column in model.__table__.columns) for model in (Run, Agent)
+_SEEK_POINTS = {
+    "newest_event_time": _extreme("greatest", "newest_event_time"),
+    "newest_episode": _extreme("greatest", "newest_episode"),
+    "first_offset": _extreme("least", "first_offset"),
+    "last_offset": _extreme("greatest", "last_offset"),
+    "records": "old.records + excluded.records",
 }
-KEYS = {"runs": ("run_id",), "agents": ("run_id", "agent_id")}
-_CHANGES = {"runs": _RUNS, "agents": _AGENTS}
+
+COLUMNS = {
+    model.__tablename__: tuple(column.name for column in model.__table__.columns)
+    for model in (Run, Agent, SeekPointRow)
+}
+KEYS = {
+    model.__tablename__: tuple(column.name for column in model.__table__.columns if column.primary_key)
+    for model in (Run, Agent, SeekPointRow)
+}
+_CHANGES = {"runs": _RUNS, "agents": _AGENTS, "seek_points": _SEEK_POINTS}
 
 
 def upsert(table: str, source: str, *, greatest: str, least: str) -> str:
-    """The statement: rows from `source` (`VALUES …` or `SELECT …`) on top of those of `runs` or `agents`."""
+    """The statement: rows from `source` (`VALUES …` or `SELECT …`) on top of those of a table."""
     changes = ", ".join(f"{column} = {rule}" for column, rule in _CHANGES[table].items())
     return (
         f"INSERT INTO {table} AS old ({', '.join(COLUMNS[table])}) {source} "

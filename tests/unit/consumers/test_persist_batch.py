@@ -172,15 +172,17 @@ def test_a_letter_about_a_letter_ends(writer: Writer):
     assert (stored["topic"], stored["topic_partition"], stored["topic_offset"]) == ("telemetry.dlq", 2, 41)
 
 
-@pytest.mark.parametrize("name", ["run_id", "stream_id", "agent_id"])
+@pytest.mark.parametrize("name", ["run_id", "stream_id", "agent_id", "worker_id"])
 def test_a_letter_about_an_id_too_long_is_stored(writer: Writer, name: str):
-    """It is cut, and has the place of its record where that is needed."""
+    """It is cut; stream and number are the record's own, unless the stream's id is the one too long."""
     outcome = store(writer, [step(7, 1), step(8, 2, **{name: secrets.token_hex(3000)})])
     assert (outcome.stored, len(outcome.refused)) == (1, 1)
     letter = DeadLetterWriter()(outcome.refused[0])
     with writer.transaction() as tx:
         again = Storer(Kind.DLQ, Decoder(Kind.DLQ)).store(tx, [Message(Kind.DLQ, 1, letter.value)], {})
+        stored = tx.connection.execute(select(DeadLetter.stream_id, DeadLetter.seq)).one()
     assert (again.stored, again.refused) == (1, [])
+    assert tuple(stored) == (("telemetry.steps-2", 8) if name == "stream_id" else ("stream", 2))
 
 
 def test_a_worker_s_letter_keeps_its_own_place(writer: Writer):

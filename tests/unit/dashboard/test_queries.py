@@ -308,3 +308,37 @@ async def test_an_episode_is_walked_step_by_step(engine: Engine, queries: Querie
     assert await queries.step_of_episode("run", "a", 1, 99) is None
     assert await queries.step_beside("run", HOSTILE, 8, after=True) is None
     assert await queries.step_place("run", HOSTILE, 8) is None
+
+
+BEYOND = [2**53 - 1, 2**53, 2**53 + 1, 1764403200123456789, 2**63 - 1]
+
+
+async def test_numbers_beyond_what_doubles_count_to(engine: Engine, queries: Queries) -> None:
+    """Every read answers: rows keep each digit, curves stay short and in order, whatever the numbers are."""
+    write(engine, Run, [{"run_id": "run"}])
+    write(engine, Agent, [{"run_id": "run", "agent_id": "a"}])
+    returns = [1e17 - 16, 1e17, 1e17 + 16, -1e308, 1e308]
+    episodes = [
+        event(seq, episode_index=index, episode_return=value, episode_length=2**63 - 1)
+        for seq, (index, value) in enumerate(zip(BEYOND, returns, strict=True), 1)
+    ]
+    write(engine, Episode, episodes)
+    write(
+        engine,
+        Step,
+        [event(seq, episode_index=n, step_index=n, reward=1e308) for seq, n in enumerate(BEYOND, 1)],
+    )
+    write(
+        engine, Metrics, [event(seq, global_step=n, metrics={"loss": n}) for seq, n in enumerate(BEYOND, 1)]
+    )
+    curve = await queries.return_curve("run", "a")
+    assert 0 < len(curve.x) <= 20
+    assert list(curve.x) == sorted(curve.x)
+    assert set(curve.y) <= set(returns)
+    series = await queries.metric_series("run", "loss", "a")
+    assert 0 < len(series.x) <= 20
+    page = await queries.episodes("run", "a", PageRequest())
+    assert {row["episode_index"] for row in page.rows} >= {1764403200123456789, 2**63 - 1}
+    found = await queries.episode_steps("run", "a", 2**63 - 1)
+    assert [row["step_index"] for row in found] == [2**63 - 1]
+    assert await queries.newest_returns("run")

@@ -5,15 +5,27 @@ from __future__ import annotations
 import base64
 import io
 import json
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from infra.settings import load
 from producers.forward.frame_sampler import FrameSampler
+from producers.forward.stream import Coder, Stream
 from producers.lines.frames import NotAPictureError, Picture, encode, take
-from producers.spool.format import Checkpoint
+from producers.lines.normalise import IDENTITY, Event
+from producers.spool.format import Checkpoint, about_new
+from producers.spool.writer import SpoolWriter
+from schemas.codec import current_id
+from schemas.topics import Kind
 
 PIXELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
@@ -83,6 +95,131 @@ def test_pixels_that_make_no_picture_are_said(text: str) -> None:
     """One error for all of them."""
     with pytest.raises(NotAPictureError):
         encode(Picture("image/rgb", text), "webp")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "JPEG"])
+def test_a_file_stays_as_it_is(kind: str) -> None:
+    """Its size is read from its header."""
+    line = fields(frame_b64=b64(file_of(kind)))
+    picture = take(line)
+    assert picture is not None
+    assert encode(picture, "webp") == (f"image/{kind.lower()}", file_of(kind), 6, 4)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The beginning of a PNG file of any size, and nothing behind it."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def gif_header(width: int, height: int) -> bytes:
+    """Likewise."""
+    return b"GIF89a" + struct.pack("<HHBBB", width % 65_536, height % 65_536, 0, 0, 0) + b";"
+
+
+def webp_header(width: int, height: int) -> bytes:
+    """Likewise: of a VP8X file, 24 bits a side."""
+    sides = (width % 2**24).to_bytes(3, "little") + (height % 2**24).to_bytes(3, "little")
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + sides
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def jpeg_header(width: int, height: int) -> bytes:
+    """Likewise: a frame of 16 bits a side."""
+    frame = struct.pack(">HBHHB", 11, 8, height % 65_536, width % 65_536, 1) + b"\1\x11\0"
+    return b"\xff\xd8\xff\xc0" + frame + b"\xff\xd9"
+
+
+sides = st.one_of(st.integers(0, 8), st.sampled_from([16_384, 16_385, 20_000, 65_535, 2**24 - 1, 2**31 - 1]))
+headers = st.builds(
+    lambda make, width, height: make(width, height),
+    st.sampled_from([png_header, gif_header, webp_header, jpeg_header]),
+    sides,
+    sides,
+)
+files = st.builds(
+    lambda data, at, byte, end: (data[:at] + bytes([byte]) + data[at + 1 :])[:end],
+    st.sampled_from([file_of(kind) for kind in ("PNG", "GIF", "WEBP", "JPEG", "BMP", "TIFF")]),
+    st.integers(0, 120),
+    st.integers(0, 255),
+    st.integers(4, 400),
+)
+data = st.one_of(headers, files, st.binary(max_size=72))
+encoded = st.one_of(data.map(b64), data.map(lambda data: b64(data)[:-1]), st.text(max_size=8))
+numbers = st.one_of(st.integers(-1, 300), st.floats(), st.none(), st.text(max_size=2))
+arrays = st.recursive(numbers, lambda inner: st.lists(inner, max_size=3), max_leaves=12)
+pixels = st.one_of(
+    arrays,
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 5)).map(
+        lambda shape: np.zeros(shape, int).tolist()
+    ),
+)
+sizes = st.one_of(sides, numbers)
+drawn = st.fixed_dictionaries(
+    {"type": st.just("step"), "reward": st.just(1)},
+    optional={
+        "render_payload": st.fixed_dictionaries(
+            {},
+            optional={
+                "mode": st.sampled_from(["rgb", "rgb_array", "ansi", "grid", "", 7, None]),
+                "rgb": st.one_of(pixels, encoded),
+                "text": st.one_of(st.text(max_size=5), st.just("\ud800"), numbers),
+                "frame_b64": encoded,
+                "width": sizes,
+                "height": sizes,
+            },
+        ),
+        "rgb_b64": encoded,
+        "frame_b64": encoded,
+        "render_b64": encoded.map(lambda text: "data:image/png;base64," + text),
+        "width": sizes,
+        "height": sizes,
+        "frame_thinned": sizes,
+    },
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(drawn, max_size=4))
+def test_whatever_a_picture_holds_it_costs_that_picture(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[dict[str, Any]]
+) -> None:
+    """Every line is a step, and its picture a frame that fits its schema, or refused in one way."""
+    options = load({"STEPSTREAM_HOME": str(tmp_path_factory.mktemp("home"))})
+    spool = SpoolWriter(options, about_new("run", "r", None))
+    for line in lines:
+        spool.append(json.dumps(line).encode() + b"\n", 1)
+    spool.finish()
+    source = Stream.claim(options, spool.folder)
+    assert source is not None
+    coder, kinds = Coder({kind: current_id(kind) for kind in Kind}), []
+    while not source.ended:
+        for kind, _, _, _, event in source.read(10, coder) or ():
+            kinds.append(kind)
+            if event is not None and event.picture is not None:
+                frame_of(event, coder)
+    source.release()
+    assert kinds == [Kind.STEPS] * len(lines)
+
+
+def frame_of(event: Event, coder: Coder) -> None:
+    """Make its frame, or be refused."""
+    assert event.picture is not None
+    with suppress(NotAPictureError):
+        names = ("media_type", "data", "width", "height")
+        frame = dict(zip(names, encode(event.picture, "png"), strict=True))
+        about = {name: event.record[name] for name in (*IDENTITY, "episode_index", "step_index")}
+        coder(Event(Kind.FRAMES, about | frame | {"thinned": event.picture.thinned}), b"")
+        assert max(frame["width"] or 0, frame["height"] or 0) <= 16_384
+
+
+@pytest.mark.parametrize("make", [png_header, gif_header, webp_header, jpeg_header])
+def test_a_header_of_a_huge_picture_is_refused(make: Callable[[int, int], bytes]) -> None:
+    """Whoever shows it would need gigabytes."""
+    picture = take(fields(frame_b64=b64(make(20_000, 20_000))))
+    assert picture is not None
+    with pytest.raises(NotAPictureError):
+        encode(picture, "webp")
 
 
 def offer(thinner: FrameSampler, time_us: int, agent_id: str = "a") -> int | None:

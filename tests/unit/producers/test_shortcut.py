@@ -20,7 +20,7 @@ ENCODERS = {kind: Encoder(kind) for kind in Kind}
 DECODE = Decoder(Kind.STEPS)
 ARRIVED = 1_795_000_000_123_456
 
-texts = st.one_of(st.sampled_from(["", "a", "é", "a\0b", "\ud800", "r1"]), st.text(max_size=4))
+texts = st.one_of(st.sampled_from(["", "a", "é", "a\0b", "\ud800", "r1", "x" * 301]), st.text(max_size=4))
 numbers = st.one_of(
     st.integers(), st.floats(), st.sampled_from([0, 1, 31.0, -0.0, 2**63, 2**63 - 1, -(2**63), 10**400])
 )
@@ -44,6 +44,11 @@ stamps = st.one_of(
             "2025-10-20T10:11:12Z",
             1704067200.123,
             1704067200,
+            1000,
+            "0001-01-01T00:00:00.000000+00:00",
+            "2025-10-20T24:00:00.500000+00:00",
+            "2025-10-20T10:11:60.500000+00:00",
+            "Mon Oct 20 10:11:12 2025",
         ]
     ),
     anything,
@@ -77,6 +82,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "step": often(st.integers(0, 9)),
     "time_step": anything,
     "observation": anything,
+    "obs": anything,
+    "state": anything,
     "action": anything,
     "info": anything,
     "reward": often(st.floats(-1, 1)),
@@ -104,7 +111,14 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 lines = st.fixed_dictionaries({"type": st.just("step")}, optional=FIELDS).map(json.dumps)
 plain = st.fixed_dictionaries(
     {"type": st.just("step"), "ts": stamps, "reward": st.floats(-1, 1), "step_index": st.integers(0, 9)},
-    optional={"epsilon": st.floats(0, 1), "run_id": texts, "info": anything, "render_payload": payloads},
+    optional={
+        "epsilon": st.floats(0, 1),
+        "obs": anything,
+        "state": anything,
+        "run_id": texts,
+        "info": anything,
+        "render_payload": payloads,
+    },
 ).map(lambda fields: json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace").decode())
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,10 +17,13 @@ from hypothesis import strategies as st
 
 from infra.lock import is_held
 from infra.settings import Settings, load
-from producers.forward.stream import Stream
+from producers.forward.stream import Coder, Stream
 from producers.spool.format import About, Checkpoint, about_new, segments
 from producers.spool.reader import Chunk, Long, SpoolReader
 from producers.spool.writer import SpoolWriter
+from schemas.codec import current_id
+from schemas.errors import UsageError
+from schemas.topics import Kind
 
 
 def spooled(tmp_path: Path, **options: object) -> Settings:
@@ -220,3 +227,128 @@ def test_a_full_disk_pauses_until_there_is_room(tiny_disk: Path) -> None:
     assert not writer.is_alive()
     assert (spool.folder / f"{1:020d}.jsonl").read_bytes() == data
     spool.close()
+
+
+@examples(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.text("ab", min_size=1, max_size=9), st.booleans()), max_size=25),
+    st.lists(st.integers(1, 12), min_size=1, max_size=40),
+)
+def test_a_spool_that_is_full_drops_whole_lines_wherever_it_fills(
+    tmp_path_factory: pytest.TempPathFactory, given_lines: list[tuple[str, bool]], cuts: list[int]
+) -> None:
+    """Also in the middle of one: its head goes, and the next line is whole. Each is there or is counted."""
+    settings = spooled(tmp_path_factory.mktemp("spool"), spool_full="drop", spool_max_bytes=1)
+    spool = SpoolWriter(settings, about_new("run", None, None))
+    full = iter([refused for _, refused in given_lines] * 20)
+    spool.unshipped = lambda: 2 * next(full, False)
+    lines = [f"{number}{text}".encode() for number, (text, _) in enumerate(given_lines)]
+    data, at = b"".join(line + b"\n" for line in lines), 0
+    for cut in cuts * 10:
+        spool.append(data[at : at + cut], 1)
+        at += cut
+    spool.append(data[at:], 1)
+    spool.finish()
+    found = [line for chunk in read_all(spool.folder) for line, _ in chunk.with_arrivals()]
+    assert set(found) <= set(lines)
+    assert len(found) + spool.dropped == len(lines)
+
+
+def test_a_file_that_may_not_grow_is_followed_by_the_next(tmp_path: Path) -> None:
+    """`ulimit -f`: segments end early, no line is lost; one longer than a file may be says what to do."""
+    import resource
+    import signal
+
+    settings = spooled(tmp_path, spool_fsync="never")
+    spool = SpoolWriter(settings, about_new("run", None, None))
+    lines = [b"%04d " % number + b"x" * 90 for number in range(2000)]
+    content = b"".join(line + b"\n" for line in lines)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        for start in range(0, len(content), 7001):
+            spool.append(content[start : start + 7001], 1)
+        with pytest.raises(OSError, match="ulimit -f"):
+            spool.append(b"y" * 30_000, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    spool.close()
+    found = [line for chunk in read_all(spool.folder) for line, _ in chunk.with_arrivals()]
+    assert found[:2000] == lines
+    assert len(segments(spool.folder)) > 5
+
+
+@pytest.mark.parametrize("call", ["open", "pread", "listdir", "replace"])
+def test_a_disk_that_refuses_for_a_while_costs_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Whichever call it refuses, and at whichever moment: every line comes once, in order, with its time."""
+    whole = getattr(os, call)
+    for moment in range(12):
+        settings = spooled(tmp_path / str(moment), spool_segment_bytes=40)
+        spool = SpoolWriter(settings, about_new("run", None, None))
+        for number in range(12):
+            spool.append(b"line %d\n" % number, 1000 + number)
+        spool.finish()
+        calls = itertools.count()
+
+        def refuse(*arguments: Any, moment: int = moment, calls: Any = calls, **options: Any) -> Any:
+            if moment <= next(calls) < moment + 2:
+                raise OSError(errno.EIO, "the disk refuses")
+            return whole(*arguments, **options)
+
+        source = Stream.claim(settings, spool.folder)
+        assert source is not None
+        monkeypatch.setattr(os, call, refuse)
+        found = everything(source)
+        monkeypatch.undo()
+        source.release()
+        assert found == [(f"line {number}", 1000 + number) for number in range(12)]
+        assert source.place.line == 12
+
+
+def everything(source: Stream) -> list[tuple[str, int]]:
+    """Line and time of all records of a stream that ended, read as the forwarder does."""
+    coder, found = Coder({kind: current_id(kind) for kind in Kind}), []
+    while not source.ended:
+        source.wake()
+        try:
+            records = source.read(3, coder)
+        except OSError as error:
+            source.trouble(error)
+            continue
+        for _, _, _, _, event in records or ():
+            assert event is not None
+            found.append((event.record["line"], event.record["event_time"]))
+        source.acknowledge(source.snapshot())
+    return found
+
+
+def test_a_writer_of_whom_nobody_knows_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that cannot be opened, or a place that cannot be read, must pass for no answer."""
+    spool = SpoolWriter(spooled(tmp_path), about_new("run", None, None))
+    source = Stream.claim(spooled(tmp_path), spool.folder)
+    assert source is not None
+
+    def refuse(*_: Any, **__: Any) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        patched.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(OSError, match="too many"):
+            source.writer_is_gone()
+        with pytest.raises(OSError, match="too many"):
+            Checkpoint.load(spool.folder)
+    assert not source.writer_is_gone()
+    source.release()
+    spool.close()
+
+
+def test_an_id_too_long_for_any_table_is_refused_at_once() -> None:
+    """Of a run or an agent, as the command line names them."""
+    assert about_new("run", "x" * 300, "y" * 300).run_id == "x" * 300
+    for ids in (("x" * 301, None), (None, "x" * 301)):
+        with pytest.raises(UsageError, match="300"):
+            about_new("run", *ids)

@@ -108,3 +108,45 @@ def test_init_twice_in_a_notebook_ends_the_first_run(home, monkeypatch):
     wandb.init(run_id="a")
     wandb.init(run_id="b").finish()
     assert [line["run_id"] for line in home.lines("run_completed")] == ["a", "b"]
+
+
+def test_define_metric_names_the_step_of_metrics(home):
+    """By a name or its beginning; the last value holds where a call has none."""
+    run = wandb.init(run_id="r")
+    wandb.define_metric("train/step")
+    wandb.define_metric("train/*", step_metric="train/step")
+    run.define_metric("val/acc", step_metric="epoch", summary="max")
+    run.log({"train/step": 500, "train/loss": 0.5, "fps": 60})
+    run.log({"epoch": 2, "val/acc": 0.9, "train/loss": 0.4})
+    run.log({"val/acc": 0.8}, step=99)
+    run.log({"epoch": 2.5, "other": 1}, step=7)
+    run.finish()
+    lines = [
+        (line["step"], {name: line[name] for name in line if name not in ("type", "run_id", "ts", "step")})
+        for line in home.lines("metrics")
+    ]
+    assert lines == [
+        (500, {"train/step": 500, "train/loss": 0.5}),
+        (0, {"fps": 60}),
+        (2, {"epoch": 2, "val/acc": 0.9}),
+        (500, {"train/loss": 0.4}),
+        (2, {"val/acc": 0.8}),
+        (2, {"epoch": 2.5}),
+        (7, {"other": 1}),
+    ]
+
+
+def test_a_table_is_named_as_missing_and_is_no_picture(home):
+    """Nothing of it is logged; what stands beside it is."""
+    run = wandb.init(run_id="r")
+    with pytest.warns(wandb.StepstreamWarning, match="no stepstream.Table"):
+        table = wandb.Table(columns=["a"], data=[[1]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run.log({"table": table})
+        run.log({"table": table, "loss": 0.5})
+    run.finish()
+    (line,) = home.lines("metrics")
+    assert line["loss"] == 0.5
+    assert "table" not in line
+    assert not home.lines("frame", "sdk_warning")[1:]

@@ -1,0 +1,226 @@
+"""A run's records from SQL: every line of a stream is in exactly one of the six tables, by its seq."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from infra.history.clock import micros
+from infra.history.items import ORDER, SQL_COLUMNS, Head, Item
+from infra.settings import Settings
+from infra.sql.direct import DirectReader, NoTablesError
+from schemas.errors import DatabaseError
+from schemas.seek_points import BLOCK, ELSEWHERE, SeekPoint
+from schemas.topics import LINES, Kind
+
+_JSON = frozenset({"observation", "action", "info", "metrics", "extras", "payload"})
+LONGEST_RAW = 15 * 1024 * 1024
+"""A dead letter keeps no more of a record."""
+_OF_EPISODES = (Kind.STEPS, Kind.EPISODES)
+_TABLES = {kind: str(kind.table) for kind in LINES}
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What SQL says of a run."""
+
+    known: bool
+    status: str = ""
+    last_seen_at: int = 0
+    """Kafka's time of its newest record, µs since 1970."""
+    deleted_at: int | None = None
+
+
+class SqlSource:
+    """Reads one run.
+
+    Args:
+        settings: which database.
+        run_id: the run.
+
+    Raises:
+        DatabaseError: it does not answer, or (NoTablesError) has no tables of this version.
+    """
+
+    name = "SQL"
+
+    def __init__(self, settings: Settings, run_id: str) -> None:
+        self._run_id = run_id
+        self._prefix = settings.topic_prefix
+        self._reader = DirectReader(settings.sql_url)
+        postgres = self._reader.is_postgres
+        self._pages = {kind: _page(kind, postgres) for kind in LINES}
+        self._heads = {kind: _head(kind, postgres) for kind in LINES}
+        self._time = _time_column(postgres)
+        self._tables: dict[tuple[str, int], list[Kind]] = {}
+        try:
+            self.facts()
+            self._reader.rows("SELECT 1 FROM seek_points WHERE run_id = ? LIMIT 1", [run_id])
+        except DatabaseError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._reader.close()
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Inside, everything is read as it is at one moment."""
+        return self._reader.snapshot()
+
+    def facts(self) -> RunFacts:
+        """Whether the run is there, and whether it was deleted."""
+        seen, deleted = self._time.format("last_seen_at"), self._time.format("deleted_at")
+        runs = self._reader.rows(f"SELECT status, {seen} FROM runs WHERE run_id = ?", [self._run_id])
+        gone = self._reader.rows(f"SELECT {deleted} FROM deleted_runs WHERE run_id = ?", [self._run_id])
+        deleted_at = micros(gone[0][0]) if gone else None
+        if not runs:
+            return RunFacts(False, deleted_at=deleted_at)
+        status, last_seen_at = runs[0]
+        return RunFacts(True, status, micros(last_seen_at) if last_seen_at else 0, deleted_at)
+
+    def next_offsets(self) -> dict[tuple[Kind, int], int]:
+        """For each partition the offset from which on Kafka has what SQL does not have yet.
+
+        Read before rows are read: what is stored meanwhile is then there twice, and told by its seq.
+        """
+        kinds = {kind.topic(self._prefix): kind for kind in LINES}
+        found = self._reader.rows("SELECT topic, topic_partition, next_offset FROM consumer_offsets")
+        return {(kinds[topic], number): offset for topic, number, offset in found if topic in kinds}
+
+    def points(self) -> list[SeekPoint]:
+        """The run's seek points; taken from its rows, where the run has none yet."""
+        unindexed = self._reader.rows("SELECT 1 FROM unindexed_runs WHERE run_id = ?", [self._run_id])
+        found = self._computed() if unindexed else self._stored()
+        self._tables = {}
+        for point in found:
+            self._tables.setdefault((point.stream_id, point.block), []).append(Kind(point.topic))
+        return found
+
+    def page(self, stream: str, first: int, last: int) -> list[Item]:
+        """The records of lines `first` to `last`, in order; `time` is each one's own."""
+        items: list[Item] = []
+        for kind in self._kinds(stream, first, last):
+            rows = self._reader.rows(self._pages[kind], [self._run_id, stream, first, last])
+            items += _items(kind, stream, rows, self._prefix)
+        items.sort(key=lambda item: (item[2], ORDER[item[0]]))
+        return items
+
+    def heads(self, stream: str, first: int, last: int) -> list[Head]:
+        """The same records' heads."""
+        heads: list[Head] = []
+        for kind in self._kinds(stream, first, last):
+            rows = self._reader.rows(self._heads[kind], [self._run_id, stream, first, last])
+            heads += [
+                Head(seq, kind, micros(time), episode, agent, partition, offset)
+                for seq, time, episode, agent, partition, offset in rows
+            ]
+        heads.sort(key=attrgetter("seq"))
+        return heads
+
+    def extreme_episode(self, *, best: bool, agent_id: str | None) -> tuple[float, str, int] | None:
+        """Return, stream and line of the episode with the greatest or the least return, first of equals."""
+        is_number = "episode_return NOT IN ('NaN')" if self._reader.is_postgres else "1 = 1"
+        of_agent = "AND agent_id = ?" if agent_id is not None else ""
+        found = self._reader.rows(
+            f"SELECT episode_return, stream_id, seq FROM episodes WHERE run_id = ? "
+            f"AND episode_return IS NOT NULL AND {is_number} {of_agent} "
+            f"ORDER BY episode_return {'DESC' if best else 'ASC'}, event_time, stream_id, seq LIMIT 1",
+            [self._run_id, *([agent_id] if agent_id is not None else [])],
+        )
+        return found[0] if found else None
+
+    def _kinds(self, stream: str, first: int, last: int) -> Iterable[Kind]:
+        blocks = range(first // BLOCK, last // BLOCK + 1)
+        here = {kind for block in blocks for kind in self._tables.get((stream, block), ())}
+        return [kind for kind in LINES if kind in here]
+
+    def _stored(self) -> list[SeekPoint]:
+        columns = (
+            "stream_id, block, topic, topic_partition, first_offset, last_offset, records, newest_episode"
+        )
+        rows = self._reader.rows(
+            f"SELECT {self._time.format('newest_event_time')}, {columns} FROM seek_points WHERE run_id = ?",
+            [self._run_id],
+        )
+        return [
+            SeekPoint(self._run_id, stream, block, topic, part, micros(time), first, last, records, episode)
+            for time, stream, block, topic, part, first, last, records, episode in rows
+        ]
+
+    def _computed(self) -> list[SeekPoint]:
+        found = []
+        for kind in LINES:
+            rows = self._reader.rows(seek_point_rows(kind, self._time), [self._run_id])
+            found += [_point(row) for row in rows]
+        return found
+
+
+def _point(row: tuple[Any, ...]) -> SeekPoint:
+    run_id, stream, block, topic, partition, time, *rest = row
+    return SeekPoint(run_id, stream, block, topic, partition, micros(time), *rest)
+
+
+def seek_point_rows(kind: Kind, time: str = "{0}") -> str:
+    """The query for a run's seek points of one kind, from its rows. Columns in the table's order."""
+    partition = "topic_partition"
+    if kind is Kind.DLQ:
+        partition = f"CASE WHEN topic IS NULL THEN topic_partition ELSE {ELSEWHERE} END"
+    episode = "max(episode_index)" if kind in _OF_EPISODES else "NULL"
+    return (
+        f"SELECT run_id, stream_id, seq / {BLOCK}, '{kind.value}', {partition}, "
+        f"{time.format('max(event_time)')}, min(topic_offset), max(topic_offset), count(*), {episode} "
+        f"FROM {_TABLES[kind]} WHERE run_id = ? GROUP BY 1, 2, 3, 4, 5"
+    )
+
+
+def _time_column(postgres: bool) -> str:
+    return "(EXTRACT(EPOCH FROM {0}) * 1000000)::bigint" if postgres else "{0}"
+
+
+def _page(kind: Kind, postgres: bool) -> str:
+    columns = [
+        _time_column(postgres).format(name)
+        if name == "event_time"
+        else f"{name}::text"
+        if postgres and name in _JSON
+        else name
+        for name in SQL_COLUMNS[kind]
+    ]
+    return f"SELECT {', '.join(columns)}, topic_partition, topic_offset {_of_lines(kind)}"
+
+
+def _head(kind: Kind, postgres: bool) -> str:
+    time = _time_column(postgres).format("event_time")
+    episode = "episode_index" if kind in _OF_EPISODES else "NULL"
+    return f"SELECT seq, {time}, {episode}, agent_id, topic_partition, topic_offset {_of_lines(kind)}"
+
+
+def _of_lines(kind: Kind) -> str:
+    return f"FROM {_TABLES[kind]} WHERE run_id = ? AND stream_id = ? AND seq BETWEEN ? AND ? ORDER BY seq"
+
+
+def _items(kind: Kind, stream: str, rows: list[tuple[Any, ...]], prefix: str) -> list[Item]:
+    items = []
+    for row in rows:
+        time = micros(row[3])
+        items.append(Item(kind, stream, row[0], time, row[1], row[-2], row[-1], time // 1000, row))
+    if kind is Kind.DLQ:
+        return [_refused(item, prefix) for item in items]
+    return items
+
+
+def _refused(letter: Item, prefix: str) -> Item:
+    """A consumer's letter about a record that could be read is that record again."""
+    reason, raw, topic = letter.load[4], bytes(letter.load[7]), letter.load[8]
+    kinds = {kind.topic(prefix): kind for kind in LINES}
+    under_its_place = letter.stream_id == f"{topic}-{letter.partition}"
+    if topic not in kinds or reason != "refused" or under_its_place or len(raw) >= LONGEST_RAW:
+        return letter
+    return letter._replace(kind=kinds[topic], load=raw)
+
+
+__all__ = ["NoTablesError", "RunFacts", "SqlSource", "seek_point_rows"]

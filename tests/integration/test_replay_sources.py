@@ -1,0 +1,275 @@
+"""Replay from SQL, with what is newer from Kafka: the same lines as from Kafka alone; wrong use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+from sqlalchemy import Engine, delete
+
+from cli import main
+from infra.kafka import client as kafka
+from infra.kafka import topics as topic_setup
+from infra.settings import Settings, load
+from infra.sql import runs
+from infra.sql.seek_points import index_runs
+from schemas.tables import SeekPointRow, UnindexedRun
+from schemas.topics import Kind
+from tests.support.records import record
+from tests.support.replays import START, golden, lines_of, send, store
+
+Here = Callable[..., subprocess.CompletedProcess[bytes]]
+EPISODES = 500
+"""Some thousand lines: more than one block."""
+
+
+@pytest.fixture
+def here(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Here:
+    """`stepstream replay …` in this process: many of them take no time to start."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        monkeypatch.setattr("sys.argv", ["stepstream", "replay", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main.main()
+        said = capfdbinary.readouterr()
+        code = end.value.code if isinstance(end.value.code, int) else 0
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of the whole stack with a database of each kind, and topics."""
+    if request.param == "postgresql":
+        monkeypatch.setenv("STEPSTREAM_DATABASE_URL", request.getfixturevalue("postgres"))
+    topic_setup.ensure_topics(settings)
+    return load()
+
+
+@pytest.fixture
+def topics(settings: Settings) -> Settings:
+    """Settings with SQLite, and topics."""
+    topic_setup.ensure_topics(settings)
+    return settings
+
+
+def forget(settings: Settings, kind: Kind) -> None:
+    """Let Kafka's retention take all of a topic."""
+    admin = kafka.admin(settings)
+    topic = kind.topic(settings.topic_prefix)
+    parts = admin.list_topics(topic, timeout=10).topics[topic].partitions
+    for future in admin.delete_records([TopicPartition(topic, part, -1) for part in parts]).values():
+        future.result(10)
+
+
+WINDOWS = [
+    "",
+    "--from seq:500 --to seq:1700",
+    "--from episode:77 --to episode:80",
+    "--from step:900 --to step:1100",
+    "--from time:2026-09-21T14:13:21.5Z",
+    "--from end-100",
+    "--from best --to best",
+    "--from latest-7",
+    "--from worst --to episode:3",
+    "--from offset:episodes:PART:200 --to offset:episodes:PART:300",
+]
+
+
+def test_sql_gives_what_kafka_gave(database: Settings, here: Here, subtests: pytest.Subtests) -> None:
+    """Byte for byte: two streams whose clocks go back, NaN, letters; whole and every window.
+
+    Also past Kafka's retention, from rows that have no seek points yet, and once those were made.
+    """
+    mine = lines_of("r", "s1", EPISODES) + lines_of("r", "s2", EPISODES // 2, every=1_500)
+    send(database, mine)
+    whole = golden(database, "r")
+    engine = store(database, len(mine))
+    part = partition_of(engine)
+    from_kafka = {}
+    for words in WINDOWS:
+        arguments = words.replace("PART", str(part)).split()
+        with subtests.test(words):
+            from_kafka[words] = here("r", "--source", "kafka", *arguments).stdout
+            done = here("r", *arguments)
+            assert done.returncode == 0, done.stderr
+            assert b" from SQL" in done.stderr
+            assert b" from Kafka" not in done.stderr
+            assert done.stdout == from_kafka[words] != b""
+    assert from_kafka[""] == whole
+    points = stored_points(engine)
+    with engine.begin() as connection:
+        connection.execute(delete(SeekPointRow))
+        connection.execute(UnindexedRun.__table__.insert(), [{"run_id": "r"}])
+    for kind in (Kind.STEPS, Kind.EPISODES):
+        forget(database, kind)
+    assert here("r").stdout == whole
+    assert index_runs(engine) == 1
+    assert stored_points(engine) == points
+    assert here("r", "--from", "end-100").stdout == from_kafka["--from end-100"]
+
+
+def partition_of(engine: Engine) -> int:
+    """Where the run's episodes lie."""
+    with engine.connect() as connection:
+        found: int = connection.exec_driver_sql("SELECT min(topic_partition) FROM episodes").scalar_one()
+    return found
+
+
+def stored_points(engine: Engine) -> list[Any]:
+    """All seek points."""
+    table = SeekPointRow.__table__
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(table.select().order_by(*table.primary_key.columns))]  # type: ignore[attr-defined]
+
+
+def test_what_sql_lacks_comes_from_kafka(topics: Settings, here: Here) -> None:
+    """Each line once and in order over the seam, whatever was sent again; also a stream that is new there."""
+    mine = lines_of("r", "s1", 300)
+    send(topics, mine[:1000])
+    store(topics, 1000)
+    send(topics, mine[900:] + lines_of("r", "s2", 3))
+    done = here("r")
+    assert (done.returncode, done.stdout.count(b"\n")) == (0, len(mine) + 18)
+    assert b"1,000 from SQL, 521 from Kafka" in done.stderr
+    only = here("r", "--stream", "s1")
+    assert only.stdout == golden(topics, "r", "s1")
+    late = here("r", "--stream", "s1", "--from", "seq:1400", "--to", "step:1150")
+    assert late.returncode == 0, late.stderr
+    assert late.stdout in only.stdout
+
+
+def test_lines_that_retention_took_are_said(topics: Settings, here: Here, home: Path) -> None:
+    """Kafka alone: how many are gone; a copy that would lack them is refused before it is begun."""
+    mine = lines_of("r", "s1", 20)
+    send(topics, mine)
+    forget(topics, Kind.EPISODES)
+    done = here("r")
+    assert (done.returncode, done.stdout.count(b"\n")) == (0, len(mine) - 20)
+    assert b"20 lines are in neither source" in done.stderr
+    copy = home / "copy.db"
+    refused = here("r", "--output", f"sql:sqlite:///{copy}")
+    assert (refused.returncode, copy.exists()) == (1, False)
+    assert b"20 lines of that part are in neither SQL nor Kafka" in refused.stderr
+    allowed = here("r", "--output", f"sql:sqlite:///{copy}", "--allow-missing")
+    assert (allowed.returncode, copy.exists()) == (0, True)
+    assert b"83 rows are new" in allowed.stderr
+
+
+def test_a_run_that_trains_ends_at_its_first_missing_line(topics: Settings, here: Here) -> None:
+    """An episode is not shown without its last steps, whether SQL or Kafka has what lies behind them."""
+    mine = lines_of("r", "s1", 4)
+    hole = mine.pop(10)
+    assert hole[1]["seq"] == 11
+    send(topics, mine)
+    for source in ("kafka", "sql"):
+        done = here("r", "--source", "kafka" if source == "kafka" else "auto")
+        assert (done.returncode, done.stdout.count(b"\n")) == (0, 10)
+        assert b"ends before line 11 of stream s1" in done.stderr
+        store(topics, len(mine) if source == "kafka" else 0)
+    send(topics, [hole])
+    assert here("r").stdout == golden(topics, "r")
+
+
+def test_nothing_is_touched_before_all_is_checked(topics: Settings, here: Here, home: Path) -> None:
+    """No topic, database or run on the dashboard for a run that is unknown, or a part that is not there."""
+    send(topics, lines_of("r", "s1", 2))
+    copy, topic = home / "deep" / "copy.db", f"{topics.topic_prefix}copy"
+    for run, part in (
+        ("nosuch", []),
+        ("r", ["--from", "episode:9"]),
+        ("r", ["--from", "seq:5", "--to", "seq:4"]),
+    ):
+        for output in (f"topic:{topic}", f"sql:sqlite:///{copy}", "dashboard"):
+            done = here(run, *part, "--output", output)
+            assert done.returncode in (1, 2), output
+            assert len(done.stderr.splitlines()) == 1
+    assert not copy.parent.exists()
+    assert topic not in kafka.admin(topics).list_topics(timeout=10).topics
+
+
+def test_targets_are_safe(topics: Settings, here: Here, home: Path) -> None:
+    """No topic that a deployment reads, none that is there unless told so, not the database that is read."""
+    send(topics, lines_of("r", "s1", 2))
+    copy = f"topic:{topics.topic_prefix}copy"
+    first = here("r", "--output", copy)
+    assert first.returncode == 0
+    assert b"13 records played" in first.stderr
+    wrong = {
+        "topic:other.steps": b"one of the topics that are read",
+        "topic:a/b": b"no name of a topic",
+        copy: b"is there already",
+        "sql:nope": b"--output sql:nope",
+        f"sql:{topics.sql_url}": b"the database that is read",
+    }
+    for output, says in wrong.items():
+        done = here("r", "--output", output)
+        assert done.returncode == 2, output
+        assert says in done.stderr
+        assert b"STEPSTREAM_DATABASE_URL" not in done.stderr
+    assert here("r", "--output", copy, "--append").returncode == 0
+    with Path("/dev/full").open("wb") as full:
+        program = Path(main.__file__).parents[1] / ".venv" / "bin" / "stepstream"
+        done = subprocess.run([program, "replay", "r"], stdout=full, stderr=subprocess.PIPE, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == b"stepstream: The output cannot be written: No space left on device.\n"
+
+
+def test_a_deleted_run_is_not_played_by_accident(topics: Settings, here: Here) -> None:
+    """What Kafka still holds of it plays when asked for by name."""
+    send(topics, lines_of("r", "s1", 2))
+    engine = store(topics, 13)
+    runs.remove(engine, "r", lambda: datetime.now(UTC))
+    assert stored_points(engine) == []
+    done = here("r")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"was deleted" in done.stderr
+    assert here("r", "--source", "kafka").stdout.count(b"\n") == 13
+
+
+def test_the_pace_is_kept_over_the_seam(topics: Settings, spawn_cli: Callable[..., Any]) -> None:
+    """Sixty lines, 50 ms apart, half of them there and half sent while it plays, take their three seconds."""
+    mine = lines_of("r", "s1", 11, every=50_000)[:55]
+    send(topics, mine[:20])
+    began = time.monotonic()
+    child = spawn_cli("replay", "r", "--speed", "1", "--follow", "--to", "seq:50")
+    until = time.monotonic() + 60
+    while not child.log.read_text() and time.monotonic() < until:
+        time.sleep(0.02)
+    began = time.monotonic()
+    send(topics, mine[20:])
+    assert child.wait(60) == 0
+    lines = [line for line in child.log.read_text().splitlines() if line.startswith("{")]
+    assert len(lines) == 50
+    assert time.monotonic() - began >= 2.0
+    moments = [json.loads(line)["ts"] for line in lines]
+    assert len(set(moments)) > 40
+
+
+def test_one_agent_is_played(topics: Settings, here: Here) -> None:
+    """Its records alone; steps from a position are counted among its own."""
+    mine = []
+    for seq in range(1, 41):
+        own = {"seq": seq, "stream_id": "s1", "agent_id": "xy"[seq % 2], "event_time": START + seq}
+        mine.append((Kind.STEPS, record(Kind.STEPS, "r", episode_index=seq // 20, **own)))
+    send(topics, mine)
+    done = here("r", "--agent", "x", "--from", "episode:1+2", "--to", "end-1")
+    agents = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {event["agent_id"] for event in agents} == {"x"}
+    assert [event["ts"][-4:-1] for event in agents] == [f"{seq:03}" for seq in range(24, 41, 2)]
+
+
+def test_null_only_counts(topics: Settings, here: Here) -> None:
+    """It prints nothing but how many there were, and where from."""
+    send(topics, lines_of("r", "s1", 2))
+    done = here("r", "--output", "null")
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert b"13 records played; 13 from Kafka" in done.stderr

@@ -1,0 +1,94 @@
+"""What comes on is given in order; what is missing is waited for, not for ever. Pauses can be shortened."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from consumers.replay.follow import PATIENCE_S, Arrived, Mark, Sequencer
+from consumers.replay.pace import Pace
+from infra.history.items import Item
+from schemas.positions import parse_position
+from schemas.topics import Kind
+
+
+def arrived(seq: int, kind: Kind = Kind.STEPS, time: int = 0, episode: int | None = None) -> Arrived:
+    """A record of stream `a`."""
+    return Arrived(Item(kind, "a", seq, time or seq, "agent", 0, seq, 0, b"%d" % seq), episode)
+
+
+def numbers(found: list[Arrived]) -> list[int]:
+    """Their lines."""
+    return [each.item.seq for each in found]
+
+
+def test_what_follows_is_given_in_order() -> None:
+    """A line that comes late is given before those that waited for it."""
+    sequencer = Sequencer({"a": 2}, {})
+    for seq in (3, 4):
+        sequencer.push(arrived(seq))
+    assert sequencer.ready(0.0) == []
+    sequencer.push(arrived(2))
+    assert numbers(sequencer.ready(0.1)) == [2, 3, 4]
+
+
+def test_a_line_that_stays_away_is_passed_over_and_given_when_it_comes() -> None:
+    """Patience has an end; nothing is lost or doubled all the same."""
+    sequencer = Sequencer({"a": 2}, {})
+    sequencer.push(arrived(3))
+    assert sequencer.ready(0.0) == []
+    assert numbers(sequencer.ready(PATIENCE_S)) == [3]
+    for seq in (2, 2, 1):
+        sequencer.push(arrived(seq))
+    assert numbers(sequencer.ready(PATIENCE_S + 1)) == [2]
+
+
+@pytest.mark.parametrize("letters", [{}, {"a": {1}}])
+def test_a_redriven_letter_is_given_as_what_it_became(letters: dict[str, set[int]]) -> None:
+    """The letter was given already, then or before: what it becomes has the same number."""
+    sequencer = Sequencer({"a": 2} if letters else {}, letters)
+    if not letters:
+        sequencer.push(arrived(1, Kind.DLQ))
+        assert numbers(sequencer.ready(0.0)) == [1]
+    sequencer.push(arrived(1))
+    assert numbers(sequencer.ready(0.0)) == [1]
+
+
+@pytest.mark.parametrize(
+    ("words", "reached", "passed"),
+    [
+        ("seq:3", [3, 4, 5, 6], [4, 5, 6]),
+        ("time:1970-01-01T00:00:00.000003", [3, 4, 5, 6], [4, 5, 6]),
+        ("episode:1", [2, 3, 4, 5, 6], [4, 5, 6]),
+        ("step:12", [3, 4, 5, 6], [4, 5, 6]),
+        ("offset:0:4", [4, 5, 6], [5, 6]),
+        ("beginning", [], []),
+    ],
+)
+def test_a_place_ahead_is_known_when_it_comes(words: str, reached: list[int], passed: list[int]) -> None:
+    """Ten steps were there before; line n lies at offset n, and happened at n."""
+    mark = Mark(parse_position(words), 10)
+    found = [(seq, *mark.place(arrived(seq, episode=seq // 2))) for seq in range(1, 7)]
+    assert [seq for seq, is_reached, _ in found if is_reached] == reached
+    assert [seq for seq, _, is_passed in found if is_passed] == passed
+
+
+def test_pauses_are_shortened() -> None:
+    """To so many seconds of the run; the rest keeps its pace."""
+    pace = Pace(1000.0, 5.0, threading.Event(), lambda note: None)
+    assert pace.early(0) == 0.0
+    assert 0 < pace.early(3600_000_000) <= 0.005
+    assert pace.early(3601_000_000) <= 0.006
+
+
+def test_a_long_pause_is_said() -> None:
+    """How long it was, and how to shorten it."""
+    notes: list[str] = []
+    stop = threading.Event()
+    stop.set()
+    pace = Pace(2.0, None, stop, notes.append)
+    pace.early(0)
+    pace.wait(pace.early(7200_000_000))
+    assert "2:00:00" in notes[0]
+    assert "--skip-idle" in notes[0]

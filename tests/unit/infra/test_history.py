@@ -1,0 +1,241 @@
+"""A run's order without Kafka: streams by number, each other by time; places by time, episode and step."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.history.finder import Finder, OutsideError
+from infra.history.index import Index, Line, Moment
+from infra.history.lines import heads_once
+from infra.history.log_source import LogSource
+from infra.kafka.log_reader import Entry
+from schemas.codec import Encoder, checked_in
+from schemas.positions import parse_position
+from schemas.seek_points import BLOCK
+from schemas.topics import META_SUFFIX, Kind
+from tests.support.records import record, step
+
+ENCODERS = {kind: Encoder(kind) for kind in Kind}
+
+
+Order = list[tuple[Moment, Line]]
+
+
+class Log:
+    """Records of one run, each at the next offset of its topic."""
+
+    def __init__(self) -> None:
+        self.source = LogSource("r", checked_in)
+        self._offsets = dict.fromkeys(Kind, 0)
+
+    def put(self, kind: Kind, stream: str, seq: int, event_time: int, **fields: Any) -> None:
+        """Put a record."""
+        made = record(kind, "r", seq=seq, stream_id=stream, event_time=event_time, **fields)
+        self.source.add([Entry(kind, 0, self._offsets[kind], 0, ENCODERS[kind](made))])
+        self._offsets[kind] += 1
+
+    def index(self) -> Index:
+        """Of all that was put."""
+        return Index(self.source.points(), lambda *place: heads_once(self.source.heads(*place)))
+
+    def finder(self, agent_id: str | None = None) -> Finder:
+        """Of the same."""
+
+        def extreme(best: bool, agent: str | None) -> tuple[str, int] | None:
+            found = self.source.extreme_episode(best=best, agent_id=agent)
+            return found[1:] if found else None
+
+        return Finder(self.index(), extreme, "telemetry.", agent_id)
+
+    def played(self, start: str, stop: str, agent_id: str | None = None) -> list[tuple[str, int]]:
+        """Stream and line of what lies between two positions."""
+        finder = self.finder(agent_id)
+        first, behind = finder.start(parse_position(start)), finder.stop(parse_position(stop))
+        return [(stream, seq) for (_, stream, seq), _ in finder.index.lines(first) if seq < behind[stream]]
+
+
+@pytest.fixture
+def log() -> Log:
+    """An empty one."""
+    return Log()
+
+
+def test_a_clock_that_jumps_back_does_not_disturb_a_stream(log: Log) -> None:
+    """Lines keep their numbers' order; another stream's lines fall where they happened."""
+    for seq, event_time in ((1, 10), (2, 50), (3, 20), (4, 60)):
+        log.put(Kind.STEPS, "a", seq, event_time)
+    log.put(Kind.STEPS, "b", 1, 30)
+    assert log.played("beginning", "end") == [("a", 1), ("b", 1), ("a", 2), ("a", 3), ("a", 4)]
+
+
+def test_a_time_is_sought_not_filtered_by(log: Log) -> None:
+    """Where the clock went back, what lies behind the place is played, whatever time it has."""
+    for seq, event_time in enumerate((1, 2, 3, 1, 2, 4), start=1):
+        log.put(Kind.STEPS, "a", seq, event_time)
+    assert log.played("time:1970-01-01T00:00:00.000003", "end") == [("a", 3), ("a", 4), ("a", 5), ("a", 6)]
+
+
+def test_streams_of_equal_times_have_one_order(log: Log) -> None:
+    """That of their names, whichever reached Kafka first."""
+    for stream in ("b", "a"):
+        for seq in (1, 2):
+            log.put(Kind.STEPS, stream, seq, 7)
+    assert log.played("beginning", "end") == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+
+
+def test_a_picture_stands_behind_its_step(log: Log) -> None:
+    """Both have the line's number; neither is taken for the other's repetition."""
+    log.put(Kind.FRAMES, "a", 1, 10, data=b"x")
+    log.put(Kind.STEPS, "a", 1, 10)
+    log.put(Kind.STEPS, "a", 1, 10)
+    assert [item.kind for item in log.source.page("a", 0, 9)] == [Kind.STEPS, Kind.FRAMES]
+
+
+def test_bytes_that_are_no_record_are_counted_and_left_out(log: Log) -> None:
+    """A foreign producer's record does not end a replay."""
+    log.source.add([Entry(Kind.STEPS, 0, 0, 0, b"hello")])
+    log.source.add([Entry(Kind.STEPS, 0, 1, 0, ENCODERS[Kind.STEPS](step(1))[:12])])
+    assert (log.source.points(), log.source.unreadable) == ([], 2)
+
+
+def test_lines_between_episodes_belong_to_the_one_before(log: Log) -> None:
+    """A window of one episode holds its metrics and log lines, and no other's."""
+    for seq, kind, fields in (
+        (1, Kind.LOGS, {}),
+        (2, Kind.STEPS, {"episode_index": 0}),
+        (3, Kind.METRICS, {}),
+        (4, Kind.STEPS, {"episode_index": 1}),
+        (5, Kind.LOGS, {}),
+        (6, Kind.STEPS, {"episode_index": 2}),
+    ):
+        log.put(kind, "a", seq, seq, **fields)
+    assert log.played("episode:1", "episode:1") == [("a", 4), ("a", 5)]
+
+
+def test_named_episodes(log: Log) -> None:
+    """The best and the worst by return, NaN aside; the latest that has steps, finished or not."""
+    seq = itertools.count(1)
+    for number, value in enumerate((3.0, 9.0, float("nan"), -1.0)):
+        for _ in range(2):
+            log.put(Kind.STEPS, "a", next(seq), 0, episode_index=number)
+        log.put(Kind.EPISODES, "a", next(seq), 0, episode_index=number, episode_return=value)
+    log.put(Kind.STEPS, "a", next(seq), 0, episode_index=4)
+    assert log.played("best", "best") == [("a", 4), ("a", 5), ("a", 6)]
+    assert log.played("worst", "worst") == [("a", 10), ("a", 11), ("a", 12)]
+    assert log.played("latest", "latest") == [("a", 13)]
+    assert log.played("best+1", "worst-1") == [("a", seq) for seq in range(5, 9)]
+    assert log.played("end-2", "end") == [("a", 11), ("a", 12), ("a", 13)]
+
+
+def test_a_position_outside_says_what_there_is(log: Log) -> None:
+    """In each of the words that one may use."""
+    for seq in range(1, 8):
+        log.put(Kind.STEPS, "a", seq, seq * 1_000_000, episode_index=seq // 3)
+    holds = r"lines 1 to 7, episodes 0 to 2, steps 0 to 6, times 1970-01-01T00:00:01Z to 1970-01-01T00:00:07Z"
+    for words in ("seq:8", "episode:3", "step:7", "time:2026-01-01", "beginning-1", "end+1", "seq:3+5"):
+        with pytest.raises(OutsideError, match=holds):
+            log.finder().start(parse_position(words))
+    with pytest.raises(OutsideError, match=r"holds the offsets 0 to 6 of the run: 9 is outside"):
+        log.finder().start(parse_position("offset:0:9"))
+    with pytest.raises(
+        OutsideError, match=r"Partition 3 .* has no record of the run: it has partition 0 at 0 to 6"
+    ):
+        log.finder().start(parse_position("offset:3:0"))
+
+
+_times = st.integers(0, 40)
+_lines = st.tuples(
+    st.sampled_from("abc"),
+    _times,
+    st.sampled_from("xy"),
+    st.sampled_from([Kind.STEPS, Kind.STEPS, Kind.LOGS]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_lines, min_size=1, max_size=40), st.integers(0, 40), _times, st.integers(-9, 9))
+def test_every_place_is_where_a_scan_finds_it(
+    lines: list[tuple[str, int, str, Kind]], number: int, time: int, shift: int
+) -> None:
+    """Steps, times and offsets found by seek points, against all lines in order; blocks of three lines."""
+    with pytest.MonkeyPatch.context() as patched:
+        for module in ("index", "log_source"):
+            patched.setattr(f"infra.history.{module}.BLOCK", 3)
+        patched.setattr("infra.history.log_source._POINTS", _points_of_three())
+        log = Log()
+        seqs = {stream: itertools.count(1) for stream in "abc"}
+        for stream, at, agent, kind in lines:
+            fields = {"episode_index": at // 5} if kind is Kind.STEPS else {}
+            log.put(kind, stream, next(seqs[stream]), at, agent_id=agent, **fields)
+        index = log.index()
+        order = list(index.lines(dict.fromkeys(index.streams, 0)))
+        assert [moment for moment, _ in order] == sorted(moment for moment, _ in order)
+        assert len(order) == len(lines)
+        steps = [moment for moment, line in order if line.kind is Kind.STEPS]
+        assert index.step(number) == (steps[number] if number < len(steps) else None)
+        _agree(index, order, steps, number, time)
+        _agree_on_agents(log, order, number, shift)
+
+
+def _points_of_three() -> str:
+    from infra.history import log_source
+
+    return log_source._POINTS.replace(f"seq / {BLOCK}", "seq / 3")
+
+
+def _agree(
+    index: Index, order: list[tuple[Moment, Line]], steps: list[Moment], number: int, time: int
+) -> None:
+    cut = {stream: index.first_at_time(stream, time) for stream in index.streams}
+    assert {moment for moment, _ in order if moment[2] >= cut[moment[1]]} == {
+        moment for moment, _ in order if moment[0] >= time
+    }
+    assert index.steps_before(cut) == sum(moment[2] < cut[moment[1]] for moment in steps)
+    at_offset = [moment for moment, line in order if line.kind is Kind.STEPS and line.offset >= number]
+    assert index.first_at_offset(Kind.STEPS, 0, number) == (at_offset[0] if at_offset else None)
+    before = [moment for moment, line in order if line.kind is Kind.STEPS and line.offset <= number]
+    assert index.last_at_offset(Kind.STEPS, 0, number) == (before[-1] if before else None)
+    if order:
+        some = order[number % len(order)][0]
+        cut = index.cut(some)
+        assert [moment for moment, _ in order if moment[2] >= cut[moment[1]]] == [
+            moment for moment, _ in order if moment >= some
+        ]
+
+
+def _agree_on_agents(log: Log, order: Order, number: int, shift: int) -> None:
+    """So many of an agent's steps before or behind a place."""
+    line = order[number % len(order)][1]
+    begin = next(
+        i for i, (_, each) in enumerate(order) if each.kind is line.kind and each.offset >= line.offset
+    )
+    words = f"offset:{line.kind}:0:{line.offset}{shift:+d}"
+    mine = [
+        (moment, i)
+        for i, (moment, each) in enumerate(order)
+        if (each.kind, each.agent_id) == (Kind.STEPS, "x")
+    ]
+    before = sum(i < begin for _, i in mine)
+    wanted = before + shift
+    if shift == 0:
+        return
+    finder = log.finder("x")
+    if 0 <= wanted < len(mine):
+        assert finder.start(parse_position(words)) == finder.index.cut(mine[wanted][0])
+    else:
+        with pytest.raises(OutsideError):
+            finder.start(parse_position(words))
+
+
+def test_stepstreams_own_lines_come_along(log: Log) -> None:
+    """Of a window that workers' lines name, its heartbeats are those between the first and the last."""
+    for seq in range(1, 6):
+        log.put(Kind.STEPS, "a", seq, seq * 10)
+    for seq in range(1, 8):
+        log.put(Kind.RUNS, f"a{META_SUFFIX}", seq, seq * 10 - 5, event="heartbeat")
+    assert log.played("seq:2", "seq:3") == [("a", 2), (f"a{META_SUFFIX}", 3), ("a", 3)]
