@@ -74,13 +74,15 @@ def graph(
     """An empty line chart. With two lines, the first is the raw one under the second.
 
     Args:
-        names: of the lines, for the hover.
+        names: of the lines, for the hover, and of a PNG.
         buttons: PNG and zoom, shown while the pointer is on the chart.
     """
     data = [line((), (), faint=lines > 1 and not i) for i in range(lines)]
     for trace, name in zip(data, names, strict=False):
         trace["name"] = plain(name)
-    return _graph(id, data, height, _layout(height, x_title, y_title), buttons)
+    return _graph(
+        id, data, height, _layout(height, x_title, y_title), file_name(*names[:1]) if buttons else ""
+    )
 
 
 def line(x: Sequence[Any], y: Sequence[Any], name: str = "", faint: bool = False) -> Figure:
@@ -211,12 +213,11 @@ def _named(x: Sequence[Any]) -> list[Any]:
     return [plain(value) if isinstance(value, str) else value for value in x]
 
 
-def _graph(id: Any, data: list[Figure], height: int, layout: Figure, buttons: bool = False) -> dcc.Graph:
+def _graph(id: Any, data: list[Figure], height: int, layout: Figure, image: str = "") -> dcc.Graph:
     config: Any = dict(_CONFIG)
-    if buttons:
-        image = {"format": "png", "scale": 2, "filename": file_name(str(id))}
+    if image:
         config |= {"displayModeBar": "hover", "displaylogo": False, "modeBarButtons": _BUTTONS}
-        config["toImageButtonOptions"] = image
+        config["toImageButtonOptions"] = {"format": "png", "scale": 2, "filename": image}
     style = {"height": f"{height}px"}
     figure = {"data": data, "layout": layout}
     return dcc.Graph(id=id, figure=figure, responsive=True, config=config, style=style)
@@ -245,6 +246,6 @@ def _note(text: str) -> Figure:
     return place | {"text": plain(text), "showarrow": False, "font": {"size": 11}, "captureevents": False}
 
 
-def file_name(text: str) -> str:
+def file_name(text: str = "chart") -> str:
     """A text as a part of a file's name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:60] or "chart"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dash_bootstrap_components as dbc
-from dash import Dash, Input, Output, State, dcc, html
+from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 SETTINGS: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -78,9 +78,11 @@ def register(app: Dash) -> None:
         State("settings", "data"),
         prevent_initial_call=True,
     )
-    async def kept(*values: Any) -> dict[str, Any]:
+    async def keep(*values: Any) -> Any:
         *given, before = values
-        return (before or {}) | dict(zip(SETTINGS, given, strict=True))
+        chosen, kept = dict(zip(SETTINGS, given, strict=True)), before or {}
+        known = {name: str(kept.get(name, value)) for name, value in DEFAULTS.items()}
+        return no_update if chosen == known else kept | chosen
 
     in_browser: Any = app.clientside_callback  # untyped in Dash
     in_browser(

@@ -39,7 +39,7 @@
   }
   window.stepstream = { Pace };
 
-  let socket, wait = 250, heard = Date.now(), paint = 0, failed = {}, drawing = false;
+  let socket, wait = 250, heard = Date.now(), moved = 0, paint = 0, failed = {}, drawing = false;
   const leaves = new Map(), queue = new Map();
 
   const find = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -66,7 +66,10 @@
     wait = Math.min(2 * wait, 5000);
   }
 
-  const hello = () => say({ url: location.pathname + location.search, settings: settings() });
+  const hello = () => {
+    moved = Date.now();
+    say({ url: location.pathname + location.search, settings: settings() });
+  };
 
   function receive(from, delta) {
     if (from !== socket) return;
@@ -170,7 +173,7 @@
     for (const [id, values] of queue) {
       if (!("figure" in values || "rowData" in values)) return id;
       const el = document.getElementById(id), box = el?.getBoundingClientRect();
-      if (el?.closest("[data-hold]:hover")) continue;
+      if (Date.now() - moved > 1000 && el?.closest("[data-hold]:has(.ag-row:hover)")) continue; // what was asked for comes
       if (!box || !box.height || (box.bottom > 0 && box.top < innerHeight)) return id;
     }
   }

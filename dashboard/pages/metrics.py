@@ -106,8 +106,9 @@ _ZOOMED = """(all) => {
 _KEEP = """(search) => {
   const names = NAMES, query = new URLSearchParams(search);
   const mine = new URLSearchParams([...query].filter(([name]) => names.includes(name))).toString();
-  const first = !dash_clientside.callback_context.triggered.some(({prop_id}) => prop_id === "url.search");
-  if (query.get("panel") !== "metrics") return dash_clientside.no_update;
+  const page = document.getElementById("panel-metrics"), first = page?.dataset.kept === undefined;
+  if (!page || query.get("panel") !== "metrics") return dash_clientside.no_update;
+  page.dataset.kept = "";
   let kept = "";
   try { kept = JSON.parse(localStorage.getItem("kept-metrics")) || ""; } catch { /* nothing kept */ }
   if (!first || mine) return mine === kept ? dash_clientside.no_update : mine;

@@ -148,7 +148,9 @@ def card(chart: Chart, choice: Choice) -> Component:
         ],
         className="panel-head",
     )
-    graph = charts.graph(chart.graph, 2, HEIGHT, x_title=choice.scale.title, buttons=True)
+    graph = charts.graph(
+        chart.graph, 2, HEIGHT, x_title=choice.scale.title, names=[chart.series.name], buttons=True
+    )
     box = html.Div(graph, id=f"{chart.id}-box", role="img", **attrs(aria_label=chart.series.name))
     return html.Section([head, box], className="card metric full" if full else "card metric")
 
