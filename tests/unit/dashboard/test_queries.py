@@ -14,9 +14,10 @@ from sqlalchemy import Engine
 from dashboard.sql import download, history, seek_index
 from dashboard.sql.queries import PageRequest, Queries
 from dashboard.sql.seek_index import Order
+from dashboard.sql.series import Series
 from infra.settings import Settings
 from schemas.errors import DatabaseError, UsageError
-from schemas.tables import Agent, Base, DeadLetter, Episode, LogLine, Run, RunEvent, Step
+from schemas.tables import Agent, Base, DeadLetter, Episode, LogLine, Metrics, Run, RunEvent, Step
 from tests.support.stored import T0, agent, event, run, steps, write
 
 HOSTILE = "x'; DROP TABLE runs; --<script>\"%_"
@@ -315,7 +316,7 @@ BEYOND = [2**53 - 1, 2**53, 2**53 + 1, 1764403200123456789, 2**63 - 1]
 
 async def test_numbers_beyond_what_doubles_count_to(engine: Engine, queries: Queries) -> None:
     """Every read answers: rows keep each digit, curves stay short and in order, whatever the numbers are."""
-    write(engine, Run, [{"run_id": "run"}])
+    write(engine, Run, [run("run")])
     write(engine, Agent, [{"run_id": "run", "agent_id": "a"}])
     returns = [1e17 - 16, 1e17, 1e17 + 16, -1e308, 1e308]
     episodes = [
@@ -335,10 +336,10 @@ async def test_numbers_beyond_what_doubles_count_to(engine: Engine, queries: Que
     assert 0 < len(curve.x) <= 20
     assert list(curve.x) == sorted(curve.x)
     assert set(curve.y) <= set(returns)
-    series = await queries.metric_series("run", "loss", "a")
+    series = await queries.minmax(Series("run", "metrics", "loss"), pixels=10)
     assert 0 < len(series.x) <= 20
     page = await queries.episodes("run", "a", PageRequest())
-    assert {row["episode_index"] for row in page.rows} >= {1764403200123456789, 2**63 - 1}
+    assert {row["episode"] for row in page.rows} >= {1764403200123456789, 2**63 - 1}
     found = await queries.episode_steps("run", "a", 2**63 - 1)
-    assert [row["step_index"] for row in found] == [2**63 - 1]
+    assert [row["step"] for row in found] == [2**63 - 1]
     assert await queries.newest_returns("run")
