@@ -70,7 +70,7 @@ class Stack:
     def start_dashboard(self) -> None:
         """The page, until it answers."""
         self.start("dashboard", "--port", str(self.port))
-        wait_for(lambda: answers(self.port), 60, "the dashboard does not answer")
+        wait_for(lambda: answers(self.port), 180, "the dashboard does not answer")
 
     def worker(self, name: str, source: str) -> Path:
         """A program of a user's; `emit` prints one JSON line at once."""

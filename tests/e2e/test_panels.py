@@ -43,7 +43,7 @@ def dashboard(stack: Stack, name: str, panels: str, path: Path) -> Iterator[str]
         command = [PROGRAM, "dashboard", "--port", str(port)]
         served = process.spawn(command, output=log, variables=stack.env | env)
     try:
-        wait_for(lambda: answers(port), 60, "the dashboard does not answer")
+        wait_for(lambda: answers(port), 180, "the dashboard does not answer")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.end(served)
