@@ -10,8 +10,14 @@ import click
 import uvicorn
 
 from dashboard import app
-from infra import log, settings
+from infra import log, metrics, settings
+from infra.redis import client as redis
+from infra.sql import engine as sql
+from infra.sql import migrations
 from schemas.errors import StepstreamError, UsageError
+
+PROBED_EVERY_S = 5.0
+"""A probe asks Redis and SQL at most so often."""
 
 
 @click.command(short_help="Service: the web page.")
@@ -24,6 +30,7 @@ def dashboard(host: str | None, port: int | None) -> None:
     host = host or found.dashboard_host
     found = replace(found, dashboard_host=host)  # who may see the page depends on it
     listening = _listen(host, found.dashboard_port if port is None else port)
+    engine = sql.engine(found)
     address, taken = listening.getsockname()[:2]
     logger.info("dashboard_serves", url=f"http://{f'[{address}]' if ':' in address else address}:{taken}")
     config = uvicorn.Config(
@@ -35,6 +42,11 @@ def dashboard(host: str | None, port: int | None) -> None:
         ws_per_message_deflate=False,  # deltas are small and many: packing them costs more than it saves
         server_header=False,
     )
+    checks = {
+        "redis": metrics.cached(PROBED_EVERY_S, lambda: redis.check(found)),
+        "sql": metrics.cached(PROBED_EVERY_S, lambda: migrations.check(engine)),
+    }
+    metrics.Health("dashboard", checks, beats=False).serve(found)
     gc.freeze()  # what is imported stays: to look through it holds up every page for 0.1 s
     uvicorn.Server(config).run(sockets=[listening])
 

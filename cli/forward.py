@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from infra import log as logs
+from infra import metrics
 from infra import settings as settings_module
 from infra.kafka.client import client_config
 from infra.settings import Settings
@@ -44,6 +45,10 @@ def forward(folder: Path | None) -> None:
     caretaker = ForwardService(load, threading.Event())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: caretaker.stop())
+    metrics.on_scrape(
+        "stepstream_spool_bytes", "Bytes of spools that Kafka has not acknowledged.", caretaker.unshipped
+    )
+    caretaker.health.serve(settings)
     log.info("forwarding", folder=str(settings.spool_dir), kafka=settings.bootstrap_servers)
     gc.freeze()  # a full collection would pause the loop for 15 ms
     caretaker.run()

@@ -33,6 +33,7 @@ def live() -> None:
     store = LiveStore(settings)
     tail = Tail(settings, [kind.topic(settings.topic_prefix) for kind in TAIL])
     service = Live(settings, store, tail, decode=lambda kind: Decoder(kind, registry.schema))
+    service.health.serve(settings)
     logger.info("started", redis=redis.check(settings), group=settings.group("live"))
     gc.freeze()  # what is imported stays: to look through it holds up every step for 15 ms
     service.run(stop)

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from stepstream._masking import MASK, masked_url
 
-from infra import doctor as checks
 from infra.settings import Settings, Sourced, explain, load
 from schemas.rights import RIGHTS
 
@@ -74,6 +73,8 @@ def doctor(ctx: click.Context, service: str, as_json: bool) -> None:
     SERVICE is worker, persist, live, dashboard, replay or admin: then only what that service uses is
     tried, with the rights that it needs.
     """
+    from infra import doctor as checks  # noqa: PLC0415 - the clients of all servers take seconds to import
+
     findings = checks.examine(load(), service)
     if as_json:
         click.echo(json.dumps([{"part": f.part, "ok": f.ok, "message": f.message} for f in findings]))

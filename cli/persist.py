@@ -39,6 +39,7 @@ def persist() -> None:
         decode=lambda kind: Decoder(kind, registry.schema),
         letters=lambda: DeadLetterWriter(registry.id_to_write(Kind.DLQ)),
     )
+    service.health.serve(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _end_soon(stop))

@@ -23,7 +23,7 @@ from producers.forward.stream import life_ahead
 from producers.lines.context import ENDED, OPEN, SILENT
 from producers.rollouts.stream import RolloutStream
 from producers.rollouts.thread import FolderThread
-from producers.spool.format import About, about_new, has_streams_of, new_id, now_us
+from producers.spool.format import About, about_new, new_id, now_us, was_written_before
 from producers.spool.meta_stream import MetaStream
 from producers.spool.writer import SpoolWriter
 from schemas.errors import UsageError
@@ -58,7 +58,7 @@ def run(command: tuple[str, ...], as_json: bool, timeout: float | None, **option
         raise UsageError("Nothing to run: stepstream run -- python train.py")
     settings = settings_module.load()
     logs.configure(settings, "run")
-    if options["run_id"] and has_streams_of(settings.spool_dir, options["run_id"]):
+    if options["run_id"] and was_written_before(settings.spool_dir, options["run_id"]):
         say(
             f"run {options['run_id']} was started from here before, so this is another attempt: "
             f"`stepstream runs attempts {options['run_id']}` tells them apart."

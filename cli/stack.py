@@ -91,7 +91,9 @@ def local_stack(port: int | None, console: Console, *, verbose: bool) -> Iterato
         with console.status("Starting Kafka"):
             children = _started(servers, settings, cleanup)
         addresses = {setting: server.address for setting, server in servers.items()}
-        stackfile.publish(settings.home, {"dashboard_url": url, **addresses})
+        metrics_ports = dict(zip(SERVICES, ports.free_ports([None] * len(SERVICES)), strict=True))
+        published = {"dashboard_url": url, "metrics_ports": metrics_ports, **addresses}
+        stackfile.publish(settings.home, published)
         settings = settings_module.load()
         with console.status("Creating topics"):
             topics.ensure_topics(settings)
@@ -100,7 +102,7 @@ def local_stack(port: int | None, console: Console, *, verbose: bool) -> Iterato
             Service(SERVERS[setting], server.spawn, child=children[setting], due=None)
             for setting, server in servers.items()
         ]
-        stack.services = _services(dashboard_port, _log_variables(console, verbose))
+        stack.services = _services(dashboard_port, _log_variables(console, verbose), metrics_ports)
         if "bootstrap_servers" in servers:
             stack.background.append(_aot_service(settings.jars_dir))
         yield stack
@@ -246,11 +248,12 @@ def _check_redis(settings: Settings) -> None:
     redis.check(settings)
 
 
-def _services(dashboard_port: int, logs: dict[str, str]) -> dict[str, Service]:
+def _services(dashboard_port: int, logs: dict[str, str], metrics_ports: dict[str, int]) -> dict[str, Service]:
     own = {"dashboard": {"STEPSTREAM_DASHBOARD_PORT": str(dashboard_port)}}
 
     def service(name: str) -> Service:
-        variables, command = logs | own.get(name, {}), [*YIELDS.get(name, ()), *program(name)]
+        measured = {"STEPSTREAM_METRICS_PORT": str(metrics_ports[name])}
+        variables, command = logs | measured | own.get(name, {}), [*YIELDS.get(name, ()), *program(name)]
         return Service(name, lambda: process.spawn(command, output=subprocess.PIPE, variables=variables))
 
     return {name: service(name) for name in SERVICES}

@@ -165,6 +165,11 @@ class Settings:
     )
     maven_url: str = _setting("", "A mirror of Maven Central, from which Kafka's jars are fetched instead.")
     embedded_kafka_heap: Heap = _setting("512m", "Java heap of the embedded Kafka.")
+    # Metrics
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = _setting(
+        0, "Port of a service's /metrics, /livez and /readyz; 0: none."
+    )
+    metrics_host: str = _setting("127.0.0.1", "Address that they bind to.")
     # Secrets
     secret_words: str = _setting(
         "", "Further words, comma-separated, of options whose values are masked where a command is kept."

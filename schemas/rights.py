@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from schemas.topics import Kind
+from schemas.topics import LINES, Kind
 
 READ, WRITE = frozenset({"READ"}), frozenset({"WRITE"})
 
@@ -49,7 +49,7 @@ RIGHTS: Mapping[str, Rights] = {
     ),
     "live": Rights(
         ("kafka", "registry", "redis"),
-        dict.fromkeys(Kind, READ),
+        dict.fromkeys([*LINES, Kind.FRAMES], READ),
         group="live",
         redis=(
             *(

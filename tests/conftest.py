@@ -46,7 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run and say why; with STEPSTREAM_TEST_NO_SKIP=1 fail instead."""
-    for marker, missing in (("docker", needs.docker), ("browser", needs.chromium)):
+    for marker, missing in (
+        ("docker", needs.docker),
+        ("browser", needs.chromium),
+        ("promtool", needs.promtool_missing),
+    ):
         if item.get_closest_marker(marker) and (reason := missing()):
             if NO_SKIP:
                 pytest.fail(f"STEPSTREAM_TEST_NO_SKIP=1, and {reason}", pytrace=False)

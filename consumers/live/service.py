@@ -26,7 +26,9 @@ import msgspec
 import structlog
 
 from consumers.live.state import LiveState
+from infra import metrics
 from infra.kafka.tail_consumer import Message, Tail
+from infra.metrics import Health
 from infra.redis.live_store import AWAY, Command, LiveStore
 from infra.settings import Settings
 from schemas.codec import Decoder
@@ -88,16 +90,21 @@ class Live:
         self._said_at = -SAY_EVERY_S
         self._stored: dict[Partition, int] = {}
         self._state = self._empty()
+        self._away = ""
+        self.health = Health("live", {"kafka": lambda: tail.watch.reason, "redis": lambda: self._away})
 
     def run(self, stop: threading.Event) -> None:
         """Serve until `stop` is set."""
         while not stop.is_set():
+            self.health.beat()
             try:
                 self._once()
+                self._away = ""
             except Restart as reason:
                 log.warning("begins anew", reason=str(reason))
                 self._drop()
             except AWAY as error:
+                self._away = str(error)
                 self._say("Redis does not answer: waits", error)
                 self._drop()
                 stop.wait(AWAY_S)
@@ -175,6 +182,7 @@ class Live:
             return messages
         skipped = sum(offset - (oldest[partition].offset() or 0) for partition, offset in jumps.items())
         self._skipped += skipped
+        metrics.SKIPPED.inc(skipped)
         self._tail.place(jumps)
         log.warning("too far behind: jumps to the newest", skipped=skipped)
         return [message for message in messages if partition_of(message) not in jumps]
@@ -191,7 +199,9 @@ class Live:
                 unreadable += 1  # persist makes a dead letter of it
             except Exception:  # whatever it is: one record may not keep all others from being shown
                 log.exception("a record cannot be shown", topic=message.topic(), offset=message.offset())
+        metrics.RECORDS.labels("live", "shown").inc(len(messages) - unreadable)
         if unreadable:
+            metrics.RECORDS.labels("live", "unreadable").inc(unreadable)
             log.warning("records that cannot be read", count=unreadable)
 
     def _write(self) -> None:
@@ -210,6 +220,7 @@ class Live:
         after = {name_of(partition): at for partition, at in moved.items()}
         if not self._store.write(before, after, commands):
             raise Restart("Redis was flushed, or another process has these partitions")
+        metrics.BATCH_SECONDS.labels("live").observe(time.monotonic() - now)
         self._stored |= moved
         self._wrote_at = self._looked_at = now
 
@@ -227,6 +238,7 @@ class Live:
             steps = Kind.STEPS.topic(self._settings.topic_prefix)
             mine = [partition for partition in self._tail.positions if partition.topic == steps]
             self._lags_at, self._lags = now, {p.number: self._tail.lag(p) for p in mine}
+            metrics.LAG_RECORDS.labels("live", steps).set(sum(self._lags.values()))
         return self._lags
 
     def _service_row(self, now: float, lag: int) -> list[Command]:

@@ -47,8 +47,10 @@ from consumers.persist.sweep import (
     lose_silent_runs,
     stored_offsets,
 )
+from infra import metrics
 from infra.kafka.dlq_producer import DlqProducer
 from infra.kafka.group_consumer import GroupConsumer, Slice
+from infra.metrics import Health
 from infra.settings import Settings
 from infra.sql import migrations
 from infra.sql.engine import OutageError
@@ -61,6 +63,7 @@ POLL_S = 0.1
 """How long a batch waits for records, in seconds: small transactions cost more than this delay."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 REPORT_EVERY_S = 10.0
+LAG_EVERY_S = 1.0
 TOPICS_EVERY_S = 15.0
 
 log = structlog.get_logger(service="persist")
@@ -121,8 +124,14 @@ class Persist:
         self._consumer = GroupConsumer(settings, "persist", list(self._kinds))
         self._topic_ids: dict[str, str] = {}
         self._report = Report()
+        self.waits = ""
+        """What the database, or the registry, is waited for; empty: nothing."""
+        self.health = Health(
+            "persist", {"kafka": lambda: self._consumer.watch.reason, "sql": lambda: self.waits}
+        )
         self._silence = SilenceWatch(settings.lost_seconds)
         self._topics_due, self._sweep_due = Due(TOPICS_EVERY_S), Due(SWEEP_EVERY_S)
+        self._lag_due = Due(LAG_EVERY_S)
 
     def run(self, stop: threading.Event) -> None:
         """Store batches until `stop` is set. Waits while the database is away, also at the start.
@@ -143,6 +152,7 @@ class Persist:
 
     def turn(self, stop: threading.Event) -> int:
         """Seek in new partitions, store one batch, do what is due; returns the number of new rows."""
+        self.health.beat()
         self._retried(self._place, stop)
         slices = self._consumer.poll(self._settings.batch_records, POLL_S)
         stored: int = self._retried(partial(self._store, slices), stop) or 0 if slices else 0
@@ -158,9 +168,13 @@ class Persist:
         """Call `act`; retry with back-off while a server is away. None: `stop` was set first."""
         pause = FIRST_PAUSE_S
         while not stop.is_set():
+            self.health.beat()
             try:
-                return act()
+                done = act()
+                self.waits = ""
+                return done
             except OUTAGES as error:
+                self.waits = str(error)
                 wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - processes retry at different times
                 log.warning("waiting", reason=str(error), again_in_s=round(wait, 1))
                 self._consumer.wait(wait, stop)
@@ -173,7 +187,7 @@ class Persist:
         batch = {item.partition: item for item in slices if positions.get(item.partition) == item.first}
         if not batch:
             return 0
-        done = Outcome()
+        done, began = Outcome(), time.monotonic()
         with self._writer.transaction() as tx:
             stored = tx.places(list(batch))
             mine = {
@@ -199,6 +213,7 @@ class Persist:
             )
             self._consumer.unplace(moved)
         self._report.add(done)
+        _measure(done, time.monotonic() - began)
         return done.stored
 
     def _by_kind(self, slices: Any) -> list[tuple[Kind, list[Any]]]:
@@ -259,6 +274,8 @@ class Persist:
         """Do what is due between batches; a server that does not answer is tried again next time."""
         if self._report.due():
             log.info("stored", **self._report.take())
+        if self._lag_due():
+            self._consumer.report_lag()
         try:
             if self._topics_due():
                 self._find_remade_topics()
@@ -281,6 +298,23 @@ class Persist:
             log.warning("lost: silent for too long", runs=lost)
         now = datetime.now(UTC)
         self._silence.look(now, {place: end.high for place, end in self._consumer.watermarks(stored).items()})
+
+
+def _measure(done: Outcome, seconds: float) -> None:
+    """What became of a batch, for Prometheus."""
+    counts = {
+        "stored": done.stored,
+        "repeated": done.repeated,
+        "of_deleted_run": done.of_deleted_runs,
+        "refused": len(done.refused),
+    }
+    for outcome, count in counts.items():
+        metrics.RECORDS.labels("persist", outcome).inc(count)
+    for refused in done.refused:
+        reason = "unreadable" if refused.record is None else "refused"
+        metrics.DEAD_LETTERS.labels("persist", reason).inc()
+    metrics.BATCH_SECONDS.labels("persist").observe(seconds)
+    metrics.BATCH_RECORDS.labels("persist").observe(sum(counts.values()))
 
 
 class Due:

@@ -27,6 +27,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec
 
+from infra import metrics
 from infra.kafka import client as kafka
 from infra.kafka.errors import REFUSALS, kafka_error, translated
 from infra.kafka.membership import Membership
@@ -94,6 +95,8 @@ class GroupConsumer:
             },
         )
         self._topics = topics
+        self._service = service
+        self._newest_ms = time.time() * 1000
         self._average = 200.0
         self._stored: dict[Partition, int] = {}
         self._committed_at = 0.0
@@ -124,6 +127,9 @@ class GroupConsumer:
                 # Above the position where a transaction's marker lies between; below it, from before a seek.
                 found[key] = [message]
         if count:
+            self._newest_ms = (
+                max(each[-1].timestamp()[1] for each in found.values()) if found else self._newest_ms
+            )
             self._average = max(size / count, self._average * 0.9)
             self.watch.reads()
         elif not self.positions and not self.unplaced:
@@ -219,6 +225,17 @@ class GroupConsumer:
         with question.about("DESCRIBE topics"):
             yield question
         self._question = question
+
+    def report_lag(self) -> None:
+        """Tell Prometheus how far this process is behind, as of the last fetch."""
+        lags: dict[str, int] = dict.fromkeys(self._topics, 0)
+        for partition, position in self.positions.items():
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+            lags[partition.topic] += max(0, high - position)
+        for topic, lag in lags.items():
+            metrics.LAG_RECORDS.labels(self._service, topic).set(lag)
+        behind = max(0.0, time.time() - self._newest_ms / 1000) if any(lags.values()) else 0.0
+        metrics.LAG_SECONDS.labels(self._service).set(behind)
 
     def close(self) -> None:
         """Commit what was stored, and leave the group."""

@@ -8,8 +8,6 @@ import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-
 from infra.settings import Settings
 
 ANSWER_S = 2.0
@@ -73,6 +71,8 @@ def _not_accepted(settings: Settings, where: str) -> str:
 
 
 def _ours_refused(settings: Settings, where: str, words: str) -> str:
+    from cryptography import x509  # noqa: PLC0415 - slow to import, and seldom needed
+
     file = settings.kafka.get("ssl.certificate.location", "")
     with contextlib.suppress(OSError, ValueError):
         ends = x509.load_pem_x509_certificate(Path(file).read_bytes()).not_valid_after_utc

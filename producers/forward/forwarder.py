@@ -17,13 +17,16 @@ The guarantee, in the order of what happens:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import structlog
 
+from infra import metrics
 from infra.kafka.batch_producer import BatchProducer, Failure
 from infra.kafka.registry import Registry
 from infra.settings import Settings
@@ -61,9 +64,18 @@ class Window:
     """What is sent before the next acknowledgement."""
 
     items: list[Item] = field(default_factory=list)
+    sent_at: float = 0.0
     size: int = 0
     """Bytes of the lines' records."""
     places: dict[str, tuple[Stream, Checkpoint]] = field(default_factory=dict)
+
+
+def _measure(window: Window) -> None:
+    """What was acknowledged, for Prometheus: letters by their kind, too."""
+    for kind, count in Counter(item[0].value for item in window.items).items():
+        metrics.RECORDS.labels("forward", kind).inc(count)
+    metrics.BATCH_RECORDS.labels("forward").observe(len(window.items))
+    metrics.BATCH_SECONDS.labels("forward").observe(time.monotonic() - window.sent_at)
 
 
 class Forwarder:
@@ -89,9 +101,21 @@ class Forwarder:
         self._in_flight: Window | None = None
         self._gathers_until = 0.0
         self._said = ""
+        """What is waited for; empty: nothing."""
         self.knows_no_kafka = False
         self.bad_pictures = 0
         """Pictures that could not be decoded."""
+
+    @property
+    def waits_for(self) -> str:
+        """Why nothing is sent just now; empty: it is."""
+        return self._said
+
+    def unshipped(self) -> int:
+        """Bytes of all spools that Kafka has not acknowledged; for another thread than the forwarder's."""
+        with contextlib.suppress(OSError):  # one was deleted just now
+            return sum(source.unshipped() for source in list(self.sources))
+        return 0
 
     def stop(self) -> None:
         """Stop waiting; records in flight stay in the spool."""
@@ -240,6 +264,7 @@ class Forwarder:
 
     def _send(self, window: Window) -> None:
         assert self._producer is not None
+        window.sent_at = time.monotonic()
         send, topics = self._producer.send, self._topics
         for kind, key, value, _, _ in window.items:
             send(topics[kind], key, value)
@@ -255,6 +280,7 @@ class Forwarder:
             self._wait(0, failures[0].reason)
             self._send(window)
         self._told("")
+        _measure(window)
         for source, place in window.places.values():
             source.acknowledge(place)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 from infra.lock import is_held
+from infra.metrics import Health
 from infra.settings import Settings
 from producers.forward.forwarder import Forwarder, Stopped
 from producers.forward.stream import Stream, discard_old
@@ -50,6 +51,7 @@ class ForwardService:
         self._finished: set[str] = set()
         self._metas: dict[str, MetaStream] = {}
         self._refusals: set[str] = set()
+        self.health = Health("forward", {"kafka": lambda: self._forwarder.waits_for})
         self._scanned_at = self._beat_at = self._tidied_at = 0.0
 
     def run(self) -> None:
@@ -57,6 +59,7 @@ class ForwardService:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             while not self._stop.is_set():
+                self.health.beat()
                 self._carefully(self._tidy_if_due)  # before a scan takes what may be deleted
                 self._carefully(self._scan_if_due)
                 self._carefully(self._beat_if_due)
@@ -71,6 +74,10 @@ class ForwardService:
                 source.release()
             for meta in self._metas.values():
                 meta.close()
+
+    def unshipped(self) -> int:
+        """Bytes of all spools that Kafka has not acknowledged."""
+        return self._forwarder.unshipped()
 
     def stop(self) -> None:
         """End the loop, and what it waits for."""

@@ -191,7 +191,10 @@ class Normaliser:
         who = {name: record[name] for name in IDENTITY}
         turns = {"stream_id": record["stream_id"] + rollout.TURNS_SUFFIX}
         beside = tuple(
-            (other, who | (turns if other is Kind.STEPS else {}) | more) for other, more in said.beside
+            (other, who | (turns if other is Kind.STEPS else {}) | more)
+            if other is not Kind.ROLLOUTS
+            else (other, who | rollout.completed(record, more))
+            for other, more in said.beside
         )
         return Event(topic, record, picture, beside)
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from producers.lines.context import Context
-from producers.lines.dialects import Columns, Handler, UnusableError, other
+from producers.lines.dialects import Columns, Handler, UnusableError, episode, other
 from producers.lines.fields import FieldReader
 from producers.lines.json_text import join, strict
 from producers.lines.values import BadValueError, name_of, string
@@ -23,8 +23,9 @@ from schemas import token_arrays
 from schemas.topics import Kind
 from schemas.values import clean
 
+Record = dict[str, Any]
+
 STATUSES = ("ok", "truncated", "failed", "aborted")
-NO_GROUP = "0"
 TURNS_SUFFIX = ".turns"
 """Ends the id of the stream whose records are the turns in a stream's lines."""
 MARK = "watch_at"
@@ -35,11 +36,51 @@ def rollout(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """A finished rollout: its episode, and beside it the rollout with its turns and tokens."""
     reward, spoken = said.double("reward", "reward"), _turns(said)
     turns = said.integer("turns") if spoken is None else len(spoken)
+    columns = _columns(said, reward, turns)
+    ended = columns["status"]
+    finished: Columns = {
+        "episode_index": said.integer("episode_index"),
+        "episode_return": reward,
+        "episode_length": turns,
+        "terminated": ended == "ok",
+        "truncated": ended == "truncated",
+        "seed": None,
+        "elapsed": None,
+        "duration": said.double("duration", "duration"),
+    }
+    _stand_beside(said, columns, finished)
+    if spoken:
+        said.beside += _steps(said, spoken, finished)
+    return Kind.EPISODES, finished | said.rest()
+
+
+def own_episode(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
+    """An episode as the SDK writes it: `rollout` holds what makes it one, beside steps of its own."""
+    inside = FieldReader(said.inside("rollout"))
+    if not inside.fields:
+        return episode(said, context)
+    del said.fields["rollout"]
+    kind, columns = episode(said, context)
+    found = _columns(inside, columns["episode_return"], columns["episode_length"])
+    _stand_beside(inside, found, columns)
+    said.beside += inside.beside
+    return kind, columns
+
+
+def _stand_beside(said: FieldReader, columns: Columns, episode: Columns) -> None:
+    """The rollout's record, and that of its tokens."""
+    said.beside.append((Kind.ROLLOUTS, {"episode_index": episode["episode_index"], **columns}))
+    if (arrays := said.take("tokens")) is not None:
+        said.beside.append((Kind.TOKENS, _tokens(said, columns, *arrays)))
+
+
+def _columns(said: FieldReader, reward: float | None, turns: int | None) -> Columns:
+    """The columns of `rollouts`. Who names no sample has one of its own."""
     columns: Columns = {
         "split": _text(said, "split"),
         "training_step": said.integer("training_step"),
-        "group_id": _id(said, "group_id") or NO_GROUP,
-        "sample_id": _id(said, "sample_id") or NO_GROUP,
+        "group_id": _id(said, "group_id"),
+        "sample_id": _id(said, "sample_id"),
         "attempt": said.integer("attempt") or 1,
         "superseded": False,
         "reward": reward,
@@ -62,25 +103,9 @@ def rollout(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
         "final_text": _text(said, "final_text"),
         "messages": _strict(said.json("messages")),
     }
-    columns["sample_key"] = columns["sample_key"] or _sample_key(columns)
-    columns["scope"] = columns["scope"] or columns["sample_key"]
-    ended = columns["status"]
-    episode: Columns = {
-        "episode_index": said.integer("episode_index"),
-        "episode_return": reward,
-        "episode_length": turns,
-        "terminated": ended == "ok",
-        "truncated": ended == "truncated",
-        "seed": None,
-        "elapsed": None,
-        "duration": said.double("duration", "duration"),
-    }
-    said.beside.append((Kind.ROLLOUTS, {"episode_index": episode["episode_index"], **columns}))
-    if (arrays := said.take("tokens")) is not None:
-        said.beside.append((Kind.TOKENS, _tokens(said, columns, *arrays)))
-    if spoken:
-        said.beside += _steps(said, spoken, episode)
-    return Kind.EPISODES, episode | said.rest()
+    if columns["sample_key"] is None and columns["sample_id"] is not None:
+        columns["sample_key"] = _sample_key(columns)
+    return columns
 
 
 def tokens(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
@@ -108,7 +133,13 @@ def unusable(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     raise UnusableError(reason or "unusable", message, base64.b64decode(raw))
 
 
-KINDS: dict[str, Handler] = {"rollout": rollout, "tokens": tokens, "note": other, "unusable": unusable}
+KINDS: dict[str, Handler] = {
+    "episode": own_episode,
+    "rollout": rollout,
+    "tokens": tokens,
+    "note": other,
+    "unusable": unusable,
+}
 
 
 class Spoken(msgspec.Struct, array_like=True):
@@ -212,6 +243,19 @@ def _sample_key(columns: Columns) -> str:
 def _text(said: FieldReader, name: str) -> str | None:
     found = said.take(name)
     return None if found is None else clean(string(found[1]))
+
+
+def completed(record: Record, columns: Columns) -> Columns:
+    """A rollout's columns that follow from the key of its line, where it names no group or sample."""
+    own = f"{record['stream_id']}:{record['seq']}"
+    key = columns["sample_key"] or own
+    number = str(record["seq"] if columns["episode_index"] is None else columns["episode_index"])
+    return columns | {
+        "group_id": columns["group_id"] or number,
+        "sample_id": columns["sample_id"] or number,
+        "sample_key": key,
+        "scope": columns["scope"] or key,
+    }
 
 
 def _id(said: FieldReader, name: str) -> str | None:

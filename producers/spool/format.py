@@ -30,6 +30,7 @@ from typing import Any
 
 from stepstream._ulid import new as new_ulid
 
+from infra.lock import is_held
 from infra.private import opened
 from producers.lines.times import microseconds
 from schemas.errors import UsageError
@@ -223,7 +224,8 @@ class Checkpoint:
         write_atomically(folder / "place.json", self.__dict__, sync=sync)
 
 
-def has_streams_of(spools: Path, run_id: str) -> bool:
-    """Whether a folder of spools holds a stream that was begun for this run."""
+def was_written_before(spools: Path, run_id: str) -> bool:
+    """Whether a folder of spools holds streams begun for this run, and nobody writes one of them now."""
     folders = spools.iterdir() if spools.is_dir() else ()
-    return any((about := About.read(folder)) is not None and about.run_id == run_id for folder in folders)
+    mine = [folder for folder in folders if (about := About.read(folder)) and about.run_id == run_id]
+    return bool(mine) and not any(is_held(folder / "writer.lock") for folder in mine)

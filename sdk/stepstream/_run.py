@@ -127,6 +127,7 @@ class Run:
         seed: int | None = None,
         duration: float | None = None,
         elapsed: float | None = None,
+        rollout: Mapping[str, object] | None = None,
         **metrics: object,
     ) -> None:
         """One finished episode. What is left out is taken from the agent's steps, where there were any.
@@ -134,6 +135,7 @@ class Run:
         Args:
             duration: seconds that this episode took.
             elapsed: seconds since a Monitor began.
+            rollout: what makes it a rollout of a language model: see `stepstream.log_rollout`.
         """
         fields = {
             "episode_index": episode_index,
@@ -144,6 +146,7 @@ class Run:
             "seed": freeze(seed),
             "duration_seconds": freeze(duration),
             "elapsed": freeze(elapsed),
+            "rollout": freeze(rollout),
         }
         self._put(((EPISODE,), _now(), agent_id, fields, freeze(metrics)))
 

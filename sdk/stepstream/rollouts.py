@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from stepstream._api import newest_or_new
 
@@ -12,28 +13,44 @@ if TYPE_CHECKING:
 
 
 def log_rollout(
-    prompt: str | Sequence[Mapping[str, str]],
-    completion: str | Sequence[Mapping[str, str]],
+    prompt: str | Sequence[Mapping[str, Any]],
+    completion: str | Sequence[Mapping[str, Any]],
     *,
     rewards: float | Mapping[str, float] | None = None,
+    weights: Mapping[str, float] | None = None,
     group: object = None,
+    sample: object = None,
     step: int | None = None,
+    split: str | None = None,
+    advantage: float | None = None,
+    policy_version: object = None,
+    stop_reason: str | None = None,
+    status: str = "ok",
+    tokens: Mapping[str, Sequence[float]] | None = None,
     agent_id: str | None = None,
     run: Run | None = None,
 ) -> None:
-    """Log one rollout.
+    """Log one rollout: a step for each turn, an episode, and beside it a row of `rollouts`.
 
     Args:
         prompt: text, or chat messages (`{"role": …, "content": …}`).
-        completion: what the model answered: text, or chat messages; each of the role `assistant` is a step,
-            what came before it is its observation.
-        rewards: one number, or numbers by name; their sum is the reward of the last step.
+        completion: what the model answered: text, or chat messages, also with `tool_calls` and the tools'
+            answers; each of the role `assistant` is a step, what came before it is its observation.
+        rewards: one number, or numbers by name; their sum, by weight, is the reward of the last step.
+        weights: of the rewards by name; 1 where none is given.
         group: what the rollouts of one prompt have in common (GRPO's group).
+        sample: which of its group; the same again at the same step is a new attempt.
         step: the trainer's global step.
+        split: `train` or `eval`.
+        policy_version: of the weights that answered; a pair where the first and the last token differ.
+        stop_reason: why it ended, in your own word.
+        status: `ok`, `truncated`, `failed` or `aborted`.
+        tokens: values for each token by name, of equal length: `token_ids`, `logprobs`, `mask` …
     """
     run = run or newest_or_new()
     named = dict(rewards) if isinstance(rewards, Mapping) else {} if rewards is None else {"reward": rewards}
-    total = sum(named.values()) if named else None
+    weights = weights or {}
+    total = sum(value * weights.get(name, 1) for name, value in named.items()) if named else None
     turns = _turns(prompt, completion)
     facts = {
         "group": group,
@@ -50,11 +67,39 @@ def log_rollout(
             terminated=last,
             agent_id=agent_id,
         )
-    run.episode(episode_return=total, episode_length=len(turns), terminated=True, agent_id=agent_id, **facts)  # type: ignore[arg-type]
+    start, end = policy_version if isinstance(policy_version, (tuple, list)) else (policy_version,) * 2
+    rollout = {
+        "group_id": None if group is None else str(group),
+        "sample_id": None if sample is None else str(sample),
+        "training_step": step,
+        "split": split,
+        "advantage": advantage,
+        "rewards": {name: {"value": value, "weight": weights.get(name)} for name, value in named.items()},
+        "policy_start": None if start is None else str(start),
+        "policy_end": None if end is None else str(end),
+        "status": status,
+        "stop_reason": stop_reason,
+        "final_text": turns[-1][1] if turns else None,
+        "messages": [*_messages(prompt, "user"), *_messages(completion, "assistant")],
+        "tokens": tokens,
+    }
+    kept = {name: value for name, value in rollout.items() if value is not None}
+    run.episode(
+        episode_return=total,
+        episode_length=len(turns),
+        terminated=True,
+        agent_id=agent_id,
+        rollout=kept,
+        **facts,  # type: ignore[arg-type]
+    )
+
+
+def _messages(said: str | Sequence[Mapping[str, Any]], role: str) -> list[dict[str, Any]]:
+    return [{"role": role, "content": said}] if isinstance(said, str) else [dict(one) for one in said]
 
 
 def _turns(
-    prompt: str | Sequence[Mapping[str, str]], completion: str | Sequence[Mapping[str, str]]
+    prompt: str | Sequence[Mapping[str, Any]], completion: str | Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, str]]:
     """What the model saw since its last turn, and what it said, turn by turn."""
     seen = [prompt] if isinstance(prompt, str) else [_spoken(message) for message in prompt]
@@ -70,5 +115,5 @@ def _turns(
     return turns
 
 
-def _spoken(message: Mapping[str, str]) -> str:
+def _spoken(message: Mapping[str, Any]) -> str:
     return f"{message.get('role', '')}: {message.get('content', '')}"

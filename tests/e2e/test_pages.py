@@ -94,7 +94,8 @@ def test_keys_move_through_agents_and_the_back_button_returns(
 def test_an_episode_opens_from_its_row_and_has_an_address(told: str, open_page: Callable[..., Page]) -> None:
     """A click on an episode shows its steps and rewards; the address alone brings them back."""
     page = open_page(f"/runs/{told}?agent=agent_1&table=episodes")
-    page.locator(".ag-row .ag-cell[col-id=episode]", has_text="29").first.click()
+    page.locator(".table-card").scroll_into_view_if_needed()
+    page.locator("#every-episodes .ag-cell[col-id=episode]", has_text="29").first.click()
     expect(page.locator("#episode-chip")).to_contain_text("Episode 29")
     page.goto(page.url)
     expect(page.locator("#reward-title")).to_have_text("episode 29")
@@ -108,6 +109,7 @@ def test_an_episode_opens_from_its_row_and_has_an_address(told: str, open_page: 
 def test_long_texts_are_readable_in_full(told: str, open_page: Callable[..., Page]) -> None:
     """A language model's turn is cut in the table and whole in the dialog."""
     page = open_page(f"/runs/{told}?rows=newest")
+    page.locator(".table-card").scroll_into_view_if_needed()
     page.locator("#newest-steps .ag-cell[col-id=observation]").first.click()
     expect(page.locator("#text-body")).to_have_text(PROMPT)
 
@@ -117,6 +119,7 @@ def test_a_step_of_the_table_is_shown_until_the_newest_is_wanted(
 ) -> None:
     """A click on a step shows it where the newest stands; one button goes back."""
     page = open_page(f"/runs/{told}?agent=agent_0&episode=3")
+    page.locator(".table-card").scroll_into_view_if_needed()
     page.locator("#every-steps .ag-row[row-index='7'] .ag-cell[col-id=step]").click()
     expect(page.locator("#now-title")).to_have_text("Step 7 of episode 3")
     expect(page.locator("#past-reward")).to_have_text("3.07")
@@ -187,7 +190,7 @@ def test_colours_follow_the_system_and_are_readable(
     """Every text on the page has a contrast of at least 4.5 to what is behind it (WCAG AA)."""
     page = open_page(f"/runs/{told}?rows=newest", color_scheme=scheme)
     expect(page.locator("html")).to_have_attribute("data-bs-theme", scheme)
-    page.locator("#newest-steps").scroll_into_view_if_needed()
+    page.locator(".table-card").scroll_into_view_if_needed()
     expect(page.locator("#newest-steps .ag-row").nth(2)).to_be_visible()
     assert page.evaluate(CONTRAST) == []
 

@@ -47,6 +47,7 @@ def test_an_episode_is_walked_picture_by_picture(
     page = open_page(f"/runs/{run_id}?agent=ada&table=episodes")
     expect(page.locator("#count-stored")).to_have_attribute("data-value", str(EPISODES * LENGTH))
     page.wait_for_function(PIXEL, arg=f"{40 * (EPISODES - 1)},{50 * (LENGTH - 1)},200")
+    page.locator(".table-card").scroll_into_view_if_needed()
     page.locator("#every-episodes .ag-cell[col-id=episode]", has_text="1").click()
     shows(page, 1, 0)
     page.locator("#now-title").click()
@@ -56,6 +57,7 @@ def test_an_episode_is_walked_picture_by_picture(
     page.keyboard.press("ArrowRight")  # the episode ends here
     page.get_by_role("button", name="Step before").click()
     shows(page, 1, LENGTH - 2)
+    page.locator(".table-card").scroll_into_view_if_needed()
     page.locator("#every-steps .ag-row[row-index='0'] .ag-cell[col-id=step]").click()
     shows(page, 1, 0)
     page.keyboard.press("ArrowDown")

@@ -45,10 +45,12 @@ def test_a_run_has_a_name_and_an_address(home: Path, run_cli: RunCli) -> None:
 
 
 def test_another_attempt_is_said(home: Path, run_cli: RunCli) -> None:
-    """The same id again from the same folder of spools; a first one is silent."""
+    """The same id again from the same folder of spools; a first one, and one beside another, is silent."""
     assert "another attempt" not in run_cli("run", "--run-id", "r", *WORKER).stderr
     assert "stepstream runs attempts r" in run_cli("run", "--run-id", "r", *WORKER).stderr
-    assert "another attempt" not in run_cli("run", "--run-id", "other", *WORKER).stderr
+    with next(home.glob("spool/*/writer.lock")).open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another attempt" not in run_cli("run", "--run-id", "r", *WORKER).stderr
 
 
 def test_the_summary_names_the_way_to_dead_letters(capsys: pytest.CaptureFixture[str]) -> None:

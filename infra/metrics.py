@@ -1,0 +1,173 @@
+"""What a service tells Prometheus and Kubernetes: /metrics, /livez and /readyz on a port of its own.
+
+Names follow Prometheus' conventions. Values are set once a batch, or read when they are asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from infra.settings import Settings
+from schemas.errors import StepstreamError
+
+WEDGED_S = 120.0
+"""A loop that did not come round for so long is not alive."""
+LABEL = "service"
+
+RECORDS = Counter(
+    "stepstream_records", "Records that a service handled, by what became of them.", [LABEL, "outcome"]
+)
+BATCH_SECONDS = Histogram("stepstream_batch_seconds", "Time to store or acknowledge one batch.", [LABEL])
+BATCH_RECORDS = Histogram(
+    "stepstream_batch_records",
+    "Records of one batch.",
+    [LABEL],
+    buckets=(1, 10, 100, 500, 1000, 2500, 5000, 10_000, 50_000),
+)
+DEAD_LETTERS = Counter("stepstream_dead_letters", "Records that became dead letters.", [LABEL, "reason"])
+SKIPPED = Counter("stepstream_skipped_records", "Records that the live path jumped over.")
+LAG_RECORDS = Gauge(
+    "stepstream_lag_records", "Records on Kafka that a service has not handled.", [LABEL, "topic"]
+)
+LAG_SECONDS = Gauge(
+    "stepstream_lag_seconds", "Age of the newest record handled, where more wait; else 0.", [LABEL]
+)
+BUILD = Info("stepstream_build", "Version of this program.")
+
+Check = Callable[[], str]
+"""Why a server cannot be used just now; empty: it can."""
+
+
+class Health:
+    """Whether a service lives and is ready, and a server of its three pages.
+
+    Args:
+        service: its name.
+        checks: server (kafka, sql, redis) → whether it can be used; called from another thread.
+        beats: whether the service says that its loop comes round.
+    """
+
+    def __init__(self, service: str, checks: Mapping[str, Check], *, beats: bool = True) -> None:
+        self.service = service
+        self._checks = checks
+        self._beats = beats
+        self._beat_at = time.monotonic()
+        self._server: ThreadingHTTPServer | None = None
+
+    def beat(self) -> None:
+        """The service's loop came round."""
+        self._beat_at = time.monotonic()
+
+    def lives(self) -> bool:
+        """Whether the loop came round lately."""
+        return not self._beats or time.monotonic() - self._beat_at < WEDGED_S
+
+    def reasons(self) -> dict[str, str]:
+        """Server → why it cannot be used; empty where it can."""
+        return {server: check() for server, check in self._checks.items()}
+
+    def serve(self, settings: Settings) -> int:
+        """Answer on the port of the settings, in threads of its own; the port, 0 where there is none.
+
+        Raises:
+            StepstreamError: the port is taken.
+        """
+        if settings.metrics_port == 0:
+            return 0
+        address = (settings.metrics_host, settings.metrics_port)
+        try:
+            self._server = ThreadingHTTPServer(address, _handler(self))
+        except OSError as error:
+            raise StepstreamError(
+                f"Metrics cannot be served on {address[0]}:{address[1]} ({error.strerror}): set "
+                "STEPSTREAM_METRICS_PORT to a free port, or to 0 for none."
+            ) from error
+        BUILD.info({"version": version("stepstream-server")})
+        REGISTRY.register(_Servers(self))
+        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+        return int(self._server.server_port)
+
+    def page(self, path: str) -> tuple[HTTPStatus, str, bytes]:
+        """Status, content type and body of a page."""
+        if path == "/metrics":
+            return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest()
+        if path == "/livez":
+            return _answer("" if self.lives() else f"the loop stands still for more than {WEDGED_S:.0f} s")
+        if path == "/readyz":
+            found = {server: reason for server, reason in self.reasons().items() if reason}
+            return _answer("\n".join(f"{server}: {reason}" for server, reason in found.items()))
+        return HTTPStatus.NOT_FOUND, "text/plain", b"/metrics, /livez, /readyz\n"
+
+
+def _answer(reason: str) -> tuple[HTTPStatus, str, bytes]:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK
+    return status, "text/plain; charset=utf-8", f"{reason or 'ok'}\n".encode()
+
+
+class _Servers(Collector):
+    """Which servers can be used, asked when somebody looks."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "stepstream_server_up", "Whether a server can be used.", labels=[LABEL, "server"]
+        )
+        for server, reason in self._health.reasons().items():
+            family.add_metric([self._health.service, server], 0.0 if reason else 1.0)
+        yield family
+
+    def describe(self) -> list[Metric]:
+        return []
+
+
+def on_scrape(name: str, text: str, value: Callable[[], float]) -> None:
+    """A gauge that is asked for its value when somebody looks."""
+    Gauge(name, text).set_function(value)
+
+
+def cached(seconds: float, ask: Callable[[], object]) -> Check:
+    """A check that asks a server at most so often; an error of ours is the reason."""
+    lock, found = threading.Lock(), [(float("-inf"), "")]
+
+    def check() -> str:
+        with lock:
+            if time.monotonic() - found[0][0] >= seconds:
+                try:
+                    ask()
+                    reason = ""
+                except StepstreamError as error:
+                    reason = str(error)
+                found[0] = (time.monotonic(), reason)
+            return found[0][1]
+
+    return check
+
+
+def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        """The three pages."""
+
+        def do_GET(self) -> None:
+            """Answer one."""
+            status, kind, body = health.page(self.path.partition("?")[0])
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """A probe every few seconds is no news."""
+
+    return Handler

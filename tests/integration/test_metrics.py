@@ -1,0 +1,133 @@
+"""Every service serves /metrics, /livez and /readyz, and says when a server is away."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+
+from infra import metrics  # noqa: F401 - registers them
+from infra.embedded.ports import free_ports
+from infra.settings import Settings
+from tests.support import needs
+from tests.support.processes import wait_for
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+Spawn = Callable[..., Any]
+RULES = Path(__file__).parents[2] / "infra/deploy/prometheus"
+PATIENCE_S = 90.0
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    """Status and body; 0 where nobody listens yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def value(port: int, name: str, **labels: str) -> float | None:
+    """A sample's value."""
+    for family in text_string_to_metric_families(get(port, "/metrics")[1]):
+        for sample in family.samples:
+            if sample.name == name and labels.items() <= sample.labels.items():
+                return float(sample.value)
+    return None
+
+
+def test_every_service_is_measured(
+    settings: Settings, run_cli: Cli, spawn_cli: Spawn, tmp_path: Path
+) -> None:
+    """Counts, lag of 0 after a burst, servers that are up; names that Prometheus accepts."""
+    assert run_cli("topics", "create").returncode == 0
+    assert run_cli("db", "upgrade").returncode == 0
+    names = ("persist", "live", "forward", "dashboard")
+    ports = dict(zip(names, free_ports([None] * len(names)), strict=True))
+    for name in names:
+        variables = {"STEPSTREAM_METRICS_PORT": str(ports[name]), "STEPSTREAM_DASHBOARD_PORT": "0"}
+        spawn_cli(name, env=variables)
+    for name in names:
+        wait_for(lambda port=ports[name]: get(port, "/readyz") == (200, "ok\n"), PATIENCE_S, name)
+        assert get(ports[name], "/livez") == (200, "ok\n")
+        assert get(ports[name], "/")[0] == 404
+    program = (
+        "import stepstream\n"
+        "run = stepstream.init(run_id='measured')\n"
+        "for i in range(500): run.step(reward=1.0)\n"
+        "run.finish()\n"
+    )
+    (tmp_path / "train.py").write_text(program)
+    subprocess.run([sys.executable, str(tmp_path / "train.py")], check=True)
+    stored = {"service": "persist", "outcome": "stored"}
+    wait_for(lambda: (value(ports["persist"], "stepstream_records_total", **stored) or 0) >= 500, PATIENCE_S)
+    wait_for(lambda: value(ports["forward"], "stepstream_spool_bytes") == 0, PATIENCE_S)
+    assert value(ports["forward"], "stepstream_records_total", outcome="steps") == 500
+    steps = {"service": "persist", "topic": f"{settings.topic_prefix}steps"}
+    wait_for(lambda: value(ports["persist"], "stepstream_lag_records", **steps) == 0, PATIENCE_S)
+    shown = {"service": "live", "outcome": "shown"}
+    wait_for(lambda: (value(ports["live"], "stepstream_records_total", **shown) or 0) >= 500, PATIENCE_S)
+    for name in names:
+        pages = get(ports[name], "/metrics")[1]
+        assert value(ports[name], "stepstream_server_up", service=name) == 1.0
+        if promtool := needs.promtool():
+            done = subprocess.run([promtool, "check", "metrics"], input=pages, text=True, capture_output=True)
+            complaints = [line for line in done.stderr.splitlines() if line.startswith("stepstream_")]
+            assert not complaints, complaints
+
+
+def test_a_server_that_is_away_makes_a_service_not_ready(
+    home: Path, redis_prefix: str, run_cli: Cli, spawn_cli: Spawn
+) -> None:
+    """It lives, and /readyz says which server and why."""
+    assert run_cli("db", "upgrade").returncode == 0
+    (port,) = free_ports([None])
+    variables = {"STEPSTREAM_METRICS_PORT": str(port), "STEPSTREAM_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    spawn_cli("persist", env=variables)
+    wait_for(lambda: get(port, "/readyz")[0] == 503, PATIENCE_S)
+    assert "kafka: No Kafka broker answers at 127.0.0.1:1" in get(port, "/readyz")[1]
+    assert get(port, "/livez")[0] == 200
+    assert value(port, "stepstream_server_up", server="kafka") == 0.0
+    assert value(port, "stepstream_server_up", server="sql") == 1.0
+
+
+def test_a_port_that_is_taken_is_said(settings: Settings, run_cli: Cli) -> None:
+    """One sentence that names the setting."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        variables = {"STEPSTREAM_METRICS_PORT": str(taken.getsockname()[1])}
+        done = run_cli("persist", env=variables)
+    assert done.returncode == 1
+    assert "STEPSTREAM_METRICS_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.promtool
+def test_alert_rules() -> None:
+    """Their own tests, with series that go up and down."""
+    promtool = needs.promtool()
+    assert promtool is not None
+    for command in (["check", "rules", "rules.yaml"], ["test", "rules", "rules_test.yaml"]):
+        done = subprocess.run([promtool, *command], cwd=RULES, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alert_rules_name_metrics_that_exist() -> None:
+    """A metric that was renamed is renamed there, too."""
+    known = {"stepstream_server_up", "stepstream_spool_bytes"}
+    for family in REGISTRY.collect():
+        known.add(family.name + ("_total" if family.type == "counter" else ""))
+    named = set(re.findall(r"stepstream_[a-z_]+", (RULES / "rules.yaml").read_text()))
+    assert named <= known
