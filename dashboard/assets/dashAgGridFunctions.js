@@ -47,7 +47,7 @@
   addEventListener("pointerdown", () => (byArrow = false), true);
   const patch = (changes, replace) => changes && dispatchEvent(new CustomEvent("patch", { detail: { changes, replace } }));
   functions.stepstreamOpen = ({ data, colDef, value }) => {
-    if (colDef.cellClass === "long" && value) window.dash_clientside.set_props("long-text", { data: { row: data, field: colDef.field, at: Date.now() } });
+    if (colDef.cellClass === "long" && value) window.dash_clientside.set_props("long-text", { "data-asked": { row: data, field: colDef.field, at: Date.now() } });
     else patch(data?.patch, false);
   };
   functions.stepstreamReach = ({ api, rowIndex }) => {

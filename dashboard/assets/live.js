@@ -155,7 +155,7 @@
 
   /** Heavy: newer values of a component replace older ones, parts of a value join; calls and rows count each. */
   function later(id, values) {
-    if (["rowTransaction", "api", "data"].some((name) => name in values)) return props(id, values);
+    if (Object.keys(values).some((name) => /^(rowTransaction|api|data.*)$/.test(name))) return props(id, values);
     const waiting = queue.get(id) || {};
     for (const name in values) {
       if (!isPatch(values[name]) || !(name in waiting)) continue;

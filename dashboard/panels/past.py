@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from dash import Dash, Input, Output, dcc, html, no_update
+from dash import Dash, Input, Output, html, no_update
 from dash.development.base_component import Component
 
 from dashboard import form
@@ -48,7 +48,7 @@ def register(app: Dash, services: Services) -> None:
             return Now.title, [], []
         return _title(step), await _keys(services, address, step), _body(address, step)
 
-    @app.callback(Output("past-frame", "children"), Input("past-step", "data"))
+    @app.callback(Output("past-frame", "children"), Input("past-step", "data-place"))
     async def frame(place: dict[str, Any] | None) -> Any:
         return no_update if not place else await _frame(services, place)
 
@@ -111,7 +111,8 @@ def _body(address: Address, step: dict[str, Any]) -> list[Component]:
     drawn = grid_of(step["extras"])
     inner = picture(drawn) if drawn is not None else html.P(LOOKING, className="looking")
     frame = html.Div(inner, id="past-frame", className="frame")
-    return [dcc.Store(id="past-step", data=None if drawn else place), frame, html.Dl(facts, className="now")]
+    asked = html.Span(id="past-step", hidden=True, **attrs(data_place=None if drawn else place))
+    return [asked, frame, html.Dl(facts, className="now")]
 
 
 async def _frame(services: Services, place: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import dash_bootstrap_components as dbc
-from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
 from dashboard import form, grids
@@ -53,7 +53,8 @@ class Rows(Panel):
     def layout(self) -> Component:
         live_grids = [_live_table(kind) for kind in KINDS]
         every = [_every(kind) for kind in KINDS]
-        stores = [dcc.Store(id="rows-view"), dcc.Store(id="copied"), dcc.Store(id="long-text")]
+        # no dcc.Store: one that is made again has what the one before it had
+        stores = [html.Span(id=name, hidden=True) for name in ("rows-view", "copied", "long-text")]
         marks = live_attr(data_shown="rows.shown")
         return html.Section(
             [self._bar(), *live_grids, *every, *stores, *_dialog()], className="card table-card", **marks
@@ -134,7 +135,7 @@ class Rows(Panel):
         props = self._every(view) if mode == "all" else self._newest(kind)
         if view != self.view:
             self.view = view
-            props = {"rows-view": {"data": view}} | props
+            props = {"rows-view": {"data-view": view}} | props
         return texts | props
 
     def _newest(self, kind: str) -> dict[str, Any]:
@@ -206,9 +207,9 @@ def register(app: Dash, services: Services) -> None:
         _register_table(app, services, kind)
 
     @app.callback(
-        Output("copied", "data"),
+        Output("copied", "data-text"),
         Input("copy-tsv", "n_clicks"),
-        State("rows-view", "data"),
+        State("rows-view", "data-view"),
         State("newest-steps", "rowData"),
         State("newest-episodes", "rowData"),
         prevent_initial_call=True,
@@ -228,7 +229,7 @@ def register(app: Dash, services: Services) -> None:
         Output("text", "is_open"),
         Output("text-title", "children"),
         Output("text-body", "children"),
-        Input("long-text", "data"),
+        Input("long-text", "data-asked"),
         State("url", "pathname"),
         prevent_initial_call=True,
     )
@@ -245,7 +246,7 @@ def register(app: Dash, services: Services) -> None:
         return True, f"{name.capitalize()} of step {step}", form.readable(text)
 
     in_browser: Any = app.clientside_callback  # untyped in Dash
-    in_browser(_COPY, Output("toast", "children"), Input("copied", "data"), prevent_initial_call=True)
+    in_browser(_COPY, Output("toast", "children"), Input("copied", "data-text"), prevent_initial_call=True)
 
 
 def _register_table(app: Dash, services: Services, kind: str) -> None:
@@ -253,7 +254,7 @@ def _register_table(app: Dash, services: Services, kind: str) -> None:
         Output(f"grid-{kind}", "getRowsResponse"),
         Output(f"problem-{kind}", "children"),
         Input(f"grid-{kind}", "getRowsRequest"),
-        State("rows-view", "data"),
+        State("rows-view", "data-view"),
         prevent_initial_call=True,
     )
     async def fill(request: dict[str, Any] | None, view: dict[str, Any] | None) -> Any:
