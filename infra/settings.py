@@ -62,7 +62,6 @@ Registry = Annotated[str, Meta(pattern="^(https?://.+)?$", description="an http:
 Redis = Annotated[
     str, Meta(pattern="^((rediss?|unix)://.+)?$", description="a redis://, rediss:// or unix:// URL")
 ]
-Heap = Annotated[str, Meta(pattern="^[1-9][0-9]*[kmgKMG]$", description="a size such as 512m or 2g")]
 
 
 def _setting(default: Any, help: str, *, secret: bool = False) -> Any:
@@ -164,7 +163,7 @@ class Settings:
         _UNSET, "Folder with Kafka's jars; default: fetched once into the user's cache folder."
     )
     maven_url: str = _setting("", "A mirror of Maven Central, from which Kafka's jars are fetched instead.")
-    embedded_kafka_heap: Heap = _setting("512m", "Java heap of the embedded Kafka.")
+    embedded_kafka_heap: str = _setting("512m", "Java heap of the embedded Kafka.")
     # Metrics
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = _setting(
         0, "Port of a service's /metrics, /livez and /readyz; 0: none."

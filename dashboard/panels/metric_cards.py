@@ -12,7 +12,7 @@ from dash import html
 from dash.development.base_component import Component
 from msgspec import Struct, field
 
-from dashboard import charts
+from dashboard import charts, form
 from dashboard.address import Address
 from dashboard.charts import Scale
 from dashboard.controls import patch
@@ -86,6 +86,11 @@ class Chart(Struct):
         return TITLES[self.series.source].get(name, name.partition("/")[2] or name)
 
     @property
+    def newest(self) -> str:
+        """Its newest value."""
+        return form.number(self.curve.y[-1]) if self.curve.y else ""
+
+    @property
     def id(self) -> str:
         """Of its component."""
         return f"metric-{blake2s(self.named.encode(errors='replace'), digest_size=6).hexdigest()}"
@@ -143,8 +148,8 @@ def card(chart: Chart, choice: Choice) -> Component:
         [
             html.H3(chart.title, title=chart.series.name),
             html.Span(className="flex-fill"),
-            live(f"value.{chart.id}", text="", className="value muted"),
             *_buttons(chart, choice, full),
+            live(f"value.{chart.id}", text=chart.newest, className="value muted"),
         ],
         className="panel-head",
     )

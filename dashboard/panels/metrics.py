@@ -11,7 +11,7 @@ from typing import Any
 from dash import html
 from dash.development.base_component import Component
 
-from dashboard import charts, form
+from dashboard import charts
 from dashboard.curves import Curve, reduce_lists
 from dashboard.panel import Drawn, History, News, Panel
 from dashboard.panels.metric_cards import (
@@ -97,7 +97,7 @@ class MetricCharts(Panel):
                 drawn |= self._whole(id, chart)
             elif chart.grown:
                 drawn[chart.graph_id] = charts.curve_drawn(chart.curve, scale, smoothed)
-            drawn[f"value.{id}"] = form.number(chart.curve.y[-1]) if chart.curve.y else ""
+            drawn[f"value.{id}"] = chart.newest
             chart.fresh = chart.grown = False
         self.rebuild = False
         return drawn

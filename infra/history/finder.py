@@ -54,6 +54,11 @@ class Finder:
             return self.index.cut(self._shifted(position), behind=True)
         return self._stop(position.anchor)
 
+    def steps_back(self, cut: Cut, count: int) -> Cut:
+        """Where the last steps (of the agent) before a cut begin, so many or all there are."""
+        moment = self._nth_before(cut, count) if self.agent_id is not None else None
+        return self.index.cut(moment) if moment else dict.fromkeys(self.index.streams, 0)
+
     def _start(self, anchor: at.Anchor) -> Cut:
         index = self.index
         match anchor:

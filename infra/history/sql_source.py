@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -14,7 +15,7 @@ from infra.settings import Settings
 from infra.sql.direct import DirectReader, NoTablesError
 from schemas.errors import DatabaseError
 from schemas.seek_points import BLOCK, ELSEWHERE, SeekPoint
-from schemas.topics import LINES, Kind
+from schemas.topics import LINES, META_SUFFIX, Kind
 
 _JSON = frozenset({"observation", "action", "info", "metrics", "extras", "payload"})
 LONGEST_RAW = 15 * 1024 * 1024
@@ -132,6 +133,39 @@ class SqlSource:
             [self._run_id, *([agent_id] if agent_id is not None else [])],
         )
         return found[0] if found else None
+
+    def of_kind(self, kind: Kind, cut: Mapping[str, int], agent_id: str | None = None) -> Iterator[Item]:
+        """The records of one kind before a cut, by their event time."""
+        items: list[Item] = []
+        for stream, behind in cut.items():
+            rows = self._reader.rows(self._pages[kind], [self._run_id, stream, 0, behind - 1])
+            items += _items(kind, stream, rows, self._prefix)
+        items.sort(key=lambda item: (item.time, item.stream_id, item.seq))
+        return (item for item in items if agent_id in (None, item.agent_id))
+
+    def count(self, kind: Kind, cut: Mapping[str, int], agent_id: str | None = None) -> int:
+        """How many records of workers' lines (of an agent) lie before a cut."""
+        of_agent = "" if agent_id is None else "AND agent_id = ?"
+        query = (
+            f"SELECT count(*) FROM {_TABLES[kind]} WHERE run_id = ? AND stream_id = ? AND seq < ? {of_agent}"
+        )
+        total = 0
+        for stream, behind in cut.items():
+            if not stream.endswith(META_SUFFIX):
+                who = [] if agent_id is None else [agent_id]
+                total += self._reader.rows(query, [self._run_id, stream, behind, *who])[0][0]
+        return total
+
+    def metric(self, name: str, agent_id: str) -> list[tuple[int | None, float]]:
+        """Global step and value of one number of `metrics`, in the order of the key."""
+        value = "(metrics ->> ?)::float8" if self._reader.is_postgres else "json_extract(metrics, ?)"
+        path = name if self._reader.is_postgres else f"$.{json.dumps(name)}"
+        rows = self._reader.rows(
+            f"SELECT global_step, {value} FROM metrics WHERE run_id = ? AND agent_id = ? "
+            "ORDER BY stream_id, seq",
+            [path, self._run_id, agent_id],
+        )
+        return [(step, float(y)) for step, y in rows if y is not None]
 
     def _kinds(self, stream: str, first: int, last: int) -> Iterable[Kind]:
         blocks = range(first // BLOCK, last // BLOCK + 1)

@@ -51,16 +51,13 @@ def shown(stack: Stack, run_id: str) -> dict[str, int]:
     return found
 
 
-def card(page: Page, title: str) -> object:
-    """The chart of a metric."""
-    return page.locator(".metric").filter(has=page.get_by_role("heading", name=title, exact=True))
-
-
 def test_a_zoom_is_in_the_address_and_of_all_charts(charted: str, open_page: Callable[..., Page]) -> None:
     """A part is seen in full by the address alone; a double click shows all again."""
     page = open_page(f"/runs/{charted}?panel=metrics&zoom=100,199")
     for title in ("loss", "score"):
         plot = page.locator(".metric").filter(has_text=title).locator(".js-plotly-plot")
+        expect(plot).to_be_attached()
+        plot.evaluate("(el) => el.scrollIntoView()")  # what is out of sight is not drawn
         expect(plot.locator(".scatterlayer path").first).to_be_attached()
         assert plot.evaluate("(el) => el.data[0].x.length") == 100
         assert plot.evaluate("(el) => el.layout.xaxis.range") == [100, 199]

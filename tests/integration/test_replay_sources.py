@@ -236,22 +236,16 @@ def test_a_deleted_run_is_not_played_by_accident(topics: Settings, here: Here) -
 
 
 def test_the_pace_is_kept_over_the_seam(topics: Settings, spawn_cli: Callable[..., Any]) -> None:
-    """Sixty lines, 50 ms apart, half of them there and half sent while it plays, take their three seconds."""
-    mine = lines_of("r", "s1", 11, every=50_000)[:55]
-    send(topics, mine[:20])
+    """Lines 50 ms apart, some there and some sent while it plays, at a quarter of their pace."""
+    mine = lines_of("r", "s1", 7, every=50_000)[:35]
+    send(topics, mine[:10])
     began = time.monotonic()
-    child = spawn_cli("replay", "r", "--speed", "1", "--follow", "--to", "seq:50")
-    until = time.monotonic() + 60
-    while not child.log.read_text() and time.monotonic() < until:
-        time.sleep(0.02)
-    began = time.monotonic()
-    send(topics, mine[20:])
+    child = spawn_cli("replay", "r", "--speed", "0.25", "--follow", "--to", "seq:30")
+    send(topics, mine[10:])
     assert child.wait(60) == 0
     lines = [line for line in child.log.read_text().splitlines() if line.startswith("{")]
-    assert len(lines) == 50
-    assert time.monotonic() - began >= 2.0
-    moments = [json.loads(line)["ts"] for line in lines]
-    assert len(set(moments)) > 40
+    assert len(lines) == 30
+    assert time.monotonic() - began >= 5.0
 
 
 def test_one_agent_is_played(topics: Settings, here: Here) -> None:
@@ -262,6 +256,7 @@ def test_one_agent_is_played(topics: Settings, here: Here) -> None:
         mine.append((Kind.STEPS, record(Kind.STEPS, "r", episode_index=seq // 20, **own)))
     send(topics, mine)
     done = here("r", "--agent", "x", "--from", "episode:1+2", "--to", "end-1")
+    assert done.returncode == 0, done.stderr
     agents = [json.loads(line) for line in done.stdout.splitlines()]
     assert {event["agent_id"] for event in agents} == {"x"}
     assert [event["ts"][-4:-1] for event in agents] == [f"{seq:03}" for seq in range(24, 41, 2)]

@@ -1,0 +1,128 @@
+"""A replayed moment is the live one: the same fold, the same rows, at any place, in both databases."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers.replay.sink_sql import SqlSink
+from infra.history.items import Item, Records
+from infra.history.moment import History, reduced
+from infra.history.reader import RunReader
+from infra.history.sql_source import SqlSource
+from infra.settings import Settings, load
+from schemas.codec import Encoder, checked_in
+from schemas.fold import Fold, columns
+from schemas.positions import parse_position
+from schemas.topics import LINES, Kind
+from tests.support.records import record
+from tests.support.replays import lines_of
+
+PLACES = 200
+NEWEST = 20
+ENCODERS = {kind: Encoder(kind) for kind in LINES}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of a database of each kind, which holds run `r`: two agents in one stream, another stream."""
+    url = f"sqlite:///{tmp_path / 'test.db'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres")
+    settings = replace(load({}), database_url=url)
+    lines = lines_of("r", "s1", 300) + lines_of("r", "s2", 100, every=2_003)
+    for kind, fields in lines:
+        if fields["stream_id"] == "s1" and fields["seq"] % 3 == 0:
+            fields["agent_id"] = "b"
+        if kind is Kind.EPISODES and fields["seq"] == 500:
+            fields["episode_return"] = 1e6
+    for n in range(1, 50):
+        made = {"seq": n, "stream_id": "s3", "global_step": n, "metrics": f'{{"loss": {n}}}'}
+        lines.append((Kind.METRICS, record(Kind.METRICS, "r", **made)))
+    sink = SqlSink(settings, url, Records("r", checked_in), "r")
+    places = dict.fromkeys(LINES, 0)
+    items = []
+    for kind, fields in lines:
+        who = (kind, fields["stream_id"], fields["seq"], fields["event_time"], fields["agent_id"])
+        items.append(Item(*who, 0, places[kind], fields["event_time"] // 1000, ENCODERS[kind](fields)))
+        places[kind] += 1
+    sink.write(items)
+    sink.close()
+    return settings
+
+
+def live(settings: Settings) -> Iterator[tuple[int, Fold, list[Any], list[Any]]]:
+    """After each step what the live path's fold holds, agent `a`'s newest steps and its curve."""
+    reader = RunReader(settings, "r", checked_in, SqlSource(settings, "r"), kafka=False)
+    records, fold, steps, curve, number = Records("r", checked_in), Fold(), [], [], 0
+    for item in reader.items(dict.fromkeys(reader.index.streams, 0), None):
+        made = records(item)
+        fold.add(item.kind, made, item.time)
+        mine = item.agent_id == "a"
+        if mine and item.kind is Kind.EPISODES and made["episode_return"] == made["episode_return"]:
+            curve.append((float(made["episode_index"]), made["episode_return"]))
+        if item.kind is Kind.STEPS:
+            steps += [made] if mine else []
+            yield number, fold, steps, curve
+            number += 1
+    reader.close()
+
+
+def test_a_replayed_moment_is_the_live_one(stored: Settings) -> None:
+    """At 200 random steps, value by value: counters, returns, curve and the newest steps."""
+    history = History(stored, "r")
+    total = history.state(parse_position("end"), "a").step
+    places = {*random.sample(range(total), PLACES), 0, total - 1}
+    for number, fold, steps, curve in live(stored):
+        if number not in places:
+            continue
+        state = history.state(parse_position(f"step:{number}"), "a", NEWEST)
+        assert state.step == number + 1
+        assert counters(state.run) == counters(fold.runs["r"])
+        assert counters(state.agent) == counters(fold.agents["r", "a"])
+        assert sorted(state.returns) == sorted(curve)
+        assert state.steps == steps[-NEWEST:]
+    history.close()
+
+
+def counters(state: Any) -> dict[str, Any]:
+    """A state's columns, but for Kafka's times, which SQL does not keep."""
+    held = columns(state)
+    return {
+        name: pytest.approx(value, nan_ok=True) if isinstance(value, float) else value
+        for name, value in held.items()
+        if name not in ("first_seen_at", "last_seen_at")
+    }
+
+
+def test_curves_are_as_wide_as_a_chart(stored: Settings) -> None:
+    """The newest points; or the extremes of each pixel, among them the one episode that stands out."""
+    history = History(stored, "r")
+    assert history.latest("loss", "a", 3) == [(47.0, 47.0), (48.0, 48.0), (49.0, 49.0)]
+    curve = history.minmax("return", "a", 0, 300, pixels=20)
+    assert len(curve) <= 40
+    assert (99.0, 1e6) in curve
+    assert history.minmax("nothing", "a", 0, 1, pixels=10) == []
+    history.close()
+
+
+_points = st.lists(st.tuples(st.floats(0, 100), st.floats(-9, 9)), max_size=300).map(sorted)
+
+
+@given(_points, st.integers(1, 40))
+def test_a_reduced_curve_keeps_its_extremes(points: list[tuple[float, float]], pixels: int) -> None:
+    """At most two points a pixel (and one at the very end), in order, with the least and the most."""
+    kept = reduced(points, 0, 100, pixels)
+    assert len(kept) <= 2 * pixels + 2
+    assert kept == sorted(kept)
+    assert set(kept) <= set(points)
+    if points:
+        assert min(y for _, y in kept) == min(y for _, y in points)
+        assert max(y for _, y in kept) == max(y for _, y in points)
