@@ -271,16 +271,18 @@ class Stream:
         for line, arrived in chunk.with_arrivals():
             try:
                 value = shortcut(line, seq, arrived)
-                records = [] if value is not None else _records(coder, normalise(line, seq, arrived), line)
+                if value is None:
+                    records = _records(coder, normalise(line, seq, arrived), line)
             except Exception as error:  # whatever a line holds, it costs that line
                 value, records = None, [coder(normalise.failed(line, error, seq, arrived), line)]
             if value is not None:
                 counts["steps"] = counts.get("steps", 0) + 1
                 yield Kind.STEPS, shortcut.key, value, line, None
-            for record in records:
-                kind = record[0].value
-                counts[kind] = counts.get(kind, 0) + 1
-                yield record
+            else:
+                for record in records:
+                    kind = record[0].value
+                    counts[kind] = counts.get(kind, 0) + 1
+                    yield record
             seq += 1
 
 

@@ -43,7 +43,7 @@ class Stack:
     def ingest(self, *files: Path) -> str:
         """Send files as one run that is new, and wait until all of it is stored: its name."""
         run_id = uuid.uuid4().hex
-        said = json.loads(self.cli("ingest", "--json", "--again", "--run-id", run_id, *map(str, files)))
+        said = json.loads(self.cli("ingest", "--json", "--run-id", run_id, *map(str, files)))
         wait_for(lambda: self.counted(run_id) == said["read"], 90)
         return run_id
 
@@ -184,7 +184,7 @@ def test_closed_standard_streams(stack: Stack, closed: str) -> None:
 @pytest.mark.parametrize(("name", "kind", "count"), [("bom_crlf", "steps", 5), ("bom_mid", "steps", 10)])
 def test_a_bom_wherever_it_stands(stack: Stack, name: str, kind: str, count: int) -> None:
     """It belongs to no line."""
-    stack.cli("ingest", "--again", str(REPORTS / "29-right" / f"{name}.jsonl"))
+    stack.cli("ingest", str(REPORTS / "29-right" / f"{name}.jsonl"))
     run_id = {"bom_crlf": "i_bom", "bom_mid": "i_bommid"}[name]
     wait_for(lambda: stack.counted(run_id) == count, 60)
     assert stack.sql(f"SELECT count(*) FROM {kind} WHERE run_id = '{run_id}'") == [(count,)]
