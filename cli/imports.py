@@ -18,12 +18,14 @@ from infra import log as logs
 from infra import settings as settings_module
 from infra.kafka.client import client_config
 from infra.settings import Settings
+from producers.forward.stream import Stream
 from producers.importers import Found, find
 from producers.importers.lines import UNREADABLE, Line
 from producers.importers.source import Source, best_names
 from producers.ledger import Entry, Ledger, digest
 from producers.lines.context import NO_AGENT
 from producers.lines.normalise import AGENT_NAMES
+from producers.spool.format import Checkpoint
 from schemas.errors import StepstreamError
 
 LINES = 1000
@@ -84,6 +86,7 @@ class Runs:
     """The runs that were found, in the form of an input of `ingest`."""
 
     name, live = "the runs", False
+    before: Checkpoint | None = None
 
     def __init__(
         self, settings: Settings, found: Found, run_id: str | None, agent_id: str | None, *, again: bool
@@ -172,6 +175,9 @@ class Runs:
         except Exception as error:  # whatever a file holds, it costs no other file
             reason = f"{type(error).__name__}: {error}"
             self.faults[source.where] = f"{source.where} cannot be read to its end ({reason})."
+
+    def shipped(self, source: Stream, runs: list[str]) -> None:
+        """What was taken is noted with each chunk."""
 
     # Names
 

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import gzip
-import os
-import select
 import sys
 import time
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, NamedTuple
 
 import click
-import sqlalchemy
 
+from cli.inputs import Given, Input
+from cli.known import KnownRuns
 from cli.waiting import Waiting, print_summary, say
 from infra import log as logs
 from infra import settings as settings_module
 from infra.kafka.client import client_config
 from infra.settings import Settings
-from infra.sql import engine as sql
 from producers.forward.background import BackgroundForwarder
-from producers.forward.run_id import named_run
 from producers.forward.stream import Stream, life_ahead
+from producers.ledger import Ledger
 from producers.lines.context import OPEN, SILENT
-from producers.spool.format import READ_BYTES, about_new, now_us
+from producers.spool.format import about_new, now_us
 from producers.spool.meta_stream import MetaStream
 from producers.spool.writer import SpoolWriter
-from schemas.errors import DatabaseError, StepstreamError, UsageError
-from schemas.tables import Run
+from schemas.errors import StepstreamError, UsageError
 
-HEAD_BYTES = 4096
-FOLLOW_SECONDS = 0.02
-DATABASE_SECONDS = 3
-GZIP = b"\x1f\x8b"
+AT_ONCE = 32
+"""Streams that are under way to Kafka at a time: each holds files open."""
+GRACE_SECONDS = 5.0
+"""After a signal so long is waited for Kafka."""
 ROLLOUT_SUFFIXES = (".jsonl", ".json", ".parquet", ".pt", ".pth", ".pkl", ".pickle")
 STATUS = {OPEN: "lost", SILENT: "completed"}
 """How a run stands whose stream ended without a word about it."""
@@ -52,12 +48,20 @@ class NotAcknowledgedError(StepstreamError):
 @click.argument("files", nargs=-1, metavar="[FILE… | -]")
 @click.option("--run-id", help="The run of lines that name none. Default: the first that the file names.")
 @click.option("--agent-id", help="The agent of lines that name none.")
+@click.option("--again", is_flag=True, help="Also what was ingested before: as further rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--follow", is_flag=True, help="Go on with what is appended, until Ctrl-C.")
 @click.option("--force", is_flag=True, help="Take files that look like no text.")
 @click.option("--timeout", type=float, help="Give up after so many seconds; the lines stay in the spool.")
-def ingest(files: tuple[str, ...], as_json: bool, force: bool, timeout: float | None, **options: Any) -> int:
-    """Stream JSONL files, gzipped or not, or stdin (-).
+def ingest(
+    files: tuple[str, ...],
+    as_json: bool,
+    force: bool,
+    again: bool,
+    timeout: float | None,
+    **options: Any,
+) -> int:
+    """Stream JSONL files, compressed (gzip, bzip2, xz, Zstandard) or not, or stdin (-).
 
     Dead letters are no failure. While no broker answers it waits, and the lines are in the spool.
     """
@@ -70,14 +74,12 @@ def ingest(files: tuple[str, ...], as_json: bool, force: bool, timeout: float | 
         files = tuple(name for name in files if Path(name) not in taken)
         if not files:
             return 0
-    if not files and sys.stdin.isatty():
+    if not files and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError("Nothing to ingest: name a file, or pipe lines in: worker | stepstream ingest -")
     inputs = [Input(name, force=force) for name in files or ("-",)]
     client_config(settings)  # says so at once where no Kafka is known
     began = time.monotonic()
-    for name in {options["run_id"], *(given.first_run() for given in inputs)} - {None}:
-        if run_exists(settings, name):
-            say(f"run {name} is in the database already: these lines become further rows of it.")
+    inputs = _new(settings, inputs, again=again, **options)
     session = Session(settings, timeout, **options)
     acknowledged = session.go(inputs)
     totals = session.shipping.totals()
@@ -86,7 +88,35 @@ def ingest(files: tuple[str, ...], as_json: bool, force: bool, timeout: float | 
         say(f"{letters:,} of {totals.lines:,} lines are dead letters: `stepstream dlq list` says why.")
     if not acknowledged:
         raise not_acknowledged(settings)
-    return 0
+    return 0 if session.complete else 1
+
+
+def _new(
+    settings: Settings,
+    inputs: list[Input],
+    run_id: str | None,
+    agent_id: str | None,
+    *,
+    again: bool,
+    follow: bool,
+) -> list[Input]:
+    """The inputs that hold what was not ingested before; each is read from there."""
+    known, found = KnownRuns(settings), []
+    ledger = Ledger(settings.home, known.deleted_us)
+    for given in inputs:
+        if not given.live:
+            entry = ledger.entry(f"ingest\0{Path(given.name).absolute()}\0{run_id or ''}\0{agent_id or ''}")
+            runs = ", ".join(entry.runs) or "no run"
+            if not given.compare(entry, again=again) and not follow:
+                say(f"{given.name} was ingested before ({runs}): left out (--again takes it).")
+                continue
+            if given.skipped:
+                say(f"{given.name}: {given.skipped:,} bytes of it were ingested before ({runs}): left out.")
+        found.append(given)
+    for name in {run_id, *(given.first_run() for given in found if not given.skipped)}:
+        if name is not None and known.has(name):
+            say(f"run {name} is in the database already: these lines become further rows of it.")
+    return found
 
 
 def not_acknowledged(settings: Settings) -> NotAcknowledgedError:
@@ -100,67 +130,6 @@ def not_acknowledged(settings: Settings) -> NotAcknowledgedError:
 def may_be_rollouts(name: str) -> bool:
     """Whether a file may hold rollouts of language models: `watch` looks closer."""
     return name != "-" and Path(name).suffix in ROLLOUT_SUFFIXES and Path(name).is_file()
-
-
-class Given(Protocol):
-    """Lines from somewhere."""
-
-    name: str
-    live: bool
-
-    def chunks(self, over: Callable[[], bool], *, follow: bool) -> Iterator[bytes]:
-        """What there is to read; empty bytes while nothing is."""
-
-
-class Input:
-    """A file, gzipped or not, or stdin.
-
-    Raises:
-        UsageError: it cannot be read, or looks like no text.
-    """
-
-    def __init__(self, name: str, *, force: bool) -> None:
-        self.name, self.live, self.head = name, name == "-", b""
-        self.file: IO[bytes]
-        if self.live:
-            self.file = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - read to the end of the program
-            return
-        try:
-            if not Path(name).is_file() and not Path(name).is_fifo():
-                raise UsageError(
-                    f"{name} is no file." if Path(name).exists() else f"There is no file {name}."
-                )
-            self.file = open(name, "rb", buffering=0)  # noqa: SIM115
-            if not Path(name).is_file():
-                self.live = True
-                return
-            if os.pread(self.file.fileno(), len(GZIP), 0) == GZIP:
-                self.file = gzip.open(self.file)  # type: ignore[assignment]  # noqa: SIM115
-            self.head = head = self.file.read(HEAD_BYTES)
-            self.file.seek(0)
-        except (OSError, EOFError) as error:
-            raise UsageError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-        if b"\0" in head and not force:
-            raise UsageError(f"{name} looks like no text (a NUL byte in its first 4 KiB): --force takes it.")
-
-    def first_run(self) -> str | None:
-        """The run that one of its first lines names."""
-        named = (named_run(line) for line in self.head.split(b"\n")[:-1])
-        return next((run_id for run_id in named if run_id is not None), None)
-
-    def chunks(self, over: Callable[[], bool], *, follow: bool) -> Iterator[bytes]:
-        """What there is to read, and with `follow` what is appended; empty bytes while nothing is."""
-        while not over():
-            if self.live and not select.select([self.file], [], [], FOLLOW_SECONDS)[0]:
-                yield b""
-                continue
-            if data := self.file.read(READ_BYTES):
-                yield data
-            elif not follow:
-                return
-            else:
-                time.sleep(FOLLOW_SECONDS)
-                yield b""
 
 
 class Session:
@@ -180,74 +149,106 @@ class Session:
     ) -> None:
         self.settings, self.timeout, self.follow = settings, timeout, follow
         self.run_id, self.agent_id = run_id, agent_id
-        self.waiting = Waiting()
+        self.waiting = Waiting(self._stop)
         self.shipping = BackgroundForwarder(settings_module.load, self.waiting.told)
         self.read = 0
         """Lines so far, shipped or not."""
+        self.complete = True
+        """Every input was read to its end, and nothing was dropped."""
+        self._spool: SpoolWriter | None = None
+        self._given_up = False
 
     def go(self, inputs: Sequence[Given]) -> bool:
-        """Ship all of it; False: the time was up."""
+        """Ship all of it; False: the time was up before Kafka had it."""
         self.shipping.start()
-        copied = [self._copy(given) for given in inputs]
-        with self.waiting.until_signal(self.timeout) as over:
-            acknowledged = [self._land(source, meta, over) for source, meta in copied]
+        under_way: deque[_UnderWay] = deque()
+        acknowledged = True
+        with self.waiting.until_signal(None) as over:
+            for number, given in enumerate(inputs):
+                if over() or self._given_up:
+                    self.complete = False
+                    say(f"stopped: {', '.join(each.name for each in inputs[number:])} not read.")
+                    break
+                under_way.append(self._copy(given, over))
+                while len(under_way) > AT_ONCE:
+                    acknowledged &= self._land(under_way.popleft())
+            for each in under_way:
+                acknowledged &= self._land(each)
         self.shipping.close()
-        return all(acknowledged)
+        return acknowledged
 
-    def _copy(self, given: Given) -> tuple[Stream, MetaStream]:
+    def _stop(self) -> None:
+        """After a signal nothing waits for room: what was read goes into the spool past its limit."""
+        if self._spool is not None:
+            self._spool.lift_limit()
+
+    def _copy(self, given: Given, over: Callable[[], bool]) -> _UnderWay:
         """All of an input into a spool of its own, which is shipped meanwhile."""
         about = about_new(self.writer, self.run_id, self.agent_id)
-        spool = SpoolWriter(self.settings, about)
+        spool = self._spool = SpoolWriter(self.settings, about)
+        if given.before is not None:
+            given.before.save(spool.folder, sync=True)
         is_live = given.live or self.follow
         source = self.shipping.add(about, patient=not is_live)
         spool.unshipped = source.unshipped
         meta = MetaStream(self.settings, about, "ingest", lambda: source.run_id)
         self.shipping.add(meta.about)
         beat = Beat(self.settings.heartbeat_seconds, meta, source, spool) if is_live else None
-        with self.waiting.until_signal(None) as over:
-            try:
-                for data in given.chunks(over, follow=self.follow):
-                    if data:
-                        spool.append(data, now_us())
-                        self.shipping.wake()
-                    else:
-                        spool.sync_if_due()
-                    if beat is not None:
-                        beat.if_due()
-            except (OSError, EOFError, zlib.error) as error:
-                say(f"{given.name} cannot be read to its end ({error}): what was read is shipped.")
+        try:
+            for data in given.chunks(over, follow=self.follow):
+                if data:
+                    spool.append(data, now_us())
+                    self.shipping.wake()
+                else:
+                    spool.sync_if_due()
+                if beat is not None:
+                    beat.if_due()
+        except OSError as error:
+            self.complete = False
+            say(f"{given.name} cannot be read to its end ({error}): what was read is shipped.")
+        if spool.dropped:
+            self.complete = False
+            say(f"{given.name}: {spool.dropped:,} lines were dropped, as the spool has no room for them.")
         self.read += spool.lines_read
+        self._spool = None
         spool.finish()
-        return source, meta
+        return _UnderWay(given, source, meta, spool.dropped)
 
-    def _land(self, source: Stream, meta: MetaStream, over: Callable[[], bool]) -> bool:
+    def _land(self, each: _UnderWay) -> bool:
         """Wait for the stream's lines; then say how its runs stand, and wait for that."""
-        acknowledged = self.shipping.acknowledged(source.stream_id, over)
+        source, meta = each.source, each.meta
+        give_up = self._patience()
+        acknowledged = self.shipping.acknowledged(source.stream_id, give_up)
         runs = source.context.runs if acknowledged else life_ahead(self.settings, source.stream_id)
         ends = {run_id: STATUS[state] for run_id, state in runs.items() if state in STATUS}
         for run_id, status in ends.items():
             meta.say("stream_ended", run_id=run_id, status=status, reason=REASONS[status])
         meta.finish()
-        return self.shipping.acknowledged(meta.about.stream_id, over) and acknowledged
+        if not each.dropped:
+            each.given.shipped(source, list(runs))
+        return self.shipping.acknowledged(meta.about.stream_id, give_up) and acknowledged
+
+    def _patience(self) -> Callable[[], bool]:
+        """Says whether to wait no longer: the time is up, or a signal came."""
+        until = None if self.timeout is None else time.monotonic() + self.timeout
+
+        def is_over() -> bool:
+            now, since = time.monotonic(), self.waiting.signalled_at
+            late = until is not None and now >= until
+            told = since is not None and (self.waiting.signals > 1 or now >= since + GRACE_SECONDS)
+            self._given_up = self._given_up or late or told
+            return self._given_up
+
+        return is_over
 
 
-def run_exists(settings: Settings, run_id: str) -> bool:
-    """Whether SQL has this run; where it cannot be asked, nobody is warned."""
-    address = sql.url(settings)
-    if address.get_backend_name() != "sqlite":
-        engine = sql.engine(settings, connect_args={"connect_timeout": DATABASE_SECONDS})
-    elif Path(address.database or "").exists():
-        engine = sql.engine(settings)
-    else:
-        return False
-    try:
-        with sql.reading(engine) as connection:
-            return (
-                connection.execute(sqlalchemy.select(Run.run_id).where(Run.run_id == run_id)).first()
-                is not None
-            )
-    except DatabaseError:
-        return False
+class _UnderWay(NamedTuple):
+    """An input whose lines are in the spool."""
+
+    given: Given
+    source: Stream
+    meta: MetaStream
+    dropped: int
 
 
 class Beat:

@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 from infra import private
-from schemas.errors import StepstreamError
+from schemas.errors import StepstreamError, UsageError
 
 COMMANDS = {
     "up": ("cli.up", "up", "Start the whole local stack in the foreground."),
@@ -62,8 +62,16 @@ def stepstream() -> None:
     """Live telemetry for reinforcement-learning training, on Kafka."""
     from infra.settings import unknown_variables  # noqa: PLC0415 - `--help` does without
 
+    _check_working_folder()
     for name in unknown_variables().values():
         click.echo(f"stepstream: no setting is named {name}; `stepstream config` lists them.", err=True)
+
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("The working folder was deleted: cd into one that is there.") from None
 
 
 def main() -> None:

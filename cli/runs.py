@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -123,7 +122,7 @@ def export(run: str, kind: str, tables: tuple[str, ...], output: str | None, as_
         _to_stdout(engine, run_id, kind, chosen)
         return
     os.umask(private.users_umask())
-    folder = Path(output or re.sub(r"[^\w.-]+|^\.+", "_", run_id))
+    folder = Path(output or exports.folder_name(run_id))
     with progress.bar("exporting", sum(counts.get(table) or 0 for table in chosen)) as told:
         written = exports.export_run(engine, run_id, folder, kind, tables=chosen, progress=told)
     if as_json:

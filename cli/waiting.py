@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +20,18 @@ COUNTED = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters",
 
 
 class Waiting:
-    """Speaks of what one command waits for."""
+    """Speaks of what one command waits for.
 
-    def __init__(self) -> None:
+    Args:
+        on_signal: called in the handler of SIGINT and SIGTERM.
+    """
+
+    def __init__(self, on_signal: Callable[[], None] = lambda: None) -> None:
         self._since: float | None = None
-        self._signalled = threading.Event()
+        self._on_signal = on_signal
+        self.signals = 0
+        self.signalled_at: float | None = None
+        """When the first signal came, by the monotonic clock."""
 
     def told(self, reason: str) -> None:
         """Say what is waited for; "" when that is over."""
@@ -43,17 +49,18 @@ class Waiting:
     @contextmanager
     def until_signal(self, timeout: float | None) -> Iterator[Callable[[], bool]]:
         """Inside, SIGINT and SIGTERM only end the waiting; gives what says whether it is over."""
-        self._signalled.clear()
         until = None if timeout is None else time.monotonic() + timeout
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            yield lambda: self._signalled.is_set() or (until is not None and time.monotonic() >= until)
+            yield lambda: self.signals > 0 or (until is not None and time.monotonic() >= until)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._signalled.set()
+        self.signals += 1
+        self.signalled_at = self.signalled_at or time.monotonic()
+        self._on_signal()
 
 
 def page(settings: Settings, run_id: str) -> str | None:

@@ -195,7 +195,11 @@ class Settings:
     @property
     def sql_url(self) -> str:
         """The database's URL, with the default filled in."""
-        return self.database_url or f"sqlite:///{self.home / 'stepstream.db'}"
+        if self.database_url:
+            return self.database_url
+        from sqlalchemy import URL  # noqa: PLC0415 - slow, and most commands ask for no database
+
+        return URL.create("sqlite", database=str(self.home / "stepstream.db")).render_as_string()
 
     def group(self, service: str) -> str:
         """Name of a service's consumer group."""

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+LONGEST_REST = 64 * 1024 * 1024
+"""A line that is longer counts as whole."""
 _NOT_COMPARED = ("run_id", "agent_id", "imported_from", "episode_index")
 """Fields of a line that say where it stands, not what it is: a row mended above moves the numbers below."""
 
@@ -102,3 +104,32 @@ def digest(line: dict[str, Any]) -> int:
     said = {name: value for name, value in line.items() if name not in _NOT_COMPARED}
     text = json.dumps(said, sort_keys=True, default=str).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+class Progress:
+    """How far a file of lines was taken, told by what it held."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        """Of whole lines."""
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._rest = b""
+
+    def take(self, data: bytes) -> None:
+        """Bytes more."""
+        data = self._rest + data
+        end = len(data) if len(data) > LONGEST_REST else data.rfind(b"\n") + 1
+        self._hash.update(data[:end])
+        self.bytes += end
+        self._rest = data[end:]
+
+    def digest(self, more: bytes = b"") -> str:
+        """Of the whole lines, and of more behind them."""
+        found = self._hash.copy()
+        found.update(more)
+        return found.hexdigest()
+
+    def said(self) -> dict[str, Any]:
+        """As an entry keeps it: a last line without newline is taken again once the file has grown."""
+        rest = {"rest": len(self._rest), "all": self.digest(self._rest)}
+        return {"bytes": self.bytes, "digest": self.digest(), **rest}

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -26,6 +28,9 @@ from schemas.errors import StepstreamError, UsageError
 from schemas.tables import EVENT_TABLES, Agent, Run
 
 BATCH_ROWS = 5_000
+LONGEST_NAME = 200
+"""Bytes of a folder's name."""
+_NO_FOLDER = re.compile(r"[^\w.-]|^\.+")
 FORMATS = ("parquet", "csv", "jsonl")
 TABLES: dict[str, Table] = {
     **EVENT_TABLES,
@@ -49,6 +54,23 @@ def tables_of(engine: Engine, run_id: str) -> tuple[str, ...]:
             is None
         ]
     return tuple(name for name in TABLES if name not in empty)
+
+
+def folder_name(run_id: str) -> str:
+    """The name of a run's folder: each run has its own, and none is a path.
+
+    Letters, digits, `.`, `-` and `_` stay; all else, and dots at the beginning, are written as `%2E` is. A
+    name that is too long for a file system ends with a digest.
+    """
+    name = _NO_FOLDER.sub(lambda found: "".join(f"%{byte:02X}" for byte in _bytes(found[0])), run_id)
+    if len(_bytes(name)) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(_bytes(run_id)).hexdigest()[:16]
+    return _bytes(name)[: LONGEST_NAME - 17].decode("utf-8", "ignore") + f"-{digest}"
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 class Sink(Protocol):

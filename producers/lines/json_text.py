@@ -14,6 +14,7 @@ from json.encoder import encode_basestring_ascii as quote
 
 import msgspec
 
+from producers.lines import python_text
 from schemas.values import clean
 
 Fields = dict[str, str]
@@ -43,7 +44,19 @@ def split(text: str) -> Fields:
     except RecursionError:
         raise NotJsonError("it is nested too deep") from None
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeError):
-        return _split_slowly(text)
+        return _split_slowly(_json(text))
+
+
+def _json(text: str) -> str:
+    """The JSON of what Python printed as a dict; any other text as it is."""
+    if not python_text.is_dict(text):
+        return text
+    try:
+        return python_text.as_json(text)
+    except python_text.NoValueError as error:
+        raise NotJsonError(
+            f"it is Python's text of a dict, in which {error} has no JSON: print json.dumps(…) instead"
+        ) from None
 
 
 def _split_slowly(text: str) -> Fields:

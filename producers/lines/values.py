@@ -6,6 +6,7 @@ import json
 import re
 
 from producers.lines.json_text import WORDS, is_number
+from producers.lines.python_text import NUMPY
 from schemas.values import LONGEST_ID, clean
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|-?Infinity|NaN", re.A)
@@ -80,7 +81,7 @@ def boolean(name: str, text: str) -> bool:
     """
     inner = unwrapped(text)
     if inner[0] == '"':
-        inner = string(inner).strip().lower()
+        inner = _scalar(string(inner)).lower().removeprefix("np.").removesuffix("_")
     elif _NUMBER.fullmatch(inner) and inner not in WORDS and float(inner) in (0.0, 1.0):
         inner = str(int(float(inner)))
     if inner not in _TRUTHS:
@@ -119,12 +120,18 @@ def one_number(name: str, text: str) -> str:
     """
     inner = unwrapped(text)
     if inner[0] == '"':
-        inner = string(inner).strip()
+        inner = _scalar(string(inner))
         if _WRITTEN_NUMBER.fullmatch(inner):
             return inner.removeprefix("+")
     elif _NUMBER.fullmatch(inner):
         return inner
     raise BadValueError(name, f"{name} must be a number, and it is {shown(text)}.")
+
+
+def _scalar(text: str) -> str:
+    """The value of a scalar as NumPy 2 prints it, such as np.float32(1.0); any other text as it is."""
+    found = NUMPY.fullmatch(text.strip())
+    return (found[1] if found else text).strip()
 
 
 def string(text: str) -> str:

@@ -83,6 +83,11 @@ class SpoolWriter:
         """Wait for room no longer: what has none is dropped and counted. For any thread."""
         self._drops = True
 
+    def lift_limit(self) -> None:
+        """Wait no longer: `spool_max_bytes` holds no more, and what a full disk does not take is dropped."""
+        self._most = 0
+        self.give_up()
+
     def finish(self) -> None:
         """Say that no more lines will come, and let go."""
         self.sync()

@@ -196,12 +196,13 @@ def test_pictures_go_to_frames_and_not_into_steps(settings: Settings, run_cli: R
     assert all(len(json.dumps(item.record["extras"])) < 1000 for item in found if item.kind is Kind.STEPS)
 
 
-def test_two_ingests_of_a_file_are_two_streams(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
-    """New rows."""
+def test_ingested_again_a_file_is_another_stream(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
+    """New rows, with --again; else it is recognised, said and left out."""
     file = tmp_path / "a.jsonl"
     file.write_text('{"loss":1,"run_id":"r"}\n')
     run_cli("ingest", str(file))
-    run_cli("ingest", str(file))
+    assert "was ingested before (r): left out" in run_cli("ingest", str(file)).stderr
+    run_cli("ingest", "--again", str(file))
     assert len({stream for stream, _ in places(of_workers(read_topics(settings)))}) == 2
 
 
