@@ -31,7 +31,7 @@ FONT = "system-ui, sans-serif"
 
 _AXIS = {"zeroline": False, "automargin": False, "tickangle": 0, "ticklabeloverflow": "allow"}
 """Labels that Plotly need not measure: a third of what a redraw costs."""
-_CONFIG = {"displayModeBar": False, "doubleClick": "reset", "showTips": False}
+_CONFIG = {"displayModeBar": False, "doubleClick": "autosize", "showTips": False}
 _BUTTONS = [["toImage", "zoomIn2d", "zoomOut2d", "resetScale2d"]]
 
 Figure = dict[str, Any]
