@@ -212,14 +212,20 @@ def register(app: Dash, services: Services) -> None:
         State("rows-view", "data-view"),
         State("newest-steps", "rowData"),
         State("newest-episodes", "rowData"),
+        State("url", "search"),
+        State("settings", "data"),
         prevent_initial_call=True,
     )
-    async def copy(_: Any, view: dict[str, Any], steps: Any, episodes: Any) -> Any:
+    async def copy(_: Any, view: dict[str, Any], *asked: Any) -> Any:
+        steps, episodes, search, settings = asked
+        view = view | {"mode": Address.of(f"/{search or ''}").get("rows", view["mode"])}
         kind = view["kind"]
         rows = episodes if kind == "episodes" else steps
-        if view["mode"] == "all":
+        if view["mode"] == "all" or not rows:  # the newest may not have been drawn yet
+            kept = str((settings or {}).get("buffer", ROWS))
+            most = COPIED if view["mode"] == "all" or not kept.isdecimal() else int(kept)
             try:
-                rows = (await history.read(services.queries, view, {"startRow": 0, "endRow": COPIED})).rows
+                rows = (await history.read(services.queries, view, {"startRow": 0, "endRow": most})).rows
             except StepstreamError:
                 return no_update
         listed = [row | {"timestamp": form.iso(row["timestamp"])} for row in rows or []]
