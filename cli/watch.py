@@ -196,8 +196,8 @@ def nothing_found(folder: Path, totals: Totals) -> str:
     """Why there is nothing."""
     if totals.pickles:
         return (
-            f"{folder} holds only pickles, which are never loaded: log from the trainer, with the hooks of "
-            "stepstream.integrations (slime, OpenRLHF, verl) or with stepstream.log_rollout."
+            f"{folder} holds only pickles, which are never loaded, as they may run code: call "
+            "stepstream.log_rollout in the trainer's rollout hook (docs/language-models.md)."
         )
     return f"{folder} holds no rollouts of a format that is known: docs/language-models.md lists them."
 

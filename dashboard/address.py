@@ -12,6 +12,9 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from msgspec import Struct
 
 MAX_ADDRESS = 16_384
+NO_FOLDER = ";"
+"""Stands behind an id of dots alone: a browser takes `.` and `..` for folders, also where they are quoted.
+A semicolon of an id is quoted, so no other run has this address."""
 
 
 class Address(Struct, frozen=True):
@@ -33,7 +36,7 @@ class Address(Struct, frozen=True):
     def run(self) -> str | None:
         """The run whose page it is."""
         head, runs, rest = self.path.partition("/runs/")
-        return unquote(rest.rstrip("/")) or None if not head and runs else None
+        return unquote(rest.rstrip("/").removesuffix(NO_FOLDER)) or None if not head and runs else None
 
     def get(self, name: str, default: str = "") -> str:
         """The first value of a name."""
@@ -60,4 +63,5 @@ class Address(Struct, frozen=True):
 
 def run_link(run_id: str, **query: Any) -> str:
     """The link to a run's page."""
-    return Address(f"/runs/{quote(run_id, safe='')}").to(**query)
+    end = NO_FOLDER if not run_id.strip(".") else ""
+    return Address(f"/runs/{quote(run_id, safe='')}{end}").to(**query)

@@ -23,8 +23,8 @@ PICKLES = {
     ".pickle": "a trainer",
 }
 NO_PICKLE = (
-    "is a pickle, which is never loaded, as it may run code: log from the trainer instead, with the hooks of "
-    "stepstream.integrations (slime, OpenRLHF, verl) or stepstream.log_rollout"
+    "is a pickle, which is never loaded, as it may run code: call stepstream.log_rollout in the trainer's "
+    "rollout hook instead (docs/language-models.md)"
 )
 NO_PYARROW = "is Parquet, which needs pyarrow: install stepstream-server[export]"
 TEMPORARY = (".tmp", ".part", ".new", ".swp", ".lock", "~")

@@ -174,17 +174,24 @@ def test_stdout_that_nobody_reads_any_more_ends_nothing(settings: Settings, home
     assert len(of_workers(read_topics(settings))) == 20000
 
 
-def test_an_announced_run_ends_also_where_its_lines_name_another(settings: Settings, run_cli: RunCli) -> None:
+def test_an_announced_run_ends_also_where_its_lines_name_another(
+    settings: Settings, spawn_cli: Callable[..., Any], tmp_path: Path
+) -> None:
     """Both end, and are alive until then."""
-    code = 'import time\nfor i in range(15):\n print(\'{"type":"step","run_id":"theirs","reward":1}\')\n'
-    code += " time.sleep(0.1)"
-    run_cli("run", "--run-id", "ours", *python(code), env={"STEPSTREAM_HEARTBEAT_SECONDS": "0.3"})
-    own = [item.record for item in of_stepstream(read_topics(settings)) if item.kind is Kind.RUNS]
-    for run_id in ("ours", "theirs"):
-        said = [record["event"] for record in own if record["run_id"] == run_id]
-        assert said.count("run_completed") == 1
-        assert said.count("heartbeat") >= 2
-    assert next(record["event"] for record in own if record["run_id"] == "ours") == "run_started"
+    over = tmp_path / "over"
+    code = f"import pathlib, time\nwhile not pathlib.Path({str(over)!r}).exists():\n"
+    code += ' print(\'{"type":"step","run_id":"theirs","reward":1}\')\n time.sleep(0.1)'
+    run = spawn_cli("run", "--run-id", "ours", *python(code), env={"STEPSTREAM_HEARTBEAT_SECONDS": "0.3"})
+
+    def said(run_id: str) -> list[str]:
+        own = [item.record for item in of_stepstream(read_topics(settings)) if item.kind is Kind.RUNS]
+        return [record["event"] for record in own if record["run_id"] == run_id]
+
+    until(lambda: all(said(run_id).count("heartbeat") >= 2 for run_id in ("ours", "theirs")))
+    over.touch()
+    assert run.wait(60) == 0
+    assert [said(run_id).count("run_completed") for run_id in ("ours", "theirs")] == [1, 1]
+    assert said("ours")[0] == "run_started"
 
 
 def test_an_announced_run_ends_also_where_run_is_killed(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,3 +47,11 @@ def test_a_patch_says_what_is_set_and_what_is_left_out(name: str) -> None:
     text = patched(metric=[name, "b"], episode=None)
     assert parse_qsl(text, keep_blank_values=True) == [("metric", name), ("metric", "b"), ("episode", "")]
     assert quote(name, safe="") in text
+
+
+@pytest.mark.parametrize("run", [".", "..", "...", "..;", ";", ".;."])
+def test_a_run_named_by_dots_has_an_address(run: str) -> None:
+    """A browser takes a last part of one or two dots for a folder, so there is none in its link."""
+    link = run_link(run, agent="a")
+    assert unquote(Address.of(link).path.rpartition("/")[2]) not in (".", "..")
+    assert Address.of(link).run == run
