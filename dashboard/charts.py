@@ -81,7 +81,7 @@ def graph(
     for trace, name in zip(data, names, strict=False):
         trace["name"] = plain(name)
     return _graph(
-        id, data, height, _layout(height, x_title, y_title), file_name(*names[:1]) if buttons else ""
+        id, data, height, line_layout(height, x_title, y_title), file_name(*names[:1]) if buttons else ""
     )
 
 
@@ -129,7 +129,7 @@ def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", heig
     """
     data = [line(curve.x, curve.y, name, faint=bool(smoothed))]
     data.append(line(curve.mean_x, curve.mean, smoothed) if smoothed else line((), ()))
-    layout = _layout(height, scale.title, "")
+    layout = line_layout(height, scale.title, "")
     layout["xaxis"]["type"] = "date" if scale.x == "time" else "linear"
     layout["yaxis"] |= y_axis(curve, scale)
     layout["annotations"] = [_note(text) for text in [said(curve, smoothed)] if text]
@@ -166,7 +166,7 @@ def said(curve: Curve, smoothed: str) -> str:
 def bars(id: str, x: Sequence[Any] = (), y: Sequence[Any] = (), height: int = 150) -> dcc.Graph:
     """A bar chart."""
     data = [{"type": "bar", "x": _named(x), "y": list(y), "hovertemplate": "%{y:.5~g}<extra></extra>"}]
-    return _graph(id, data, height, _layout(height, "", ""))
+    return _graph(id, data, height, line_layout(height, "", ""))
 
 
 def bars_drawn(x: Sequence[Any], y: Sequence[Any]) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def bars_drawn(x: Sequence[Any], y: Sequence[Any]) -> dict[str, Any]:
 
 def heat(id: str, counts: Any = ((0,),), height: int = 220) -> dcc.Graph:
     """A heat map of a matrix; row 0 is at the top. Its cells are bars: Plotly's small bundle draws them."""
-    layout = _layout(height, "", "") | {"bargap": 0, "hovermode": "closest"}
+    layout = line_layout(height, "", "") | {"bargap": 0, "hovermode": "closest"}
     layout["yaxis"] |= {"autorange": "reversed", "showgrid": False}
     cells: Figure = {
         "type": "bar",
@@ -223,7 +223,8 @@ def _graph(id: Any, data: list[Figure], height: int, layout: Figure, image: str 
     return dcc.Graph(id=id, figure=figure, responsive=True, config=config, style=style)
 
 
-def _layout(height: int, x_title: str, y_title: str) -> Figure:
+def line_layout(height: int, x_title: str, y_title: str) -> Figure:
+    """A line chart's layout; heights are in pixels."""
     return {
         "margin": {"l": 48, "r": 10, "t": 6, "b": 38 if x_title else 24},
         "showlegend": False,

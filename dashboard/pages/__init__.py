@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dashboard.page import Pages
+from dashboard.pages.compare import ComparePage
 from dashboard.pages.config import ConfigPage
 from dashboard.pages.log import LogPage
 from dashboard.pages.metrics import MetricsPage
@@ -19,4 +20,4 @@ def every_page(plugins: Sequence[Plugin] = ()) -> Pages:
         place: [plugin for plugin in plugins if plugin.place == place] for place in ("agent", "run", "home")
     }
     run_pages = [MetricsPage(at["run"]), LogPage(), ConfigPage(), AgentPage(at["agent"])]
-    return Pages([*run_pages, RunsPage(at["home"])])
+    return Pages([*run_pages, ComparePage(), RunsPage(at["home"])])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import dash_bootstrap_components as dbc
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
@@ -14,6 +14,7 @@ from dashboard.address import Address
 from dashboard.live.feeds import Feed, Feeds, RunsFeed
 from dashboard.page import Page, Services
 from dashboard.panel import Panel, attrs, live_attr
+from dashboard.panels.compare import compare_link
 from dashboard.panels.run_table import COLUMNS, STATES, Choice
 from dashboard.panels.runs import Runs, choices, count
 
@@ -136,13 +137,12 @@ def _menu(name: str, body: Component) -> Component:
 def _selection(run_ids: list[str]) -> list[Component]:
     if not run_ids:
         return []
-    link = "/compare?runs=" + ",".join(quote(run_id, safe="") for run_id in run_ids)
     words = f"{len(run_ids)} selected"
     if len(run_ids) < 2:
         return [html.Span(words, className="muted")]
     return [
         html.Span(words, className="muted"),
-        html.A("Compare", href=link, className="btn btn-sm btn-outline-secondary"),
+        html.A("Compare", href=compare_link(run_ids), className="btn btn-sm btn-outline-secondary"),
     ]
 
 

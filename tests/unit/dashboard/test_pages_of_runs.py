@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from dash.development.base_component import Component
 from hypothesis import given
 from hypothesis import strategies as st
+from plotly.utils import PlotlyJSONEncoder
 
 from dashboard.address import Address
+from dashboard.curves import Curve
 from dashboard.panels import metric_cards, run_table
+from dashboard.panels.compare import Compare, Compared, chosen_runs, compare_link
 from dashboard.panels.config import flat
 from dashboard.panels.log import Line, block, coloured
 from dashboard.panels.run_table import Choice
@@ -159,3 +163,40 @@ def test_colours_of_a_terminal_become_classes() -> None:
     plain, red, rest = coloured("a\x1b[1;31mb\x1b[2K\x1b[0mc\x1b]0;title\x07")
     assert (plain, rest) == ("a", "c")
     assert (red.children, red.className) == ("b", "ansi-bold ansi-1")
+
+
+IDS = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20), min_size=2, unique=True
+)
+
+
+@given(run_ids=IDS)
+def test_the_link_to_a_comparison_names_its_runs(run_ids: list[str]) -> None:
+    """Whatever they are called, a hundred at most."""
+    assert chosen_runs(Address.of(compare_link(run_ids))) == run_ids[:100]
+
+
+def test_a_comparison_reads_as_people_write_it() -> None:
+    """A list with commas, each run once, blanks left out."""
+    assert chosen_runs(Address.of("/compare?runs=a,b,,a")) == ["a", "b"]
+    assert chosen_runs(Address.of("/compare")) == []
+    assert compare_link(["a b", "c"]) == "/compare?runs=a%20b,c"
+
+
+def test_a_comparison_draws_a_line_for_each_run_and_names_what_differs() -> None:
+    """Names of workers are text; a run that SQL does not know is said so."""
+    panel = Compare()
+    panel.address = Address.of("/compare?runs=a,b,c&x=step")
+    panel.reset()
+    rows = [{**row, "episodes": 3} for row in RUNS[:2]]
+    panel.runs = [Compared(row["run_id"], row, ["loss"]) for row in rows] + [Compared("<b>c</b>", None, [])]
+    panel.runs[0].curve = Curve(x=[0, 1], y=[1.0, 2.0])
+    panel.read = True
+    drawn = panel.draw()
+    figure = drawn["compare-chart"]["figure"]
+    assert [line["y"] for line in figure["data"]] == [[1.0, 2.0], [], []]
+    assert "<b>" not in json.dumps(figure)
+    said = json.dumps(drawn["compare-table"]["children"].to_plotly_json(), cls=PlotlyJSONEncoder)
+    assert '"lr"' in said
+    assert '"seed"' not in said
+    assert '"unknown"' in said
