@@ -83,15 +83,24 @@ def derived_advantages(rewards: Sequence[float | None]) -> list[float | None]:
     if not known:
         return [None] * len(rewards)
     mean = math.fsum(known) / len(known)
-    spread = (
-        math.sqrt(math.fsum((r - mean) ** 2 for r in known) / (len(known) - 1)) if len(known) > 1 else 0.0
-    )
+    spread = _deviation([reward - mean for reward in known])
     if spread <= EXACT * max(map(abs, known)):
         spread = 0.0
     return [
         None if reward is None or not math.isfinite(reward) else (reward - mean) / spread if spread else 0.0
         for reward in rewards
     ]
+
+
+def _deviation(differences: Sequence[float]) -> float:
+    """Standard deviation, with n - 1, of values that differ from their mean by these."""
+    widest = max(map(abs, differences))
+    if not widest:
+        return 0.0
+    # Squares of the shares of the widest: those of tiny differences themselves would be 0.
+    return widest * math.sqrt(
+        math.fsum((each / widest) ** 2 for each in differences) / (len(differences) - 1)
+    )
 
 
 def _attempts(samples: Sequence[Entry]) -> Iterable[tuple[Entry, int, bool]]:

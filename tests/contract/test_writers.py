@@ -16,7 +16,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import delete, func, insert, select
 
-from consumers.persist.batch import store_rollups
+from consumers.persist.batch import Outcome, store_rollups
 from infra.settings import load
 from infra.sql import migrations, runs
 from infra.sql.engine import BadDataError, ConflictError
@@ -26,7 +26,7 @@ from infra.sql.writers.check import Check
 from producers.lines.context import Identity
 from producers.lines.normalise import Normaliser
 from schemas.errors import UsageError
-from schemas.fold import LOST, RUNNING, STATUSES, AgentState, Fold, RunState, columns
+from schemas.fold import LOST, RUNNING, STATUSES, AgentState, RunState, columns
 from schemas.tables import Agent, ConsumerOffset, DeletedRun, Run, RunEvent, Step
 from schemas.topics import Kind, Partition
 from schemas.values import LONGEST_ID
@@ -258,10 +258,10 @@ def test_a_deletion_takes_what_was_there_when_it_began(
     def write(keys: Any) -> None:
         with writer.transaction() as tx:
             tx.insert("steps", [step(seq, stream_id=stream) for stream, seq in keys])
-            fold = Fold()
+            done = Outcome()
             for stream, seq in keys:
-                fold.add(Kind.STEPS, record(Kind.STEPS, "r", seq=seq, stream_id=stream), NOW)
-            store_rollups(tx, fold)
+                done.fold.add(Kind.STEPS, record(Kind.STEPS, "r", seq=seq, stream_id=stream), NOW)
+            store_rollups(tx, done)
 
     ends = {stream: max(seq for other, seq in before if other == stream) for stream, _ in before}
     new = [(stream, seq + ends.get(stream, 0)) for stream, seq in meanwhile]
