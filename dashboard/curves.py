@@ -20,6 +20,17 @@ Axis = Literal["step", "episode", "relative", "time"]
 AXES: tuple[Axis, ...] = get_args(Axis)
 """What x can be."""
 
+SMOOTHINGS = {
+    "none": "None",
+    "ema:0.6": "Exponential 0.6",
+    "ema:0.9": "Exponential 0.9",
+    "ema:0.99": "Exponential 0.99",
+    "mean:10": "Mean of 10",
+    "mean:100": "Mean of 100",
+    "mean:1000": "Mean of 1,000",
+}
+"""Smoothings to choose from, as `Smoothing.read` takes them, with their words."""
+
 
 class Curve(Struct):
     """Points of a line, by x. Where they were reduced, each stretch left its least and its most."""

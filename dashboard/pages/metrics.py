@@ -10,6 +10,7 @@ from dash.development.base_component import Component
 
 from dashboard import controls
 from dashboard.address import Address
+from dashboard.curves import SMOOTHINGS
 from dashboard.live.types import View
 from dashboard.page import Services
 from dashboard.pages.run import RunPage
@@ -17,15 +18,6 @@ from dashboard.panel import Panel, attrs
 from dashboard.panels.metrics import MetricCharts
 
 AXES = {"step": "Step", "episode": "Episode", "relative": "Relative time", "time": "Wall time"}
-SMOOTHINGS = {
-    "none": "None",
-    "ema:0.6": "Exponential 0.6",
-    "ema:0.9": "Exponential 0.9",
-    "ema:0.99": "Exponential 0.99",
-    "mean:10": "Mean of 10",
-    "mean:100": "Mean of 100",
-    "mean:1000": "Mean of 1,000",
-}
 KEPT = ("x", "smooth", "log", "central", "pin", "hide")
 """Parts of the address that this browser remembers."""
 

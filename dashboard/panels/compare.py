@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 
 from dashboard import charts, form
 from dashboard.address import Address, run_link
-from dashboard.curves import AXES, Axis, Curve, Smoothing
+from dashboard.curves import AXES, SMOOTHINGS, Axis, Curve, Smoothing
 from dashboard.panel import Drawn, History, News, Panel, attrs
 from dashboard.panels.config import flat
 from dashboard.sql.queries import Queries
@@ -158,7 +158,7 @@ class Compare(Panel):
         return [
             _select("of", "Compare", offered, self.series),
             _select("x", "by", charts.X_TITLES, self.axis),
-            html.Span(self.smoothing.words or "not smoothed", className="muted"),
+            _select("smooth", "Smoothing", SMOOTHINGS, self.smoothing.text or "none"),
         ]
 
     def _figure(self) -> charts.Figure:
@@ -195,6 +195,7 @@ class Compare(Panel):
 
 
 def _select(name: str, label: str, values: dict[str, str], chosen: str) -> Component:
-    options: Any = [{"value": value, "label": words} for value, words in values.items()]
+    known = values if chosen in values else values | {chosen: chosen}
+    options: Any = [{"value": value, "label": words} for value, words in known.items()]
     field = dbc.Select(id=f"compare-{name}", options=options, value=chosen, size="sm")
     return html.Label([html.Span(label), field], className="option", **attrs(data_address=name))

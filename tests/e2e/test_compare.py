@@ -19,7 +19,8 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def pair(stack: Stack) -> list[str]:
     """Two runs that differ in their learning rate alone."""
-    names = [f"pair-{uuid.uuid4().hex[:6]}-{n}" for n in (1, 2)]
+    prefix = f"pair-{uuid.uuid4().hex[:6]}"
+    names = [f"{prefix}-{n}" for n in (1, 2)]
     for n, name in enumerate(names, 1):
         config = {"lr": n / 10, "gamma": 0.99}
         lines = [{"type": "run_started", "config": config}]
