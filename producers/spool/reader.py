@@ -107,6 +107,11 @@ class SpoolReader:
 
     def _lines(self, lines: list[bytes], most: int) -> Chunk:
         del lines[most:]
+        if self._longest < READ_BYTES:  # else no line of one read is too long
+            at = next((i for i, line in enumerate(lines) if len(line) > self._longest), len(lines))
+            if at == 0:
+                return self._one(len(lines[0]), 1)
+            del lines[at:]
         length = sum(map(len, lines)) + len(lines)
         return self._chunk(lines, length, len(lines))
 

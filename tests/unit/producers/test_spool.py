@@ -121,6 +121,26 @@ def test_a_line_over_the_limit_is_given_as_its_head(tmp_path: Path) -> None:
     ]
 
 
+@given(st.lists(st.integers(0, 12), max_size=20), st.integers(1, 9))
+@examples(max_examples=60, deadline=None)
+def test_a_limit_below_one_read_holds_for_each_line(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], longest: int
+) -> None:
+    """Long ones come as their head, the others as they are, each under its own number."""
+    spool = SpoolWriter(spooled(tmp_path_factory.mktemp("spool")), about_new("run", None, None))
+    lines = [b"x" * length for length in lengths]
+    spool.append(b"".join(line + b"\n" for line in lines), 100)
+    spool.finish()
+    found = {}
+    for chunk in read_all(spool.folder, longest=longest):
+        parts = chunk.lines if isinstance(chunk.lines, list) else [chunk.lines]
+        found |= dict(enumerate(parts, chunk.first))
+    assert found == {
+        number: Long(line[:10], len(line)) if len(line) > longest else line
+        for number, line in enumerate(lines, 1)
+    }
+
+
 def test_a_line_is_read_once_it_is_complete(tmp_path: Path) -> None:
     """Its last bytes may still come, also of one longer than a read."""
     spool = SpoolWriter(spooled(tmp_path), about_new("run", None, None))
