@@ -67,7 +67,7 @@ def ingest(
     """
     settings = settings_module.load()
     logs.configure(settings, "ingest")
-    if rollouts := [Path(name) for name in files if may_be_rollouts(name)]:
+    if not force and (rollouts := [Path(name) for name in files if may_be_rollouts(name)]):
         from cli.watch import ingest_rollouts  # noqa: PLC0415 - only where it may be needed
 
         taken = ingest_rollouts(settings, rollouts, as_json=as_json, timeout=timeout, **options)

@@ -94,7 +94,7 @@ def ingest_rollouts(
         root = path.parents[min(DEEPEST, len(path.parents) - 1)]
         found = recognise(path, PurePosixPath(root.name, *path.relative_to(root).parts))
         if isinstance(found, Left) and path.suffix in UNREADABLE:
-            raise UsageError(f"{file} {found.why}.")
+            raise UsageError(f"{file} {found.why}; --force takes its bytes as lines.")
         if not isinstance(found, Left) and found.name != NumbersLog.name:
             taken.setdefault(root, []).append(path)
     if taken:

@@ -221,13 +221,16 @@ def register(app: Dash, services: Services) -> None:
         view = view | {"mode": Address.of(f"/{search or ''}").get("rows", view["mode"])}
         kind = view["kind"]
         rows = episodes if kind == "episodes" else steps
-        if view["mode"] == "all" or not rows:  # the newest may not have been drawn yet
-            kept = str((settings or {}).get("buffer", ROWS))
-            most = COPIED if view["mode"] == "all" or not kept.isdecimal() else int(kept)
-            try:
-                rows = (await history.read(services.queries, view, {"startRow": 0, "endRow": most})).rows
-            except StepstreamError:
+        kept = str((settings or {}).get("buffer", ROWS))
+        most = COPIED if view["mode"] == "all" or not kept.isdecimal() else int(kept)
+        try:
+            stored = (await history.read(services.queries, view, {"startRow": 0, "endRow": most})).rows
+        except StepstreamError:
+            if view["mode"] == "all":
                 return no_update
+            stored = []
+        if view["mode"] == "all" or not _ahead(rows, stored):  # the newest may not have been drawn yet
+            rows = stored
         listed = [row | {"timestamp": form.iso(row["timestamp"])} for row in rows or []]
         return {"text": grids.tsv(grids.TABLES[kind], listed), "rows": len(listed), "at": time.time()}
 
@@ -253,6 +256,13 @@ def register(app: Dash, services: Services) -> None:
 
     in_browser: Any = app.clientside_callback  # untyped in Dash
     in_browser(_COPY, Output("toast", "children"), Input("copied", "data-text"), prevent_initial_call=True)
+
+
+def _ahead(drawn: list[dict[str, Any]] | None, stored: list[dict[str, Any]]) -> bool:
+    """Whether the rows that the page has drawn, newest first, begin later than those in SQL."""
+    if not drawn or not stored:
+        return bool(drawn)
+    return bool(drawn[0]["timestamp"] > stored[0]["timestamp"])
 
 
 def _register_table(app: Dash, services: Services, kind: str) -> None:

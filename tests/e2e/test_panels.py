@@ -102,7 +102,7 @@ def test_an_option_of_a_panel_is_in_the_address(examples: str, trained: str, pag
     """Another number is chosen, and stands in the address."""
     page.goto(f"{examples}/runs/{trained}", timeout=60_000)
     drawn(page, "distribution", 30)
-    field = page.get_by_label("Number")
+    field = page.get_by_role("textbox", name="Number")
     field.fill("nobody")
     field.press("Enter")
     expect(page).to_have_url(re.compile(r"histogram\.metric=nobody"))

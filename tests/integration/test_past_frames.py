@@ -1,28 +1,27 @@
-"""Pictures of past steps, asked for over HTTP as the page asks, out of a real Kafka."""
+"""Pictures of past steps, asked for as the page asks, out of a real Kafka."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import http.client
 import io
 import json
 import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 import pytest
-import uvicorn
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from PIL import Image
 
-from dashboard import app
+from dashboard.address import Address
 from dashboard.sql import frames
+from dashboard.sql.frames import Answer, Frames
+from dashboard.sql.queries import Queries
 from infra.kafka import client as kafka
 from infra.settings import Settings
 from schemas.topics import Kind
@@ -55,47 +54,39 @@ def lines(agents: tuple[str, ...] = ("a", "b")) -> str:
 
 
 class Page:
-    """A dashboard on a loopback port."""
+    """What a page of a dashboard process reads: steps out of SQL, their pictures off Kafka."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, settings: Settings) -> None:
+        self._loop = asyncio.Runner()
+        self.queries = Queries(settings)
+        self._frames = Frames(settings, self.queries)
 
-    def get(self, path: str, **query: Any) -> tuple[int, Any]:
-        """Status, and the JSON of an answer (its text where it has none)."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        connection.request("GET", f"{path}?{urlencode(query, errors='surrogatepass')}")
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        connection.close()
-        return answer.status, json.loads(text) if text[:1] in "{n[" else text
+    def get(self, question: Any) -> Any:
+        """The answer to one of the `queries`."""
+        return self._loop.run(question)
 
-    def frame(self, run: str, step: dict[str, Any]) -> dict[str, Any]:
+    def frame(self, run: str, step: dict[str, Any]) -> Answer | None:
         """What is said of a step's picture."""
-        status, answer = self.get("/frame", run=run, stream=step["stream_id"], seq=step["seq"])
-        assert status == 200
-        found: dict[str, Any] = answer
-        return found
+        return self.get(self._frames.of(run, step["stream_id"], step["seq"]))  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._loop.close()
+        self.queries.close()
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Settings], Page]]:
-    """Start a dashboard with these settings."""
-    started: list[tuple[uvicorn.Server, threading.Thread]] = []
+    """Read as a dashboard process with these settings does."""
+    started: list[Page] = []
 
     def begin(settings: Settings) -> Page:
-        listening = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app.create(settings), log_level="critical"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        started.append((server, thread))
-        while not server.started:
-            time.sleep(0.01)
-        return Page(listening.getsockname()[1])
+        started.append(Page(settings))
+        return started[-1]
 
     yield begin
-    for server, thread in started:
-        server.should_exit = True
-        thread.join(10)
+    for page in started:
+        page.close()
 
 
 @pytest.fixture
@@ -116,17 +107,19 @@ def told(settings: Settings, run_cli: Callable[..., Any], spawn_cli: Callable[..
 
 def steps_of(page: Page, run: str, agent: str, episode: int) -> list[dict[str, Any]]:
     """The steps of an episode, as the page walks through them."""
-    _, step = page.get("/first-step", run=run, agent=agent, episode=episode)
+    step = page.get(page.queries.step_of_episode(run, agent, episode))
     walked = []
     while step is not None:
         walked.append(step)
-        _, step = page.get("/step", run=run, stream=step["stream_id"], seq=step["seq"], beside="after")
+        step = page.get(page.queries.step_beside(run, step["stream_id"], step["seq"], after=True))
     return walked
 
 
-def shade(frame: dict[str, Any]) -> int:
+def shade(answer: Answer | None) -> int:
     """The colour of a picture."""
-    with Image.open(io.BytesIO(base64.b64decode(frame["base64"]))) as image:
+    assert answer is not None
+    assert answer.frame is not None
+    with Image.open(io.BytesIO(answer.frame.data)) as image:
         red: int = image.convert("RGB").getpixel((0, 0))[0]  # type: ignore[index]
         return red
 
@@ -140,11 +133,9 @@ def test_a_step_has_the_newest_picture_of_its_episode_at_or_before_it(
         steps = steps_of(page, told, "a", episode)
         assert [step["step"] for step in steps] == list(range(LENGTH))
         answers = [page.frame(told, step) for step in steps]
-        assert [shade(answer["frame"]) for answer in answers] == [
-            10 * episode + step for step in (1, 1, 1, 3, 3, 5)
-        ]
+        assert [shade(answer) for answer in answers] == [10 * episode + step for step in (1, 1, 1, 3, 3, 5)]
     first = steps_of(page, told, "b", 1)[0]
-    assert page.frame(told, first) == {"frame": None, "said": frames.NONE}
+    assert page.frame(told, first) == (None, frames.NONE)
 
 
 def test_steps_are_walked_within_their_episode(
@@ -156,7 +147,7 @@ def test_steps_are_walked_within_their_episode(
     back, step = [], steps[-1]
     while step is not None:
         back.append(step)
-        _, step = page.get("/step", run=told, stream=step["stream_id"], seq=step["seq"], beside="before")
+        step = page.get(page.queries.step_beside(told, step["stream_id"], step["seq"], after=False))
     assert back == steps[::-1]
     assert {step["agent"] for step in steps} == {"b"}
 
@@ -167,15 +158,15 @@ def test_pictures_that_kafka_deleted_are_said_to_be_gone(
     """SQL keeps the step longer than Kafka the picture."""
     page = serve(settings)
     step = steps_of(page, told, "a", 2)[3]
-    assert page.frame(told, step)["frame"] is not None
+    assert shade(page.frame(told, step)) == 23
     topic = Kind.FRAMES.topic(settings.topic_prefix)
     admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
     places = [TopicPartition(topic, number, -1) for number in range(settings.partitions)]
     for deleted in admin.delete_records(places).values():
         deleted.result(30)
-    assert page.frame(told, step)["frame"] is not None, "what was read is kept for the steps beside it"
+    assert shade(page.frame(told, step)) == 23, "what was read is kept for the steps beside it"
     fresh = serve(settings)
-    assert fresh.frame(told, step) == {"frame": None, "said": frames.GONE}
+    assert fresh.frame(told, step) == (None, frames.GONE)
 
 
 def test_without_kafka_one_sentence_says_so(
@@ -187,37 +178,35 @@ def test_without_kafka_one_sentence_says_so(
         port = nobody.getsockname()[1]
     page = serve(replace(settings, bootstrap_servers=f"127.0.0.1:{port}"))
     step = steps_of(page, told, "a", 0)[1]
-    assert page.frame(told, step) == {"frame": None, "said": frames.AWAY}
+    assert page.frame(told, step) == (None, frames.AWAY)
     page = serve(replace(settings, bootstrap_servers=""))
-    assert page.frame(told, step) == {"frame": None, "said": frames.AWAY}
+    assert page.frame(told, step) == (None, frames.AWAY)
 
 
 HOSTILE = ("", "x'; DROP TABLE steps; --", "../../etc/passwd", "a\0b", "\ud800", "<script>", "я" * 2000)
-NO_NUMBER = ("-1", "1.5", "NaN", "1e3", str(2**63), str(10**40), "", "' OR 1=1")
-TAKES = {
-    "/frame": (("run", "stream"), "seq"),
-    "/step": (("run", "stream"), "seq"),
-    "/first-step": (("run", "agent"), "episode"),
-}
 
 
-@pytest.mark.parametrize("path", TAKES)
-def test_hostile_parameters_find_nothing_and_break_nothing(
-    settings: Settings, told: str, serve: Callable[[Settings], Page], path: str
+def as_an_address_brings_it(text: str) -> str:
+    """Half a surrogate pair is no character there."""
+    return Address.of(f"/?at={quote(text, errors='surrogatepass')}").get("at")
+
+
+@pytest.mark.parametrize("what", ["frame", "step", "step_beside", "step_of_episode"])
+def test_hostile_names_find_nothing_and_break_nothing(
+    settings: Settings, told: str, serve: Callable[[Settings], Page], what: str
 ) -> None:
-    """Text is looked up as text; what is no number of a line is refused; no answer tells of our insides."""
+    """Text is looked up as text, whoever wrote the address."""
     page = serve(settings)
     step = steps_of(page, told, "a", 1)[1]
-    good = {"run": told, "stream": step["stream_id"], "seq": step["seq"], "agent": "a", "episode": 1}
-    texts, number = TAKES[path]
-    for name in texts:
-        for text in HOSTILE:
-            assert page.get(path, **good | {name: text}) == (200, None), (name, text)
-    for text in NO_NUMBER:
-        status, answer = page.get(path, **good | {number: text})
-        assert status == 422
-        assert "Traceback" not in str(answer)
-    assert page.get("/step", **good | {"beside": "x"})[0] == 422
-    status, answer = page.get(path, **good)
-    assert status == 200
-    assert answer is not None
+    good = (told, "a", 1) if what == "step_of_episode" else (told, step["stream_id"], step["seq"])
+
+    def ask(run: str, name: str, number: int) -> Any:
+        if what == "frame":
+            return page.frame(run, {"stream_id": name, "seq": number})
+        more = {"after": True} if what == "step_beside" else {}
+        return page.get(getattr(page.queries, what)(run, name, number, **more))
+
+    for text in map(as_an_address_brings_it, HOSTILE):
+        assert ask(text, *good[1:]) is None, text
+        assert ask(good[0], text, good[2]) is None, text
+    assert ask(*good) is not None
