@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import dash_bootstrap_components as dbc
-from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 SETTINGS: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -72,19 +73,14 @@ def register(app: Dash) -> None:
         found = DEFAULTS | {name: str(value) for name, value in (kept or {}).items()}
         return [found[name] for name in SETTINGS]
 
-    @app.callback(
+    in_browser: Any = app.clientside_callback  # untyped in Dash
+    in_browser(  # in the browser, so that a page that is closed at once has kept it
+        _KEEP.replace("DEFAULTS", json.dumps(DEFAULTS)).replace("NAMES", json.dumps(list(SETTINGS))),
         Output("settings", "data"),
-        [Input(id, "value") for id in chosen],
+        *[Input(id, "value") for id in chosen],
         State("settings", "data"),
         prevent_initial_call=True,
     )
-    async def keep(*values: Any) -> Any:
-        *given, before = values
-        chosen, kept = dict(zip(SETTINGS, given, strict=True)), before or {}
-        known = {name: str(kept.get(name, value)) for name, value in DEFAULTS.items()}
-        return no_update if chosen == known else kept | chosen
-
-    in_browser: Any = app.clientside_callback  # untyped in Dash
     in_browser(
         _TELL,
         Output("settings-dialog", "tag"),
@@ -92,6 +88,13 @@ def register(app: Dash) -> None:
         prevent_initial_call=True,
     )
 
+
+_KEEP = """(...given) => {
+  const names = NAMES, defaults = DEFAULTS, before = given.pop() || {};
+  const chosen = Object.fromEntries(names.map((name, i) => [name, given[i]]));
+  const same = names.every((name) => chosen[name] === String(before[name] ?? defaults[name]));
+  return same ? dash_clientside.no_update : {...before, ...chosen};
+}"""
 
 _TELL = """() => {
   setTimeout(() => dispatchEvent(new Event("settings")));

@@ -231,7 +231,7 @@ def register(app: Dash, services: Services) -> None:
             stored = []
         if view["mode"] == "all" or not _ahead(rows, stored):  # the newest may not have been drawn yet
             rows = stored
-        listed = [row | {"timestamp": form.iso(row["timestamp"])} for row in rows or []]
+        listed = [row | {"timestamp": form.iso(row["timestamp"])} for row in (rows or [])[:most]]
         return {"text": grids.tsv(grids.TABLES[kind], listed), "rows": len(listed), "at": time.time()}
 
     @app.callback(
