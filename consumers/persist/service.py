@@ -121,7 +121,7 @@ class Persist:
         self._storers = {kind: Storer(kind, decode(kind)) for kind in STORED}
         self._letters = cache(letters)
         self._letterbox = DlqProducer(settings)
-        self._consumer = GroupConsumer(settings, "persist", list(self._kinds))
+        self._consumer = self._subscribed()
         self._topic_ids: dict[str, str] = {}
         self._report = Report()
         self.waits = ""
@@ -224,11 +224,13 @@ class Persist:
 
     def _place(self) -> None:
         """Seek in partitions that are new to this process: step 1."""
-        unplaced = sorted(self._consumer.unplaced)
+        if not self._consumer.unplaced:
+            return
+        present = self._find_remade_topics()  # the other partitions of such a topic may seem to be in place
+        unplaced = sorted(item for item in self._consumer.unplaced if item.topic in present)
         if not unplaced:
             return
-        self._topic_ids = self._consumer.topic_ids()
-        watermarks = self._consumer.watermarks(item for item in unplaced if item.topic in self._topic_ids)
+        watermarks = self._consumer.watermarks(unplaced)
         for partition, resume in self._settled(watermarks).items():
             if partition in self._consumer.unplaced:
                 self._consumer.place(partition, resume.offset)
@@ -284,11 +286,24 @@ class Persist:
         except (BrokerError, DatabaseError) as error:
             log.debug("not now", reason=str(error))
 
-    def _find_remade_topics(self) -> None:
-        """Seek again in topics whose id has changed: they were deleted and created again."""
+    def _find_remade_topics(self) -> dict[str, str]:
+        """Join anew where a topic's id has changed: it was deleted and created again, and Kafka's client may
+        hold on to the one that is gone.
+
+        Returns:
+            The id of each topic that exists.
+        """
         now = self._consumer.topic_ids()
         changed = {topic for topic, known in self._topic_ids.items() if now.get(topic, known) != known}
-        self._consumer.unplace([place for place in self._consumer.positions if place.topic in changed])
+        self._topic_ids |= now
+        if changed:
+            log.warning("topic was created again: joining the group anew", topics=sorted(changed))
+            self._consumer.close()
+            self._consumer = self._subscribed()
+        return now
+
+    def _subscribed(self) -> GroupConsumer:
+        return GroupConsumer(self._settings, "persist", list(self._kinds))
 
     def _find_silent_runs(self) -> None:
         """Mark silent runs as lost. The process with partition 0 of the runs topic does it for the group."""
