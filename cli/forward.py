@@ -41,6 +41,7 @@ def forward(folder: Path | None) -> None:
     client_config(settings)  # says so at once where no Kafka is known
     if settings.spool_dir.exists() and not settings.spool_dir.is_dir():
         raise UsageError(f"{settings.spool_dir} is no folder.")
+    settings.spool_dir.mkdir(parents=True, exist_ok=True)  # said before the log begins
     _allow_many_files()
     caretaker = ForwardService(load, threading.Event())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -301,7 +301,7 @@ def _read_file(environ: Mapping[str, str], home: Path) -> tuple[Path, dict[str, 
     for path in [Path(named)] if named else [Path("stepstream.toml"), home / "stepstream.toml"]:
         try:
             return path, tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if named:
                 raise UsageError(f"{PREFIX}CONFIG names {named}, and there is no such file.") from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -80,8 +80,10 @@ def recognise(path: Path, shown: PurePosixPath, wanted: Format | None = None) ->
     if isinstance(first, Left):
         return first
     formats = [wanted] if wanted else [item for item in FORMATS if path.suffix == item.suffix]
+    # Whoever names the format may have named the file, too.
+    paths = [shown, shown.with_stem("0")] if wanted else [shown]
     for item in formats:
-        if path.suffix == item.suffix and item.claims(shown, first):
+        if path.suffix == item.suffix and any(item.claims(each, first) for each in paths):
             return item
     if wanted:
         return Left(f"is no {wanted.name} file")

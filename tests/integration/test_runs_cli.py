@@ -15,11 +15,10 @@ from typing import Any
 
 import pytest
 
-from consumers.persist.batch import store_rollups
+from consumers.persist.batch import Outcome, store_rollups
 from infra.settings import load
 from infra.sql import migrations
 from infra.sql.writers import open_writer
-from schemas.fold import Fold
 from schemas.topics import LINES, Kind
 from tests.support.events import mixed, record, run_event
 
@@ -40,18 +39,18 @@ def stored(
     for kind, fields in [(Kind.RUNS, run_event(0, "run_started", env_id="Taxi-v3")), *mixed(1000)]:
         records[kind].append(fields)
     records[Kind.STEPS][0] |= {"reward": math.inf, "info": '{"a": "ä\\u0000"}', "action": '"1,\\n2"'}
-    fold = Fold()
+    done = Outcome()
     with writer.transaction() as tx:
         for kind, found in records.items():
             for fields in found:
-                fold.add(kind, fields, fields["event_time"])
+                done.fold.add(kind, fields, fields["event_time"])
             names = list(record(kind, 1))
             rows = [[*(fields[name] for name in names), 0, place] for place, fields in enumerate(found)]
             if kind is Kind.DLQ:
                 rows = [[*(f[n] for n in LETTER), 0, place] for place, f in enumerate(found)]
             assert kind.table is not None
             tx.insert(kind.table, rows)
-        store_rollups(tx, fold)
+        store_rollups(tx, done)
     writer.close()
     return records
 
@@ -78,13 +77,15 @@ def test_a_run_is_found_by_its_name(stored: dict[Kind, list[Any]], run_cli: Cli)
     writer = open_writer(load())
 
     def name(run_id: str, called: str) -> None:
-        fold = Fold()
+        done = Outcome()
         fields = run_event(1, "run_started", run_id=run_id, name=called)
-        fold.add(Kind.RUNS, fields, fields["event_time"])
-        fold.add(Kind.RUNS, run_event(61, "run_completed", run_id=run_id), fields["event_time"] + 60_000_000)
+        done.fold.add(Kind.RUNS, fields, fields["event_time"])
+        done.fold.add(
+            Kind.RUNS, run_event(61, "run_completed", run_id=run_id), fields["event_time"] + 60_000_000
+        )
         with writer.transaction() as tx:
             tx.insert("run_events", [[*fields.values(), 0, 1]])
-            store_rollups(tx, fold)
+            store_rollups(tx, done)
 
     name("run-2", "baseline")
     listed = run_cli("runs", "list").stdout

@@ -35,7 +35,9 @@ class Verl:
     suffix = ".jsonl"
 
     def claims(self, path: PurePosixPath, row: Row) -> bool:
-        """A prompt, an output and one of what verl always adds."""
+        """A prompt, an output and one of what verl always adds, in a file named by its step."""
+        if whole(path.stem) is None:
+            return False
         return "input" in row and "output" in row and any(name in row for name in ("score", "gts", "uid"))
 
     def root(self, path: PurePosixPath) -> PurePosixPath:
