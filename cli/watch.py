@@ -27,6 +27,7 @@ from producers.rollouts.watcher import LAST, Totals
 from schemas.errors import StepstreamError, UsageError
 
 PROGRESS_SECONDS = 5.0
+GRACE_SECONDS = 5.0
 DEEPEST = 4
 """Folders above a single file that a format may know it by."""
 UNREADABLE = (*PICKLES, ".parquet")
@@ -135,7 +136,8 @@ class WatchSession:
             else:
                 self._follow(over)
         self.stream.close()
-        with self.waiting.until_signal(timeout) as over:
+        with self.waiting.until_signal(timeout) as told:
+            over = lambda: self._gives_up(told)  # noqa: E731 - a name for the next lines
             ids = self.stream.stream_ids
             acknowledged = all(self.shipping.acknowledged(stream_id, over) for stream_id in ids)
             self._end_runs()
@@ -144,6 +146,13 @@ class WatchSession:
             acknowledged = self.shipping.acknowledged(self.stream.meta.about.stream_id, over) and acknowledged
         self.shipping.close()
         return acknowledged
+
+    def _gives_up(self, told: Callable[[], bool]) -> bool:
+        """Whether Kafka is no longer waited for; after a signal it has a few seconds."""
+        since = self.waiting.signalled_at
+        if not since:
+            return told()
+        return self.waiting.signals > 1 or time.monotonic() >= since + GRACE_SECONDS
 
     def judge(self, acknowledged: bool) -> None:
         """Say what went wrong.
