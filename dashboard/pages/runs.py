@@ -109,9 +109,7 @@ def _bar(address: Address) -> Component:
         [
             html.Div(id="view-list"),
             dbc.Input(id="view-name", placeholder="Name of this view", size="sm", maxlength=60),
-            html.Button(
-                "Save this view", id="view-save", type="button", className="btn btn-sm btn-outline-secondary"
-            ),
+            html.Button("Save this view", id="view-save", type="button", className=BUTTON),
         ],
         className="menu",
     )
@@ -129,9 +127,7 @@ def _bar(address: Address) -> Component:
 
 
 def _menu(name: str, body: Component) -> Component:
-    return html.Details(
-        [html.Summary(name, className="btn btn-sm btn-outline-secondary"), body], className="drop"
-    )
+    return html.Details([html.Summary(name, className=BUTTON), body], className="drop")
 
 
 def _selection(run_ids: list[str]) -> list[Component]:
@@ -142,7 +138,7 @@ def _selection(run_ids: list[str]) -> list[Component]:
         return [html.Span(words, className="muted")]
     return [
         html.Span(words, className="muted"),
-        html.A("Compare", href=compare_link(run_ids), className="btn btn-sm btn-outline-secondary"),
+        html.A("Compare", href=compare_link(run_ids), className=BUTTON),
     ]
 
 
@@ -160,7 +156,7 @@ def _views(kept: dict[str, str]) -> list[Component]:
     if not kept:
         return [
             html.P(
-                "A view is this table as it is now: what is filtered, sorted, grouped and shown.",
+                WHAT_A_VIEW_IS,
                 className="muted",
             )
         ]
