@@ -21,7 +21,7 @@ import numpy as np
 from dash import Patch, dcc
 from msgspec import Struct
 
-from dashboard.curves import Axis, Curve, central_range, thinned
+from infra.history.curves import Axis, Curve, central_range, thinned
 
 POINTS = 500
 """Of a line that is drawn live: more are no wider on the screen."""

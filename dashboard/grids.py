@@ -14,6 +14,7 @@ import dash_ag_grid
 from sqlalchemy import JSON, Boolean, Double, Integer, Table, Text
 
 from dashboard.sql import rows
+from infra.sql import tables
 from schemas.tables import UtcTime
 
 ROW_PX, HEADER_PX = 28, 32
@@ -86,7 +87,7 @@ def kind_of(type_: Any) -> Kind:
 
 
 STEPS = definitions(
-    rows.STEPS,
+    tables.STEPS,
     [
         Column("timestamp", "Timestamp", 112),
         Column("agent", "Agent", 110),
@@ -102,7 +103,7 @@ STEPS = definitions(
     ],
 )
 EPISODES = definitions(
-    rows.EPISODES,
+    tables.EPISODES,
     [
         Column("timestamp", "Timestamp", 112),
         Column("worker", "Worker", 110),

@@ -6,10 +6,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from dashboard.curves import Axis, Curve
-from dashboard.sql.columns import Source
 from dashboard.sql.queries import Queries
-from dashboard.sql.series import PIXELS, Series
+from infra.history.curves import Axis, Curve
+from infra.history.series import PIXELS, Series
+from infra.sql.columns import Source
 
 
 class History(Struct, frozen=True):

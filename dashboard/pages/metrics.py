@@ -10,12 +10,12 @@ from dash.development.base_component import Component
 
 from dashboard import controls
 from dashboard.address import Address
-from dashboard.curves import SMOOTHINGS
 from dashboard.live.types import View
 from dashboard.page import Services
 from dashboard.pages.run import RunPage
 from dashboard.panel import Panel, attrs
 from dashboard.panels.metrics import MetricCharts
+from infra.history.curves import SMOOTHINGS
 
 AXES = {"step": "Step", "episode": "Episode", "relative": "Relative time", "time": "Wall time"}
 KEPT = ("x", "smooth", "log", "central", "pin", "hide")

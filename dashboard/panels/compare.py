@@ -12,11 +12,11 @@ from dash.development.base_component import Component
 
 from dashboard import charts, form
 from dashboard.address import Address, run_link
-from dashboard.curves import AXES, SMOOTHINGS, Axis, Curve, Smoothing
 from dashboard.panel import Drawn, History, News, Panel, attrs
 from dashboard.panels.config import flat
 from dashboard.sql.queries import Queries
-from dashboard.sql.series import Series
+from infra.history.curves import AXES, SMOOTHINGS, Axis, Curve, Smoothing
+from infra.history.series import Series
 from schemas.errors import StepstreamError
 
 MAX_RUNS = 100

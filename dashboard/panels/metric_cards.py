@@ -16,9 +16,9 @@ from dashboard import charts, form
 from dashboard.address import Address
 from dashboard.charts import Scale
 from dashboard.controls import patch
-from dashboard.curves import AXES, Axis, Curve, Smoothing
 from dashboard.panel import attrs, live
-from dashboard.sql.series import Series
+from infra.history.curves import AXES, Axis, Curve, Smoothing
+from infra.history.series import Series
 
 FIRST = 24
 """Charts that are shown at first; the button under them shows more."""

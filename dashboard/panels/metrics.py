@@ -12,7 +12,6 @@ from dash import html
 from dash.development.base_component import Component
 
 from dashboard import charts
-from dashboard.curves import Curve, reduce_lists
 from dashboard.panel import Drawn, History, News, Panel
 from dashboard.panels.metric_cards import (
     FIRST,
@@ -26,6 +25,7 @@ from dashboard.panels.metric_cards import (
     named,
 )
 from dashboard.sql.queries import Series
+from infra.history.curves import Curve, reduce_lists
 from schemas.errors import StepstreamError
 
 PIXELS = 500

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from dashboard.live.merge import natural_index
-from dashboard.sql.columns import TABLES
 from dashboard.sql.queries import Page, PageRequest, Queries, Series
+from infra.sql.columns import TABLES
 from schemas.errors import UsageError
 
 _BOTH = ("timestamp", "stream_id", "seq", "worker", "agent", "episode")

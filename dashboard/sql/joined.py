@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dashboard.curves import ROLLING, Curve, reduce, rolling_mean
+from infra.history.curves import ROLLING, Curve, reduce, rolling_mean
 from schemas.live import LiveEpisode, MetricPoint
 
 POINTS = 2000

@@ -18,16 +18,16 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from dashboard.curves import ROLLING, Curve, Smoothing
 from dashboard.sql import runs, steps
-from dashboard.sql.columns import Source
 from dashboard.sql.page import Page, PageRequest
 from dashboard.sql.runs import RunHeader
 from dashboard.sql.seek_index import SeekIndexes
-from dashboard.sql.series import PIXELS, History, Series, names
 from dashboard.sql.steps import StepPlace
+from infra.history.curves import ROLLING, Curve, Smoothing
+from infra.history.series import PIXELS, Series, SeriesReader
 from infra.settings import Settings
 from infra.sql import engine as sql
+from infra.sql.columns import Source, names
 from infra.sql.reading import LONGEST_S, reading
 
 __all__ = ["Curve", "Page", "PageRequest", "Queries", "RunHeader", "Series", "StepPlace"]
@@ -50,11 +50,11 @@ class Queries:
         self._seconds = seconds
         self._engine = sql.engine(settings)
         self._indexes = SeekIndexes()
-        self._history = History(self._read)
+        self._series = SeriesReader(self._read)
 
     def close(self) -> None:
         """Close the connections."""
-        self._history.close()
+        self._series.close()
         self._engine.dispose()
 
     async def runs(self, request: PageRequest) -> Page:
@@ -141,7 +141,7 @@ class Queries:
 
     async def latest(self, series: Series, count: int) -> Curve:
         """The newest points of a series, oldest first."""
-        return await self._history.latest(series, count)
+        return await self._series.latest(series, count)
 
     async def minmax(
         self,
@@ -152,11 +152,11 @@ class Queries:
         smoothing: Smoothing = PLAIN,
     ) -> Curve:
         """A series from `begin` to `end` of its axis: of each of so many pixels the least and the most."""
-        return await self._history.minmax(series, begin, end, pixels, smoothing)
+        return await self._series.minmax(series, begin, end, pixels, smoothing)
 
     def points(self, series: Series) -> AsyncIterator[list[tuple[Any, ...]]]:
         """Every point of a series in pages: step, episode, ms since 1970, value."""
-        return self._history.points(series)
+        return self._series.points(series)
 
     async def names(self, run_id: str, source: Source, agent_id: str | None = None) -> list[str]:
         """Names of the numbers in `metrics` of a run's (an agent's) rows, as the first and newest tell."""

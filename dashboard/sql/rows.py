@@ -7,23 +7,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, LargeBinary, String, Table, and_, cast, func
+from sqlalchemy import ColumnElement, Integer, LargeBinary, String, Table, cast, func
 
-from schemas.tables import Base
+from infra.sql.tables import DEAD_LETTERS, EPISODES, LOGS, RUNS, STEPS, text_of
 
 Row = Mapping[Any, Any]
 
 CUT = 2_000
 """Characters of a long text in a table's row; `Queries.step` has it in full."""
-
-STEPS: Table = Base.metadata.tables["steps"]
-EPISODES: Table = Base.metadata.tables["episodes"]
-METRICS: Table = Base.metadata.tables["metrics"]
-LOGS: Table = Base.metadata.tables["logs"]
-DEAD_LETTERS: Table = Base.metadata.tables["dead_letters"]
-RUN_EVENTS: Table = Base.metadata.tables["run_events"]
-RUNS: Table = Base.metadata.tables["runs"]
-AGENTS: Table = Base.metadata.tables["agents"]
 
 _WHO = {"timestamp": "event_time", "worker": "worker_id", "agent": "agent_id"}
 
@@ -48,19 +39,6 @@ NAMES: dict[Table, dict[str, str]] = {
 def columns(table: Table) -> dict[str, ColumnElement[Any]]:
     """The columns that a page can sort and filter by."""
     return {name: table.c[column] for name, column in NAMES[table].items()}
-
-
-def of(
-    table: Table, run_id: str, agent_id: str | None = None, episode_index: int | None = None
-) -> ColumnElement[bool]:
-    """The rows of a run; of one of its agents, of one episode."""
-    named = {"run_id": run_id, "agent_id": agent_id, "episode_index": episode_index}
-    return and_(*(table.c[name] == value for name, value in named.items() if value is not None))
-
-
-def text_of(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """A JSON or text column's own text, in full."""
-    return cast(column, String)
 
 
 def head_of(column: ColumnElement[Any]) -> ColumnElement[Any]:

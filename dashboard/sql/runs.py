@@ -10,11 +10,12 @@ import numpy as np
 from msgspec import Struct, field
 from sqlalchemy import Connection, and_, case, func, select, true
 
-from dashboard.curves import ROLLING
 from dashboard.sql import rows
-from dashboard.sql.columns import streams
 from dashboard.sql.page import Page, PageRequest, order_by, where
+from infra.history.curves import ROLLING
+from infra.sql import tables
 from infra.sql.attempts import read_attempts
+from infra.sql.columns import streams
 from schemas.topics import META_SUFFIX
 
 LAST_WORDS = 20
@@ -39,7 +40,7 @@ class RunHeader(Struct):
 
 def listed(connection: Connection, request: PageRequest) -> Page:
     """Runs by any column, the newest first, with `agents` and `mean_return`."""
-    table = rows.RUNS
+    table = tables.RUNS
     columns = rows.columns(table)
     found = and_(true(), *where(request, columns))
     order = order_by(request, columns) or [table.c.started_at.desc().nulls_last()]
@@ -52,7 +53,7 @@ def listed(connection: Connection, request: PageRequest) -> Page:
 
 
 def _add_agents(connection: Connection, listed: list[dict[str, Any]]) -> None:
-    table = rows.AGENTS
+    table = tables.AGENTS
     sums = (func.count(), func.sum(table.c.return_sum), func.sum(table.c.returns))
     statement = (
         select(table.c.run_id, *sums)
@@ -67,13 +68,13 @@ def _add_agents(connection: Connection, listed: list[dict[str, Any]]) -> None:
 
 def header(connection: Connection, run_id: str) -> RunHeader | None:
     """The head of a run."""
-    table = rows.RUNS
+    table = tables.RUNS
     found = connection.execute(select(table).where(table.c.run_id == run_id)).mappings().first()
     if found is None:
         return None
     row = rows.plain_row(found)
     counted = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters")
-    agents = select(func.count()).select_from(rows.AGENTS).where(rows.AGENTS.c.run_id == run_id)
+    agents = select(func.count()).select_from(tables.AGENTS).where(tables.AGENTS.c.run_id == run_id)
     streams = _meta_streams(connection, run_id)
     return RunHeader(
         run=row,
@@ -86,16 +87,16 @@ def header(connection: Connection, run_id: str) -> RunHeader | None:
 
 def _meta_streams(connection: Connection, run_id: str) -> list[str]:
     """Ids of the streams that stepstream wrote beside a run's own, the newest first."""
-    found = streams(connection, rows.RUN_EVENTS, run_id)
+    found = streams(connection, tables.RUN_EVENTS, run_id)
     return [stream_id for stream_id in reversed(found) if stream_id.endswith(META_SUFFIX)][:MAX_STREAMS]
 
 
 def _heartbeats(connection: Connection, run_id: str, streams: Sequence[str]) -> list[dict[str, Any]]:
-    table = rows.RUN_EVENTS
+    table = tables.RUN_EVENTS
     found: list[str | None] = []
     for stream_id in streams:
         newest = (
-            select(rows.text_of(table.c.payload))
+            select(tables.text_of(table.c.payload))
             .where(table.c.run_id == run_id, table.c.stream_id == stream_id)
             .where(table.c.event == "heartbeat")
             .order_by(table.c.seq.desc())
@@ -106,7 +107,7 @@ def _heartbeats(connection: Connection, run_id: str, streams: Sequence[str]) -> 
 
 
 def _last_stderr(connection: Connection, run_id: str, streams: Sequence[str]) -> list[str]:
-    table = rows.LOGS
+    table = tables.LOGS
     statement = (
         select(func.substr(table.c.line, 1, rows.CUT))
         .where(table.c.run_id == run_id, table.c.stream_id.in_(streams), table.c.source == "stderr")
@@ -118,21 +119,21 @@ def _last_stderr(connection: Connection, run_id: str, streams: Sequence[str]) ->
 
 def agents(connection: Connection, run_id: str) -> list[dict[str, Any]]:
     """A run's agents by id."""
-    table = rows.AGENTS
+    table = tables.AGENTS
     statement = select(table).where(table.c.run_id == run_id).order_by(table.c.agent_id).limit(MAX_AGENTS)
     return [rows.plain_row(row) for row in connection.execute(statement).mappings()]
 
 
 def stored_steps(connection: Connection, run_id: str, agent_id: str) -> int:
     """How many steps of one agent are there."""
-    table = rows.AGENTS.c
+    table = tables.AGENTS.c
     statement = select(table.steps).where(table.run_id == run_id, table.agent_id == agent_id)
     return connection.execute(statement).scalar() or 0
 
 
 def newest_returns(connection: Connection, run_id: str) -> list[float]:
     """Returns of a run's newest hundred episodes, oldest first."""
-    table = rows.EPISODES
+    table = tables.EPISODES
     statement = (
         select(table.c.episode_return)
         .where(table.c.run_id == run_id)
@@ -145,7 +146,7 @@ def newest_returns(connection: Connection, run_id: str) -> list[float]:
 
 def before(connection: Connection, run_id: str) -> dict[str, Any] | None:
     """The run that began before a run, of its project and environment where there is one; else None."""
-    table = rows.RUNS
+    table = tables.RUNS
     named = (table.c.started_at, table.c.project, table.c.env_id)
     found = connection.execute(select(*named).where(table.c.run_id == run_id)).first()
     if found is None or found.started_at is None:
@@ -163,8 +164,8 @@ def before(connection: Connection, run_id: str) -> dict[str, Any] | None:
 
 def learning_curve(connection: Connection, run_id: str, points: int) -> list[float]:
     """Mean returns of so many equal parts of a run, in the order of its lines: a sparkline."""
-    table = rows.EPISODES
-    of = rows.of(table, run_id, None)
+    table = tables.EPISODES
+    of = tables.of(table, run_id, None)
     low, high = connection.execute(select(func.min(table.c.seq), func.max(table.c.seq)).where(of)).one()
     if low is None:
         return []
@@ -176,11 +177,11 @@ def learning_curve(connection: Connection, run_id: str, points: int) -> list[flo
 
 def tags(connection: Connection, run_id: str) -> list[str]:
     """Tags that the run was started with."""
-    table = rows.RUN_EVENTS
+    table = tables.RUN_EVENTS
     found: dict[str, None] = {}
     for stream_id in streams(connection, table, run_id, MAX_STREAMS):
         begun = and_(table.c.run_id == run_id, table.c.stream_id == stream_id, table.c.seq <= FIRST_LINES)
-        statement = select(rows.text_of(table.c.payload)).where(begun, table.c.event == "run_started")
+        statement = select(tables.text_of(table.c.payload)).where(begun, table.c.event == "run_started")
         for text in connection.execute(statement).scalars():
             named = rows.parsed(text).get("tags")
             found |= dict.fromkeys(str(tag) for tag in named) if isinstance(named, list) else {}

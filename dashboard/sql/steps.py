@@ -11,6 +11,7 @@ from dashboard.sql import rows
 from dashboard.sql.listing import Listing, read_page
 from dashboard.sql.page import Page, PageRequest
 from dashboard.sql.seek_index import BY_EPISODE, BY_LINE, BY_STEP, SeekIndexes
+from infra.sql import tables
 
 MAX_STEPS_OF_EPISODE = 20_000
 NEAR_LINES = 20_000
@@ -34,7 +35,7 @@ class StepPlace(Struct, frozen=True):
 def steps(connection: Connection, indexes: SeekIndexes, of: Whose, request: PageRequest, full: bool) -> Page:
     """A page of steps."""
     by = BY_STEP if of[1] is not None else BY_LINE
-    listing = Listing(rows.STEPS, rows.of(rows.STEPS, *of), of, by, rows.step_row, full)
+    listing = Listing(tables.STEPS, tables.of(tables.STEPS, *of), of, by, rows.step_row, full)
     return read_page(connection, indexes, listing, request)
 
 
@@ -42,10 +43,10 @@ def episode_steps(
     connection: Connection, run_id: str, agent_id: str, episode_index: int
 ) -> list[dict[str, Any]]:
     """The steps of one episode in order."""
-    table = rows.STEPS
+    table = tables.STEPS
     statement = (
         select(*rows.selected(table))
-        .where(rows.of(table, run_id, agent_id), table.c.episode_index == episode_index)
+        .where(tables.of(table, run_id, agent_id), table.c.episode_index == episode_index)
         .order_by(table.c.step_index)
         .limit(MAX_STEPS_OF_EPISODE)
     )
@@ -54,7 +55,7 @@ def episode_steps(
 
 def step(connection: Connection, run_id: str, stream_id: str, seq: int) -> dict[str, Any] | None:
     """One step in full."""
-    table = rows.STEPS
+    table = tables.STEPS
     named = and_(table.c.run_id == run_id, table.c.stream_id == stream_id, table.c.seq == seq)
     row = connection.execute(select(*rows.selected(table, full=True)).where(named)).mappings().first()
     return None if row is None else rows.step_row(row) | {"cut": False}
@@ -67,7 +68,7 @@ def step_beside(
     place = step_place(connection, run_id, stream_id, seq)
     if place is None:
         return None
-    table = rows.STEPS
+    table = tables.STEPS
     number = table.c.seq
     near = number.between(seq + 1, seq + NEAR_LINES) if after else number.between(seq - NEAR_LINES, seq - 1)
     statement = (
@@ -87,11 +88,11 @@ def step_of_episode(
     connection: Connection, run_id: str, agent_id: str, episode_index: int, step_index: int | None
 ) -> dict[str, Any] | None:
     """A step of an episode by its number; without one the episode's first."""
-    table = rows.STEPS
+    table = tables.STEPS
     numbered = true() if step_index is None else table.c.step_index == step_index
     statement = (
         select(table.c.stream_id, table.c.seq)
-        .where(rows.of(table, run_id, agent_id), table.c.episode_index == episode_index, numbered)
+        .where(tables.of(table, run_id, agent_id), table.c.episode_index == episode_index, numbered)
         .order_by(table.c.step_index, table.c.seq)
         .limit(1)
     )
@@ -101,7 +102,7 @@ def step_of_episode(
 
 def step_place(connection: Connection, run_id: str, stream_id: str, seq: int) -> StepPlace | None:
     """Whose a step is, and where it lies on Kafka."""
-    table = rows.STEPS
+    table = tables.STEPS
     place = (table.c.agent_id, table.c.episode_index, table.c.topic_partition, table.c.topic_offset)
     named = and_(table.c.run_id == run_id, table.c.stream_id == stream_id, table.c.seq == seq)
     found = connection.execute(select(*place).where(named)).first()
@@ -112,14 +113,14 @@ def episodes(connection: Connection, indexes: SeekIndexes, of: Whose, request: P
     """A page of episodes."""
     env_id, seed = _env_and_seed(connection, of[0])
     by = BY_EPISODE if of[1] is not None else BY_LINE
-    mine = rows.of(rows.EPISODES, *of)
-    listing = Listing(rows.EPISODES, mine, of, by, lambda row: rows.episode_row(row, env_id, seed))
+    mine = tables.of(tables.EPISODES, *of)
+    listing = Listing(tables.EPISODES, mine, of, by, lambda row: rows.episode_row(row, env_id, seed))
     return read_page(connection, indexes, listing, request)
 
 
 def _env_and_seed(connection: Connection, run_id: str) -> tuple[str | None, Any]:
-    table = rows.RUNS
-    statement = select(table.c.env_id, rows.text_of(table.c.config)).where(table.c.run_id == run_id)
+    table = tables.RUNS
+    statement = select(table.c.env_id, tables.text_of(table.c.config)).where(table.c.run_id == run_id)
     found = connection.execute(statement).first()
     env_id, config = found if found is not None else (None, None)
     seed = rows.parsed(config).get("seed")
@@ -128,11 +129,11 @@ def _env_and_seed(connection: Connection, run_id: str) -> tuple[str | None, Any]
 
 def logs(connection: Connection, indexes: SeekIndexes, run_id: str, request: PageRequest) -> Page:
     """A page of the log."""
-    listing = Listing(rows.LOGS, rows.of(rows.LOGS, run_id), run_id, BY_LINE, rows.log_row)
+    listing = Listing(tables.LOGS, tables.of(tables.LOGS, run_id), run_id, BY_LINE, rows.log_row)
     return read_page(connection, indexes, listing, request)
 
 
 def dead_letters(connection: Connection, indexes: SeekIndexes, run_id: str, request: PageRequest) -> Page:
     """A page of dead letters."""
-    table, of = rows.DEAD_LETTERS, rows.of(rows.DEAD_LETTERS, run_id)
+    table, of = tables.DEAD_LETTERS, tables.of(tables.DEAD_LETTERS, run_id)
     return read_page(connection, indexes, Listing(table, of, run_id, BY_LINE, rows.dead_letter_row), request)

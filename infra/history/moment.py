@@ -1,9 +1,7 @@
-"""Everything of a run at one moment, and curves of it: what a page shows of the past, and the API gives.
+"""Everything of a run at one moment: what a page shows of the past, and the API gives.
 
     history = History(settings, run_id)
     history.state(parse_position("episode:7+20"), agent_id)   # counters, returns, newest steps
-    history.latest("return", agent_id, 100)                   # the newest points of a curve
-    history.minmax("loss", agent_id, 0, 1e6, pixels=800)      # a curve as wide as a chart
 
 A moment is told from the same rows and by the same fold as the live page's present.
 """
@@ -27,8 +25,6 @@ from schemas.positions import Position
 from schemas.topics import Kind
 
 NEWEST_STEPS = 100
-RETURN = "return"
-"""Name of the curve of episodes' returns; every other is a name in `metrics`."""
 
 Point = tuple[float, float]
 
@@ -105,26 +101,6 @@ class History:
             [self._records(item) for item in steps],
         )
 
-    def latest(self, name: str, agent_id: str, count: int) -> list[Point]:
-        """The newest points of a curve, oldest first."""
-        return self._points(name, agent_id)[-count:]
-
-    def minmax(self, name: str, agent_id: str, first: float, last: float, pixels: int) -> list[Point]:
-        """The points of a curve from x `first` to `last`, at most two a pixel: the least and the greatest."""
-        points = sorted(point for point in self._points(name, agent_id) if first <= point[0] <= last)
-        return reduced(points, first, last, pixels)
-
-    def _points(self, name: str, agent_id: str) -> list[Point]:
-        points: list[Point] = []
-        ends = self._reader.index.ends()
-        if name == RETURN:
-            for item in self._sql.of_kind(Kind.EPISODES, ends, agent_id):
-                _add_return(points, self._records(item))
-        else:
-            for number, (x, y) in enumerate(self._sql.metric(name, agent_id)):
-                points += [(number if x is None else x, y)] if math.isfinite(y) else []
-        return points
-
     def _told(self, cut: Cut) -> Iterator[Item]:
         """What a fold needs in full; of all else it only counts."""
         for kind in (Kind.RUNS, Kind.EPISODES):
@@ -138,29 +114,6 @@ class History:
         if agent is not None:
             agent.steps, agent.metrics = steps, metrics
         return agent
-
-
-def reduced(points: list[Point], first: float, last: float, pixels: int) -> list[Point]:
-    """Of the points in each pixel's width the one with the least and the one with the most, in order."""
-    if len(points) <= 2 * pixels:
-        return points
-    width = (last - first) / pixels or 1.0
-    kept: list[Point] = []
-    bucket: list[Point] = []
-    at = 0
-    for point in [*points, (math.inf, 0.0)]:
-        here = int((point[0] - first) / width) if point[0] != math.inf else -1
-        if here != at and bucket:
-            ends = {min(bucket, key=_y): None, max(bucket, key=_y): None}
-            kept += sorted(ends)
-            bucket = []
-        at = here
-        bucket.append(point)
-    return kept
-
-
-def _y(point: Point) -> float:
-    return point[1]
 
 
 def _add_return(points: list[Point], record: dict[str, Any]) -> None:

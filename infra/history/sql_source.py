@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -155,17 +154,6 @@ class SqlSource:
                 who = [] if agent_id is None else [agent_id]
                 total += self._reader.rows(query, [self._run_id, stream, behind, *who])[0][0]
         return total
-
-    def metric(self, name: str, agent_id: str) -> list[tuple[int | None, float]]:
-        """Global step and value of one number of `metrics`, in the order of the key."""
-        value = "(metrics ->> ?)::float8" if self._reader.is_postgres else "json_extract(metrics, ?)"
-        path = name if self._reader.is_postgres else f"$.{json.dumps(name)}"
-        rows = self._reader.rows(
-            f"SELECT global_step, {value} FROM metrics WHERE run_id = ? AND agent_id = ? "
-            "ORDER BY stream_id, seq",
-            [path, self._run_id, agent_id],
-        )
-        return [(step, float(y)) for step, y in rows if y is not None]
 
     def _kinds(self, stream: str, first: int, last: int) -> Iterable[Kind]:
         blocks = range(first // BLOCK, last // BLOCK + 1)

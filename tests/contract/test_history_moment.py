@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from consumers.replay.sink_sql import SqlSink
 from infra.history.items import Item, Records
-from infra.history.moment import History, reduced
+from infra.history.moment import History
 from infra.history.reader import RunReader
 from infra.history.sql_source import SqlSource
 from infra.settings import Settings, load
@@ -100,29 +98,3 @@ def counters(state: Any) -> dict[str, Any]:
         for name, value in held.items()
         if name not in ("first_seen_at", "last_seen_at")
     }
-
-
-def test_curves_are_as_wide_as_a_chart(stored: Settings) -> None:
-    """The newest points; or the extremes of each pixel, among them the one episode that stands out."""
-    history = History(stored, "r")
-    assert history.latest("loss", "a", 3) == [(47.0, 47.0), (48.0, 48.0), (49.0, 49.0)]
-    curve = history.minmax("return", "a", 0, 300, pixels=20)
-    assert len(curve) <= 40
-    assert (99.0, 1e6) in curve
-    assert history.minmax("nothing", "a", 0, 1, pixels=10) == []
-    history.close()
-
-
-_points = st.lists(st.tuples(st.floats(0, 100), st.floats(-9, 9)), max_size=300).map(sorted)
-
-
-@given(_points, st.integers(1, 40))
-def test_a_reduced_curve_keeps_its_extremes(points: list[tuple[float, float]], pixels: int) -> None:
-    """At most two points a pixel (and one at the very end), in order, with the least and the most."""
-    kept = reduced(points, 0, 100, pixels)
-    assert len(kept) <= 2 * pixels + 2
-    assert kept == sorted(kept)
-    assert set(kept) <= set(points)
-    if points:
-        assert min(y for _, y in kept) == min(y for _, y in points)
-        assert max(y for _, y in kept) == max(y for _, y in points)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dashboard import charts
 from dashboard.charts import Scale
-from dashboard.curves import Curve
+from infra.history.curves import Curve
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

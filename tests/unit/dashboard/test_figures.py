@@ -7,8 +7,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.curves import Curve
 from dashboard.sql import joined as figures
+from infra.history.curves import Curve
 from schemas.live import LiveEpisode, MetricPoint
 
 

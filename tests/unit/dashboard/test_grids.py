@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dashboard import grids
 from dashboard.sql import rows
+from infra.sql import tables
 
 
 def test_tables_have_the_columns_that_people_know() -> None:
@@ -23,7 +24,7 @@ def test_tables_have_the_columns_that_people_know() -> None:
 
 def test_a_column_is_sorted_by_what_sql_has() -> None:
     """A column that no SQL column stands for cannot be sorted or filtered by."""
-    for table, columns in ((rows.STEPS, grids.STEPS), (rows.EPISODES, grids.EPISODES)):
+    for table, columns in ((tables.STEPS, grids.STEPS), (tables.EPISODES, grids.EPISODES)):
         known = rows.columns(table)
         for column in columns:
             assert column["sortable"] == (column["field"] in known)

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from plotly.utils import PlotlyJSONEncoder
 
 from dashboard.address import Address
-from dashboard.curves import Curve
 from dashboard.panels import metric_cards, run_table
 from dashboard.panels.compare import Compare, Compared, chosen_runs, compare_link
 from dashboard.panels.config import flat
 from dashboard.panels.log import Line, block, coloured
 from dashboard.panels.run_table import Choice
-from dashboard.sql.series import Series
+from infra.history.curves import Curve
+from infra.history.series import Series
 
 NOW = 1_800_000_000_000
 

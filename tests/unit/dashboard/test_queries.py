@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from dashboard.sql import download, history, seek_index
 from dashboard.sql.queries import PageRequest, Queries
 from dashboard.sql.seek_index import Order
-from dashboard.sql.series import Series
+from infra.history.series import Series
 from infra.settings import Settings
 from schemas.errors import DatabaseError, UsageError
 from schemas.tables import Agent, Base, DeadLetter, Episode, LogLine, Metrics, Run, RunEvent, Step

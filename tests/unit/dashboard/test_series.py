@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from dashboard.curves import Smoothing
-from dashboard.sql import columns, series
 from dashboard.sql.queries import Queries, Series
+from infra.history import series
+from infra.history.curves import Smoothing
+from infra.sql import columns
 from schemas.tables import Agent, Episode, Metrics, Run, Step
 from tests.support.stored import T0, agent, event, run, steps, write
 
@@ -162,7 +163,7 @@ async def test_what_nobody_looks_at_is_forgotten(
         rows = [event(n, name, global_step=n, metrics={"loss": 1.0}) for n in range(300)]
         write(engine, Metrics, rows)
         assert (await queries.minmax(Series(name, "metrics", "loss"))).total == 300
-    assert [place.run_id for place in queries._history._held] == ["r3"]
+    assert [place.run_id for place in queries._series._held] == ["r3"]
     assert (await queries.minmax(Series("r1", "metrics", "loss"))).total == 300
 
 

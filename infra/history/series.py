@@ -1,8 +1,8 @@
 """History for charts by one contract: the newest points, or the extremes of every pixel, of any series.
 
     series = Series("run", "metrics", "train/loss", axis="step")
-    await queries.latest(series, 500)                    # the newest 500 points
-    await queries.minmax(series, 1e6, 2e6, pixels=800)   # of that part the least and most of each pixel
+    await reader.latest(series, 500)                           # the newest 500 points
+    await reader.minmax(series, 1e6, 2e6, 800, Smoothing())    # of that part the least and most of each pixel
 
 A series is read once, in pages, into columns that stay in memory for whoever zooms; what was added since is
 read then. A long one is not waited for: until it is read, the answer is made of some rows, evenly chosen,
@@ -21,13 +21,12 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from sqlalchemy import Connection, select
 
-from dashboard.curves import Axis, Curve, Numbers, Smoothing, reduce
-from dashboard.sql import columns, rows
-from dashboard.sql.columns import TABLES, Columns, Place, Source
+from infra.history.curves import Axis, Curve, Numbers, Smoothing, reduce
+from infra.sql import columns
+from infra.sql.columns import Columns, Place, Source
 
-__all__ = ["PIXELS", "Axis", "History", "Series", "Source", "names"]
+__all__ = ["PIXELS", "Axis", "Series", "SeriesReader", "Source"]
 
 PIXELS = 1000
 PAGE = 20_000
@@ -38,8 +37,6 @@ FRESH_S = 1.0
 MAX_ROWS = 5_000_000
 """Of a longer series the first are read to the last; the rest is seen as it comes."""
 MAX_BYTES = 384 * 1024 * 1024
-NAMES_FROM = 300
-"""Names are looked for in so many rows at each end of a run."""
 
 
 class Series(Struct, frozen=True):
@@ -63,7 +60,7 @@ class Series(Struct, frozen=True):
         return Place(self.run_id, self.agent_id, self.source)
 
 
-class History:
+class SeriesReader:
     """The series that were looked at last. One per process; any thread and any event loop may ask.
 
     Args:
@@ -219,20 +216,3 @@ def _between(
     high = len(x) if end is None else int(np.searchsorted(x, end, side="right"))
     mean = smoothing.of(y)[low:high] if smoothing.kind != "none" else None
     return reduce(x[low:high], y[low:high], points, mean)
-
-
-def names(connection: Connection, run_id: str, agent_id: str | None, source: Source) -> list[str]:
-    """Names of the numbers that a source's rows carry, as far as the first and the newest tell."""
-    table = TABLES[source]
-    of = rows.of(table, run_id, agent_id)
-    keys = (
-        [table.c.stream_id, table.c.seq]
-        if agent_id is None or source == "metrics"
-        else [table.c.episode_index]
-    )
-    found: dict[str, None] = {}
-    for ends in ([key.asc() for key in keys], [key.desc() for key in keys]):
-        statement = select(rows.text_of(table.c.metrics)).where(of, table.c.metrics.is_not(None))
-        for text in connection.execute(statement.order_by(*ends).limit(NAMES_FROM)).scalars():
-            found |= dict.fromkeys(rows.parsed(text))
-    return list(found)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dashboard.curves import Smoothing, central_range, exponential_mean, reduce, rolling_mean, thinned
+from infra.history.curves import Smoothing, central_range, exponential_mean, reduce, rolling_mean, thinned
 
 VALUES = st.lists(st.floats(-1e9, 1e9) | st.just(float("nan")), max_size=400)
 

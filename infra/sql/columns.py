@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -24,18 +25,20 @@ from sqlalchemy import (
     true,
 )
 
-from dashboard.curves import Numbers
-from dashboard.sql import rows
+from infra.sql import tables
 
+Numbers = npt.NDArray[np.float64]
 Source = Literal["metrics", "steps", "episodes"]
 
-TABLES: dict[Source, Table] = {"metrics": rows.METRICS, "steps": rows.STEPS, "episodes": rows.EPISODES}
+TABLES: dict[Source, Table] = {"metrics": tables.METRICS, "steps": tables.STEPS, "episodes": tables.EPISODES}
 OWN: dict[Source, tuple[str, ...]] = {
     "metrics": (),
     "steps": ("reward",),
     "episodes": ("episode_return", "episode_length", "duration", "elapsed"),
 }
 """Columns that are numbers by themselves; all other names are looked for in `metrics`."""
+NAMES_FROM = 300
+"""Names are looked for in so many rows at each end of a run."""
 KEPT = ("time", "episode", "at")
 """Beside the values: ms since 1970, the episode's index, the global step or the length of an episode."""
 
@@ -137,18 +140,18 @@ def sample(connection: Connection, place: Place, names: Sequence[str], count: in
 
 def total(connection: Connection, place: Place) -> int:
     """How many rows there are, by the counts that persist keeps."""
-    table = rows.RUNS if place.agent_id is None else rows.AGENTS
-    of = rows.of(table, place.run_id, place.agent_id)
+    table = tables.RUNS if place.agent_id is None else tables.AGENTS
+    of = tables.of(table, place.run_id, place.agent_id)
     return connection.execute(select(table.c[place.source]).where(of)).scalar() or 0
 
 
 def _statement(connection: Connection, place: Place, names: Sequence[str]) -> Any:
     table = TABLES[place.source]
     own = [name for name in names if name in OWN[place.source]]
-    told = rows.text_of(table.c.metrics) if len(own) < len(names) else null()
+    told = tables.text_of(table.c.metrics) if len(own) < len(names) else null()
     kept = [_moment(connection, table), *_kept(table, place.source)]
     chosen = [table.c.seq, *kept, told.label("told"), *(table.c[name] for name in own)]
-    return select(*chosen).where(rows.of(table, place.run_id, place.agent_id))
+    return select(*chosen).where(tables.of(table, place.run_id, place.agent_id))
 
 
 def _moment(connection: Connection, table: Table) -> ColumnElement[Any]:
@@ -204,3 +207,27 @@ def _decoder(names: tuple[str, ...]) -> Any:
 def _only(names: tuple[str, ...]) -> type[msgspec.Struct]:
     fields: list[tuple[str, Any, Any]] = [(f"f{i}", Any, None) for i in range(len(names))]
     return msgspec.defstruct("Told", fields, rename={f"f{i}": name for i, name in enumerate(names)})
+
+
+def names(connection: Connection, run_id: str, agent_id: str | None, source: Source) -> list[str]:
+    """Names of the numbers that a source's rows carry, as far as the first and the newest tell."""
+    table = TABLES[source]
+    of = tables.of(table, run_id, agent_id)
+    keys = (
+        [table.c.stream_id, table.c.seq]
+        if agent_id is None or source == "metrics"
+        else [table.c.episode_index]
+    )
+    found: dict[str, None] = {}
+    for ends in ([key.asc() for key in keys], [key.desc() for key in keys]):
+        statement = select(tables.text_of(table.c.metrics)).where(of, table.c.metrics.is_not(None))
+        for text in connection.execute(statement.order_by(*ends).limit(NAMES_FROM)).scalars():
+            found |= dict.fromkeys(_named(text))
+    return list(found)
+
+
+def _named(text: str) -> list[str]:
+    try:
+        return list(msgspec.json.decode(text, type=dict[str, msgspec.Raw]))
+    except (msgspec.MsgspecError, RecursionError):
+        return []
