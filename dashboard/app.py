@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
-from dashboard import dialogs, plugins
+from dashboard import api, dialogs, plugins
 from dashboard.address import Address
 from dashboard.live.buffer import LiveBuffer
 from dashboard.live.feeds import Feeds
@@ -65,6 +65,7 @@ def create(settings: Settings) -> Guard:
     )
     static = f"/static/{_fingerprint()}"
     server.mount(static, Assets(directory=ASSETS))
+    server.mount(api.PATH, api.create(settings, queries))
     _routes(server, services)
     app = Dash(
         __name__,

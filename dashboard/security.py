@@ -7,6 +7,7 @@
 | token | `?token=…` once, the login page, or `Authorization: Bearer …`; kept in an HttpOnly cookie |
 | user header | whatever the reverse proxy names there is let in: nobody must reach the dashboard past it |
 | WebSocket, and whatever changes something | `Origin` must be the page's own, or one of the allowed ones |
+| `/api/` | the same; what is refused is said in JSON, and no login page is shown |
 | every answer | headers that forbid other hosts, framing and guessing of types; no stack trace |
 | every request | a body of at most 1 MiB, a WebSocket message of at most 64 KiB |
 """
@@ -26,7 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 import structlog
 from starlette.datastructures import URL, MutableHeaders
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.login import login_page
@@ -36,6 +37,7 @@ from schemas.errors import UsageError
 COOKIE = "stepstream"
 COOKIE_SECONDS = 30 * 24 * 60 * 60
 LOGIN_PATH = "/login"
+API_PATH = "/api/"
 HEALTH_PATH = "/healthz"
 """Answered without a login: an orchestrator's probe has none, and learns only that the server runs."""
 MAX_BODY = 1024 * 1024
@@ -124,7 +126,7 @@ class Guard:
             await sender.too_large()
         except Exception as error:
             log.exception("request failed", path=request.url.path, error=repr(error))
-            await sender.answer(_plain("This failed; the dashboard's log says why.", 500))
+            await sender.answer(_refused(request, "This failed; the dashboard's log says why.", 500))
 
     async def _websocket(self, page: HTTPConnection, receive: Receive, send: Send) -> None:
         if not _origin(page) or self._foreign(page) or (self._login and not self._user(page)):
@@ -138,7 +140,7 @@ class Guard:
     async def _refusal(self, request: Request) -> Response | None:
         """What a request gets instead of the page; None: it is let through."""
         if foreign := self._foreign(request):
-            return _plain(foreign, 403)
+            return _refused(request, foreign, 403)
         if self._login and request.url.path != HEALTH_PATH and not self._user(request):
             return await self._ask(request)
         return None
@@ -174,13 +176,15 @@ class Guard:
     async def _ask(self, request: Request) -> Response:
         """The login: by a token in the address, by the page's form, or the page itself."""
         if not self._token:
-            return _plain("The reverse proxy in front of this names no user: log in there.", 401)
+            return _refused(request, "The reverse proxy in front of this names no user: log in there.", 401)
         if "token" in request.query_params:
             token, target = request.query_params["token"], _path(request.url.remove_query_params("token"))
         elif request.method == "POST" and request.url.path == LOGIN_PATH:
             body = await Request(request.scope, limited(request.receive, MAX_LOGIN)).body()
             form = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
             token, target = form.get("token", ""), form.get("next", "/")
+        elif request.url.path.startswith(API_PATH):
+            return _refused(request, "Send the dashboard's token as `Authorization: Bearer TOKEN`.", 401)
         else:
             return _login_page(_path(request.url), wrong=False)
         if self._right(token):
@@ -256,6 +260,13 @@ async def _nothing() -> Message:
 
 def _plain(words: str, status: int) -> Response:
     return PlainTextResponse(words, status, headers={"cache-control": "no-store"})
+
+
+def _refused(request: Request, words: str, status: int) -> Response:
+    """A sentence, in the form of what was asked for."""
+    if not request.url.path.startswith(API_PATH):
+        return _plain(words, status)
+    return JSONResponse({"error": words}, status, headers={"cache-control": "no-store"})
 
 
 def _login_page(target: str, *, wrong: bool) -> Response:

@@ -79,6 +79,7 @@ class History:
             OutsideError: the run has no such place; the sentence says what it has.
         """
         index, finder = self._reader.index, self._reader.finder(agent_id)
+        finder.start(position)  # an end may lie ahead of what is there, a moment may not
         cut = finder.stop(position)
         fold, returns = Fold(), list[Point]()
         first = index.moment(dict.fromkeys(index.streams, 0), index.streams)

@@ -2,75 +2,30 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
-import threading
-import time
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from contextlib import ExitStack
 from urllib.parse import urlencode
 
 import pytest
-import uvicorn
 from fastapi import FastAPI, Request, WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
 from dashboard.security import Guard, check_binding, is_loopback, local, script_hash
 from infra.settings import Settings
 from schemas.errors import UsageError
+from tests.support.web import Server, served
 
 TOKEN = "correct horse"
-
-
-@dataclass
-class Server:
-    """A server on a loopback port."""
-
-    port: int
-
-    def ask(
-        self,
-        path: str = "/",
-        method: str = "GET",
-        headers: dict[str, str] | None = None,
-        body: Any = None,
-        **options: Any,
-    ) -> tuple[int, dict[str, str], str]:
-        """Status, headers and body of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        connection.request(method, path, body, headers or {}, **options)
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        connection.close()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, text
-
-    def socket(self, origin: str | None, **headers: str) -> Any:
-        """A WebSocket, as a page of this origin opens one."""
-        return connect(f"ws://127.0.0.1:{self.port}/ws", origin=origin, additional_headers=headers)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
     """Start a small app behind the guard, with these settings."""
-    started: list[tuple[uvicorn.Server, threading.Thread]] = []
-
-    def begin(**options: Any) -> Server:
-        guarded = Guard(_app(), Settings(**options), [script_hash("let a = 1")])
-        listening = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(guarded, log_level="critical", ws_max_size=2**20))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        started.append((server, thread))
-        while not server.started:
-            time.sleep(0.01)
-        return Server(listening.getsockname()[1])
-
-    yield begin
-    for server, thread in started:
-        server.should_exit = True
-        thread.join(10)
+    with ExitStack() as started:
+        yield lambda **options: started.enter_context(
+            served(Guard(_app(), Settings(**options), [script_hash("let a = 1")]))
+        )
 
 
 def _app() -> FastAPI:
@@ -236,6 +191,18 @@ def test_a_proxy_names_the_user(serve: Callable[..., Server]) -> None:
     assert server.ask(headers={"X-Forwarded-User": " "})[0] == 401
     status, _, text = server.ask()
     assert (status, "proxy" in text) == (401, True)
+
+
+def test_the_api_is_refused_in_json(serve: Callable[..., Server]) -> None:
+    """No login page, and a sentence under `error`; the token lets in."""
+    server = serve(dashboard_token=TOKEN)
+    status, headers, text = server.ask("/api/v1/runs")
+    assert (status, headers["content-type"]) == (401, "application/json")
+    assert "Bearer" in json.loads(text)["error"]
+    assert server.ask("/api/v1/runs", headers={"Authorization": f"Bearer {TOKEN}"})[0] == 404
+    status, _, text = serve().ask("/api/v1/runs", headers={"Host": "evil.example"})
+    assert status == 403
+    assert "evil.example" in json.loads(text)["error"]
 
 
 def test_no_stack_trace(serve: Callable[..., Server]) -> None:
