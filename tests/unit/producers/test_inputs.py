@@ -10,7 +10,7 @@ import os
 
 import pytest
 from backports import zstd
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from producers.capture.decoding import Decoder
@@ -85,7 +85,8 @@ def test_damaged_data_ends_at_the_damage(junk):
 @given(text=st.text(max_size=80), size=st.integers(1, 9))
 @FILES
 def test_any_encoding_with_a_mark_is_utf8_afterwards(text, size):
-    """PowerShell's UTF-16 among them."""
+    """UTF-16, as PowerShell writes it, too. One that begins with NUL has the mark of UTF-32; no line does."""
+    assume(not text.startswith("\0"))
     for name in ("utf-16", "utf-32"):
         assert decoded(text.encode(name, "replace"), (size,))[0] == text.encode("utf-8", "replace")
     line = json.dumps({"a": text}, ensure_ascii=False)
