@@ -6,8 +6,10 @@ import base64
 import subprocess
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -24,6 +26,7 @@ from confluent_kafka.admin import (
 from infra.embedded import ports, process
 from infra.embedded.kafka import NODE, java_command
 from tests.support.certificates import Authority
+from tests.support.processes import wait_for
 
 LISTENERS = ("ADMIN", "SCRAM", "PLAIN", "MTLS", "EXPIRED", "OTHERHOST")
 PASSWORD = "pa55word-of-"
@@ -80,10 +83,17 @@ class SecuredKafka:
         }
 
     def add_user(self, user: str) -> None:
-        """A user of SCRAM without any right."""
+        """A user of SCRAM without any right. A broker that has just started may drop the first connection."""
         credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         change = UserScramCredentialUpsertion(user, credential, (PASSWORD + user).encode())
-        self.admin.alter_user_scram_credentials([change])[user].result(20)
+
+        def added() -> bool:
+            with suppress(KafkaException):
+                self.admin.alter_user_scram_credentials([change])[user].result(20)
+                return True
+            return False
+
+        wait_for(added, 60, f"Kafka does not take the user {user}")
 
     def grant(self, user: str, *rules: Rule) -> None:
         """Give rights; names are prefixes."""
