@@ -228,6 +228,38 @@ class Tokens(_Event, _LogPosition, Base):
     arrays: Mapped[bytes] = mapped_column(LargeBinary())
 
 
+class TrainingStep(Base):
+    """What the rollouts of one training step and split are together, those that are superseded aside.
+
+    Made anew by whoever settles the step's rollouts, in the same transaction: a million rollouts are a few
+    thousand of these rows. Means are of the finite values; null where there is none.
+    """
+
+    __tablename__ = "training_steps"
+
+    run_id: Mapped[Key]
+    training_step: Mapped[int] = mapped_column(_BIG, primary_key=True, autoincrement=False)
+    split: Mapped[Key]
+    """Empty where nothing says."""
+    samples: Mapped[Big]
+    superseded: Mapped[Big]
+    """Beside the samples."""
+    groups: Mapped[Big]
+    zero_signal_groups: Mapped[Big]
+    """Groups of several samples whose rewards are all equal."""
+    truncated: Mapped[Big]
+    failed: Mapped[Big]
+    """Failed or aborted."""
+    reward: Mapped[Float | None]
+    rewards: Mapped[Json]
+    """Name of a reward function → mean of its values."""
+    input_tokens: Mapped[Float | None]
+    output_tokens: Mapped[Float | None]
+    turns: Mapped[Float | None]
+    staleness: Mapped[Float | None]
+    """Training steps since the version of the policy that began the rollout."""
+
+
 class DeadLetter(_Event, Base):
     """Bytes that could not be used, and why."""
 

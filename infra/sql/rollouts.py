@@ -1,4 +1,7 @@
-"""Settles rows of `rollouts` in the transaction that inserted them: see `schemas.rollouts`."""
+"""Settles rows of `rollouts` in the transaction that inserted them: see `schemas.rollouts`.
+
+Then the rows of `training_steps` that they concern are made anew.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    String,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy import cast as sql_cast
 
 from schemas.rollouts import Entry, GroupKey, Key, settled
-from schemas.tables import Rollout
+from schemas.tables import Rollout, TrainingStep
+from schemas.training_steps import Sample, training_steps
 
 PARAMETERS = 500
 """Values in one IN list."""
@@ -30,6 +48,11 @@ _COLUMNS = (
     Rollout.superseded,
     Rollout.derived_advantage,
 )
+
+_SAMPLE = [
+    sql_cast(Rollout.rewards, String) if name == "rewards" else getattr(Rollout, name)
+    for name in Sample._fields
+]
 
 _TABLE = cast(Table, Rollout.__table__)
 _UPDATE = (
@@ -81,6 +104,28 @@ def _settle_run(connection: Connection, run_id: str, items: Sequence[Touched]) -
             for row in changed
         ]  # fmt: skip
         connection.execute(_UPDATE, values)
+    _make_training_steps(connection, run_id, {group.training_step for group in groups})
+
+
+def make_training_steps(connection: Connection, run_id: str | None = None) -> None:
+    """Make the rows of `training_steps` of a run; without one, of all."""
+    known = select(Rollout.run_id, Rollout.training_step).distinct()
+    if run_id is not None:
+        connection.execute(delete(TrainingStep).where(TrainingStep.run_id == run_id))
+        known = known.where(Rollout.run_id == run_id)
+    for name, step in connection.execute(known).all():
+        _make_training_steps(connection, name, {step})
+
+
+def _make_training_steps(connection: Connection, run_id: str, steps: Iterable[int | None]) -> None:
+    for some in _parts(sorted(step for step in steps if step is not None)):
+        found = connection.execute(
+            select(*_SAMPLE).where(Rollout.run_id == run_id, Rollout.training_step.in_(some))
+        )
+        rows = training_steps(Sample(*row) for row in found)
+        here = TrainingStep.run_id == run_id, TrainingStep.training_step.in_(some)
+        connection.execute(delete(TrainingStep).where(*here))
+        connection.execute(insert(TrainingStep), [{"run_id": run_id, **row} for row in rows])
 
 
 class _Reader:

@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import Engine, Row, Table, and_, delete, exists, func, or_, select, tuple_
 
 from infra.sql.engine import fence_deletion, reading, writing
+from infra.sql.rollouts import make_training_steps
 from infra.sql.streams import Ends, stream_ends
 from schemas.errors import UsageError
-from schemas.tables import EVENT_TABLES, Agent, DeletedRun, Run, SeekPointRow, UnindexedRun
+from schemas.tables import EVENT_TABLES, Agent, DeletedRun, Run, SeekPointRow, TrainingStep, UnindexedRun
 
 COLUMNS = [column for column in Run.__table__.columns if column.name != "status_at"]
 
@@ -124,7 +125,7 @@ def remove(
     with writing(engine) as connection:
         fence_deletion(connection, run_id, clock)
         ends = {table.name: stream_ends(connection, table, run_id) for table in EVENT_TABLES.values()}
-        for model in (Agent, SeekPointRow, UnindexedRun):
+        for model in (Agent, SeekPointRow, TrainingStep, UnindexedRun):
             connection.execute(delete(model).where(model.run_id == run_id))
         known = connection.execute(delete(Run).where(Run.run_id == run_id)).rowcount
         if not known and not any(ends.values()):
@@ -135,6 +136,8 @@ def remove(
             while count := _remove_some(engine, table, run_id, ends[name][begin : begin + DELETE_STREAMS]):
                 deleted += count
                 progress(deleted)
+    with writing(engine) as connection:  # persist may have counted old rollouts beside those begun anew
+        make_training_steps(connection, run_id)
     return deleted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -29,8 +30,14 @@ def test_migrations_make_the_models_tables(database: Settings):
     """After every migration nothing is left that Alembic would change."""
     engine = sql.engine(database)
     assert migrations.upgrade(engine) == (None, migrations.head())
+
+    def ours(name: str | None, kind: str, _: Any) -> bool:
+        """An index over words is no table, but in each database made of some."""
+        return not (kind == "table" and str(name).startswith("rollout_words"))
+
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        opts = {"compare_type": True, "include_name": ours}
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, Base.metadata) == []
     migrations.check(engine)
 
