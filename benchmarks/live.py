@@ -235,7 +235,7 @@ async def _looked_at(settings: Settings, view: View, sender: subprocess.Popen[st
         now, cursor = time.time_ns() // 1000, delta.cursor
         settled = settled or (time.monotonic() + 1.0 if delta.steps else None)
         if settled and time.monotonic() > settled and not delta.reset:
-            delays += [(now - step.at) / 1000 for step in delta.steps]
+            delays += [(now - step.event_time) / 1000 for step in delta.steps]
     await buffer.close()
     if not delays:
         raise Unmeasured("no step came through: the machine is too busy")

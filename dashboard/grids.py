@@ -1,6 +1,6 @@
 """Tables: AG Grids, community features only. Pure.
 
-A column of a table is declared once, by the names of `sql.rows` and with the types of `schemas.tables`. Live
+A column of a table is declared once, by the names and with the types of `schemas.tables`. Live
 rows have fixed places (`slot`), whose cells change: no row is made or thrown away.
 """
 
@@ -89,11 +89,11 @@ def kind_of(type_: Any) -> Kind:
 STEPS = definitions(
     tables.STEPS,
     [
-        Column("timestamp", "Timestamp", 112),
-        Column("agent", "Agent", 110),
-        Column("episode", "Episode", 92),
-        Column("step", "Step", 80),
-        Column("episode_seed", "Episode seed", 108, numeric=True),
+        Column("event_time", "Timestamp", 112),
+        Column("agent_id", "Agent", 110),
+        Column("episode_index", "Episode", 92),
+        Column("step_index", "Step", 80),
+        Column("seed", "Episode seed", 108, numeric=True),
         Column("action", "Action", 110),
         Column("reward", "Reward", 96),
         Column("terminated", "Terminated", 104),
@@ -105,16 +105,16 @@ STEPS = definitions(
 EPISODES = definitions(
     tables.EPISODES,
     [
-        Column("timestamp", "Timestamp", 112),
-        Column("worker", "Worker", 110),
-        Column("agent", "Agent", 110),
-        Column("episode", "Episode", 92),
-        Column("steps", "Steps", 84),
-        Column("total_reward", "Total reward", 116),
+        Column("event_time", "Timestamp", 112),
+        Column("worker_id", "Worker", 110),
+        Column("agent_id", "Agent", 110),
+        Column("episode_index", "Episode", 92),
+        Column("episode_length", "Length", 84),
+        Column("episode_return", "Return", 100),
         Column("terminated", "Terminated", 104),
         Column("truncated", "Truncated", 98),
-        Column("seed", "Seed", 84, numeric=True),
-        Column("episode_seed", "Episode seed", 116),
+        Column("run_seed", "Run seed", 92, numeric=True),
+        Column("seed", "Episode seed", 116),
         Column("mode", "Mode", 90),
         Column("game", "Game", 130, flex=1),
         Column("outcome", "Outcome", 100),
@@ -123,8 +123,8 @@ EPISODES = definitions(
 TABLES = {"steps": STEPS, "episodes": EPISODES}
 """The tables of an agent."""
 ALWAYS = {
-    "steps": {"timestamp", "episode", "step", "reward"},
-    "episodes": {"timestamp", "episode", "total_reward"},
+    "steps": {"event_time", "episode_index", "step_index", "reward"},
+    "episodes": {"event_time", "episode_index", "episode_return"},
 }
 """Columns that are shown also where they are empty."""
 

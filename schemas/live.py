@@ -125,7 +125,7 @@ class LiveStep(Struct, array_like=True):
 
     stream_id: str
     seq: int
-    at: int
+    event_time: int
     episode_index: int | None
     step_index: int | None
     action: str | None
@@ -143,7 +143,7 @@ class LiveEpisode(Struct, array_like=True):
 
     stream_id: str
     seq: int
-    at: int
+    event_time: int
     worker_id: str | None
     episode_index: int | None
     episode_return: float | None
@@ -159,7 +159,7 @@ class LiveEpisode(Struct, array_like=True):
 class LiveFrame(Struct, array_like=True):
     """A picture. A grid is one of media type `application/json`: its data is the worker's render payload."""
 
-    at: int
+    event_time: int
     episode_index: int | None
     step_index: int | None
     media_type: str
@@ -172,16 +172,16 @@ class LiveFrame(Struct, array_like=True):
 class MetricPoint(Struct, array_like=True):
     """Numbers by name at a global step."""
 
-    at: int
+    event_time: int
     agent_id: str
     global_step: int | None
-    values: dict[str, float | None]
+    metrics: dict[str, float | None]
 
 
 class LogRow(Struct, array_like=True):
     """A line of a worker's other output."""
 
-    at: int
+    event_time: int
     agent_id: str
     worker_id: str | None
     source: str

@@ -340,6 +340,12 @@ class ConsumerOffset(Base):
     next_offset: Mapped[Big]
 
 
+def own_columns(table: Table) -> tuple[str, ...]:
+    """The names of an event table's columns without its key, who, when and place in the log."""
+    shared = {*_Event.__annotations__, *_LogPosition.__annotations__}
+    return tuple(column.name for column in table.c if column.name not in shared)
+
+
 EVENT_TABLES: dict[str, Table] = {
     model.__tablename__: cast(Table, model.__table__)
     for model in (Step, Episode, Metrics, RunEvent, LogLine, Rollout, Tokens, DeadLetter)

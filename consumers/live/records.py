@@ -141,4 +141,6 @@ def grid_frame(of: LiveStep, extras: str) -> LiveFrame | None:
         return None
     if not drawable:
         return None
-    return LiveFrame(of.at, of.episode_index, of.step_index, "application/json", None, None, 0, payload)
+    return LiveFrame(
+        of.event_time, of.episode_index, of.step_index, "application/json", None, None, 0, payload
+    )

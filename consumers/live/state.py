@@ -140,7 +140,7 @@ class LiveState:
         made, agent = records.step(record, size), self._agent(record)
         agent.add_step(made, timestamp_ms, min(size, records.LONGEST_STEP))
         run.rate.add()
-        run.newest_step_at = made.at
+        run.newest_step_at = made.event_time
         if records.has_grid(made.extras):
             agent.grid = made
 

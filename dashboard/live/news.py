@@ -34,15 +34,14 @@ class Row(Mapping[str, Any]):
         if name == "agent_id":
             return self.agent_id
         if name == "event_time":
-            return self.record.at / 1000
+            return self.record.event_time / 1000
         try:
             return getattr(self.record, name)
         except AttributeError:
             raise KeyError(name) from None
 
     def __iter__(self) -> Iterator[str]:
-        named = ("event_time" if name == "at" else name for name in self.record.__struct_fields__)
-        return iter(("agent_id", *named))
+        return iter(("agent_id", *self.record.__struct_fields__))
 
     def __len__(self) -> int:
         return len(self.record.__struct_fields__) + 1

@@ -176,4 +176,4 @@ class RunFeed(Waiting):
 
 
 def _lag(delta: Delta) -> float | None:
-    return time.time() * 1000 - delta.steps[-1].at / 1000 if delta.steps else None
+    return time.time() * 1000 - delta.steps[-1].event_time / 1000 if delta.steps else None

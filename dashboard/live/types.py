@@ -1,6 +1,6 @@
 """What the live buffer answers: rows, views and deltas. All of it encodes with `msgspec.json` as it is.
 
-Times are ms since 1970 (UTC) in rows; µs (`at`) in steps, episodes, frames, metrics and logs, as in
+Times are ms since 1970 (UTC) in rows; µs in steps, episodes, frames, metrics and logs, as in
 `schemas.live`. Names in JSON texts are the worker's own: hostile input to whoever draws them.
 """
 

@@ -1,14 +1,16 @@
-"""Rows of the live buffer and of SQL, each as the other: tables have keys of their own, panels columns'."""
+"""Rows of the live buffer and of SQL, each as the other."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from dashboard.live.news import Row
 from dashboard.sql import rows
 from dashboard.sql.joined import number
 from schemas.live import LiveEpisode, LiveStep
+
+T = TypeVar("T", LiveStep, LiveEpisode)
 
 CUT = 600
 """Characters of a long text in a live row; the page asks SQL for the rest."""
@@ -18,22 +20,19 @@ _LONG = ("action", "observation", "info")
 
 def stored_step(row: Mapping[str, Any]) -> Row:
     """A step's row out of SQL as panels read it."""
-    who = (row["stream_id"], row["seq"], _at(row), row["episode"], row["step"])
-    did = (row["action"], row["reward"], row["terminated"], row["truncated"])
-    got = (row["observation"], row["info"], row["metrics"], row["extras"])
-    return Row(LiveStep(*who, *did, *got), row["agent"])
+    return Row(_record(LiveStep, row), row["agent_id"])
 
 
 def stored_episode(row: Mapping[str, Any]) -> Row:
     """An episode's row out of SQL as panels read it."""
-    seed = row["episode_seed"] if isinstance(row["episode_seed"], int) else None
-    given = (row["stream_id"], row["seq"], _at(row), row["worker"], row["episode"], row["total_reward"])
-    ended = (row["steps"], row["terminated"], row["truncated"], seed, row["duration"])
-    return Row(LiveEpisode(*given, *ended, row["metrics"], row["extras"]), row["agent"])
+    seed = row["seed"] if isinstance(row["seed"], int) else None
+    return Row(_record(LiveEpisode, {**row, "seed": seed}), row["agent_id"])
 
 
-def _at(row: Mapping[str, Any]) -> int:
-    return int((row["timestamp"] or 0) * 1000)
+def _record(kind: type[T], row: Mapping[str, Any]) -> T:
+    """The same under the same names; a moment of SQL's rows is in ms, of the live buffer's in µs."""
+    event_time = int((row["event_time"] or 0) * 1000)
+    return kind(**{name: row[name] for name in kind.__struct_fields__} | {"event_time": event_time})
 
 
 def step(live: LiveStep, agent_id: str) -> dict[str, Any]:
@@ -42,11 +41,11 @@ def step(live: LiveStep, agent_id: str) -> dict[str, Any]:
     return {
         "stream_id": live.stream_id,
         "seq": live.seq,
-        "timestamp": live.at / 1000,
-        "agent": agent_id,
-        "episode": live.episode_index,
-        "step": live.step_index,
-        "episode_seed": rows.episode_seed(rows.told_in(told)) if told else None,
+        "event_time": live.event_time / 1000,
+        "agent_id": agent_id,
+        "episode_index": live.episode_index,
+        "step_index": live.step_index,
+        "seed": rows.episode_seed(rows.told_in(told)) if told else None,
         "action": _head(live.action),
         "reward": _shown(live.reward),
         "terminated": live.terminated,
@@ -71,25 +70,25 @@ def short(row: dict[str, Any]) -> dict[str, Any]:
     cut = bool(row["cut"]) or any(len(row[name] or "") > CUT for name in _LONG)
     heads = {name: _head(row[name]) for name in _LONG}
     made = row | heads | {"cut": cut, "reward": _shown(row["reward"])}
-    del made["extras"], made["worker"]
+    del made["extras"], made["worker_id"]
     return made
 
 
 def episode(live: LiveEpisode, agent_id: str, run: Mapping[str, Any]) -> dict[str, Any]:
     """An episode for the table of episodes. `run`: its row, for the game and the seed it was begun with."""
-    row = {name: getattr(live, name) for name in LiveEpisode.__struct_fields__}
+    row = {name: getattr(live, name) for name in LiveEpisode.__struct_fields__} | {"elapsed": None}
     seed = rows.parsed(run.get("config")).get("seed")
     made = rows.episode_row(
         row | {"event_time": None, "agent_id": agent_id},
         run.get("env_id") or None,
         seed if isinstance(seed, str | int | float) else None,
     )
-    return light(made | {"timestamp": live.at / 1000})
+    return light(made | {"event_time": live.event_time / 1000})
 
 
 def light(row: dict[str, Any]) -> dict[str, Any]:
     """An episode's row without what no table shows."""
-    made = row | {"total_reward": _shown(row["total_reward"])}
+    made = row | {"episode_return": _shown(row["episode_return"])}
     del made["extras"], made["metrics"]
     return made
 

@@ -70,7 +70,7 @@ class LogLines(Panel):
             found += page.rows
             if len(page.rows) < PAGE:
                 break
-        stored = [Line(row["timestamp"], row["source"], row["line"]) for row in found[::-1]]
+        stored = [Line(row["event_time"], row["source"], row["line"]) for row in found[::-1]]
         newest = stored[-1].at if stored else 0.0
         since = [line for line in self.lines if line.at > newest and self._matches(line)]
         self.lines = deque([*stored, *since], maxlen=KEPT)
@@ -80,7 +80,7 @@ class LogLines(Panel):
     def take(self, news: News) -> None:
         if news.run is not None:
             self.host = news.run.get("host") or ""
-        came = [Line(row.at / 1000, row.source, row.line) for row in news.logs]
+        came = [Line(row.event_time / 1000, row.source, row.line) for row in news.logs]
         self.stderr = self.stderr or any(line.source == "stderr" for line in came) or self.stderr
         came = [line for line in came if self._matches(line)]
         self.lines.extend(came)

@@ -194,7 +194,7 @@ def _own(steps: list[dict[str, object]], name: str) -> tuple[list[float], list[f
     for i, step in enumerate(steps):
         told = parsed(step["metrics"]) if isinstance(step["metrics"], str) else step["metrics"]
         value = told.get(name) if isinstance(told, dict) else None
-        at = step["step"]
+        at = step["step_index"]
         x.append(float(at) if finite(at) else float(i))  # type: ignore[arg-type]
         y.append(value if finite(value) else None)
     return x, y

@@ -79,8 +79,8 @@ class MetricCharts(Panel):
         if news.going is not None:
             self.going = news.going
         for point in news.points:
-            for name, value in point.values.items():
-                self._add(name, point.global_step, point.at / 1000, value)
+            for name, value in point.metrics.items():
+                self._add(name, point.global_step, point.event_time / 1000, value)
         if self.history is not None and time.monotonic() > self.next_read and self.going:
             self.next_read = time.monotonic() + RELOAD_S
             self.task = asyncio.ensure_future(self._again(self.history))

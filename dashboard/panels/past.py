@@ -68,7 +68,7 @@ async def _step(services: Services, address: Address) -> dict[str, Any] | None:
 
 
 def _title(step: dict[str, Any]) -> str:
-    known = [form.NONE if step[name] is None else step[name] for name in ("step", "episode")]
+    known = [form.NONE if step[name] is None else step[name] for name in ("step_index", "episode_index")]
     return f"Step {known[0]} of episode {known[1]}"
 
 
@@ -98,8 +98,8 @@ def _link(label: str, text: str, key: str, marks: dict[str, Any]) -> Component:
 
 def _body(address: Address, step: dict[str, Any]) -> list[Component]:
     values = {
-        "episode": form.NONE if step["episode"] is None else str(step["episode"]),
-        "step": form.NONE if step["step"] is None else str(step["step"]),
+        "episode": form.NONE if step["episode_index"] is None else str(step["episode_index"]),
+        "step": form.NONE if step["step_index"] is None else str(step["step_index"]),
         "action": form.line(step["action"], 80),
         "reward": form.number(step["reward"]),
     }
@@ -107,7 +107,7 @@ def _body(address: Address, step: dict[str, Any]) -> list[Component]:
         html.Div([html.Dt(text), html.Dd(values[key], id=f"past-{key}")], className=key)
         for key, text in FACTS.items()
     ]
-    place = {"run": address.run, "stream": step["stream_id"], "seq": step["seq"], "step": step["step"]}
+    place = {"run": address.run, "stream": step["stream_id"], "seq": step["seq"], "step": step["step_index"]}
     drawn = grid_of(step["extras"])
     inner = picture(drawn) if drawn is not None else html.P(LOOKING, className="looking")
     frame = html.Div(inner, id="past-frame", className="frame")

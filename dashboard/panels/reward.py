@@ -53,7 +53,7 @@ class Reward(Panel):
         if chosen is None or chosen == self.past[0]:
             return
         steps = await history.episode(chosen)
-        x = [float(i if step["step"] is None else step["step"]) for i, step in enumerate(steps)]
+        x = [float(i if step["step_index"] is None else step["step_index"]) for i, step in enumerate(steps)]
         self.past = chosen, x, [step["reward"] if finite(step["reward"]) else None for step in steps]
         self.dirty = True
 

@@ -191,9 +191,11 @@ def linked(kind: str, row: dict[str, Any]) -> dict[str, Any]:
     """A row with the change of the address that a click on it makes."""
     if kind == "steps":
         return row | {"patch": patched(at=f"{row['stream_id']}/{row['seq']}", step=None)}
-    if row["episode"] is None:
+    if row["episode_index"] is None:
         return row
-    return row | {"patch": patched(episode=row["episode"], table="steps", rows=None, at=None, step=None)}
+    return row | {
+        "patch": patched(episode=row["episode_index"], table="steps", rows=None, at=None, step=None)
+    }
 
 
 def _go_to(name: str, text: str) -> Component:
@@ -231,7 +233,7 @@ def register(app: Dash, services: Services) -> None:
             stored = []
         if view["mode"] == "all" or not _ahead(rows, stored):  # the newest may not have been drawn yet
             rows = stored
-        listed = [row | {"timestamp": form.iso(row["timestamp"])} for row in (rows or [])[:most]]
+        listed = [row | {"event_time": form.iso(row["event_time"])} for row in (rows or [])[:most]]
         return {"text": grids.tsv(grids.TABLES[kind], listed), "rows": len(listed), "at": time.time()}
 
     @app.callback(
@@ -251,7 +253,7 @@ def register(app: Dash, services: Services) -> None:
             run_id = (Address.of(path).run) or ""
             whole = await services.queries.step(run_id, str(row["stream_id"]), int(row["seq"]))
             text = whole[name] if whole and name in whole else text
-        step = form.NONE if row.get("step") is None else row["step"]
+        step = form.NONE if row.get("step_index") is None else row["step_index"]
         return True, f"{name.capitalize()} of step {step}", form.readable(text)
 
     in_browser: Any = app.clientside_callback  # untyped in Dash
@@ -262,7 +264,7 @@ def _ahead(drawn: list[dict[str, Any]] | None, stored: list[dict[str, Any]]) -> 
     """Whether the rows that the page has drawn, newest first, begin later than those in SQL."""
     if not drawn or not stored:
         return bool(drawn)
-    return bool(drawn[0]["timestamp"] > stored[0]["timestamp"])
+    return bool(drawn[0]["event_time"] > stored[0]["event_time"])
 
 
 def _register_table(app: Dash, services: Services, kind: str) -> None:

@@ -8,16 +8,18 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from dashboard import form
 from dashboard.live.merge import natural_index
+from dashboard.sql import rows
 from dashboard.sql.queries import Page, PageRequest, Queries, Series
 from infra.sql.columns import TABLES
+from infra.sql.tables import EPISODES, STEPS
 from schemas.errors import UsageError
 
-_BOTH = ("timestamp", "stream_id", "seq", "worker", "agent", "episode")
-_ENDED = ("terminated", "truncated")
+_BOTH = ("event_time", "stream_id", "seq", "worker_id", "agent_id")
 COLUMNS = {
-    "steps": (*_BOTH, "step", "episode_seed", "action", "reward", *_ENDED, "observation", "info", "metrics"),
-    "episodes": (*_BOTH, "steps", "total_reward", *_ENDED, "seed", "episode_seed", "mode", "game", "outcome"),
+    "steps": (*_BOTH, *rows.OWN[STEPS], "seed"),
+    "episodes": (*_BOTH, *rows.OWN[EPISODES], "run_seed", "mode", "game", "outcome"),
 }
 BLOCK = 200
 
@@ -50,21 +52,22 @@ def _series(asked: Mapping[str, str]) -> Series:
 
 async def _points(queries: Queries, series: Series) -> AsyncIterator[str]:
     yield _text([("step", "episode", "timestamp", _cell(series.name))])
-    async for rows in queries.points(series):
-        yield _text(rows)
+    async for points in queries.points(series):
+        yield _text(points)
 
 
 async def _lines(queries: Queries, asked: dict[str, Any], kind: str) -> AsyncIterator[str]:
     yield _text([COLUMNS[kind]])
     start = 0
-    while rows := (await _page(queries, asked, kind, start)).rows:
-        yield _text([[_cell(row.get(name)) for name in COLUMNS[kind]] for row in rows])
-        start += len(rows)
+    while found := (await _page(queries, asked, kind, start)).rows:
+        listed = [row | {"event_time": form.iso(row["event_time"])} for row in found]
+        yield _text([[_cell(row[name]) for name in COLUMNS[kind]] for row in listed])
+        start += len(found)
 
 
 async def _page(queries: Queries, asked: Mapping[str, Any], kind: str, start: int) -> Page:
     """Rows from `start` on in the order of an index, which reaches all of them."""
-    request = PageRequest(start, start + BLOCK, [{"colId": "episode", "sort": "asc"}])
+    request = PageRequest(start, start + BLOCK, [{"colId": "episode_index", "sort": "asc"}])
     of = str(asked.get("run")), asked.get("agent"), request, natural_index(asked.get("episode"))
     return await (queries.episodes(*of) if kind == "episodes" else queries.steps(*of, full=True))
 

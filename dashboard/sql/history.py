@@ -28,7 +28,7 @@ async def read(queries: Queries, view: dict[str, Any], request: dict[str, Any]) 
     asked = PageRequest.of(request)
     index = natural_index(view.get("episode"))
     if index is not None and not asked.sort:
-        asked = PageRequest(asked.start, asked.end, [{"colId": "step", "sort": "asc"}], asked.filters)
+        asked = PageRequest(asked.start, asked.end, [{"colId": "step_index", "sort": "asc"}], asked.filters)
     if view.get("kind") == "episodes":
         page = await queries.episodes(run_id, agent_id, asked, index)
         return Page([wire.light(row) for row in page.rows], page.total, page.capped)

@@ -1,26 +1,21 @@
-"""Figures: data in, the points of a line out. Pure; our JS draws them.
-
-A figure is what `chart.js` takes: `{"x": [...], "y": [...]}`, x ascending, None where there is no value.
-"""
+"""A curve of what SQL holds and what only Redis has yet. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from infra.history.curves import ROLLING, Curve, reduce, rolling_mean
-from schemas.live import LiveEpisode, MetricPoint
+from schemas.live import LiveEpisode
 
 POINTS = 2000
 """Points of one curve at most: more than a screen has columns."""
 
-Figure = dict[str, Any]
 
-
-def return_curve(stored: Curve, episodes: Sequence[LiveEpisode], seen: int) -> Figure:
+def return_curve(stored: Curve, episodes: Sequence[LiveEpisode], seen: int) -> dict[str, list[Any]]:
     """Return per episode with its rolling mean: what SQL holds, then what only Redis has yet.
 
     Args:
@@ -29,7 +24,7 @@ def return_curve(stored: Curve, episodes: Sequence[LiveEpisode], seen: int) -> F
         seen: how many episodes of the agent the live path has seen; the last of `episodes` is this one.
 
     Returns:
-        `x, y, mean_x, mean`, and `tail`: the newest returns, from which the page goes on.
+        `x, y, mean_x, mean`, and `tail`: the newest returns, from which the page goes on. x ascends.
     """
     whole = stored if len(episodes) < seen or not episodes else Curve()
     begin = seen - len(episodes)
@@ -43,7 +38,7 @@ def return_curve(stored: Curve, episodes: Sequence[LiveEpisode], seen: int) -> F
     return _joined(whole, added) | {"tail": tail[-ROLLING:]}
 
 
-def _joined(stored: Curve, added: list[tuple[float, float]]) -> Figure:
+def _joined(stored: Curve, added: list[tuple[float, float]]) -> dict[str, list[Any]]:
     x = np.array([at for at, _ in added])
     y = np.array([value for _, value in added])
     if not stored.x:
@@ -64,35 +59,6 @@ def ascending(points: Iterable[tuple[float, float]], last: float) -> list[tuple[
         last = x if x > last else last + 1
         out.append((last, y))
     return out
-
-
-def episode_rewards(steps: Sequence[Mapping[str, Any]]) -> Figure:
-    """Reward per step of one episode."""
-    points = [
-        (float(i if step["step"] is None else step["step"]), number(step["reward"]))
-        for i, step in enumerate(steps)
-    ]
-    return {"x": [x for x, _ in points], "y": [y for _, y in points]}
-
-
-def metric(stored: Curve, name: str, points: Sequence[MetricPoint]) -> Figure:
-    """One metric by its global step: from SQL, then what only Redis has yet."""
-    last = stored.x[-1] if stored.x else -math.inf
-    x, y = list(stored.x), list(stored.y)
-    for at, value in metric_points(points, name):
-        if at > last:
-            x.append(at)
-            y.append(value)
-            last = at
-    return {"x": x, "y": y}
-
-
-def metric_points(points: Sequence[MetricPoint], name: str) -> Iterable[tuple[float, float]]:
-    """The finite values of a metric; without a global step they stand side by side."""
-    for i, point in enumerate(points):
-        value = number(point.values.get(name))
-        if value is not None:
-            yield float(i if point.global_step is None else point.global_step), value
 
 
 def number(value: Any) -> float | None:

@@ -12,7 +12,7 @@ from dashboard.sql import rows
 from dashboard.sql.page import MAX_SORTED, Page, PageRequest, direction, order_by, where
 from dashboard.sql.seek_index import BY_LINE, Order, SeekIndexes
 
-NATURAL = {None, "timestamp", "episode", "step"}
+NATURAL = {None, "event_time", "episode_index", "step_index"}
 """To sort by these is to take the index's own order, forwards or backwards."""
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct, field
-from sqlalchemy import ColumnElement, String, and_, cast, or_
+from sqlalchemy import JSON, ColumnElement, String, and_, cast, or_
 
 from schemas.errors import UsageError
 
@@ -72,7 +72,8 @@ def order_by(request: PageRequest, columns: Columns) -> list[ColumnElement[Any]]
     for sort in request.sort[:3]:
         column = columns.get(str(sort.get("colId")))
         if column is not None:
-            way = column.asc() if direction(sort) == "asc" else column.desc()
+            key = cast(column, String) if isinstance(column.type, JSON) else column  # json has no order
+            way = key.asc() if direction(sort) == "asc" else key.desc()
             out.append(way.nulls_last())
     return out
 

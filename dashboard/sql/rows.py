@@ -1,4 +1,4 @@
-"""Rows of SQL as the tables on the page name them. Pure."""
+"""Rows of SQL as the page gets them: under their columns' names, moments in ms. Pure."""
 
 from __future__ import annotations
 
@@ -9,36 +9,23 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, LargeBinary, String, Table, cast, func
 
-from infra.sql.tables import DEAD_LETTERS, EPISODES, LOGS, RUNS, STEPS, text_of
+from infra.sql.tables import DEAD_LETTERS, EPISODES, LOGS, STEPS, text_of
+from schemas.tables import own_columns
 
 Row = Mapping[Any, Any]
 
 CUT = 2_000
 """Characters of a long text in a table's row; `Queries.step` has it in full."""
 
-_WHO = {"timestamp": "event_time", "worker": "worker_id", "agent": "agent_id"}
+OWN = {table: own_columns(table) for table in (STEPS, EPISODES, LOGS, DEAD_LETTERS)}
 
 _TEXTS = {"observation", "action", "info", "metrics", "extras", "payload", "config", "line"}
 """JSON and text that may be long. `metrics` of a run is a number."""
 
-NAMES: dict[Table, dict[str, str]] = {
-    STEPS: _WHO
-    | {"episode": "episode_index", "step": "step_index", "action": "action", "reward": "reward"}
-    | {"terminated": "terminated", "truncated": "truncated", "observation": "observation", "info": "info"},
-    EPISODES: _WHO
-    | {"episode": "episode_index", "steps": "episode_length", "total_reward": "episode_return"}
-    | {"terminated": "terminated", "truncated": "truncated", "episode_seed": "seed"},
-    LOGS: _WHO | {"source": "source", "line": "line"},
-    DEAD_LETTERS: _WHO
-    | {"reason": "reason", "field": "field", "message": "message", "redriven_at": "redriven_at"},
-    RUNS: {column.name: column.name for column in RUNS.c},
-}
-"""What the page calls a column → the column. These can be sorted and filtered by."""
-
 
 def columns(table: Table) -> dict[str, ColumnElement[Any]]:
     """The columns that a page can sort and filter by."""
-    return {name: table.c[column] for name, column in NAMES[table].items()}
+    return {column.name: column for column in table.c if not isinstance(column.type, LargeBinary)}
 
 
 def head_of(column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -60,22 +47,9 @@ def selected(table: Table, full: bool = False) -> list[ColumnElement[Any]]:
 
 
 def step_row(row: Row) -> dict[str, Any]:
-    """A step for the table of steps."""
-    told = told_in(row)
-    return _who(row) | {
-        "episode": row["episode_index"],
-        "step": row["step_index"],
-        "episode_seed": episode_seed(told),
-        "action": row["action"],
-        "reward": row["reward"],
-        "terminated": row["terminated"],
-        "truncated": row["truncated"],
-        "observation": row["observation"],
-        "info": row["info"],
-        "metrics": row["metrics"],
-        "extras": row["extras"],
-        "cut": any(len(row[name] or "") > CUT for name in ("action", "observation", "info", "extras")),
-    }
+    """A step under its columns' names. `seed`: of its episode, where the worker says it."""
+    cut = any(len(row[name] or "") > CUT for name in ("action", "observation", "info", "extras"))
+    return _event(STEPS, row) | {"seed": episode_seed(told_in(row)), "cut": cut}
 
 
 def episode_seed(told: Mapping[str, Any]) -> Any:
@@ -84,7 +58,7 @@ def episode_seed(told: Mapping[str, Any]) -> Any:
 
 
 def episode_row(row: Row, env_id: str | None = None, seed: Any = None) -> dict[str, Any]:
-    """An episode for the table of episodes.
+    """An episode under its columns' names, with `run_seed`, `mode`, `game` and `outcome`.
 
     Args:
         row: of SQL.
@@ -92,39 +66,27 @@ def episode_row(row: Row, env_id: str | None = None, seed: Any = None) -> dict[s
         seed: the run's.
     """
     told = told_in(row)
-    own = _first(told, "episode_seed")
-    its = row["seed"]
-    return _who(row) | {
-        "episode": row["episode_index"],
-        "steps": row["episode_length"],
-        "total_reward": row["episode_return"],
-        "terminated": row["terminated"],
-        "truncated": row["truncated"],
-        # One that names both means the run's by `seed`.
-        "seed": _given(_first(told, "seed"), None if own is None else its, seed),
-        "episode_seed": _given(own, its),
+    own, its = _first(told, "episode_seed"), row["seed"]
+    return _event(EPISODES, row) | {
+        "seed": _given(own, its),
+        # A worker that names both means the run's by `seed`.
+        "run_seed": _given(_first(told, "seed"), None if own is None else its, seed),
         "mode": _first(told, "mode", "control_mode"),
         "game": _first(told, "game_id", "env_id", "env_name", "game") or env_id,
         "outcome": _outcome(told),
-        "duration": row["duration"],
-        "metrics": row["metrics"],
-        "extras": row["extras"],
     }
 
 
 def log_row(row: Row) -> dict[str, Any]:
     """A line for the run's log."""
-    return _who(row) | {"source": row["source"], "line": row["line"], "cut": len(row["line"]) > CUT}
+    return _event(LOGS, row) | {"cut": len(row["line"]) > CUT}
 
 
 def dead_letter_row(row: Row) -> dict[str, Any]:
     """A dead letter; its bytes as text for the eye."""
-    names = ("reason", "field", "message", "producer_version", "topic", "topic_partition", "topic_offset")
-    return (
-        _who(row)
-        | {name: row[name] for name in names}
-        | {"raw": bytes(row["raw"]).decode(errors="replace"), "redriven_at": moment(row["redriven_at"])}
-    )
+    place = {name: row[name] for name in ("topic_partition", "topic_offset")}
+    shown = {"raw": bytes(row["raw"]).decode(errors="replace"), "redriven_at": moment(row["redriven_at"])}
+    return _event(DEAD_LETTERS, row) | place | shown
 
 
 def plain_row(row: Row) -> dict[str, Any]:
@@ -153,14 +115,10 @@ def parsed(text: str | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _who(row: Row) -> dict[str, Any]:
-    return {
-        "stream_id": row["stream_id"],
-        "seq": row["seq"],
-        "timestamp": moment(row["event_time"]),
-        "worker": row["worker_id"],
-        "agent": row["agent_id"],
-    }
+def _event(table: Table, row: Row) -> dict[str, Any]:
+    """An event under its columns' names; its moment in ms."""
+    who = {name: row[name] for name in ("stream_id", "seq", "worker_id", "agent_id")}
+    return who | {"event_time": moment(row["event_time"])} | {name: row[name] for name in OWN[table]}
 
 
 def _given(*values: Any) -> Any:

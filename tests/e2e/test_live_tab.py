@@ -78,7 +78,7 @@ def test_a_tab_is_born_by_itself_and_ends_with_the_numbers_of_sql(
     assert steps == (40,)
     page.get_by_role("button", name="Episodes").click()
     page.get_by_role("button", name="Newest").click()
-    shown = page.locator("#newest-episodes .ag-center-cols-container .ag-cell[col-id=total_reward]")
+    shown = page.locator("#newest-episodes .ag-center-cols-container .ag-cell[col-id=episode_return]")
     expect(shown).to_have_count(8)
     assert [float(text) for text in in_order(shown)] == [round(value, 4) for (value,) in returns]
     expect(page.locator("#flow-dead")).to_have_attribute("data-value", "0")

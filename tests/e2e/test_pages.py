@@ -95,11 +95,11 @@ def test_an_episode_opens_from_its_row_and_has_an_address(told: str, open_page: 
     """A click on an episode shows its steps and rewards; the address alone brings them back."""
     page = open_page(f"/runs/{told}?agent=agent_1&table=episodes")
     page.locator(".table-card").scroll_into_view_if_needed()
-    page.locator("#every-episodes .ag-cell[col-id=episode]", has_text="29").first.click()
+    page.locator("#every-episodes .ag-cell[col-id=episode_index]", has_text="29").first.click()
     expect(page.locator("#episode-chip")).to_contain_text("Episode 29")
     page.goto(page.url)
     expect(page.locator("#reward-title")).to_have_text("episode 29")
-    cells = page.locator("#every-steps .ag-center-cols-container .ag-cell[col-id=step]")
+    cells = page.locator("#every-steps .ag-center-cols-container .ag-cell[col-id=step_index]")
     expect(cells).to_have_count(LENGTH)
     assert cells.all_inner_texts() == [str(step) for step in range(LENGTH)]
     page.get_by_role("button", name="Episode 29").click()
@@ -120,7 +120,7 @@ def test_a_step_of_the_table_is_shown_until_the_newest_is_wanted(
     """A click on a step shows it where the newest stands; one button goes back."""
     page = open_page(f"/runs/{told}?agent=agent_0&episode=3")
     page.locator(".table-card").scroll_into_view_if_needed()
-    page.locator("#every-steps .ag-row[row-index='7'] .ag-cell[col-id=step]").click()
+    page.locator("#every-steps .ag-row[row-index='7'] .ag-cell[col-id=step_index]").click()
     expect(page.locator("#now-title")).to_have_text("Step 7 of episode 3")
     expect(page.locator("#past-reward")).to_have_text("3.07")
     page.get_by_role("button", name="Back to newest").click()
@@ -137,10 +137,10 @@ def test_the_tables_are_copied_and_downloaded(
         page.get_by_role("link", name="Download CSV").click()
     download.value.save_as(tmp_path / "steps.csv")
     rows = list(csv.DictReader((tmp_path / "steps.csv").open(encoding="utf-8", newline="")))
-    assert [(int(row["episode"]), int(row["step"])) for row in rows] == [
+    assert [(int(row["episode_index"]), int(row["step_index"])) for row in rows] == [
         (episode, step) for episode in range(EPISODES) for step in range(LENGTH)
     ]
-    assert {row["agent"] for row in rows} == {"agent_2"}
+    assert {row["agent_id"] for row in rows} == {"agent_2"}
 
 
 def test_runs_are_filtered_sorted_and_linked(told: str, open_page: Callable[..., Page]) -> None:

@@ -48,7 +48,7 @@ def test_an_episode_is_walked_picture_by_picture(
     expect(page.locator("#count-stored")).to_have_attribute("data-value", str(EPISODES * LENGTH))
     page.wait_for_function(PIXEL, arg=f"{40 * (EPISODES - 1)},{50 * (LENGTH - 1)},200")
     page.locator(".table-card").scroll_into_view_if_needed()
-    page.locator("#every-episodes .ag-cell[col-id=episode]", has_text="1").click()
+    page.locator("#every-episodes .ag-cell[col-id=episode_index]", has_text="1").click()
     shows(page, 1, 0)
     page.locator("#now-title").click()
     for step in range(1, LENGTH):
@@ -58,7 +58,7 @@ def test_an_episode_is_walked_picture_by_picture(
     page.get_by_role("button", name="Step before").click()
     shows(page, 1, LENGTH - 2)
     page.locator(".table-card").scroll_into_view_if_needed()
-    page.locator("#every-steps .ag-row[row-index='0'] .ag-cell[col-id=step]").click()
+    page.locator("#every-steps .ag-row[row-index='0'] .ag-cell[col-id=step_index]").click()
     shows(page, 1, 0)
     page.keyboard.press("ArrowDown")
     shows(page, 1, 1)

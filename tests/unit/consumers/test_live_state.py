@@ -213,7 +213,7 @@ def test_what_is_a_grid(extras: Any, drawn: bool) -> None:
 def test_numbers_by_name(metrics: str | None, values: Any) -> None:
     """Whatever metrics hold, the point has numbers, or there is none."""
     point = records.metric_point(record(Kind.METRICS, metrics=metrics))
-    assert (None if point is None else point.values) == values
+    assert (None if point is None else point.metrics) == values
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_a_live_step_is_the_row_that_sql_gives() -> None:
     live = LiveStep("S", 7, 1_000_000, 2, 3, '"x"', 0.5, True, None, "o" * 900, None, None, '{"seed": 5}')
     row = {name: getattr(live, name) for name in LiveStep.__struct_fields__}
     from_sql = wire.rows.step_row(row | {"event_time": None, "worker_id": None, "agent_id": "a"})
-    assert wire.step(live, "a") == wire.short(from_sql) | {"timestamp": 1000.0}
+    assert wire.step(live, "a") == wire.short(from_sql) | {"event_time": 1000.0}
     assert wire.step(live, "a")["cut"]
 
 

@@ -13,7 +13,7 @@ from infra.sql import tables
 def test_tables_have_the_columns_that_people_know() -> None:
     """In this order, under these names."""
     assert [column["headerName"] for column in grids.EPISODES] == [
-        "Timestamp", "Worker", "Agent", "Episode", "Steps", "Total reward", "Terminated", "Truncated", "Seed",
+        "Timestamp", "Worker", "Agent", "Episode", "Length", "Return", "Terminated", "Truncated", "Run seed",
         "Episode seed", "Mode", "Game", "Outcome",
     ]  # fmt: skip
     assert [column["headerName"] for column in grids.STEPS] == [
@@ -34,7 +34,7 @@ def test_a_column_is_sorted_by_what_sql_has() -> None:
 def test_the_type_in_sql_says_how_a_value_is_shown() -> None:
     """Moments, numbers, booleans and long texts each have their form."""
     forms = {column["field"]: column["valueFormatter"]["function"] for column in grids.STEPS}
-    assert forms["timestamp"].startswith("stepstreamClock")
+    assert forms["event_time"].startswith("stepstreamClock")
     assert forms["reward"].startswith("stepstreamNumber")
     assert forms["terminated"].startswith("stepstreamYesNo")
     assert forms["observation"].startswith("stepstreamLine")
@@ -50,17 +50,17 @@ def test_only_community_features_of_the_grid() -> None:
 
 def test_live_rows_have_places() -> None:
     """The newest row stands in the first place, so that cells change and no row is made."""
-    assert grids.slots([{"step": 9}, {"step": 8}]) == [{"slot": "s0", "step": 9}, {"slot": "s1", "step": 8}]
+    assert grids.slots([{"seq": 9}, {"seq": 8}]) == [{"slot": "s0", "seq": 9}, {"slot": "s1", "seq": 8}]
 
 
 def test_columns_that_are_empty_for_all_rows() -> None:
     """They are hidden, but for those that a table is about."""
     hidden = grids.without_empty("steps", [{"action": 1, "info": None}, {"action": None, "info": "{}"}])
     assert "info" in hidden
-    assert not {"action", "reward", "step"} & set(hidden)
+    assert not {"action", "reward", "step_index"} & set(hidden)
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["action", "agent"]), st.text()), max_size=5))
+@given(st.lists(st.dictionaries(st.sampled_from(["action", "agent_id"]), st.text()), max_size=5))
 def test_tsv_has_a_line_for_each_row(listed: list[dict[str, str]]) -> None:
     """Whatever a text holds, it is one cell of one line, and no formula of a spreadsheet's."""
     lines = grids.tsv(grids.STEPS, listed).split("\n")

@@ -11,11 +11,12 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine
 
-from dashboard.sql import download, history, seek_index
+from dashboard.sql import download, history, rows, seek_index
 from dashboard.sql.queries import PageRequest, Queries
 from dashboard.sql.seek_index import Order
 from infra.history.series import Series
 from infra.settings import Settings
+from infra.sql.tables import STEPS
 from schemas.errors import DatabaseError, UsageError
 from schemas.tables import Agent, Base, DeadLetter, Episode, LogLine, Metrics, Run, RunEvent, Step
 from tests.support.stored import T0, agent, event, run, steps, write
@@ -39,7 +40,7 @@ async def test_any_rows_in_order(
     write(engine, Step, steps(50, agent_id="other", stream_id="t"))
     expected = list(range(1, 201)) if way == "asc" else list(range(200, 0, -1))
     for start, end in [(0, 10), (95, 130), (195, 300), (0, 200), (250, 260), (199, 200)]:
-        request = PageRequest(start, end, [{"colId": "step", "sort": way}])
+        request = PageRequest(start, end, [{"colId": "step_index", "sort": way}])
         page = await queries.steps("run", "a", request)
         assert [row["seq"] for row in page.rows] == expected[start:end]
         assert page.total == 200
@@ -52,8 +53,8 @@ async def test_numbers_below_zero_and_one_long_episode(
     monkeypatch.setattr("dashboard.sql.steps.BY_STEP", Order(("episode_index", "step_index"), 4))
     rows = [event(n + 50, episode_index=n // 20, step_index=n, reward=0.0) for n in range(-30, 30)]
     write(engine, Step, rows)
-    page = await queries.steps("run", "a", PageRequest(20, 30, [{"colId": "step", "sort": "asc"}]))
-    assert [row["step"] for row in page.rows] == list(range(-10, 0))
+    page = await queries.steps("run", "a", PageRequest(20, 30, [{"colId": "step_index", "sort": "asc"}]))
+    assert [row["step_index"] for row in page.rows] == list(range(-10, 0))
 
 
 async def test_all_agents_as_printed(engine: Engine, queries: Queries) -> None:
@@ -61,7 +62,7 @@ async def test_all_agents_as_printed(engine: Engine, queries: Queries) -> None:
     write(engine, Step, steps(20))
     write(engine, Step, [event(seq, agent_id="b", stream_id="z", reward=0.0) for seq in (1, 2)])
     page = await queries.steps("run", None, PageRequest(0, 4))
-    assert [(row["agent"], row["seq"]) for row in page.rows] == [("b", 2), ("b", 1), ("a", 20), ("a", 19)]
+    assert [(row["agent_id"], row["seq"]) for row in page.rows] == [("b", 2), ("b", 1), ("a", 20), ("a", 19)]
 
 
 async def test_sort_and_filter(engine: Engine, queries: Queries) -> None:
@@ -110,7 +111,7 @@ async def test_every_row_of_an_episode_is_downloaded(
     found = list(csv.DictReader(io.StringIO("".join([text async for text in lines]), newline="")))
     assert [float(row["reward"]) for row in found] == [float(seq) for seq in range(1, 251)]
     assert {len(json.loads(row["observation"])) for row in found} == {5_000}
-    assert {row["worker"] for row in found} == {"w"}
+    assert {row["worker_id"] for row in found} == {"w"}
 
 
 async def test_a_long_episode_is_whole_in_the_table(
@@ -155,6 +156,16 @@ async def test_a_filter_without_a_number(engine: Engine, queries: Queries) -> No
         await queries.steps("run", "a", PageRequest(filters={"reward": bad}))
 
 
+async def test_sorted_by_any_column(engine: Engine, queries: Queries) -> None:
+    """Also by JSON, which PostgreSQL gives no order: by its text, as the page shows it."""
+    write(engine, Step, [event(n, observation=text) for n, text in enumerate("bca", 1)])
+    for name in rows.columns(STEPS):
+        page = await queries.steps("run", "a", PageRequest(sort=[{"colId": name, "sort": "asc"}]))
+        assert page.total == 3
+    page = await queries.steps("run", "a", PageRequest(sort=[{"colId": "observation", "sort": "asc"}]))
+    assert [row["seq"] for row in page.rows] == [3, 1, 2]
+
+
 async def test_long_texts_are_cut_and_whole(engine: Engine, queries: Queries) -> None:
     """A page holds the head of a long text and says so; one step has it in full, as the worker wrote it."""
     write(engine, Step, [event(1, observation="x" * 50_000, action=1, info={"a": [1, 2]}, reward=1.0)])
@@ -181,26 +192,31 @@ async def test_the_episodes_table(engine: Engine, queries: Queries) -> None:
     )
     second, first = (await queries.episodes("run", "a", PageRequest())).rows
     names = [
-        "steps",
-        "total_reward",
+        "episode_length",
+        "episode_return",
         "terminated",
         "truncated",
+        "run_seed",
         "seed",
-        "episode_seed",
         "mode",
         "game",
         "outcome",
     ]
     assert [first[name] for name in names] == [9, 0.5, True, None, 42, 7, "human", "Chess", "draw"]
-    assert [second[name] for name in ("steps", "seed", "game", "outcome")] == [None, 42, "Lake", "success"]
-    assert first["timestamp"] == int((T0 + timedelta(seconds=1)).timestamp() * 1000)
+    assert [second[name] for name in ("episode_length", "run_seed", "game", "outcome")] == [
+        None,
+        42,
+        "Lake",
+        "success",
+    ]
+    assert first["event_time"] == int((T0 + timedelta(seconds=1)).timestamp() * 1000)
 
 
 async def test_the_steps_of_an_episode(engine: Engine, queries: Queries) -> None:
     """All steps of an episode, in order."""
     write(engine, Step, steps(30))
     found = await queries.episode_steps("run", "a", 2)
-    assert [(row["step"], row["seq"]) for row in found] == [(n, 15 + n) for n in range(7)]
+    assert [(row["step_index"], row["seq"]) for row in found] == [(n, 15 + n) for n in range(7)]
 
 
 async def test_the_head_of_arun(engine: Engine, queries: Queries) -> None:
@@ -298,14 +314,14 @@ async def test_an_episode_is_walked_step_by_step(engine: Engine, queries: Querie
     assert await queries.step_beside("run", "s", 8, after=False) is None
     before = await queries.step_beside("run", "s", 12, after=False)
     assert before is not None
-    assert (before["seq"], before["step"]) == (11, 3)
+    assert (before["seq"], before["step_index"]) == (11, 3)
     unnumbered = await queries.step_beside("run", "t", 3, after=True)
     assert unnumbered is not None
-    assert (unnumbered["seq"], unnumbered["agent"]) == (5, "b")
+    assert (unnumbered["seq"], unnumbered["agent_id"]) == (5, "b")
     assert await queries.step_of_episode("run", "a", 3) is None
     numbered = await queries.step_of_episode("run", "a", 1, 5)
     assert numbered is not None
-    assert (numbered["episode"], numbered["step"], numbered["seq"]) == (1, 5, 13)
+    assert (numbered["episode_index"], numbered["step_index"], numbered["seq"]) == (1, 5, 13)
     assert await queries.step_of_episode("run", "a", 1, 99) is None
     assert await queries.step_beside("run", HOSTILE, 8, after=True) is None
     assert await queries.step_place("run", HOSTILE, 8) is None
@@ -339,7 +355,7 @@ async def test_numbers_beyond_what_doubles_count_to(engine: Engine, queries: Que
     series = await queries.minmax(Series("run", "metrics", "loss"), pixels=10)
     assert 0 < len(series.x) <= 20
     page = await queries.episodes("run", "a", PageRequest())
-    assert {row["episode"] for row in page.rows} >= {1764403200123456789, 2**63 - 1}
+    assert {row["episode_index"] for row in page.rows} >= {1764403200123456789, 2**63 - 1}
     found = await queries.episode_steps("run", "a", 2**63 - 1)
-    assert [row["step"] for row in found] == [2**63 - 1]
+    assert [row["step_index"] for row in found] == [2**63 - 1]
     assert await queries.newest_returns("run")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
+
+import pytest
 
 from cli.main import COMMANDS
 from cli.reference import commands_page, settings_page
 from infra.settings import TABLES, Settings
+from schemas.tables import Base, own_columns
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_each_setting_has_a_row_with_what_it_may_be() -> None:
@@ -26,3 +32,18 @@ def test_each_command_has_the_text_of_its_help() -> None:
         assert f"\n## stepstream {name}\n" in page
     assert "\n### stepstream runs export\n" in page
     assert page.count("```text") * 2 == page.count("```")
+
+
+@pytest.mark.parametrize(
+    "name", ["steps", "episodes", "metrics", "run_events", "logs", "dead_letters", "runs", "agents"]
+)
+def test_the_page_of_the_tables_names_their_columns(name: str) -> None:
+    """Each of its own, in the table's order."""
+    lines = (DOCS / "sql.md").read_text().splitlines()
+    (*_, row) = (line for line in lines if line.startswith(f"| `{name}` |"))
+    table = Base.metadata.tables[name]
+    place = {"run_id", "agent_id", "topic", "topic_partition", "topic_offset"}
+    found = row.partition("; one that")[0].partition("|")[2].replace("`", " ").replace(",", " ").split()[2:]
+    assert [word for word in found if word in table.c] == [
+        column for column in own_columns(table) if column not in place
+    ]
