@@ -58,6 +58,7 @@ def create(settings: Settings) -> Guard:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await buffer.close()
+        services.frames.close()
         queries.close()
 
     server: Any = FastAPI(  # Any: Dash's annotation knows only Flask

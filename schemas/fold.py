@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from schemas.seek_points import SeekPoint
-from schemas.topics import LINES, META_SUFFIX, Kind
+from schemas.topics import BESIDE, LINES, META_SUFFIX, Kind
 from schemas.values import clean
 
 Record = dict[str, Any]
@@ -37,9 +37,9 @@ _ENV_NAMES = ("env_id", "env_name", "game_id")
 _REASON_NAMES = ("reason", "error", "message")
 
 _STEPS, _EPISODES, _METRICS = Kind.STEPS, Kind.EPISODES, Kind.METRICS  # a member is looked up slowly
-_UNCOUNTED = (Kind.ROLLOUTS, Kind.TOKENS)  # their episode counts
+_UNCOUNTED = BESIDE  # their line counts
 
-COUNTED = {kind: str(kind.table) for kind in LINES}
+COUNTED = {kind: kind.table for kind in LINES}
 """Kind → the counter that it adds to, in `runs` and, for the first three, in `agents`."""
 
 

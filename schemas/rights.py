@@ -42,7 +42,7 @@ RIGHTS: Mapping[str, Rights] = {
     ),
     "persist": Rights(
         ("kafka", "registry", "sql"),
-        dict.fromkeys([kind for kind in Kind if kind.table], READ) | {Kind.DLQ: READ | WRITE},
+        dict.fromkeys(Kind, READ) | {Kind.DLQ: READ | WRITE},
         group="persist",
         tables=("SELECT", "INSERT", "UPDATE", "DELETE"),
         temporary=True,
@@ -70,7 +70,7 @@ RIGHTS: Mapping[str, Rights] = {
     ),
     "dashboard": Rights(
         ("kafka", "sql", "redis", "dashboard"),
-        {Kind.STEPS: READ, Kind.FRAMES: READ},
+        {Kind.FRAMES: READ},
         group="replay",
         tables=("SELECT",),
         redis=("get", "hget", "hgetall", "hlen", "xread", "xrevrange", "zrevrange"),

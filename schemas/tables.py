@@ -260,6 +260,16 @@ class TrainingStep(Base):
     """Training steps since the version of the policy that began the rollout."""
 
 
+class Frame(_Event, _LogPosition, Base):
+    """Where a picture lies on Kafka, for as long as Kafka keeps it. The picture itself is not in SQL."""
+
+    __tablename__ = "frames"
+
+    episode_index: Mapped[Big | None]
+    step_index: Mapped[Big | None]
+    media_type: Mapped[Str]
+
+
 class DeadLetter(_Event, Base):
     """Bytes that could not be used, and why."""
 
@@ -348,7 +358,7 @@ def own_columns(table: Table) -> tuple[str, ...]:
 
 EVENT_TABLES: dict[str, Table] = {
     model.__tablename__: cast(Table, model.__table__)
-    for model in (Step, Episode, Metrics, RunEvent, LogLine, Rollout, Tokens, DeadLetter)
+    for model in (Step, Episode, Metrics, RunEvent, LogLine, Frame, Rollout, Tokens, DeadLetter)
 }
 """The tables that keep one row for each record, by name."""
 

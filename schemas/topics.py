@@ -23,9 +23,9 @@ class Kind(StrEnum):
     DLQ = "dlq"
 
     @property
-    def table(self) -> str | None:
-        """Name of the SQL table that keeps these records; None for frames."""
-        return _TABLES.get(self)
+    def table(self) -> str:
+        """Name of the SQL table that keeps these records; of a picture, where it lies on Kafka."""
+        return _TABLES[self]
 
     def topic(self, prefix: str) -> str:
         """Full topic name, such as `telemetry.steps`."""
@@ -38,6 +38,7 @@ _TABLES = {
     Kind.METRICS: "metrics",
     Kind.RUNS: "run_events",
     Kind.LOGS: "logs",
+    Kind.FRAMES: "frames",
     Kind.ROLLOUTS: "rollouts",
     Kind.TOKENS: "tokens",
     Kind.DLQ: "dead_letters",
@@ -48,9 +49,6 @@ LINES = (Kind.STEPS, Kind.EPISODES, Kind.METRICS, Kind.RUNS, Kind.LOGS, Kind.DLQ
 
 BESIDE = (Kind.FRAMES, Kind.ROLLOUTS, Kind.TOKENS)
 """One more record of a line that is a record of one of those, under the same key."""
-
-STORED = tuple(kind for kind in Kind if kind.table is not None)
-"""What persist keeps in SQL."""
 
 META_SUFFIX = ".meta"
 """Ends the id of a stream that stepstream itself writes; it counts in no total of lines."""

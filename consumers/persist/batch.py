@@ -74,13 +74,11 @@ class Storer:
     """Stores the records of one kind. Remembers whether the last batches had conflicts."""
 
     def __init__(self, kind: Kind, decode: Decode) -> None:
-        table = kind.table
-        assert table is not None, f"{kind} has no table"
         self.kind = kind
-        self._table = table
+        self._table = kind.table
         self._decode = decode
-        self._check = Check(table)
-        self._row_of = _letter_row if kind is Kind.DLQ else _row
+        self._check = Check(kind.table)
+        self._row_of = _ROWS.get(kind, _row)
         self._careful = 0
 
     def store(self, tx: Transaction, messages: Sequence[Message], deleted: Mapping[str, int]) -> Outcome:
@@ -217,3 +215,16 @@ def _letter_row(record: Record, message: Any) -> Row:
     if record["topic"] is None:
         return [*row, message.partition(), message.offset()]
     return [*row, record["topic_partition"], record["topic_offset"]]
+
+
+_POINTER_COLUMNS = ("run_id", "stream_id", "seq", "agent_id", "worker_id", "event_time",
+                    "episode_index", "step_index", "media_type")  # fmt: skip
+
+
+def _pointer_row(record: Record, message: Any) -> Row:
+    """Of a picture only where it lies."""
+    return [*(record[name] for name in _POINTER_COLUMNS), message.partition(), message.offset()]
+
+
+_ROWS = {Kind.DLQ: _letter_row, Kind.FRAMES: _pointer_row}
+"""Kinds whose rows are not their records as they are."""

@@ -57,7 +57,7 @@ from infra.sql.engine import OutageError
 from infra.sql.rollouts import settle
 from infra.sql.writers import Position, Writer
 from schemas.errors import BrokerError, DatabaseError, RegistryError, StepstreamError
-from schemas.topics import STORED, Kind, Partition, Watermarks
+from schemas.topics import Kind, Partition, Watermarks
 
 POLL_S = 0.1
 """How long a batch waits for records, in seconds: small transactions cost more than this delay."""
@@ -116,9 +116,9 @@ class Persist:
     ) -> None:
         self._settings = settings
         self._writer = writer
-        self._kinds = {kind.topic(settings.topic_prefix): kind for kind in STORED}
+        self._kinds = {kind.topic(settings.topic_prefix): kind for kind in Kind}
         self._runs_topic = Kind.RUNS.topic(settings.topic_prefix)
-        self._storers = {kind: Storer(kind, decode(kind)) for kind in STORED}
+        self._storers = {kind: Storer(kind, decode(kind)) for kind in Kind}
         self._letters = cache(letters)
         self._letterbox = DlqProducer(settings)
         self._consumer = self._subscribed()
@@ -258,7 +258,11 @@ class Persist:
         """
         if remade := [partition for partition, resume in resumes.items() if resume.remade]:
             log.warning("topic was created again: reading from its beginning", partitions=_names(remade))
-        gaps = {partition: resume.gap for partition, resume in resumes.items() if resume.gap}
+        gaps = {
+            partition: resume.gap
+            for partition, resume in resumes.items()
+            if resume.gap and self._kinds[partition.topic] is not Kind.FRAMES  # SQL only points at them
+        }
         if not gaps:
             return
         told = ", ".join(

@@ -13,7 +13,7 @@ from infra.sql.rollouts import settle
 from infra.sql.writers import open_writer
 from schemas.codec import Record
 from schemas.errors import StepstreamError, UsageError
-from schemas.topics import STORED
+from schemas.topics import Kind
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class SqlSink:
         def decode(item: Item) -> Record:
             return records(item)
 
-        self._storers = {kind: Storer(kind, decode) for kind in STORED}
+        self._storers = {kind: Storer(kind, decode) for kind in Kind}
         self._key = run_id.encode()
         self.total = Outcome()
 

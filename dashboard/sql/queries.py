@@ -22,7 +22,7 @@ from dashboard.sql import runs, steps
 from dashboard.sql.page import Page, PageRequest
 from dashboard.sql.runs import RunHeader
 from dashboard.sql.seek_index import SeekIndexes
-from dashboard.sql.steps import StepPlace
+from dashboard.sql.steps import FramePlace, StepPlace
 from infra.history.curves import ROLLING, Curve, Smoothing
 from infra.history.series import PIXELS, Series, SeriesReader
 from infra.settings import Settings
@@ -30,7 +30,7 @@ from infra.sql import engine as sql
 from infra.sql.columns import Source, names
 from infra.sql.reading import LONGEST_S, reading
 
-__all__ = ["Curve", "Page", "PageRequest", "Queries", "RunHeader", "Series", "StepPlace"]
+__all__ = ["Curve", "FramePlace", "Page", "PageRequest", "Queries", "RunHeader", "Series", "StepPlace"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -138,6 +138,12 @@ class Queries:
     async def step_place(self, run_id: str, stream_id: str, seq: int) -> StepPlace | None:
         """Whose a step is, and where it lies on Kafka."""
         return await self._ask(steps.step_place, run_id, stream_id, seq)
+
+    async def frames_around(
+        self, run_id: str, stream_id: str, step: StepPlace, before: int = 1
+    ) -> list[FramePlace]:
+        """Where the newest pictures of a step's episode at or before it lie, and the next, in order."""
+        return await self._ask(steps.frames_around, run_id, stream_id, step, before)
 
     async def latest(self, series: Series, count: int) -> Curve:
         """The newest points of a series, oldest first."""

@@ -32,6 +32,15 @@ class StepPlace(Struct, frozen=True):
     offset: int
 
 
+class FramePlace(Struct, frozen=True):
+    """Where a picture lies in the topic of frames."""
+
+    stream_id: str
+    seq: int
+    partition: int
+    offset: int
+
+
 def steps(connection: Connection, indexes: SeekIndexes, of: Whose, request: PageRequest, full: bool) -> Page:
     """A page of steps."""
     by = BY_STEP if of[1] is not None else BY_LINE
@@ -107,6 +116,20 @@ def step_place(connection: Connection, run_id: str, stream_id: str, seq: int) ->
     named = and_(table.c.run_id == run_id, table.c.stream_id == stream_id, table.c.seq == seq)
     found = connection.execute(select(*place).where(named)).first()
     return None if found is None else StepPlace(seq, *found)
+
+
+def frames_around(
+    connection: Connection, run_id: str, stream_id: str, step: StepPlace, before: int = 1
+) -> list[FramePlace]:
+    """The places of the newest pictures of a step's episode at or before it, and of the next, in order."""
+    table = tables.FRAMES
+    mine = tables.of(table, run_id, step.agent_id, step.episode_index)
+    columns = (table.c.stream_id, table.c.seq, table.c.topic_partition, table.c.topic_offset)
+    of_stream = select(*columns).where(mine, table.c.stream_id == stream_id)
+    older = of_stream.where(table.c.seq <= step.seq).order_by(table.c.seq.desc()).limit(before)
+    newer = of_stream.where(table.c.seq > step.seq).order_by(table.c.seq).limit(1)
+    found = [*reversed(connection.execute(older).all()), *connection.execute(newer).all()]
+    return [FramePlace(*row) for row in found]
 
 
 def episodes(connection: Connection, indexes: SeekIndexes, of: Whose, request: PageRequest) -> Page:

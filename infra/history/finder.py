@@ -54,11 +54,6 @@ class Finder:
             return self.index.cut(self._shifted(position), behind=True)
         return self._stop(position.anchor)
 
-    def steps_back(self, cut: Cut, count: int) -> Cut:
-        """Where the last steps (of the agent) before a cut begin, so many or all there are."""
-        moment = self._nth_before(cut, count) if self.agent_id is not None else None
-        return self.index.cut(moment) if moment else dict.fromkeys(self.index.streams, 0)
-
     def _start(self, anchor: at.Anchor) -> Cut:
         index = self.index
         match anchor:
@@ -153,8 +148,8 @@ class Finder:
                 return None
             found = [
                 moment
-                for moment, line in self.index.lines(self.index.cut(first))
-                if line.kind is Kind.STEPS and line.agent_id == self.agent_id and moment[2] < start[moment[1]]
+                for moment, line in self.index.lines(self.index.cut(first), start)
+                if line.kind is Kind.STEPS and line.agent_id == self.agent_id
             ]
             if from_step == 0:
                 break

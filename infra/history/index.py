@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple
 
 from infra.history.items import Head
@@ -53,6 +54,8 @@ class Blocks:
     times: list[int] = field(default_factory=list)
     episodes: list[int] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
+    counts: list[dict[Kind, int]] = field(default_factory=list)
+    """Records of each kind."""
     offsets: list[dict[tuple[Kind, int], tuple[int, int]]] = field(default_factory=list)
     """In each block, the first and last offset in each partition."""
 
@@ -61,7 +64,17 @@ class Blocks:
         self.numbers.append(number)
         for column in (self.times, self.episodes, self.steps):
             column.append(0)
+        self.counts.append(dict(self.counts[-1]) if self.counts else {})
         self.offsets.append({})
+
+    def same(self, other: Blocks) -> int:
+        """How many blocks at the beginning are the same in another state of the stream."""
+        mine = zip(self.numbers, self.times, self.counts, self.offsets, strict=True)
+        others = zip(other.numbers, other.times, other.counts, other.offsets, strict=True)
+        return next(
+            (n for n, (one, two) in enumerate(zip(mine, others, strict=False)) if one != two),
+            min(len(self.numbers), len(other.numbers)),
+        )
 
 
 class Index:
@@ -82,6 +95,24 @@ class Index:
             by_stream.setdefault(point.stream_id, []).append(point)
         for name in sorted(by_stream):
             self.streams[name] = _blocks(by_stream[name])
+
+    def follow(self, older: Index) -> dict[str, int]:
+        """Take over what an older state of the run has read; returns by stream the first line that is new."""
+        new = {}
+        for stream, blocks in self.streams.items():
+            known = older.streams.get(stream)
+            same = blocks.same(known) if known is not None else 0
+            new[stream] = blocks.numbers[same] * BLOCK if same < len(blocks.numbers) else self.end(stream)
+            for number in range(same):
+                if (lines := older._lines.get((stream, number))) is not None:
+                    self._lines[stream, number] = lines
+        return new
+
+    def count(self, kind: Kind, stream: str, seq: int) -> tuple[int, int]:
+        """Records of a kind in the whole blocks before a line, and where the block of the line begins."""
+        blocks = self.streams[stream]
+        number = bisect_left(blocks.numbers, seq // BLOCK)
+        return blocks.counts[number - 1].get(kind, 0) if number else 0, seq // BLOCK * BLOCK
 
     @property
     def workers(self) -> list[str]:
@@ -130,7 +161,11 @@ class Index:
     def line(self, stream: str, seq: int) -> Line | None:
         """A stream's first line from this number on; None: it has none."""
         number = bisect_left(self.streams[stream].numbers, seq // BLOCK)
-        return next((line for line in self._from(stream, number) if line.seq >= seq), None)
+        for each in range(number, len(self.streams[stream].numbers)):
+            lines = self._block(stream, each)
+            if (at := bisect_left(lines, seq, key=_seq)) < len(lines):
+                return lines[at]
+        return None
 
     def first_at_time(self, stream: str, time: int) -> int:
         """A stream's first line whose time is no earlier; its end, where none is."""
@@ -207,9 +242,10 @@ class Index:
             for stream in self.streams
         }
 
-    def lines(self, cut: Cut) -> Iterator[tuple[Moment, Line]]:
-        """Heads behind a cut, in replay's order."""
-        return heapq.merge(*(self._moments(stream, seq) for stream, seq in cut.items()))
+    def lines(self, cut: Cut, stop: Cut | None = None) -> Iterator[tuple[Moment, Line]]:
+        """Heads behind a cut and before another, in replay's order."""
+        stop = stop or {}
+        return heapq.merge(*(self._moments(stream, seq, stop.get(stream)) for stream, seq in cut.items()))
 
     def last_step(self, agent_id: str | None) -> tuple[str, Line] | None:
         """In replay's order the last step (of an agent), and its stream."""
@@ -241,11 +277,13 @@ class Index:
                 break
         return (first, last) if first and last else None
 
-    def _moments(self, stream: str, seq: int) -> Iterator[tuple[Moment, Line]]:
+    def _moments(self, stream: str, seq: int, stop: int | None) -> Iterator[tuple[Moment, Line]]:
         number = bisect_left(self.streams[stream].numbers, seq // BLOCK)
-        return (
-            ((line.time, stream, line.seq), line) for line in self._from(stream, number) if line.seq >= seq
-        )
+        for line in self._from(stream, number):
+            if stop is not None and line.seq >= stop:
+                return
+            if line.seq >= seq:
+                yield (line.time, stream, line.seq), line
 
     def _before_step(self, number: int) -> dict[str, int]:
         """By stream a block to begin counting at, such that what lies before them are steps before this."""
@@ -320,6 +358,9 @@ class Index:
             yield Line(*who, time, episode, steps, head.partition, head.offset)
 
 
+_seq = attrgetter("seq")
+
+
 def _or_none(episode: int | None) -> int:
     return NO_EPISODE if episode is None else episode
 
@@ -340,6 +381,7 @@ def _blocks(points: list[SeekPoint]) -> Blocks:
         if not blocks.numbers or blocks.numbers[-1] != point.block:
             blocks.begin(point.block)
         blocks.times[-1], blocks.episodes[-1], blocks.steps[-1] = time, episode, steps
+        blocks.counts[-1][kind] = blocks.counts[-1].get(kind, 0) + point.records
         place = (kind, point.topic_partition)
         low, high = blocks.offsets[-1].get(place, (point.first_offset, point.last_offset))
         blocks.offsets[-1][place] = (min(low, point.first_offset), max(high, point.last_offset))

@@ -114,6 +114,12 @@ class RunReader:
         """Whether what Kafka has beyond SQL is part of the index."""
         return self._loaded
 
+    def refresh(self) -> dict[str, int]:
+        """Read what SQL holds now; returns by stream the first line that is new since the last reading."""
+        older, self._points = self.index, self._snapshot()
+        self.index = self._make_index()
+        return self.index.follow(older)
+
     def finder(self, agent_id: str | None) -> Finder:
         """Finds positions in what the index holds now."""
         return Finder(self.index, self._extreme, self._settings.topic_prefix, agent_id, self._partitions)

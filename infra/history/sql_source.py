@@ -14,13 +14,15 @@ from infra.settings import Settings
 from infra.sql.direct import DirectReader, NoTablesError
 from schemas.errors import DatabaseError
 from schemas.seek_points import BLOCK, ELSEWHERE, SeekPoint
-from schemas.topics import LINES, META_SUFFIX, Kind
+from schemas.topics import LINES, Kind
 
 _JSON = frozenset({"observation", "action", "info", "metrics", "extras", "payload"})
 LONGEST_RAW = 15 * 1024 * 1024
 """A dead letter keeps no more of a record."""
+NEAR_LINES = 20_000
+"""An agent's newest records are looked for in so many lines of a stream."""
 _OF_EPISODES = (Kind.STEPS, Kind.EPISODES)
-_TABLES = {kind: str(kind.table) for kind in LINES}
+_TABLES = {kind: kind.table for kind in LINES}
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class SqlSource:
         postgres = self._reader.is_postgres
         self._pages = {kind: _page(kind, postgres) for kind in LINES}
         self._heads = {kind: _head(kind, postgres) for kind in LINES}
+        self._newest = {
+            kind: page.replace("ORDER BY seq", "AND agent_id = ? ORDER BY seq DESC LIMIT ?")
+            for kind, page in self._pages.items()
+        }
         self._time = _time_column(postgres)
         self._tables: dict[tuple[str, int], list[Kind]] = {}
         try:
@@ -135,25 +141,44 @@ class SqlSource:
 
     def of_kind(self, kind: Kind, cut: Mapping[str, int], agent_id: str | None = None) -> Iterator[Item]:
         """The records of one kind before a cut, by their event time."""
-        items: list[Item] = []
-        for stream, behind in cut.items():
-            rows = self._reader.rows(self._pages[kind], [self._run_id, stream, 0, behind - 1])
-            items += _items(kind, stream, rows, self._prefix)
+        items = [item for stream, behind in cut.items() for item in self.between(kind, stream, 0, behind)]
         items.sort(key=lambda item: (item.time, item.stream_id, item.seq))
         return (item for item in items if agent_id in (None, item.agent_id))
 
-    def count(self, kind: Kind, cut: Mapping[str, int], agent_id: str | None = None) -> int:
-        """How many records of workers' lines (of an agent) lie before a cut."""
+    def between(self, kind: Kind, stream: str, first: int, behind: int) -> list[Item]:
+        """The records of one kind among some lines, in order."""
+        rows = self._reader.rows(self._pages[kind], [self._run_id, stream, first, behind - 1])
+        return _items(kind, stream, rows, self._prefix)
+
+    def newest(self, kind: Kind, stream: str, behind: int, agent_id: str, count: int) -> list[Item]:
+        """An agent's last records of one kind before a line, in order; those that are near it."""
+        found = self._reader.rows(
+            self._newest[kind], [self._run_id, stream, behind - NEAR_LINES, behind - 1, agent_id, count]
+        )
+        return _items(kind, stream, found[::-1], self._prefix)
+
+    def count(self, kind: Kind, stream: str, first: int, behind: int, agent_id: str | None = None) -> int:
+        """How many records of one kind (of an agent) some lines hold."""
         of_agent = "" if agent_id is None else "AND agent_id = ?"
         query = (
-            f"SELECT count(*) FROM {_TABLES[kind]} WHERE run_id = ? AND stream_id = ? AND seq < ? {of_agent}"
+            f"SELECT count(*) FROM {_TABLES[kind]} WHERE run_id = ? AND stream_id = ? "
+            f"AND seq BETWEEN ? AND ? {of_agent}"
         )
-        total = 0
-        for stream, behind in cut.items():
-            if not stream.endswith(META_SUFFIX):
-                who = [] if agent_id is None else [agent_id]
-                total += self._reader.rows(query, [self._run_id, stream, behind, *who])[0][0]
-        return total
+        who = [] if agent_id is None else [agent_id]
+        return int(self._reader.rows(query, [self._run_id, stream, first, behind - 1, *who])[0][0])
+
+    def agents(self) -> int:
+        """How many agents the run has."""
+        return int(self._reader.rows("SELECT count(*) FROM agents WHERE run_id = ?", [self._run_id])[0][0])
+
+    def frame(self, stream: str, behind: int, agent_id: str) -> tuple[int, int, int] | None:
+        """Line, partition and offset of an agent's last picture before a line."""
+        found = self._reader.rows(
+            "SELECT seq, topic_partition, topic_offset FROM frames WHERE run_id = ? AND stream_id = ? "
+            "AND agent_id = ? AND seq < ? ORDER BY seq DESC LIMIT 1",
+            [self._run_id, stream, agent_id, behind],
+        )
+        return found[0] if found else None
 
     def _kinds(self, stream: str, first: int, last: int) -> Iterable[Kind]:
         blocks = range(first // BLOCK, last // BLOCK + 1)

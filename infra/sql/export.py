@@ -33,10 +33,10 @@ LONGEST_NAME = 200
 _NO_FOLDER = re.compile(r"[^\w.-]|^\.+")
 FORMATS = ("parquet", "csv", "jsonl")
 TABLES: dict[str, Table] = {
-    **EVENT_TABLES,
+    **{name: table for name, table in EVENT_TABLES.items() if name != "frames"},
     **{model.__tablename__: cast(Table, model.__table__) for model in (Run, Agent)},
 }
-"""What an export consists of."""
+"""What an export consists of: a place on this Kafka is none of it."""
 
 
 _OF_LANGUAGE_MODELS = ("rollouts", "tokens")

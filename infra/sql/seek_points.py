@@ -55,7 +55,7 @@ def _index(engine: Engine, run_id: str, stop: threading.Event) -> bool:
 
 
 def _streams(engine: Engine, kind: Kind, run_id: str) -> list[tuple[str, int]]:
-    table = EVENT_TABLES[str(kind.table)]
+    table = EVENT_TABLES[kind.table]
     query = select(table.c.stream_id, func.max(table.c.seq)).where(table.c.run_id == run_id)
     with reading(engine) as connection:
         return [(stream, last) for stream, last in connection.execute(query.group_by(table.c.stream_id))]

@@ -14,6 +14,7 @@ METRICS: Table = Base.metadata.tables["metrics"]
 LOGS: Table = Base.metadata.tables["logs"]
 DEAD_LETTERS: Table = Base.metadata.tables["dead_letters"]
 RUN_EVENTS: Table = Base.metadata.tables["run_events"]
+FRAMES: Table = Base.metadata.tables["frames"]
 RUNS: Table = Base.metadata.tables["runs"]
 AGENTS: Table = Base.metadata.tables["agents"]
 

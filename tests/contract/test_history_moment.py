@@ -12,10 +12,11 @@ import pytest
 
 from consumers.replay.sink_sql import SqlSink
 from infra.history.items import Item, Records
-from infra.history.moment import History
+from infra.history.moment import FramePlace, History
 from infra.history.reader import RunReader
 from infra.history.sql_source import SqlSource
 from infra.settings import Settings, load
+from infra.sql.direct import DirectReader
 from schemas.codec import Encoder, checked_in
 from schemas.fold import Fold, columns
 from schemas.positions import parse_position
@@ -24,8 +25,10 @@ from tests.support.records import record
 from tests.support.replays import lines_of
 
 PLACES = 200
+FRAMED = ("stream_id", "seq", "agent_id", "event_time", "episode_index", "step_index")
 NEWEST = 20
-ENCODERS = {kind: Encoder(kind) for kind in LINES}
+KINDS = (*LINES, Kind.FRAMES)
+ENCODERS = {kind: Encoder(kind) for kind in KINDS}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -41,11 +44,17 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
             fields["agent_id"] = "b"
         if kind is Kind.EPISODES and fields["seq"] == 500:
             fields["episode_return"] = 1e6
+    frames = [
+        (Kind.FRAMES, record(Kind.FRAMES, "r", **{name: fields[name] for name in FRAMED}))
+        for kind, fields in lines
+        if kind is Kind.STEPS and fields["seq"] % 4 < 2
+    ]
+    lines += frames
     for n in range(1, 50):
         made = {"seq": n, "stream_id": "s3", "global_step": n, "metrics": f'{{"loss": {n}}}'}
         lines.append((Kind.METRICS, record(Kind.METRICS, "r", **made)))
     sink = SqlSink(settings, url, Records("r", checked_in), "r")
-    places = dict.fromkeys(LINES, 0)
+    places = dict.fromkeys(KINDS, 0)
     items = []
     for kind, fields in lines:
         who = (kind, fields["stream_id"], fields["seq"], fields["event_time"], fields["agent_id"])
@@ -74,8 +83,9 @@ def live(settings: Settings) -> Iterator[tuple[int, Fold, list[Any], list[Any]]]
 
 
 def test_a_replayed_moment_is_the_live_one(stored: Settings) -> None:
-    """At 200 random steps, value by value: counters, returns, curve and the newest steps."""
+    """At 200 random steps, value by value: counters, returns, curve, the newest steps and the picture."""
     history = History(stored, "r")
+    pictures = pointers(stored)
     total = history.state(parse_position("end"), "a").step
     places = {*random.sample(range(total), PLACES), 0, total - 1}
     for number, fold, steps, curve in live(stored):
@@ -87,7 +97,22 @@ def test_a_replayed_moment_is_the_live_one(stored: Settings) -> None:
         assert counters(state.agent) == counters(fold.agents["r", "a"])
         assert sorted(state.returns) == sorted(curve)
         assert state.steps == steps[-NEWEST:]
+        newest = steps[-1]["stream_id"]
+        shown = [
+            step["seq"] for step in steps if (newest, step["seq"]) in pictures and step["stream_id"] == newest
+        ]
+        assert state.frame == (
+            FramePlace(newest, shown[-1], 0, pictures[newest, shown[-1]]) if shown else None
+        )
     history.close()
+
+
+def pointers(settings: Settings) -> dict[tuple[str, int], int]:
+    """By stream and line the offset of agent `a`'s pictures."""
+    reader = DirectReader(settings.sql_url)
+    found = reader.rows("SELECT stream_id, seq, topic_offset FROM frames WHERE agent_id = 'a'")
+    reader.close()
+    return {(stream, seq): offset for stream, seq, offset in found}
 
 
 def counters(state: Any) -> dict[str, Any]:

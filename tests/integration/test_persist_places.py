@@ -21,7 +21,7 @@ from infra.kafka import topics
 from infra.settings import Settings
 from infra.sql import engine as sql
 from infra.sql import migrations
-from schemas.tables import EVENT_TABLES, ConsumerOffset, Run, Step
+from schemas.tables import EVENT_TABLES, ConsumerOffset, Frame, Run, Step
 from schemas.topics import Kind
 from tests.support.events import Stream, mixed, record, run_event, until
 
@@ -129,6 +129,28 @@ def test_a_gap_is_told_and_passed_only_when_told_to(
     assert rows(database) < 1801
     spawn_cli("persist", env={"STEPSTREAM_ON_GAP": "continue"})
     until(lambda: rows(database) == 1800)
+
+
+def test_lost_pictures_are_no_gap(
+    database: Engine, stream: Stream, settings: Settings, spawn_cli: Callable[..., Any]
+):
+    """SQL only points at them: where Kafka has deleted some that were not read, the next one follows."""
+    topic, admin = Kind.FRAMES.topic(stream.prefix), kafka_clients.admin(settings)
+    stream.send(Kind.FRAMES, record(Kind.FRAMES, 1))
+    stream.flush()
+    program = spawn_cli("persist")
+    until(lambda: rows(database) == 1)
+    program.terminate()
+    program.wait(6)
+    stream.send(Kind.FRAMES, record(Kind.FRAMES, 2))
+    stream.send(Kind.FRAMES, record(Kind.FRAMES, 3))
+    stream.flush()
+    cut = TopicPartition(topic, value(database, select(Frame.topic_partition)), 2)
+    admin.delete_records([cut])[cut].result(10)
+    spawn_cli("persist")
+    until(lambda: rows(database) == 2)
+    with database.connect() as connection:
+        assert connection.execute(select(Frame.seq, Frame.topic_offset)).all() == [(1, 0), (3, 2)]
 
 
 def test_restored_from_a_backup_it_catches_up(

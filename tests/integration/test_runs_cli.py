@@ -48,7 +48,6 @@ def stored(
             rows = [[*(fields[name] for name in names), 0, place] for place, fields in enumerate(found)]
             if kind is Kind.DLQ:
                 rows = [[*(f[n] for n in LETTER), 0, place] for place, f in enumerate(found)]
-            assert kind.table is not None
             tx.insert(kind.table, rows)
         store_rollups(tx, done)
     writer.close()

@@ -29,6 +29,7 @@ def record(
         Kind.METRICS: {"global_step": seq, "metrics": '{"loss": 0.5}'},
         Kind.RUNS: {"event": "heartbeat", "payload": "{}"},
         Kind.LOGS: {"source": "stdout", "line": f"line {seq}"},
+        Kind.FRAMES: {"media_type": "image/png", "data": b"png", "thinned": 0},
         Kind.ROLLOUTS: {"group_id": "0", "sample_id": str(seq), "attempt": 1, "superseded": False,
                         "reward": 0.5, "turns": 1, "status": "ok", "format": "sdk",
                         "sample_key": f"train/0/0/{seq}", "scope": "0", "generation": 1, "precedence": 0},
