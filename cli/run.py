@@ -30,7 +30,8 @@ from schemas.errors import UsageError
 
 TICK_SECONDS = 0.1
 GRACE_SECONDS = 5.0
-"""After a signal at the end, or a failed start, so long is waited for Kafka."""
+"""So long is waited for Kafka after a failed start, or a signal that ends a worker. Docker kills after 10."""
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -129,6 +130,8 @@ class Session:
         if self.rollouts is not None:
             self.rollouts.start()
         code = self._watch(worker)
+        if timeout is None and worker.stopped_by in ENDING:
+            timeout = GRACE_SECONDS
         with self.waiting.until_signal(timeout) as over:
             worker.finish(lambda: self._give_up_if(over))
             self._end(_verdict(code, worker), over, **_how(code, worker))
