@@ -12,7 +12,7 @@ INTEGRATIONS := .venv-integrations
 export UV_HTTP_TIMEOUT ?= 300
 PYTEST_ARGS ?=
 
-.PHONY: help install demo test test-integrations check format lock bench coverage docs wheels clean
+.PHONY: help install demo test test-integrations check format lock bench coverage chart docs wheels clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ bench: $(READY) ## every measured bar, as one table; ROWS="name ..." for some of
 
 coverage: $(READY) ## lines that the unit and contract tests run; fails below the floor in pyproject.toml
 	@$(BIN)/python -m pytest -q --cov --cov-report=term $(PYTEST_ARGS) tests/unit tests/contract
+
+chart: $(READY) ## what the Helm chart takes from the code: settings, rights, the README's table
+	@$(BIN)/python -m infra.deploy.chart
 
 docs: $(READY) ## the documentation site, into site/; a broken link fails
 	@$(BIN)/python -m cli.reference docs/reference

@@ -25,7 +25,14 @@ from schemas.errors import UsageError
 @click.option(
     "--dir", "folder", type=click.Path(path_type=Path), help="Folder of spools. Default: `spool_dir`."
 )
-def forward(folder: Path | None) -> None:
+@click.option(
+    "--drain",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="After SIGTERM, ship what the spools still hold, at most so long: where the disk goes with the pod.",
+)
+def forward(folder: Path | None, drain: float) -> None:
     """Ship every spool in a folder, new ones as they appear, until SIGTERM.
 
     These are the SDK's, and those of a `run` or `ingest` that is gone. Part of `up`; in a cluster it runs
@@ -43,7 +50,7 @@ def forward(folder: Path | None) -> None:
         raise UsageError(f"{settings.spool_dir} is no folder.")
     settings.spool_dir.mkdir(parents=True, exist_ok=True)  # said before the log begins
     _allow_many_files()
-    caretaker = ForwardService(load, threading.Event())
+    caretaker = ForwardService(load, threading.Event(), drain)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: caretaker.stop())
     metrics.on_scrape(

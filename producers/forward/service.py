@@ -41,12 +41,14 @@ class ForwardService:
     Args:
         load: reads the settings; `spool_dir` is the folder.
         stop: set, it ends the loop.
+        drain: seconds in which it still ships what the spools hold, once it was told to stop.
     """
 
-    def __init__(self, load: Callable[[], Settings], stop: threading.Event) -> None:
+    def __init__(self, load: Callable[[], Settings], stop: threading.Event, drain: float = 0.0) -> None:
         self._forwarder = Forwarder(load, self._told)
         self._settings = self._forwarder.settings
-        self._stop = stop
+        self._stop, self._drain = stop, drain
+        self._drained = False
         self._folder = self._settings.spool_dir
         self._finished: set[str] = set()
         self._metas: dict[str, MetaStream] = {}
@@ -55,17 +57,17 @@ class ForwardService:
         self._scanned_at = self._beat_at = self._tidied_at = 0.0
 
     def run(self) -> None:
-        """Until `stop` is set."""
+        """Until `stop` is set and the spools are drained."""
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            while not self._stop.is_set():
+            while not self._is_over():
                 self.health.beat()
                 self._carefully(self._tidy_if_due)  # before a scan takes what may be deleted
                 self._carefully(self._scan_if_due)
                 self._carefully(self._beat_if_due)
                 if not self._forwarder.pump():
                     self._carefully(self._finish_ended)
-                    self._stop.wait(POLL_SECONDS)
+                    self._rest()
             self._forwarder.wait_acknowledged(LAST_SECONDS)
         except Stopped:
             log.info("stopped; what Kafka has not acknowledged stays in the spool")
@@ -75,6 +77,18 @@ class ForwardService:
             for meta in self._metas.values():
                 meta.close()
 
+    def _is_over(self) -> bool:
+        return self._stop.is_set() and (self._drained or self._drain <= 0)
+
+    def _rest(self) -> None:
+        """Nothing to send just now. Once told to stop, a last scan finds what was written meanwhile."""
+        if not self._stop.wait(POLL_SECONDS):
+            return
+        time.sleep(POLL_SECONDS)
+        self._scanned_at = 0.0
+        self._carefully(self._scan_if_due)
+        self._drained = self._forwarder.unshipped() == 0
+
     def unshipped(self) -> int:
         """Bytes of all spools that Kafka has not acknowledged."""
         return self._forwarder.unshipped()
@@ -82,9 +96,13 @@ class ForwardService:
     def stop(self) -> None:
         """End the loop, and what it waits for."""
         self._stop.set()
-        last = threading.Timer(LAST_SECONDS, self._forwarder.stop)
+        last = threading.Timer(max(LAST_SECONDS, self._drain), self._give_up)
         last.daemon = True
         last.start()
+
+    def _give_up(self) -> None:
+        self._drained = True
+        self._forwarder.stop()
 
     def _carefully(self, action: Callable[[], None]) -> None:
         """What the disk refuses now is due again later; each reason is said once."""

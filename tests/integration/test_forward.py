@@ -258,3 +258,28 @@ def test_a_stack_that_comes_back_at_another_address_is_found(
     (found,) = of_workers(read_topics(settings))
     assert (found.record["seq"], Checkpoint.load(spool.folder).line) == (2, 2)
     spool.close()
+
+
+def test_a_forwarder_that_is_told_to_stop_drains_its_spools(settings: Settings) -> None:
+    """With a time for it, all of them are shipped, and what it says of their ends; else they stay."""
+    written(settings, b'{"loss": 1}\n' * 20_000, done=True)
+    written(settings, b'{"type": "step", "reward": 1}\n' * 500, done=True)
+    stop = threading.Event()
+    stop.set()
+    ForwardService(lambda: settings, stop).run()
+    assert read_topics(settings) == []
+    ForwardService(lambda: settings, stop, drain=60).run()
+    assert len(of_workers(read_topics(settings))) == 20_500
+
+
+def test_draining_ends_in_time_without_a_kafka(settings: Settings) -> None:
+    """What is not shipped stays in the spool."""
+    away = replace(settings, bootstrap_servers="127.0.0.1:9")
+    spool = written(away, b'{"loss": 1}\n', done=True)
+    service = ForwardService(lambda: away, threading.Event(), drain=0.5)
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    service.stop()
+    thread.join(40)
+    assert not thread.is_alive()
+    assert list(spool.folder.glob("*.jsonl"))
