@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 READY := $(VENV)/.ready
-INTEGRATIONS := .venv-integrations
+COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --no-emit-package stepstream
 # The download of a wheel this large can be slow behind a mirror.
 export UV_HTTP_TIMEOUT ?= 300
 PYTEST_ARGS ?=
@@ -34,17 +34,18 @@ demo: $(READY) ## real training runs, streamed live into the browser
 test: $(READY) ## every test; what needs Docker or Chromium is skipped with a reason where absent
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-integrations: $(INTEGRATIONS)/.ready ## the SDK against the training libraries and trackers themselves
-	@$(INTEGRATIONS)/bin/python -m pytest $(PYTEST_ARGS) --confcutdir=tests/integration/sdk tests/integration/sdk
+test-integrations: .venv-integrations/.ready .venv-rollouts/.ready ## the SDK against the training libraries and trackers themselves
+	@.venv-integrations/bin/python -m pytest $(PYTEST_ARGS) --confcutdir=tests/integration/sdk tests/integration/sdk
+	@.venv-rollouts/bin/python -m pytest $(PYTEST_ARGS) --confcutdir=tests/integration/sdk tests/integration/sdk/test_{trl,verifiers}.py
 
 # torch comes from the system's Python (Debian's python3-torch) or not at all: its wheel brings gigabytes.
-$(INTEGRATIONS)/.ready: requirements-integrations.lock sdk/pyproject.toml | $(READY)
-	@echo "Installing into $(INTEGRATIONS) (first time: about 300 MB)"
+.venv-%/.ready: requirements-%.lock sdk/pyproject.toml | $(READY)
+	@echo "Installing into .venv-$* (first time: about 300 MB)"
 	@with_torch=$$(for each in $(PYTHON) /usr/bin/python3; do \
 	  if $$each -c 'import sys, torch; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$each; break; fi; done); \
-	  $(UV) venv --quiet --clear --python "$${with_torch:-$(BIN)/python}" $${with_torch:+--system-site-packages} $(INTEGRATIONS)
-	@$(UV) pip install --quiet --python $(INTEGRATIONS)/bin/python --require-hashes --no-deps -r requirements-integrations.lock
-	@$(UV) pip install --quiet --python $(INTEGRATIONS)/bin/python --no-deps -e sdk
+	  $(UV) venv --quiet --clear --python "$${with_torch:-$(BIN)/python}" $${with_torch:+--system-site-packages} .venv-$*
+	@$(UV) pip install --quiet --python .venv-$*/bin/python --require-hashes --no-deps -r requirements-$*.lock
+	@$(UV) pip install --quiet --python .venv-$*/bin/python --no-deps -e sdk
 	@touch $@
 
 check: $(READY) ## ruff, mypy strict, import-linter
@@ -58,10 +59,8 @@ format: $(READY) ## let ruff mend what it can
 	@$(BIN)/ruff format .
 
 lock: $(READY) ## resolve the dependencies anew; names no host
-	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
-	  --all-extras --group dev --no-emit-package stepstream -o requirements.lock pyproject.toml
-	@$(UV) pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
-	  --group integrations --no-emit-package stepstream -o requirements-integrations.lock
+	@$(COMPILE) --all-extras --group dev -o requirements.lock pyproject.toml
+	@for group in integrations rollouts; do $(COMPILE) --group $$group -o requirements-$$group.lock; done
 
 bench: $(READY) ## every measured bar, as one table; ROWS="name ..." for some of them
 	@$(BIN)/python -m benchmarks $(ROWS)

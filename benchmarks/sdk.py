@@ -57,6 +57,45 @@ def call_p99() -> Row:
     )
 
 
+def rollout_call_p99() -> Row:
+    """One call of log_rollout with 10 kB of text, two rewards, group, sample and advantage.
+
+    Between two calls the loop waits, as one does for an accelerator. A loop that never waits hands the
+    interpreter's lock over each 5 ms: a call that this falls into lasts as long as the writer's thread works.
+    """
+    rounds = [1e6 * each["p99"] for each in _rounds("rollout_calls")]
+    return Row(
+        what="SDK: p99 of log_rollout, 10 kB",
+        rate=min(rounds),
+        unit="µs",
+        spread=(max(rounds) - min(rounds)) / median(rounds),
+        goal="< 200 µs",
+        lower_is_better=True,
+    )
+
+
+def rollouts_cost() -> Row:
+    """100 rollouts of 10 kB a second, beside the same loop without."""
+    return _rollouts("SDK: share of a loop's time, 100 rollouts a second", "rollouts")
+
+
+def rollouts_cost_of_a_full_disk() -> Row:
+    """The same while no byte can be written: they wait in memory, and then are dropped and counted."""
+    return _rollouts("SDK: the same on a full disk", "rollouts_full")
+
+
+def _rollouts(what: str, logger: str) -> Row:
+    ours = _shares(logger)
+    return Row(
+        what=what,
+        rate=100 * median(ours),
+        unit="%",
+        spread=(max(ours) - min(ours)) / median(ours),
+        goal="< 5 %",
+        lower_is_better=True,
+    )
+
+
 def beside_tensorboard() -> Row:
     """TensorBoard's SummaryWriter (tensorboardX's, as torch's needs torch)."""
     return _beside("tensorboard", "TensorBoard SummaryWriter")

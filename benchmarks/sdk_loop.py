@@ -1,6 +1,7 @@
 """A training loop of 10,000 steps a second, with and without a logger; run as a program, by `sdk`.
 
     python benchmarks/sdk_loop.py stepstream | json | tensorboard | wandb | mlflow | trackio | frames
+    python benchmarks/sdk_loop.py rollouts | rollouts_full | rollout_calls
 
 Blocks of the loop with and without the logger alternate; what calls a logger is in both. Compared is the CPU
 time of all threads, block by block with its neighbour, as the clock of a shared machine wanders; the share is
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 STEP_SECONDS = 100e-6
 STEPS = 1000
@@ -28,6 +30,8 @@ NUMBERS = [tuple(RANDOM.random() for _ in range(4)) for _ in range(STEPS)]
 
 def main(name: str, pairs: int) -> None:
     """Measure one logger."""
+    if name == "rollout_calls":
+        return _rollout_calls(50 * pairs)
     log, flush = LOGGERS[name]()
     turns = _turns_of_a_step()
     latencies: list[float] = []
@@ -106,6 +110,65 @@ def _frames() -> tuple[Log, Callable[[], None]]:
     return log, run.flush
 
 
+def _rollouts() -> tuple[Log, Callable[[], None]]:
+    """A rollout of 10 kB each hundredth step."""
+    import stepstream
+
+    run = stepstream.init()
+    rollout = _rollout(run)
+
+    def log(step: int, *_: float) -> None:
+        if step % 100 == 0:
+            rollout(step)
+
+    return log, run.flush
+
+
+def _rollouts_full() -> tuple[Log, Callable[[], None]]:
+    """The same, where no file may grow."""
+    import resource
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    return _rollouts()
+
+
+def _rollout_calls(calls: int) -> None:
+    """The time of each call, 200 a second; between them the loop waits, as for an accelerator."""
+    import stepstream
+
+    run, seconds = stepstream.init(), []
+    rollout = _rollout(run)
+    for number in range(calls):
+        time.sleep(0.005)
+        before = time.perf_counter()
+        rollout(number)
+        seconds.append(time.perf_counter() - before)
+    seconds.sort()
+    print(json.dumps({"p50": seconds[calls // 2], "p99": seconds[int(calls * 0.99)]}))
+
+
+def _rollout(run: Any) -> Callable[[int], None]:
+    from stepstream.rollouts import log_rollout
+
+    prompt, answer = (
+        [{"role": "user", "content": "word " * 400}],
+        [{"role": "assistant", "content": "word " * 1600}],
+    )
+    told = {
+        "rewards": {"correct": 1.0, "format": 0.5},
+        "weights": {"format": 0.2},
+        "advantage": 0.3,
+        "run": run,
+    }
+
+    def log(number: int) -> None:
+        log_rollout(prompt, answer, group=number // 8, sample=number % 8, step=number // 64, **told)
+
+    return log
+
+
 def _json() -> tuple[Log, Callable[[], None]]:
     file = open(os.path.join(tempfile.mkdtemp(), "steps.jsonl"), "w")  # noqa: SIM115 - open to the end
 
@@ -176,6 +239,8 @@ NAMES = ("loss", "value", "entropy", "error")
 LOGGERS = {
     "stepstream": _stepstream,
     "frames": _frames,
+    "rollouts": _rollouts,
+    "rollouts_full": _rollouts_full,
     "json": _json,
     "tensorboard": _tensorboard,
     "wandb": _wandb,

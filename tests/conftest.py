@@ -80,6 +80,18 @@ def kafka(tmp_path_factory: pytest.TempPathFactory, kafka_jars: list[Path]) -> I
     server.stop()
 
 
+@pytest.fixture
+def own_kafka(
+    tmp_path: Path, kafka_jars: list[Path], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[KafkaServer]:
+    """A broker of this test's own, to kill."""
+    server = KafkaServer(tmp_path / "kafka", kafka_jars)
+    server.start()
+    monkeypatch.setenv("STEPSTREAM_BOOTSTRAP_SERVERS", server.address)
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of an embedded Valkey."""

@@ -19,6 +19,7 @@ from producers.lines.dialects import Columns, Handler, UnusableError, episode, o
 from producers.lines.fields import FieldReader
 from producers.lines.json_text import join, strict
 from producers.lines.values import BadValueError, name_of, string
+from producers.rollouts.model import message_of, to_json
 from schemas import token_arrays
 from schemas.topics import Kind
 from schemas.values import clean
@@ -60,6 +61,8 @@ def own_episode(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     if not inside.fields:
         return episode(said, context)
     del said.fields["rollout"]
+    if "messages" in inside.fields:
+        inside.fields["messages"] = _one_form(inside.fields["messages"])
     kind, columns = episode(said, context)
     found = _columns(inside, columns["episode_return"], columns["episode_length"])
     _stand_beside(inside, found, columns)
@@ -256,6 +259,12 @@ def completed(record: Record, columns: Columns) -> Columns:
         "sample_key": key,
         "scope": columns["scope"] or key,
     }
+
+
+def _one_form(messages: str) -> str:
+    """Messages as their library has them, in the form in which those of files are kept."""
+    told = json.loads(strict(messages))
+    return to_json([message_of(message) for message in told]) if isinstance(told, list) else messages
 
 
 def _id(said: FieldReader, name: str) -> str | None:

@@ -16,7 +16,7 @@ from operator import itemgetter
 
 from stepstream import _warn
 from stepstream._frames import FrameGate, Picture
-from stepstream._values import Dumper, number, quote, whole
+from stepstream._values import MAX_CHARS, MAX_ROLLOUT_CHARS, Dumper, number, quote, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing takes longer than all of this package
@@ -467,7 +467,8 @@ def _parts(dump: Dumper, fields: Mapping[str, object]) -> list[str]:
                 f"number:{name}", f"{name} must be a number, and it was of type {what}: kept in extras."
             )
         else:
-            parts.append(f"{quote(str(name))}:{dump(found)}")
+            longest = MAX_ROLLOUT_CHARS if name == "rollout" else MAX_CHARS
+            parts.append(f"{quote(str(name))}:{dump(found, longest)}")
     return [*parts, '"extras":{' + ",".join(beside) + "}"] if beside else parts
 
 

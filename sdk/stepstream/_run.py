@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -214,6 +215,11 @@ class Run:
         if picture is not None:
             self._put(((FRAME,), _now(), agent_id, picture))
 
+    def lose(self, what: str, error: Exception) -> None:
+        """An event that could not be read: warned about once, and counted on the run's page."""
+        _warn.once(f"lost:{what}", f"{what} could not be logged and was left out ({error!r}).")
+        self._writer.dropped += 1
+
     def flush(self) -> None:
         """Write all that was logged so far; not needed, as it happens all the time."""
         self._writer.flush()
@@ -280,6 +286,8 @@ class Run:
     def _begin(self) -> None:
         """Buffer, encoder and thread of this process; the stream's folder comes with the first line."""
         self._pid = os.getpid()
+        self.together = threading.RLock()
+        """Held while what belongs together is logged, as threads log side by side."""
         self._frames = FrameGate(self._settings.frames_per_second)
         worker = None if self._owner else _worker_name()
         encoder = Encoder(self.id, self.agent_id, worker, self._frames)
@@ -354,6 +362,7 @@ class Run:
     def _in_child(self) -> None:
         """After a fork: the child logs to a stream of its own and never ends the run."""
         self._writer.abandon()
+        self.together = threading.RLock()
         self._owner = False
         if self._status is None:
             self._rows = []

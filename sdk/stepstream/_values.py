@@ -21,6 +21,8 @@ MAX_ELEMENTS = 16_384
 """A larger array is summed up: its numbers would drown the rest."""
 MAX_CHARS = 1 << 20
 """A value with a longer JSON text is cut."""
+MAX_ROLLOUT_CHARS = 32 << 20
+"""The same for a rollout with its transcript and tokens: half of the longest line that `forward` reads."""
 _MAX_DEPTH = 32
 
 
@@ -33,9 +35,11 @@ def freeze(value: object, depth: int = 0) -> object:
     if kind in PLAIN:
         return value
     if isinstance(value, dict) and depth < _MAX_DEPTH:
-        return {key: freeze(item, depth + 1) for key, item in value.items()}
+        plain = PLAIN.issuperset(map(type, value.values()))
+        return dict(value) if plain else {key: freeze(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
-        return [freeze(item, depth + 1) for item in value]
+        plain = PLAIN.issuperset(map(type, value))
+        return list(value) if plain else [freeze(item, depth + 1) for item in value]
     try:
         return _of_array(value)
     except Exception:  # an object that only looks like an array
@@ -108,14 +112,14 @@ class Dumper:
             plain = lambda value: "".join(encoder(value, 0))  # noqa: E731  (a closure is the point)
         self._encode = plain
 
-    def __call__(self, value: object) -> str:
-        """JSON text of any value at all; NaN and the infinities are bare words."""
+    def __call__(self, value: object, longest: int = MAX_CHARS) -> str:
+        """JSON text of any value at all, of so many characters; NaN and the infinities are bare words."""
         try:
             text = self._encode(value)
         except Exception as error:  # circular, nested too deep, an object that raises when it is looked at
             self._markers.clear()
             return self._replace(value, f"could not be written as JSON ({error})", quote(_described(value)))
-        if len(text) > MAX_CHARS:
+        if len(text) > longest:
             cut = quote(f"{text[:200]}… ({len(text):,} characters in all)")
             return self._replace(value, f"is {len(text):,} characters long as JSON: its head is kept", cut)
         return text

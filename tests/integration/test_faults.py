@@ -151,18 +151,6 @@ def stored_of(engine: Engine, table: str) -> int:
         return connection.scalar(select(func.count()).select_from(EVENT_TABLES[table])) or 0
 
 
-@pytest.fixture
-def own_kafka(
-    tmp_path: Path, kafka_jars: list[Path], home: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[KafkaServer]:
-    """A broker of this test's own, to kill."""
-    server = KafkaServer(tmp_path / "kafka", kafka_jars)
-    server.start()
-    monkeypatch.setenv("STEPSTREAM_BOOTSTRAP_SERVERS", server.address)
-    yield server
-    server.stop()
-
-
 def test_kafka_is_killed(own_kafka: KafkaServer, spawn_cli: Spawn, strikes: Callable[[int], int]):
     """SIGKILL to the broker; it comes back on the same port with what it had acknowledged."""
     engine = ready(load())

@@ -1,7 +1,6 @@
-"""Hugging Face transformers and TRL: what the Trainer logs, and rollouts of a language model.
+"""Hugging Face transformers: what the Trainer logs. TRL has a module of its own.
 
-trainer = GRPOTrainer(..., callbacks=[StepstreamCallback()])
-log_rollout(prompt, completion, rewards={"correct": 1.0, "format": 0.5}, group="prompt-17")
+trainer = Trainer(..., callbacks=[StepstreamCallback()])
 """
 
 from __future__ import annotations

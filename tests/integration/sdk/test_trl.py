@@ -1,12 +1,13 @@
 """TRL's own GRPOTrainer trains a tiny language model: what arrives is what the trainer says of itself.
 
-TRL needs a torch that `make test-integrations` does not bring (its wheel brings gigabytes): where both are
+TRL needs a torch that `make test-integrations` does not bring (its wheel brings gigabytes): where it is
 installed, this runs. Model, tokenizer and prompts are made here; nothing is downloaded.
 """
 
 import pytest
 
-trl = pytest.importorskip("trl", reason="TRL is not installed; its torch would bring gigabytes")
+pytest.importorskip("torch", minversion="2.4", reason="no torch that TRL takes; it would bring gigabytes")
+trl = pytest.importorskip("trl", reason="TRL is not installed")
 
 PROMPTS = ["the quick", "brown fox", "lazy dog", "one two"]
 
@@ -44,37 +45,106 @@ def _model(folder):
     return tokenizer
 
 
-def test_grpo_is_seen_as_the_trainer_sees_it(home, run, tmp_path):
-    """Every number of its log at its step, and every rollout that was rewarded, word for word."""
+def _trainer(kind, tmp_path, reward_funcs, **arguments):
+    """A trainer of that model, on the CPU."""
     import datasets
-    from stepstream.integrations.transformers import StepstreamCallback, log_rollout
 
-    rewarded = []
-
-    def many_words(prompts, completions, **_):
-        rewards = [float(len(completion.split())) for completion in completions]
-        for prompt, completion, reward in zip(prompts, completions, rewards, strict=True):
-            rewarded.append((prompt, completion, reward))
-            log_rollout(prompt, completion, rewards={"words": reward}, group=prompt, run=run)
-        return rewards
-
-    trainer = trl.GRPOTrainer(
+    config = {"GRPOTrainer": trl.GRPOConfig, "RLOOTrainer": trl.RLOOConfig}[kind]
+    data = datasets.Dataset.from_dict({"prompt": PROMPTS})
+    return getattr(trl, kind)(
         model=str(tmp_path / "model"),
         processing_class=_model(tmp_path / "model"),
-        reward_funcs=many_words,
-        args=trl.GRPOConfig(
+        reward_funcs=reward_funcs,
+        args=config(
             output_dir=str(tmp_path / "out"),
             per_device_train_batch_size=2,
+            per_device_eval_batch_size=4,
             num_generations=2,
             max_completion_length=8,
             max_steps=4,
             logging_steps=1,
             report_to=[],
             use_cpu=True,
+            **arguments,
         ),
-        train_dataset=datasets.Dataset.from_dict({"prompt": PROMPTS}),
-        callbacks=[StepstreamCallback(run)],
+        train_dataset=data,
+        eval_dataset=data,
     )
+
+
+def _scorer(scored):
+    """Two reward functions; what each is asked stands in `scored`, by name."""
+
+    def many_words(prompts, completions, trainer_state, **_):
+        rewards = [float(len(completion.split())) for completion in completions]
+        scored.append((trainer_state.global_step, prompts, completions, rewards))
+        return rewards
+
+    async def even(completions, **_):
+        counts = [len(completion.split()) for completion in completions]
+        return [None if count == 0 else float(count % 2 == 0) for count in counts]
+
+    return [many_words, even]
+
+
+@pytest.mark.parametrize("kind", ["GRPOTrainer", "RLOOTrainer"])
+def test_every_completion_is_logged_as_the_trainer_sees_it(home, run, tmp_path, kind):
+    """In training and evaluation: texts, rewards with weight, advantage, step, group and sample."""
+    from stepstream.integrations.trl import StepstreamCallback
+
+    scored, advantages = [], []
+    trainer = _trainer(kind, tmp_path, _scorer(scored), reward_weights=[1.0, 0.5])
+    score = trainer._generate_and_score_completions
+
+    def counted(inputs):
+        found = score(inputs)
+        advantages.extend(trainer._logs["advantages"])
+        return found
+
+    trainer._generate_and_score_completions = counted
+    trainer.add_callback(StepstreamCallback(trainer, run))
+    trainer.train()
+    trained = len(advantages)
+    trainer.evaluate()
+    run.finish()
+    texts = [
+        (step, prompt, completion, reward)
+        for step, *columns in scored
+        for prompt, completion, reward in zip(*columns, strict=True)
+    ]
+    assert len(texts) == len(advantages) > trained >= 8
+    episodes = home.lines("episode")
+    steps = home.lines("step")
+    assert [(line["observation"], line["action"]) for line in steps] == [text[1:3] for text in texts]
+    found = [line["rollout"] for line in episodes]
+    assert [one["rewards"]["many_words"] for one in found] == [
+        {"value": reward, "weight": 1.0} for *_, reward in texts
+    ]
+    for one, (_, _, completion, words) in zip(found, texts, strict=True):
+        parity = float(words % 2 == 0)
+        assert one["rewards"].get("even") == (
+            {"value": parity, "weight": 0.5} if completion.split() else None
+        )
+    assert [one["advantage"] for one in found] == advantages
+    assert [one["training_step"] for one in found] == [step for step, *_ in texts]
+    assert [one["policy_start"] for one in found] == [str(step) for step, *_ in texts]
+    assert [one["split"] for one in found] == ["train"] * trained + ["eval"] * (len(found) - trained)
+    keys = [tuple(one[name] for name in ("split", "training_step", "group_id", "sample_id")) for one in found]
+    assert len(set(keys)) == len(keys)
+    by_group = {}
+    for key, text in zip(keys, texts, strict=True):
+        by_group.setdefault(key[:3], []).append(text[1])
+    assert all(len(prompts) == 2 and len(set(prompts)) == 1 for prompts in by_group.values())
+    totals = [line["episode_return"] for line in episodes]
+    assert totals == [words + 0.5 * (words > 0 and words % 2 == 0) for *_, words in texts]
+
+
+def test_the_trainers_own_log_stays_as_it_is(home, run, tmp_path):
+    """Every number of its log at its step; and what it keeps of its completions is what it keeps alone."""
+    from stepstream.integrations.trl import StepstreamCallback
+
+    trainer = _trainer("GRPOTrainer", tmp_path, _scorer([]), log_completions=True)
+    trainer.add_callback(StepstreamCallback(trainer, run))
     trainer.train()
     run.finish()
     metrics = home.lines("metrics")
@@ -82,7 +152,42 @@ def test_grpo_is_seen_as_the_trainer_sees_it(home, run, tmp_path):
     for line, said in zip(metrics, trainer.state.log_history, strict=True):
         step = said.pop("step")
         assert (line["step"], line.get("metrics", line)) == (step, {**line.get("metrics", line), **said})
-    steps = home.lines("step")
-    assert [(line["observation"], line["action"], line["reward"]) for line in steps] == rewarded
-    assert [line["episode_return"] for line in home.lines("episode")] == [reward for _, _, reward in rewarded]
     assert home.lines("run_started")[-1]["config"]["num_generations"] == 2
+    assert len(trainer._logs["completion"]) == trainer._logs["completion"].maxlen
+    assert list(trainer._logs["completion"]) == [line["action"] for line in home.lines("step")][-2:]
+
+
+def test_reward_functions_that_log(home, run, tmp_path):
+    """Without the callback: the last function to answer logs all; the trainer gets the same."""
+    from stepstream.integrations.trl import logged
+
+    scored = []
+    trainer = _trainer("GRPOTrainer", tmp_path, logged(_scorer(scored), [1.0, 0.5], run))
+    assert trainer.reward_func_names == ["many_words", "even"]
+    trainer.train()
+    run.finish()
+    texts = [
+        (prompt, completion, reward)
+        for _, *columns in scored
+        for prompt, completion, reward in zip(*columns, strict=True)
+    ]
+    assert [(line["observation"], line["action"]) for line in home.lines("step")] == [
+        text[:2] for text in texts
+    ]
+    found = [line["rollout"] for line in home.lines("episode")]
+    assert [one["rewards"]["many_words"]["value"] for one in found] == [text[2] for text in texts]
+    assert [one["training_step"] for one in found] == [step for step, prompts, *_ in scored for _ in prompts]
+    groups = {}
+    for one, text in zip(found, texts, strict=True):
+        groups.setdefault(text[0], set()).add(one["group_id"])
+    assert all(len(ids) == 1 for ids in groups.values())
+
+
+def test_a_trainer_that_keeps_no_completions_is_told_the_other_way(home, run):
+    """Its logs are written; a warning says what logs its completions."""
+    from stepstream.integrations.trl import StepstreamCallback
+
+    with pytest.warns(
+        UserWarning, match="object keeps no completions: wrap its reward functions with `logged`"
+    ):
+        StepstreamCallback(object(), run)

@@ -236,3 +236,29 @@ def test_an_episode_of_the_sdk_holds_a_rollout() -> None:
     names = ("seq", "episode_index", "reward", "turns", "training_step", "group_id", "sample_key")
     assert [rollout[name] for name in names] == [9, 4, 1.5, 2, 7, "4", "S:9"]
     assert event.record["extras"] is None
+
+
+def test_messages_of_the_sdk_have_the_form_of_those_of_files() -> None:
+    """Whatever library they are of: content as text, reasoning apart, tool calls by name and arguments."""
+    told = [
+        {"role": "user", "content": [{"type": "text", "text": "sun"}, {"type": "image", "image": "x"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "hm",
+            "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "4", "score": float("nan")},
+    ]
+    line = {"type": "episode", "episode_index": 0, "rollout": {"status": "ok", "messages": told}}
+    event = Normaliser(Identity("S", "r", sdk=True))(json.dumps(line).encode(), 1, 1)
+    ((_, rollout),) = event.beside
+    assert json.loads(rollout["messages"]) == [
+        {"role": "user", "content": "sun[image]"},
+        {
+            "role": "assistant",
+            "reasoning": "hm",
+            "tool_calls": [{"id": "c1", "name": "add", "arguments": "{}"}],
+        },
+        {"role": "tool", "content": "4", "tool_call_id": "c1", "extras": {"score": "NaN"}},
+    ]
