@@ -38,11 +38,15 @@ def explained(settings: Settings, where: str, words: str) -> str:
         )
     if "alert" in words and ("certificate" in words or "unknown ca" in words):
         return _ours_refused(settings, where, words)
-    if "PLAINTEXT broker listener" in words or "wrong version number" in words:
+    if _are_plaintext(words) or ("SSL connection closed by peer" in words and _speaks_tls(where) is False):
         return f"Kafka at {where} speaks no TLS on this port: check {PROTOCOL} and the port."
     if "SSL" not in settings.kafka.get("security.protocol", "").upper() and _speaks_tls(where):
         return f"Kafka at {where} speaks TLS on this port: set {PROTOCOL} to SSL or SASL_SSL."
     return ""
+
+
+def _are_plaintext(words: str) -> bool:
+    return "PLAINTEXT broker listener" in words or "wrong version number" in words
 
 
 def _not_accepted(settings: Settings, where: str) -> str:
@@ -84,18 +88,28 @@ def _ours_refused(settings: Settings, where: str, words: str) -> str:
     )
 
 
-def _speaks_tls(where: str) -> bool:
+def _speaks_tls(where: str) -> bool | None:
+    """None: nobody answers there."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        _shake_hands(where, context)
+        with _connected(where):
+            pass
     except (OSError, ValueError):
+        return None
+    try:
+        _shake_hands(where, context)
+    except OSError:
         return False
     return True
 
 
 def _shake_hands(where: str, context: ssl.SSLContext) -> None:
-    host, _, port = where.rpartition(":")
-    host = host.strip("[]")
-    with socket.create_connection((host, int(port)), ANSWER_S) as connection:
+    with _connected(where) as connection:
+        host = where.rpartition(":")[0].strip("[]")
         context.wrap_socket(connection, server_hostname=host).close()
+
+
+def _connected(where: str) -> socket.socket:
+    host, _, port = where.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), ANSWER_S)
