@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import random
+import resource
 import shutil
+import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.harness import ROUNDS, Rates, Row
+from cli.replay import tune_collector
 from consumers.replay.play import Part, Replay, Sink
 from consumers.replay.sink_sql import SqlSink
 from consumers.replay.sinks import JsonlSink, NullSink
@@ -22,10 +29,10 @@ from infra.embedded.jars import class_path
 from infra.embedded.kafka import KafkaServer
 from infra.history.items import Item, Records
 from infra.history.reader import RunReader
-from infra.history.sql_source import SqlSource
+from infra.history.sql_source import SqlSource, seek_point_rows
 from infra.kafka import topics
 from infra.settings import Settings, load
-from schemas.codec import Decoder, checked_in
+from schemas.codec import Decoder, Encoder, checked_in
 from schemas.positions import parse_position
 from schemas.topics import Kind
 from tests.support.events import Stream, record
@@ -34,6 +41,8 @@ from tests.support.replays import store
 RECORDS = 60_000
 LARGE = 1_000_000
 SEEKS = 200
+PACE, PACED = 0.5, 2000
+"""Speed and number of the records that are played in real time; the run's are a millisecond apart."""
 UNIT = "records/CPU s"
 RUN = "run"
 
@@ -41,28 +50,115 @@ RUN = "run"
 def first_line() -> Row:
     """The first 100 records from a random place of a run of a million, each with a new reader."""
     with _folder() as folder:
-        settings = replace(load({}), home=folder, database_url=f"sqlite:///{folder / 'large.db'}")
-        _fill_large(settings)
-        words = {
-            "seq": lambda: f"seq:{random.randrange(1, LARGE)}",
-            "step": lambda: f"step:{random.randrange(LARGE * 9 // 10)}",
-            "episode": lambda: f"episode:{random.randrange(LARGE // 20)}",
-            "end-100": lambda: "end-100",
-        }
-        seen = {name: sorted(_first(settings, make()) for _ in range(SEEKS)) for name, make in words.items()}
+        settings = _fill_large(folder)
+        return _first_lines(settings, LARGE)
+
+
+def first_line_of_ten_million() -> Row:
+    """The same in a run of ten million."""
+    with _folder() as folder:
+        settings = _fill_large(folder)
+        _repeat(settings, 10)
+        return _first_lines(settings, 10 * LARGE)
+
+
+def _first_lines(settings: Settings, total: int) -> Row:
+    words = {
+        "seq": lambda: f"seq:{random.randrange(1, total)}",
+        "step": lambda: f"step:{random.randrange(total * 9 // 10)}",
+        "episode": lambda: f"episode:{random.randrange(total // 20)}",
+        "end-100": lambda: "end-100",
+    }
+    tune_collector()
+    seen = {name: sorted(_first(settings, make()) for _ in range(SEEKS)) for name, make in words.items()}
     worst = max(times[SEEKS * 95 // 100] for times in seen.values())
     halves = {
         name: (times[SEEKS // 2] * 1000, times[SEEKS * 95 // 100] * 1000) for name, times in seen.items()
     }
     told = ", ".join(f"{name} {half:.1f}/{most:.1f}" for name, (half, most) in halves.items())
     return Row(
-        f"First 100 records from a random place of {LARGE:,}, in process, p95 of the slowest position",
+        f"First 100 records from a random place of {total:,}, in process, p95 of the slowest position",
         worst * 1000,
         "ms",
         goal="under 50 ms",
         lower_is_better=True,
         note=f"p50/p95 in ms: {told}",
     )
+
+
+def command() -> Row:
+    """`stepstream replay RUN --from end-100` of a run of a million in SQL, and its memory."""
+    with _folder() as folder:
+        settings = _fill_large(folder)
+        words = [sys.executable, "-m", "cli.main", "replay", RUN, "--from", "end-100"]
+        environment = os.environ | {
+            "STEPSTREAM_HOME": str(folder),
+            "STEPSTREAM_DATABASE_URL": settings.database_url,
+        }
+        seconds, megabytes = [], 0.0
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            child = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            lines = child.communicate()[0].count(b"\n")
+            seconds.append(time.perf_counter() - began)
+            assert lines == 100, lines
+            megabytes = max(megabytes, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+    return Row(
+        f"`replay RUN --from end-100` of {LARGE:,} records, the whole command",
+        min(seconds),
+        "s",
+        spread=(max(seconds) - min(seconds)) / median(seconds),
+        goal="under 1 s, and 100 MB",
+        lower_is_better=True,
+        note=f"at most {megabytes:.0f} MB",
+    )
+
+
+def lateness() -> Row:
+    """Real time: how late records are written, beside a loop that sleeps until they are due."""
+    with _stack() as settings:
+        seen: dict[str, list[float]] = {"replay": [], "sleep": []}
+        for _ in range(3):
+            sink = _Watch()
+            _play(settings, sink, "sql", speed=PACE, stop=f"seq:{PACED}")
+            seen["replay"] += sink.lateness()
+            seen["sleep"] += _sleep_loop()
+    replay, sleep = (sorted(times)[len(times) * 99 // 100] * 1000 for times in seen.values())
+    return Row(
+        f"Real time, a record each {1000 / PACE:g} ms: lateness, p99",
+        replay,
+        "ms",
+        limit=sleep,
+        limit_name="a loop that sleeps",
+        goal="1.3 × the loop",
+        lower_is_better=True,
+    )
+
+
+class _Watch(NullSink):
+    """When records came, and when they were due."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, int]] = []
+
+    def write(self, items: list[Item]) -> None:
+        now = time.monotonic()
+        self._seen += [(now, item.time) for item in items]
+
+    def lateness(self) -> list[float]:
+        """Seconds; the first record was in time."""
+        begin, first = self._seen[0]
+        return [now - begin - (at - first) / 1e6 / PACE for now, at in self._seen]
+
+
+def _sleep_loop() -> list[float]:
+    begin, late = time.monotonic(), []
+    for number in range(PACED):
+        due = begin + number / 1000 / PACE
+        if (early := due - time.monotonic()) > 0:
+            time.sleep(early)
+        late.append(time.monotonic() - due)
+    return late
 
 
 def null_from_sql() -> Row:
@@ -118,10 +214,12 @@ def _rounds(settings: Settings, replay: Callable[[], int]) -> dict[str, Rates]:
     return {name: Rates(tuple(rates)) for name, rates in seen.items()}
 
 
-def _play(settings: Settings, sink: Sink, source: str) -> int:
+def _play(settings: Settings, sink: Sink, source: str, speed: float | None = None, stop: str = "end") -> int:
+    tune_collector()
     sql = SqlSource(settings, RUN) if source == "sql" else None
     reader = RunReader(settings, RUN, checked_in, sql, kafka=source == "kafka")
-    player = Replay(reader, Part(parse_position("beginning"), meta=True))
+    part = Part(parse_position("beginning"), parse_position(stop), meta=True)
+    player = Replay(reader, part, speed=speed)
     player.play(*player.find(), sink)
     reader.close()
     return player.played
@@ -159,9 +257,9 @@ def _step(seq: int) -> dict[str, object]:
     return record(Kind.STEPS, seq, reward=0.123456789 + seq, info='{"lives":3,"x":1.5}', **own)
 
 
-def _fill_large(settings: Settings) -> None:
-    from schemas.codec import Encoder
-
+def _fill_large(folder: Path) -> Settings:
+    """A database of a run of `LARGE` steps."""
+    settings = replace(load({}), home=folder, database_url=f"sqlite:///{folder / 'large.db'}")
     encode, decode = Encoder(Kind.STEPS), Records(RUN, checked_in)
     sink = SqlSink(settings, settings.sql_url, decode, RUN)
     for first in range(1, LARGE + 1, 5000):
@@ -171,6 +269,31 @@ def _fill_large(settings: Settings) -> None:
         ]
         sink.write(items)
     sink.close()
+    return settings
+
+
+def _repeat(settings: Settings, times: int) -> None:
+    """Let the run go on as it began, until it is so many times as long."""
+    with contextlib.closing(sqlite3.connect(settings.home / "large.db")) as database:
+        names = [column[1] for column in database.execute("PRAGMA table_info(steps)")]
+        for part in range(1, times):
+            moved = {
+                "seq": f"seq + {part * LARGE}",
+                "topic_offset": f"topic_offset + {part * LARGE}",
+                "episode_index": f"episode_index + {part * LARGE // 20}",
+                "event_time": f"printf('%04d', {2026 + part}) || substr(event_time, 5)",
+            }
+            columns = ", ".join(moved.get(name, name) for name in names)
+            database.execute(f"INSERT INTO steps SELECT {columns} FROM steps WHERE seq <= {LARGE}")
+            database.commit()
+        database.execute("DELETE FROM seek_points")
+        rows = seek_point_rows(Kind.STEPS)
+        database.execute(
+            "INSERT INTO seek_points (run_id, stream_id, block, topic, topic_partition, newest_event_time, "
+            f"first_offset, last_offset, records, newest_episode) {rows}",
+            [RUN],
+        )
+        database.commit()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import signal
@@ -68,10 +69,20 @@ def replay(**options: Any) -> None:
     """
     settings = load()
     command = Command(settings, options)
+    tune_collector()
     try:
         command.run()
     except BrokenPipeError:
         _leave_stdout()  # the reader has enough (`| head`)
+
+
+def tune_collector() -> None:
+    """Let the garbage collector look through imports never, and through a page of records rarely.
+
+    Otherwise it takes a quarter of the time of a replay, and 80 ms of the time to one first line in twenty.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000)
 
 
 class Command:

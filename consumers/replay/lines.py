@@ -10,11 +10,12 @@ import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from schemas.codec import Record
+from schemas.codec import Record, current_schema
 from schemas.topics import Kind
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,8 +26,8 @@ KIND_NAMES = ("type", "event_type", "event")
 """Names of the kind, in the order in which they are read."""
 GLOBAL_STEP_NAMES = ("global_step", "step", "total_timesteps")
 TIME_NAMES = ("ts", "timestamp", "ts_unix_ns")
-OWN_NAMES = frozenset({"stream_id", "seq"})
-"""What names an event on Kafka; a line that is ingested again gets new ones."""
+_SAID_FIRST = frozenset({"stream_id", "seq", "run_id", "agent_id", "worker_id", "event_time"})
+"""Who and when. What names an event on Kafka is left out: a line that is ingested again gets new ones."""
 
 
 def as_line(kind: Kind, record: Record) -> bytes | None:
@@ -38,23 +39,54 @@ def as_line(kind: Kind, record: Record) -> bytes | None:
 
 
 def _step_or_episode(kind: Kind) -> Callable[[Record], bytes]:
-    """Its columns by their names, also `metrics` and `extras`: nothing in them can be taken for another."""
+    """Its columns by their names, also `metrics` and `extras`: nothing in them can be taken for another.
+
+    Most lines of a run are of these kinds, so their text is put together here and not by an encoder.
+    """
+    names = [field["name"] for field in current_schema(kind)["fields"]]
+    columns = [(name, f',"{name}":', _column(name)) for name in names if name not in _SAID_FIRST]
+    begin = f'{{"type":"{TYPES[kind]}","ts":"'
 
     def write(record: Record) -> bytes:
-        fields = {"type": TYPES[kind], **_identity(record)}
-        for name, value in record.items():
-            if name in fields or name in OWN_NAMES or value is None or name == "event_time":
-                continue
-            fields[name] = _column(name, value)
-        return _encode(fields)
+        who = _who(record["run_id"], record["agent_id"], record["worker_id"])
+        parts = [begin, _time(record["event_time"]), '"', who]
+        for name, label, text_of in columns:
+            value = record[name]
+            if value is not None:
+                parts.append(label)
+                parts.append(text_of(value))
+        parts.append("}")
+        return "".join(parts).encode()
 
     return write
 
 
-def _column(name: str, value: Any) -> Any:
+def _column(name: str) -> Callable[[Any], str]:
     if name in JSON_COLUMNS or name == "extras":
-        return _raw(value)
-    return _object(_numbers(value)) if name == "metrics" else _number(value)
+        return _one_line
+    return _numbers_text if name == "metrics" else _value
+
+
+@lru_cache(1024)
+def _who(run_id: str, agent_id: str, worker_id: str | None) -> str:
+    fields = {"run_id": run_id, "agent_id": agent_id} | (
+        {} if worker_id is None else {"worker_id": worker_id}
+    )
+    return f",{msgspec.json.encode(fields)[1:-1].decode()}"
+
+
+def _value(value: Any) -> str:
+    """A number or a flag; a number that is none as its bare word."""
+    if value is True or value is False:
+        return "true" if value else "false"
+    return json.dumps(value) if value.__class__ is float and not math.isfinite(value) else repr(value)
+
+
+def _numbers_text(text: str) -> str:
+    """The text of `metrics`: copied, unless it names NaN or an infinity."""
+    if 'NaN"' in text or 'Infinity"' in text:
+        return _encode(_numbers(text)).decode()
+    return _one_line(text)
 
 
 def _metrics(record: Record) -> bytes:
@@ -85,23 +117,11 @@ def _letter(record: Record) -> bytes | None:
     return bytes(record["raw"]) if record["topic"] is None else None
 
 
-_WRITERS: dict[Kind, Callable[[Record], bytes | None]] = {
-    Kind.STEPS: _step_or_episode(Kind.STEPS),
-    Kind.EPISODES: _step_or_episode(Kind.EPISODES),
-    Kind.METRICS: _metrics,
-    Kind.RUNS: _run_event,
-    Kind.LOGS: _log_line,
-    Kind.DLQ: _letter,
-}
-
-
 def _identity(record: Record, time_name: str = "ts") -> dict[str, Any]:
     """Time, run, agent and worker."""
     when = record["event_time"]
-    moment = EPOCH + timedelta(microseconds=when)
-    text = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
     fields = {
-        time_name: when * 1000 if time_name == "ts_unix_ns" else text,
+        time_name: when * 1000 if time_name == "ts_unix_ns" else _time(when),
         "run_id": record["run_id"],
         "agent_id": record["agent_id"],
     }
@@ -110,10 +130,15 @@ def _identity(record: Record, time_name: str = "ts") -> dict[str, Any]:
     return fields
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return msgspec.Raw(json.dumps(value).encode())
-    return value
+def _time(micros: int) -> str:
+    """An event time in ISO 8601, UTC."""
+    second, rest = divmod(micros, 1_000_000)
+    return f"{_second(second)}.{rest:06d}Z"
+
+
+@lru_cache(4096)
+def _second(second: int) -> str:
+    return (EPOCH + timedelta(seconds=second)).isoformat().removesuffix("+00:00")
 
 
 def _numbers(text: str | None) -> dict[str, Any]:
@@ -121,11 +146,13 @@ def _numbers(text: str | None) -> dict[str, Any]:
     return {name: _bare_word(value) for name, value in _members(text).items()}
 
 
-def _raw(text: str) -> msgspec.Raw:
+def _one_line(text: str) -> str:
     # JSON that a worker sent inside a string may hold line ends; outside of strings they are blanks.
-    if "\n" in text or "\r" in text:
-        text = text.translate({10: " ", 13: " "})
-    return msgspec.Raw(text.encode())
+    return text.translate({10: " ", 13: " "}) if "\n" in text or "\r" in text else text
+
+
+def _raw(text: str) -> msgspec.Raw:
+    return msgspec.Raw(_one_line(text).encode())
 
 
 def _members(text: str | None) -> dict[str, Any]:
@@ -143,13 +170,19 @@ def _bare_word(value: Any) -> Any:
     return _raw(word) if word in NOT_NUMBERS else value
 
 
-def _object(fields: dict[str, Any]) -> msgspec.Raw:
-    return msgspec.Raw(_encode(fields))
-
-
 def _encode(fields: dict[str, Any]) -> bytes:
     try:
         return msgspec.json.encode(fields)
     except UnicodeEncodeError:  # a lone surrogate in a name
         texts = {name: msgspec.json.encode(value).decode() for name, value in fields.items()}
         return ("{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in texts.items()) + "}").encode()
+
+
+_WRITERS: dict[Kind, Callable[[Record], bytes | None]] = {
+    Kind.STEPS: _step_or_episode(Kind.STEPS),
+    Kind.EPISODES: _step_or_episode(Kind.EPISODES),
+    Kind.METRICS: _metrics,
+    Kind.RUNS: _run_event,
+    Kind.LOGS: _log_line,
+    Kind.DLQ: _letter,
+}

@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
@@ -54,18 +55,36 @@ class Blocks:
     times: list[int] = field(default_factory=list)
     episodes: list[int] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
-    counts: list[dict[Kind, int]] = field(default_factory=list)
-    """Records of each kind."""
-    offsets: list[dict[tuple[Kind, int], tuple[int, int]]] = field(default_factory=list)
-    """In each block, the first and last offset in each partition."""
+    points: list[SeekPoint] = field(default_factory=list)
+    """All of them, by their block."""
 
     def begin(self, number: int) -> None:
         """Add a block whose values are set next."""
         self.numbers.append(number)
-        for column in (self.times, self.episodes, self.steps):
-            column.append(0)
-        self.counts.append(dict(self.counts[-1]) if self.counts else {})
-        self.offsets.append({})
+        self.times.append(0)
+        self.episodes.append(0)
+        self.steps.append(0)
+
+    @cached_property
+    def counts(self) -> list[dict[Kind, int]]:
+        """Records of each kind, from the stream's beginning to each block's end."""
+        found: dict[int, dict[Kind, int]] = {}
+        so_far: dict[Kind, int] = {}
+        for point in self.points:
+            kind = Kind(point.topic)
+            so_far = so_far | {kind: so_far.get(kind, 0) + point.records}
+            found[point.block] = so_far
+        return list(found.values())
+
+    @cached_property
+    def offsets(self) -> list[dict[tuple[Kind, int], tuple[int, int]]]:
+        """In each block, the first and last offset in each partition. Few positions need them."""
+        found: dict[int, dict[tuple[Kind, int], tuple[int, int]]] = {number: {} for number in self.numbers}
+        for point in self.points:
+            here, place = found[point.block], (Kind(point.topic), point.topic_partition)
+            low, high = here.get(place, (point.first_offset, point.last_offset))
+            here[place] = (min(low, point.first_offset), max(high, point.last_offset))
+        return list(found.values())
 
     def same(self, other: Blocks) -> int:
         """How many blocks at the beginning are the same in another state of the stream."""
@@ -370,19 +389,21 @@ def _lies(line: Line, kind: Kind, partition: int) -> bool:
 
 
 def _blocks(points: list[SeekPoint]) -> Blocks:
-    points.sort(key=lambda point: point.block)
-    blocks = Blocks()
-    time, episode, steps = -(1 << 63), NO_EPISODE, 0
+    points.sort(key=_block_of)
+    blocks = Blocks(points=points)
+    time, episode, steps, number = -(1 << 63), NO_EPISODE, 0, -1
     for point in points:
-        kind = Kind(point.topic)
         time = max(time, point.newest_event_time)
-        episode = max(episode, _or_none(point.newest_episode))
-        steps += point.records if kind is Kind.STEPS else 0
-        if not blocks.numbers or blocks.numbers[-1] != point.block:
-            blocks.begin(point.block)
+        if point.newest_episode is not None and point.newest_episode > episode:
+            episode = point.newest_episode
+        if point.topic == _STEPS:
+            steps += point.records
+        if point.block != number:
+            number = point.block
+            blocks.begin(number)
         blocks.times[-1], blocks.episodes[-1], blocks.steps[-1] = time, episode, steps
-        blocks.counts[-1][kind] = blocks.counts[-1].get(kind, 0) + point.records
-        place = (kind, point.topic_partition)
-        low, high = blocks.offsets[-1].get(place, (point.first_offset, point.last_offset))
-        blocks.offsets[-1][place] = (min(low, point.first_offset), max(high, point.last_offset))
     return blocks
+
+
+_block_of = attrgetter("block")
+_STEPS = Kind.STEPS.value

@@ -8,8 +8,10 @@ from schemas.topics import BESIDE, Kind
 
 def hole_in(page: list[Item], expected: int) -> int | None:
     """The first line from `expected` on that a page lacks before its last one."""
-    lines = {item.seq for item in page if item.seq >= expected}
     expected = max(expected, 1)
+    if page and page[0].seq <= expected and page[-1].seq - page[0].seq + 1 == len(page):
+        return None  # each line is there once: pages are in order
+    lines = {item.seq for item in page if item.seq >= expected}
     if not lines or max(lines) + 1 - expected <= len(lines):
         return None
     return next(seq for seq in range(expected, max(lines)) if seq not in lines)

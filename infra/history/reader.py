@@ -281,7 +281,8 @@ class RunReader:
             page, hole = self._whole_page(stream, at, last, self.next_lines[stream])
             cut = last + 1 if hole is None else hole
             cut = cut if stop is None else min(cut, stop)
-            page = [item for item in page if item.seq < cut]
+            if page and page[-1].seq >= cut:
+                page = [item for item in page if item.seq < cut]
             if page and page[-1].seq >= self.next_lines[stream]:
                 self._count(stream, page, wanted)
                 yield page, wanted
@@ -331,17 +332,16 @@ class RunReader:
             items += self._log.page(stream, first, last)
         if not items and self._sql is not None and not self._sql.facts().known and self.facts.known:
             raise StepstreamError(f"Run {self._run_id!r} was deleted while it was played.")
-        if len({item[2] for item in items}) == len(items):
-            items.sort(key=itemgetter(2))
-            return items
-        return items_once(items)
+        return items if _is_dense(items) else items_once(items)
 
     def _count(self, stream: str, page: list[Item], first: int) -> None:
-        given = [item for item in page if item.seq >= first]
-        of_sql = sum(item.load.__class__ is tuple for item in given)
+        given = page if page[0].seq >= first else [item for item in page if item.seq >= first]
+        of_sql = len(given) if not self._loaded else sum(item.load.__class__ is tuple for item in given)
         self.counts["SQL"] += of_sql
         self.counts["Kafka"] += len(given) - of_sql
         begin = max(self.next_lines[stream], 1)
+        if given[0].seq == begin and _is_dense(given):
+            return
         lines = len({item.seq for item in given if item.seq >= begin})
         self.missing[stream] += max(0, given[-1].seq + 1 - begin - lines)
 
@@ -351,3 +351,8 @@ class RunReader:
 
 def _end(stop: Cut | None, stream: str) -> int | None:
     return None if stop is None else stop.get(stream)
+
+
+def _is_dense(items: list[Item]) -> bool:
+    """Whether items are lines in order, each once, none missing."""
+    return not items or [item[2] for item in items] == list(range(items[0][2], items[0][2] + len(items)))

@@ -23,6 +23,7 @@ NEAR_LINES = 20_000
 """An agent's newest records are looked for in so many lines of a stream."""
 _OF_EPISODES = (Kind.STEPS, Kind.EPISODES)
 _TABLES = {kind: kind.table for kind in LINES}
+_KINDS = {kind.value: kind for kind in Kind}
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class SqlSource:
         found = self._computed() if unindexed else self._stored()
         self._tables = {}
         for point in found:
-            self._tables.setdefault((point.stream_id, point.block), []).append(Kind(point.topic))
+            self._tables.setdefault((point.stream_id, point.block), []).append(_KINDS[point.topic])
         return found
 
     def page(self, stream: str, first: int, last: int) -> list[Item]:
@@ -112,7 +113,8 @@ class SqlSource:
         for kind in self._kinds(stream, first, last):
             rows = self._reader.rows(self._pages[kind], [self._run_id, stream, first, last])
             items += _items(kind, stream, rows, self._prefix)
-        items.sort(key=lambda item: (item[2], ORDER[item[0]]))
+        if len({item[0] for item in items}) > 1:
+            items.sort(key=lambda item: (item[2], ORDER[item[0]]))
         return items
 
     def heads(self, stream: str, first: int, last: int) -> list[Head]:
@@ -251,10 +253,10 @@ def _of_lines(kind: Kind) -> str:
 
 
 def _items(kind: Kind, stream: str, rows: list[tuple[Any, ...]], prefix: str) -> list[Item]:
-    items = []
-    for row in rows:
-        time = micros(row[3])
-        items.append(Item(kind, stream, row[0], time, row[1], row[-2], row[-1], time // 1000, row))
+    items = [
+        Item(kind, stream, row[0], time := micros(row[3]), row[1], row[-2], row[-1], time // 1000, row)
+        for row in rows
+    ]
     if kind is Kind.DLQ:
         return [_refused(item, prefix) for item in items]
     return items
