@@ -60,6 +60,10 @@ class Address(Struct, frozen=True):
             kept += [(key, str(one)) for one in values if one is not None and one != ""]
         return self.path + (f"?{urlencode(kept, quote_via=quote)}" if kept else "")
 
+    def search(self, **changes: Any) -> str:
+        """The same link's query, for `dcc.Location`: from its "?" on, or nothing."""
+        return self.to(**changes)[len(self.path) :]
+
 
 def run_link(run_id: str, **query: Any) -> str:
     """The link to a run's page."""

@@ -6,6 +6,7 @@ rows have fixed places (`slot`), whose cells change: no row is made or thrown aw
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from typing import Any, Literal, NamedTuple
@@ -122,6 +123,26 @@ EPISODES = definitions(
 )
 TABLES = {"steps": STEPS, "episodes": EPISODES}
 """The tables of an agent."""
+THEME = {
+    "backgroundColor": "var(--card)",
+    "foregroundColor": "var(--text)",
+    "accentColor": "var(--accent)",
+    "borderColor": "var(--grid)",
+    "headerBackgroundColor": "var(--card)",
+    "headerTextColor": "var(--muted)",
+    "headerFontSize": 12,
+    "headerFontWeight": 400,
+    "rowHoverColor": "var(--raised)",
+    "fontFamily": "inherit",
+    "fontSize": 13,
+    "cellHorizontalPadding": 12,
+    "wrapperBorder": False,
+    "wrapperBorderRadius": 0,
+    "oddRowBackgroundColor": "transparent",
+    "headerColumnResizeHandleColor": "transparent",
+    "browserColorScheme": "inherit",
+}
+"""AG Grid's parameters, in the colours of `theme.css`."""
 ALWAYS = {
     "steps": {"event_time", "episode_index", "step_index", "reward"},
     "episodes": {"event_time", "episode_index", "episode_return"},
@@ -132,7 +153,7 @@ ALWAYS = {
 def grid(id: str, columns: list[Definition], row_id: str, height: int | None = None, **more: Any) -> Any:
     """A table. `row_id`: an expression of `params.data` that is a string of the row's own."""
     options = {
-        "theme": {"function": "stepstreamTheme(themeQuartz)"},
+        "theme": {"function": f"themeQuartz.withParams({json.dumps(THEME)})"},
         "rowHeight": ROW_PX,
         "headerHeight": HEADER_PX,
         "animateRows": False,

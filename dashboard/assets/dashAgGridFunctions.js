@@ -23,11 +23,6 @@
     const t = new Date(ms);
     return `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}.${String(t.getMilliseconds()).padStart(3, "0")}`;
   };
-  functions.stepstreamMoment = (ms) => {
-    if (none(ms)) return "–";
-    const t = new Date(ms), now = new Date(), year = t.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
-    return t.toDateString() === now.toDateString() ? `${two(t.getHours())}:${two(t.getMinutes())}` : t.toLocaleDateString("en-GB", { day: "numeric", month: "short", ...year });
-  };
   functions.stepstreamNumber = (value) => {
     if (none(value)) return "–";
     if (typeof value !== "number" || !Number.isFinite(value) || (Number.isInteger(value) && Math.abs(value) < 1e6)) return String(value);
@@ -45,20 +40,12 @@
   let byArrow = false;
   addEventListener("keydown", ({ key }) => (byArrow = key.startsWith("Arrow")), true);
   addEventListener("pointerdown", () => (byArrow = false), true);
-  const patch = (changes, replace) => changes && dispatchEvent(new CustomEvent("patch", { detail: { changes, replace } }));
   functions.stepstreamOpen = ({ data, colDef, value }) => {
     if (colDef.cellClass === "long" && value) window.dash_clientside.set_props("long-text", { "data-asked": { row: data, field: colDef.field, at: Date.now() } });
-    else patch(data?.patch, false);
+    else if (data?.patch) window.stepstream.patch(data.patch);
   };
   functions.stepstreamReach = ({ api, rowIndex }) => {
     const changes = byArrow && api.getDisplayedRowAtIndex(rowIndex)?.data?.patch, query = new URLSearchParams(location.search);
-    if (changes && query.has([...new URLSearchParams(changes).keys()][0])) patch(changes, true);
+    if (changes && query.has([...new URLSearchParams(changes).keys()][0])) window.stepstream.patch(changes, true);
   };
-
-  functions.stepstreamTheme = (theme) => theme.withParams({
-    backgroundColor: "var(--card)", foregroundColor: "var(--text)", accentColor: "var(--accent)", borderColor: "var(--grid)",
-    headerBackgroundColor: "var(--card)", headerTextColor: "var(--muted)", headerFontSize: 12, headerFontWeight: 400,
-    rowHoverColor: "var(--raised)", fontFamily: "inherit", fontSize: 13, cellHorizontalPadding: 12, wrapperBorder: false,
-    wrapperBorderRadius: 0, oddRowBackgroundColor: "transparent", headerColumnResizeHandleColor: "transparent", browserColorScheme: "inherit",
-  });
 })();

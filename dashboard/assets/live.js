@@ -37,7 +37,7 @@
       return Math.max(next - this.ahead - now, Math.min(REST * slow, LONGEST_REST_MS), 0);
     }
   }
-  window.stepstream = { Pace };
+  window.stepstream.Pace = Pace;
 
   let socket, wait = 250, heard = Date.now(), moved = 0, paint = 0, failed = {}, drawing = false;
   const leaves = new Map(), queue = new Map();
@@ -45,10 +45,7 @@
   const find = (selector, root = document) => [...root.querySelectorAll(selector)];
   const painted = (then) => requestAnimationFrame((frame) => setTimeout(then, 0, frame));
   const say = (word) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(word));
-  const settings = () => {
-    try { return JSON.parse(localStorage.getItem("settings")) || {}; } catch { return {}; }
-  };
-
+  const settings = () => Object.fromEntries(["updates", "buffer", "theme"].map((name) => [name, window.stepstream.setting(name)]));
   const pace = new Pace(() => settings().updates || 60);
 
   // The socket
@@ -62,8 +59,7 @@
 
   function lost() {
     state("silent", "Reconnecting");
-    setTimeout(open, wait * (0.5 + Math.random()));
-    wait = Math.min(2 * wait, 5000);
+    setTimeout(open, (wait = Math.min(2 * wait, 5000)) * (0.25 + Math.random() / 2));
   }
 
   const hello = () => {
@@ -79,7 +75,8 @@
     if (shown !== delta.page) return setTimeout(receive, 5, from, delta); // Dash puts it there, or a newer one comes
     state("running", "Live");
     const began = performance.now();
-    if (delta.n === 1 || delta.first) { leaves.clear(); queue.clear(); }
+    if (delta.n === 1) { leaves.clear(); queue.clear(); }
+    if (delta.url === location.pathname + location.search) arrived();
     for (const key in delta.texts) text(key, delta.texts[key]);
     for (const id in delta.props) props(id, delta.props[id]);
     for (const id in delta.draw) later(id, delta.draw[id]);
@@ -135,7 +132,7 @@
     }
   }
 
-  /** What an element takes of a key: its text, or the attributes that it names in the order of its keys. */
+  /** What an element takes of a key: its text, or attributes, named in the order of its keys. */
   function leaf(key, el) {
     const names = (el.dataset.liveAttr || "text").split(" ");
     return el.dataset.live.split(" ").flatMap((one, i) => (one === key ? [{ el, name: names[i] }] : []));
@@ -199,12 +196,10 @@
   }, { capture: true });
 
   // The address is the page's state
-
   function go(url, replace = false) {
     if (url === location.pathname + location.search) return;
     history[replace ? "replaceState" : "pushState"]({}, "", url);
-    dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
-    hello();
+    dispatchEvent(new CustomEvent("_dashprivate_pushstate")); // dcc.Location hears it, and says it when Python sets the address
   }
 
   /** Replace parts of the query: "a=1&b=" sets one and leaves out the other. */
@@ -214,8 +209,7 @@
       query.delete(name);
       for (const value of given.getAll(name)) if (value) query.append(name, value);
     }
-    const words = query.toString();
-    go(location.pathname + (words && `?${words}`), replace);
+    go(location.pathname + (query.size ? `?${query}` : ""), replace);
   }
 
   document.addEventListener("click", (event) => {
@@ -228,9 +222,25 @@
     event.preventDefault();
     go(url.pathname + url.search, "replace" in el.dataset);
   });
-  addEventListener("popstate", hello);
-  addEventListener("patch", ({ detail }) => patch(detail.changes, detail.replace));
-  addEventListener("settings", hello);
+  for (const name of ["popstate", "_dashprivate_pushstate", "settings"]) addEventListener(name, hello);
+  window.stepstream.patch = patch;
+
+  /** The page stands at its address: inputs show what it says, and the parts of it that this browser keeps are kept, or come back. */
+  function arrived() {
+    const query = new URLSearchParams(location.search), page = document.querySelector("[data-keep]");
+    for (const el of find("[data-address]")) {
+      const field = el.querySelector("input, select"), value = query.get(el.dataset.address) ?? el.dataset.default ?? "";
+      if (field !== document.activeElement) window.dash_clientside.set_props(field.id, { value: field.type === "checkbox" ? value !== "" : value });
+    }
+    if (!page) return;
+    const names = page.dataset.keep.split(" "), kept = new URLSearchParams(localStorage.getItem("kept"));
+    const of = (from) => names.flatMap((name) => from.getAll(name).map((value) => [name, value])), opened = page.dataset.opened;
+    page.dataset.opened = "yes";
+    if (!opened && !of(query).length) return of(kept).length && patch(new URLSearchParams(of(kept)), true);
+    for (const name of names) kept.delete(name);
+    for (const pair of of(query)) kept.append(...pair);
+    localStorage.setItem("kept", kept);
+  }
 
   let typed;
   const input = ({ target, type }) => {
@@ -243,18 +253,11 @@
   document.addEventListener("input", ({ target }) => target.type === "search" && input({ target, type: "input" }));
 
   // Keys: an element says which one is its own (data-key). In a list of tabs, arrows go on to the neighbour.
-
-  function leave(field) {
-    Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(field, ""); // React sees it as typed
-    field.dispatchEvent(new Event("input", { bubbles: true }));
-    field.blur();
-  }
-
   addEventListener("keydown", (event) => {
     const { key, target } = event;
     if (event.metaKey || event.ctrlKey || event.altKey) return;
     if (!document.querySelector("[data-page]")) return setTimeout(() => target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true })), 50);
-    if (key === "Escape" && target.type === "search") return leave(target);
+    if (key === "Escape" && target.type === "search") { target.blur(); return patch(`${target.closest("[data-address]").dataset.address}=`, true); }
     if (target.closest?.("input, select, textarea, [role=dialog]")) return;
     const tabs = target.role === "tab" && find("[role=tab]:not([hidden])", target.closest("[role=tablist]"));
     const at = tabs && { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: -tabs.indexOf(target), End: tabs.length - 1 - tabs.indexOf(target) }[key];
@@ -267,5 +270,12 @@
     if (field) field.select();
     else own.click();
   });
+  (window.dash_clientside ||= {}).stepstream = { copy: async ({ text }) => { // for callbacks of Python
+    try { await navigator.clipboard.writeText(text); } catch { // not allowed, or no https
+      const area = Object.assign(document.createElement("textarea"), { value: text });
+      document.body.append(area); area.select(); document.execCommand("copy"); area.remove();
+    }
+    return window.dash_clientside.no_update;
+  } };
   open();
 })();

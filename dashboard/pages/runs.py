@@ -75,13 +75,24 @@ class RunsPage(Page):
         async def listed(kept: dict[str, str] | None) -> Any:
             return _views(kept or {})
 
-        in_browser: Any = app.clientside_callback  # untyped in Dash
-        in_browser(
-            _COLUMNS,
-            Output("runs-columns", "className"),
+        @app.callback(
+            Output("url", "search", allow_duplicate=True),
             Input("runs-columns", "value"),
+            State("url", "pathname"),
+            State("url", "search"),
             prevent_initial_call=True,
         )
+        async def columns(chosen: list[str] | None, path: str, search: str | None) -> Any:
+            address = Address.of((path or "/") + (search or ""))
+            return _columns(address, chosen or []) if address.path == "/" else no_update
+
+
+def _columns(address: Address, chosen: list[str]) -> Any:
+    """The query that shows these columns; none where it shows them already."""
+    default = [one.field for one in COLUMNS if one.chosen]
+    wanted = [] if sorted(chosen) == sorted(default) else chosen
+    same = sorted(wanted) == sorted(address.all("column"))
+    return no_update if same else address.search(column=wanted or None)
 
 
 def _head(address: Address) -> Component:
@@ -195,14 +206,3 @@ def _empty() -> Component:
         html.Ol(steps),
     ]
     return html.Div(parts, className="empty", id="runs-empty")
-
-
-_COLUMNS = """(chosen) => {
-  const first = DEFAULTS, query = new URLSearchParams(location.search), before = query.toString();
-  query.delete("column");
-  if (String(chosen) !== String(first)) for (const one of chosen) query.append("column", one);
-  if (location.pathname !== "/" || query.toString() === before) return dash_clientside.no_update;
-  history.replaceState({}, "", query.size ? `/?${query}` : "/");
-  dispatchEvent(new PopStateEvent("popstate"));
-  return dash_clientside.no_update;
-}""".replace("DEFAULTS", str([one.field for one in COLUMNS if one.chosen]))

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import dash_bootstrap_components as dbc
-from dash import Dash, Input, Output, State, html, no_update
+from dash import ClientsideFunction, Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
 from dashboard import form, grids
@@ -210,31 +210,32 @@ def register(app: Dash, services: Services) -> None:
 
     @app.callback(
         Output("copied", "data-text"),
+        Output("toast", "children"),
         Input("copy-tsv", "n_clicks"),
         State("rows-view", "data-view"),
         State("newest-steps", "rowData"),
         State("newest-episodes", "rowData"),
         State("url", "search"),
-        State("settings", "data"),
+        State("setting-buffer", "value"),
         prevent_initial_call=True,
     )
     async def copy(_: Any, view: dict[str, Any], *asked: Any) -> Any:
-        steps, episodes, search, settings = asked
+        steps, episodes, search, kept = asked
         view = view | {"mode": Address.of(f"/{search or ''}").get("rows", view["mode"])}
         kind = view["kind"]
         rows = episodes if kind == "episodes" else steps
-        kept = str((settings or {}).get("buffer", ROWS))
-        most = COPIED if view["mode"] == "all" or not kept.isdecimal() else int(kept)
+        most = COPIED if view["mode"] == "all" else int(kept)
         try:
             stored = (await history.read(services.queries, view, {"startRow": 0, "endRow": most})).rows
         except StepstreamError:
             if view["mode"] == "all":
-                return no_update
+                return no_update, no_update
             stored = []
         if view["mode"] == "all" or not _ahead(rows, stored):  # the newest may not have been drawn yet
             rows = stored
         listed = [row | {"event_time": form.iso(row["event_time"])} for row in (rows or [])[:most]]
-        return {"text": grids.tsv(grids.TABLES[kind], listed), "rows": len(listed), "at": time.time()}
+        copied = {"text": grids.tsv(grids.TABLES[kind], listed), "at": time.time()}
+        return copied, f"{len(listed)} rows copied"
 
     @app.callback(
         Output("text", "is_open"),
@@ -257,7 +258,8 @@ def register(app: Dash, services: Services) -> None:
         return True, f"{name.capitalize()} of step {step}", form.readable(text)
 
     in_browser: Any = app.clientside_callback  # untyped in Dash
-    in_browser(_COPY, Output("toast", "children"), Input("copied", "data-text"), prevent_initial_call=True)
+    copy_it = ClientsideFunction("stepstream", "copy")
+    in_browser(copy_it, Output("copied", "title"), Input("copied", "data-text"), prevent_initial_call=True)
 
 
 def _ahead(drawn: list[dict[str, Any]] | None, stored: list[dict[str, Any]]) -> bool:
@@ -280,12 +282,3 @@ def _register_table(app: Dash, services: Services, kind: str) -> None:
             return no_update, no_update
         page, problem = await history.answer(services.queries, view | {"kind": kind}, request)
         return page | {"rowData": [linked(kind, row) for row in page["rowData"]]}, problem
-
-
-_COPY = """async ({ text, rows }) => {
-  try { await navigator.clipboard.writeText(text); } catch {
-    const area = Object.assign(document.createElement("textarea"), { value: text });
-    document.body.append(area); area.select(); document.execCommand("copy"); area.remove();
-  }
-  return `${rows} rows copied`;
-}"""

@@ -1,7 +1,8 @@
 """The push: one WebSocket a page, one delta in flight.
 
     page    {"url": "/runs/r?agent=a", "settings": {…}}                what the address bar says is looked at
-    server  {"n": 1, "page": "run r", "texts": {key: text}, "props": {id: props}, "draw": {id: props}}
+    server  {"n": 1, "page": "run r", "url": "/runs/r?agent=a", "texts": {key: text}, "props": {id: props},
+             "draw": {id: props}}                                      "url" where it is another one than before
     page    {"ack": 1, "paint": 9.1, "drew": 14.2, "failed": {id: error}}   it is painted; ms, and what failed
     server  {"n": 2, …}                                                what came since
     …
@@ -69,7 +70,7 @@ class _Line:
         self._socket, self._pages, self._feeds = socket, pages, feeds
         self._n = 0
         self._word, self._painted = Word(), asyncio.Event()
-        self._key = ""
+        self._key = self._url = ""
         self._screen: Screen | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -77,6 +78,7 @@ class _Line:
         word = _WORD.decode(text)
         if word.url is not None:
             await self._look(Address.of(word.url), word.settings)
+            self._url = word.url
         elif word.ack == self._n and self._screen is not None:
             self._word = word
             self._screen.failed(word.failed)
@@ -118,5 +120,7 @@ class _Line:
 
     async def _send(self, message: Message) -> None:
         self._n += 1
-        whole = {"n": self._n, "page": self._key} | message
+        whole: Message = {"n": self._n, "page": self._key} | message
+        if self._url:
+            whole["url"], self._url = self._url, ""
         await self._socket.send_text(ENCODER.encode(whole).decode())
