@@ -25,6 +25,8 @@ from infra.history.curves import Axis, Curve, central_range, thinned
 
 POINTS = 500
 """Of a line that is drawn live: more are no wider on the screen."""
+HEIGHT = 180
+"""Of a curve out of SQL, in pixels."""
 MAX_TEXT = 200
 """Characters of a worker's text in a figure."""
 FONT = "system-ui, sans-serif"
@@ -117,7 +119,7 @@ def thin(x: Sequence[Any], y: Sequence[Any], points: int = POINTS) -> tuple[list
     return [x[i] for i in chosen.tolist()], kept
 
 
-def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", height: int = 180) -> Figure:
+def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", y_title: str = "") -> Figure:
     """A curve from SQL as a whole figure.
 
     Args:
@@ -125,11 +127,11 @@ def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", heig
         name: what the line is; a worker's word.
         scale: how the axes are drawn.
         smoothed: how it was smoothed, in words; said in the chart.
-        height: in pixels.
+        y_title: of the y axis.
     """
     data = [line(curve.x, curve.y, name, faint=bool(smoothed))]
     data.append(line(curve.mean_x, curve.mean, smoothed) if smoothed else line((), ()))
-    layout = line_layout(height, scale.title, "")
+    layout = line_layout(HEIGHT, scale.title, y_title)
     layout["xaxis"]["type"] = "date" if scale.x == "time" else "linear"
     layout["yaxis"] |= y_axis(curve, scale)
     layout["annotations"] = [_note(text) for text in [said(curve, smoothed)] if text]
@@ -140,7 +142,7 @@ def curve_drawn(curve: Curve, scale: Scale, smoothed: str = "") -> dict[str, Any
     """New points of a curve for its chart: a Patch, so a zoom stays."""
     patch = Patch()
     for i, (x, y) in enumerate(((curve.x, curve.y), (curve.mean_x, curve.mean))):
-        patch["data"][i]["x"], patch["data"][i]["y"] = x, y
+        patch["data"][i]["x"], patch["data"][i]["y"] = thin(x, y)
     patch["layout"]["annotations"] = [_note(text) for text in [said(curve, smoothed)] if text]
     if not scale.outliers and not scale.log:
         patch["layout"]["yaxis"]["range"] = y_axis(curve, scale).get("range")
@@ -226,7 +228,7 @@ def _graph(id: Any, data: list[Figure], height: int, layout: Figure, image: str 
 def line_layout(height: int, x_title: str, y_title: str) -> Figure:
     """A line chart's layout; heights are in pixels."""
     return {
-        "margin": {"l": 48, "r": 10, "t": 6, "b": 38 if x_title else 24},
+        "margin": {"l": 62 if y_title else 48, "r": 10, "t": 6, "b": 38 if x_title else 24},
         "showlegend": False,
         "hovermode": "x unified",
         "dragmode": "zoom",

@@ -6,8 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from dashboard.sql.queries import Queries
-from infra.history.curves import Axis, Curve
+from dashboard.sql.queries import PLAIN, Queries
+from infra.history.curves import Axis, Curve, Smoothing
 from infra.history.series import PIXELS, Series
 from infra.sql.columns import Source
 
@@ -36,9 +36,13 @@ class History(Struct, frozen=True):
         end: float | None = None,
         pixels: int = PIXELS,
         axis: Axis = "step",
+        smoothing: Smoothing = PLAIN,
     ) -> Curve:
-        """A series from `begin` to `end` of its axis: of each of so many pixels the least and the most."""
-        return await self.queries.minmax(self._series(source, name, axis), begin, end, pixels)
+        """A series from `begin` to `end` of its axis: of each of so many pixels the least and the most.
+
+        With `smoothing`, `curve.mean_x` and `curve.mean` are the smoothed line, made of every point.
+        """
+        return await self.queries.minmax(self._series(source, name, axis), begin, end, pixels, smoothing)
 
     async def names(self, source: Source) -> list[str]:
         """Names of the numbers that the run's records (of steps and episodes: the agent's) carry."""

@@ -39,7 +39,7 @@
   }
   window.stepstream.Pace = Pace;
 
-  let socket, wait = 250, heard = Date.now(), moved = 0, paint = 0, failed = {}, drawing = false;
+  let socket, wait = 250, heard = Date.now(), moved = 0, paint = 0, failed = {}, drawing = false, typed = 0;
   const leaves = new Map(), queue = new Map();
 
   const find = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -230,7 +230,7 @@
     const query = new URLSearchParams(location.search), page = document.querySelector("[data-keep]");
     for (const el of find("[data-address]")) {
       const field = el.querySelector("input, select"), value = query.get(el.dataset.address) ?? el.dataset.default ?? "";
-      if (field !== document.activeElement) window.dash_clientside.set_props(field.id, { value: field.type === "checkbox" ? value !== "" : value });
+      if (field !== document.activeElement && !typed) window.dash_clientside.set_props(field.id, { value: field.type === "checkbox" ? value !== "" : value });
     }
     if (!page) return;
     const names = page.dataset.keep.split(" "), kept = new URLSearchParams(localStorage.getItem("kept"));
@@ -242,12 +242,12 @@
     localStorage.setItem("kept", kept);
   }
 
-  let typed;
   const input = ({ target, type }) => {
     const name = target.closest?.("[data-address]")?.dataset.address;
     if (!name) return;
     clearTimeout(typed);
-    typed = setTimeout(() => patch(new URLSearchParams([[name, target.type === "checkbox" ? (target.checked ? "1" : "") : target.value]]), type === "input"), type === "input" ? 150 : 0);
+    const given = new URLSearchParams([[name, target.type === "checkbox" ? (target.checked ? "1" : "") : target.value]]);
+    typed = setTimeout(() => { typed = 0; patch(given, type === "input"); }, type === "input" ? 150 : 0);
   };
   document.addEventListener("change", ({ target }) => target.type !== "search" && input({ target, type: "change" }));
   document.addEventListener("input", ({ target }) => target.type === "search" && input({ target, type: "input" }));

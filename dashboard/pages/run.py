@@ -11,16 +11,16 @@ from dashboard.live.run_feed import RunFeed
 from dashboard.live.types import View
 from dashboard.page import Page, Services
 from dashboard.panel import Panel, attrs, live, live_attr
-from dashboard.panels import curve, past, rows
+from dashboard.panels import chart_clicks, past, rows
+from dashboard.panels.agent_charts import Metric, Return, Reward
 from dashboard.panels.agents import Agents
-from dashboard.panels.curve import Curve
+from dashboard.panels.chart_choice import KEPT, inputs
+from dashboard.panels.chips import PLACES, Chips
 from dashboard.panels.frame import Frame
 from dashboard.panels.head import Head
-from dashboard.panels.metric import PLACES, Chips, Metric
 from dashboard.panels.now import Now
 from dashboard.panels.numbers import Numbers
 from dashboard.panels.plumbing import Plumbing
-from dashboard.panels.reward import Reward
 from dashboard.panels.rows import Rows
 
 TABS = {"agent": "Agents", "metrics": "Metrics", "log": "Log", "config": "Config"}
@@ -91,23 +91,26 @@ class AgentPage(RunPage):
         return View(run_id=address.run, agents=True)
 
     def panels(self, address: Address) -> list[Panel]:
-        charts = [Curve(), Reward(), Chips(), *(Metric(place) for place in range(PLACES))]
+        charts = [Return(), Reward(), Chips(), *(Metric(place) for place in range(PLACES))]
         return [*super().panels(address), Agents(), Numbers(), Now(), Frame(), *charts, Rows()]
 
     def body(self, address: Address) -> Component:
         """The agents' tabs beside one agent's panels."""
-        charts = [Curve().layout(), Now().layout(), Reward().layout()]
+        charts = [Return().layout(), Now().layout(), Reward().layout()]
         charts += [Metric(place).layout() for place in range(PLACES)]
         stage = html.Div(charts, className="stage", **live_attr(data_framed="agent.framed"))
+        bar = html.Div(
+            [Chips().layout(), html.Div(inputs(address), className="chart-inputs")], className="chart-bar"
+        )
         parts = [
             Numbers().layout(),
+            bar,
             stage,
-            Chips().layout(),
             html.Div(self.own(), className="own"),
             Rows().layout(),
         ]
         marks = live_attr(data_seq="agent.seq", style="agent.tone")
-        tab = attrs(role="tabpanel", aria_label="Agent")
+        tab = attrs(role="tabpanel", aria_label="Agent", data_keep=" ".join(KEPT))
         agent = html.Div(parts, id="agent", className="agent", tabIndex="-1", **marks, **tab)
         sizes = live_attr(data_agents="agents.size", data_search="agents.search")
         return html.Div([Agents().layout(), agent], className="run-body", **sizes)
@@ -115,7 +118,7 @@ class AgentPage(RunPage):
     def register(self, app: Dash, services: Services) -> None:
         past.register(app, services)
         rows.register(app, services)
-        curve.register(app)
+        chart_clicks.register(app)
 
 
 def tabs(address: Address, chosen: str) -> Component:

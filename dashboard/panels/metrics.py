@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
+import msgspec
 from dash import html
 from dash.development.base_component import Component
 
-from dashboard import charts
 from dashboard.panel import Drawn, History, News, Panel
-from dashboard.panels.metric_cards import (
-    FIRST,
-    OF_EPISODES,
-    OF_STEPS,
-    Chart,
-    Choice,
-    button,
-    card,
-    group,
-    named,
-)
-from dashboard.sql.queries import Series
-from infra.history.curves import Curve, reduce_lists
+from dashboard.panels.chart import OF_EPISODES, OF_STEPS, RELOAD_S, SAMPLE_S, At, Chart
+from dashboard.panels.chart_choice import FIRST, Choice
+from dashboard.panels.metric_cards import button, card, group
+from infra.history.series import Series
+from infra.sql.columns import Source
 from schemas.errors import StepstreamError
-
-PIXELS = 500
-FULL_PIXELS = 1600
-RELOAD_S = 3.0
-SAMPLE_S = 1.0
 
 
 class MetricCharts(Panel):
@@ -39,18 +24,16 @@ class MetricCharts(Panel):
 
     title, every, width, of_run = "Metrics", 0.5, 12, True
 
+    def __init__(self) -> None:
+        self.built: Any = None
+        """What cards the page has."""
+
     def reset(self) -> None:
         self.choice = Choice.of(self.address)
         self.charts: dict[str, Chart] = {}
-        self.known = 0
-        """How many there are, shown or not."""
-        self.out = 0
-        """How many of them are hidden."""
-        self.read = self.rebuild = False
-        self.going = False
-        self.next_read = 0.0
-        self.history: History | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.known = self.out = self.more = 0
+        """How many there are, shown or not; are hidden; would be shown by the button."""
+        self.read = self.going = False
 
     def layout(self) -> Component:
         return html.Div(html.P("Reading the run's metrics", className="none muted"), id="metric-charts")
@@ -59,105 +42,75 @@ class MetricCharts(Panel):
         self.choice = Choice.of(self.address)
 
     async def load(self, history: History) -> None:
-        self.history = history
-        self.next_read = time.monotonic() + RELOAD_S
-        every = await self._series(history)
-        wanted = [one for one in every if self.choice.shows(named(one))]
-        self.known = len(every)
-        self.out = sum(named(one) in self.choice.hidden for one in every)
-        wanted.sort(key=lambda one: named(one) not in self.choice.pinned)
-        shown = wanted[: self.choice.count]
-        curves = await asyncio.gather(*(self._curve(one) for one in shown))
-        made = {chart.id: chart for chart in map(Chart, shown, curves)}
-        self.rebuild = self.rebuild or not self.read or list(made) != list(self.charts) or self._reshaped()
-        self.charts, self.read, self.dirty = made, True, True
-        self.more = len(wanted) - len(shown)
-        if any(chart.curve.sampled for chart in made.values()):
-            self.task = asyncio.ensure_future(self._again(history, SAMPLE_S))
+        history = msgspec.structs.replace(history, agent_id=await self._agent(history))
+        await self._read(history)
+        while True:
+            sampled = any(chart.curve.sampled for chart in self.charts.values())
+            await asyncio.sleep(SAMPLE_S if sampled else RELOAD_S)
+            try:
+                if sampled or self.going:
+                    await self._read(history)
+            except StepstreamError:
+                pass  # the page says already that SQL is away
+
+    async def _read(self, history: History) -> None:
+        every = [Chart(one) for one in await self._series(history)]
+        wanted = [chart for chart in every if self.choice.shows(chart.named)]
+        wanted.sort(key=lambda chart: chart.named not in self.choice.pinned)
+        shown = [self.charts.get(chart.id, chart) for chart in wanted[: self.choice.count]]
+        await asyncio.gather(*(chart.read(history, self.choice) for chart in shown))
+        self.known, self.more = len(every), len(wanted) - len(shown)
+        self.out = sum(chart.named in self.choice.hidden for chart in every)
+        self.charts = {chart.id: chart for chart in shown}
+        self.read = self.dirty = True
+        self.wake()
 
     def take(self, news: News) -> None:
         if news.going is not None:
             self.going = news.going
         for point in news.points:
+            at = At(point.event_time / 1000, None if point.global_step is None else float(point.global_step))
             for name, value in point.metrics.items():
-                self._add(name, point.global_step, point.event_time / 1000, value)
-        if self.history is not None and time.monotonic() > self.next_read and self.going:
-            self.next_read = time.monotonic() + RELOAD_S
-            self.task = asyncio.ensure_future(self._again(self.history))
+                chart = self.charts.get(Chart(Series("", "metrics", name)).id)
+                if chart is not None:
+                    chart.add(at, value, self.choice)
+                    self.dirty = self.dirty or chart.grown
 
     def draw(self) -> Drawn:
         if not self.read:
             return {}
         drawn: dict[str, Any] = {}
-        scale, smoothed = self.choice.scale, self.choice.smoothing.words
-        if self.rebuild:
+        shape = self._shape()
+        if shape != self.built:
+            self.built = shape
             drawn["metric-charts"] = {"children": self._body()}
-        for id, chart in self.charts.items():
-            if chart.fresh or self.rebuild:
-                drawn |= self._whole(id, chart)
-            elif chart.grown:
-                drawn[chart.graph_id] = charts.curve_drawn(chart.curve, scale, smoothed)
-            drawn[f"value.{id}"] = chart.newest
-            chart.fresh = chart.grown = False
-        self.rebuild = False
+            for chart in self.charts.values():
+                chart.fresh = True
+        for chart in self.charts.values():
+            drawn |= chart.drawn(self.choice)
         return drawn
+
+    def _shape(self) -> Any:
+        """What the cards say, and which they are."""
+        choice = self.choice
+        graphs = [chart.graph_id(choice) for chart in self.charts.values()]
+        return graphs, choice.pinned, choice.hidden, choice.full, self.known, self.more, self.out
+
+    async def _agent(self, history: History) -> str | None:
+        """Whose steps and episodes: the one that the address names, else the first that acts."""
+        agents = await history.queries.agents(history.run_id)
+        acting = [row["agent_id"] for row in agents if row["steps"] or row["episodes"]]
+        return self.choice.agent or history.agent_id or (acting[0] if acting else None)
 
     async def _series(self, history: History) -> list[Series]:
         """Every series of the run, by groups and names."""
-        run_id, axis = history.run_id, self.choice.scale.x
-        agent = self.choice.agent or await _first_agent(history)
-        names = history.queries.names
-        metrics = [
-            Series(run_id, "metrics", name, None, axis) for name in sorted(await names(run_id, "metrics"))
-        ]
-        if agent is None:
-            return metrics
-        episodes = [*OF_EPISODES, *sorted(await names(run_id, "episodes", agent))]
-        steps = [*OF_STEPS, *sorted(await names(run_id, "steps", agent))]
-        of_episodes = [Series(run_id, "episodes", name, agent, axis) for name in episodes]
-        return [*metrics, *of_episodes, *(Series(run_id, "steps", name, agent, axis) for name in steps)]
-
-    async def _curve(self, series: Series) -> Curve:
-        assert self.history is not None
-        begin, end = self.choice.zoom or (None, None)
-        pixels = FULL_PIXELS if named(series) == self.choice.full else PIXELS
-        return await self.history.queries.minmax(series, begin, end, pixels, self.choice.smoothing)
-
-    async def _again(self, history: History, after: float = 0.0) -> None:
-        await asyncio.sleep(after)
-        with suppress(StepstreamError):  # the page says already that SQL is away
-            await self.load(history)
-            self.wake()
-
-    def _reshaped(self) -> bool:
-        """Whether the cards themselves say something else than before."""
-        shape = (self.choice.pinned, self.choice.hidden, self.choice.full, self.choice.count, self.out)
-        before, self.shape = getattr(self, "shape", None), shape
-        return before != shape
-
-    def _add(self, name: str, step: int | None, at: float, value: float | None) -> None:
-        chart = self.charts.get(Chart(Series("", "metrics", name)).id)
-        if chart is None or value is None or self.choice.zoom is not None:
-            return
-        curve = chart.curve
-        x = {"time": at, "relative": (at - curve.origin) / 1000}.get(self.choice.scale.x, step)
-        if x is None or (curve.x and x <= curve.x[-1]):
-            return
-        curve.x.append(float(x))
-        curve.y.append(value)
-        curve.total += 1
-        if len(curve.x) > 4 * PIXELS:
-            curve.x, curve.y = reduce_lists(curve.x, curve.y, 2 * PIXELS)
-        chart.grown = self.dirty = True
-
-    def _whole(self, id: str, chart: Chart) -> dict[str, Any]:
-        figure = charts.curve_figure(chart.curve, chart.title, self.choice.scale, self.choice.smoothing.words)
-        zoom = self.choice.zoom
-        figure["layout"]["uirevision"] = f"{zoom} {self.choice.scale}"
-        if zoom is not None:
-            figure["layout"]["xaxis"] |= {"range": list(zoom), "autorange": False}
-        label = f"{chart.series.name}, {chart.curve.total:,} points"
-        return {chart.graph_id: {"figure": figure}, f"{id}-box": {"aria-label": label}}
+        run_id, agent = history.run_id, history.agent_id
+        found = [Series(run_id, "metrics", name) for name in sorted(await history.names("metrics"))]
+        sources: dict[Source, dict[str, str]] = {"episodes": OF_EPISODES, "steps": OF_STEPS}
+        for source, own in sources.items() if agent is not None else ():
+            names = [*own, *sorted(await history.names(source))]
+            found += [Series(run_id, source, name, agent) for name in names]
+        return found
 
     def _body(self) -> list[Component]:
         if not self.known:
@@ -170,8 +123,10 @@ class MetricCharts(Panel):
     def _groups(self) -> Iterable[tuple[str, list[Component]]]:
         groups: dict[str, list[Component]] = {}
         for chart in self.charts.values():
-            name = "Pinned" if chart.named in self.choice.pinned else chart.group
-            groups.setdefault(name, []).append(card(chart, self.choice))
+            pinned = chart.named in self.choice.pinned
+            groups.setdefault("Pinned" if pinned else chart.group, []).append(
+                card(chart, self.choice, pinned=pinned)
+            )
         return groups.items()
 
     def _rest(self) -> list[Component]:
@@ -182,9 +137,3 @@ class MetricCharts(Panel):
         if self.out:
             found.append(button(f"Show {self.out} hidden", {"hide": None}))
         return [html.Div(found, className="chips")] if found else []
-
-
-async def _first_agent(history: History) -> str | None:
-    agents = await history.queries.agents(history.run_id)
-    acting = [row["agent_id"] for row in agents if row["steps"] or row["episodes"]]
-    return history.agent_id or (acting[0] if acting else None)

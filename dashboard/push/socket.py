@@ -2,7 +2,7 @@
 
     page    {"url": "/runs/r?agent=a", "settings": {…}}                what the address bar says is looked at
     server  {"n": 1, "page": "run r", "url": "/runs/r?agent=a", "texts": {key: text}, "props": {id: props},
-             "draw": {id: props}}                                      "url" where it is another one than before
+             "draw": {id: props}}                                      the address, where it has changed
     page    {"ack": 1, "paint": 9.1, "drew": 14.2, "failed": {id: error}}   it is painted; ms, and what failed
     server  {"n": 2, …}                                                what came since
     …

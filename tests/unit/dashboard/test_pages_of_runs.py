@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from plotly.utils import PlotlyJSONEncoder
 
 from dashboard.address import Address
-from dashboard.panels import metric_cards, run_table
+from dashboard.panels import chart, chart_choice, run_table
 from dashboard.panels.compare import Compare, Compared, chosen_runs, compare_link
 from dashboard.panels.config import flat
 from dashboard.panels.log import Line, block, coloured
@@ -88,14 +88,14 @@ def test_any_address_is_a_choice(query: str) -> None:
     """Whoever wrote the address: a table, and charts, come of it."""
     address = Address.of(f"/runs/x?{query}&zoom={query}&smooth={query}&x={query}&n={query}")
     Choice.of(address)
-    choice = metric_cards.Choice.of(address)
+    choice = chart_choice.Choice.of(address)
     assert choice.count <= 500
     assert choice.zoom is None or choice.zoom[0] < choice.zoom[1]
 
 
 def test_metrics_are_found_pinned_hidden() -> None:
     """By words of their names; steps' and episodes' numbers have names of their own."""
-    choice = metric_cards.Choice.of(Address.of("/runs/x?q=train%20loss&hide=train/kl_loss"))
+    choice = chart_choice.Choice.of(Address.of("/runs/x?q=train%20loss&hide=train/kl_loss"))
     shown = ["train/loss", "train/kl_loss", "eval/loss", "steps:train_loss"]
     assert [name for name in shown if choice.shows(name)] == ["train/loss", "steps:train_loss"]
     series = [
@@ -103,11 +103,11 @@ def test_metrics_are_found_pinned_hidden() -> None:
         Series("r", "metrics", "lr"),
         Series("r", "steps", "reward"),
     ]
-    charts = [metric_cards.Chart(one) for one in [*series, Series("r", "episodes", "episode_return")]]
-    assert [(chart.group, chart.title) for chart in charts] == [
+    charts = [chart.Chart(one) for one in [*series, Series("r", "episodes", "episode_return")]]
+    assert [(one.group, one.title) for one in charts] == [
         ("train", "loss"), ("Metrics", "lr"), ("Steps", "reward"), ("Episodes", "return")
     ]  # fmt: skip
-    assert len({chart.id for chart in charts}) == 4
+    assert len({one.id for one in charts}) == 4
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_metrics_are_found_pinned_hidden() -> None:
 )
 def test_a_zoom_in_the_address(text: str, zoom: tuple[float, float] | None) -> None:
     """Two ends, the lower first."""
-    assert metric_cards.zoom_of(text) == zoom
+    assert chart_choice.zoom_of(text) == zoom
 
 
 def test_a_configuration_is_dotted_keys() -> None:

@@ -1,0 +1,228 @@
+"""One chart of a series: the whole run out of SQL, then what comes; as the address wants it drawn."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from hashlib import blake2s
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from dashboard import charts, form
+from dashboard.charts import Scale
+from dashboard.live.news import finite
+from dashboard.panel import Drawn, History
+from dashboard.panels.chart_choice import Choice
+from infra.history.curves import ROLLING, Axis, Curve, Smoothing, reduce_lists
+from infra.history.series import Series
+
+PIXELS, FULL_PIXELS = 500, 1600
+SAMPLE_S = 1.0
+RELOAD_S = 3.0
+"""What came meanwhile is read out of SQL so often: it has the steps that were left out of the push."""
+MOST_TAIL = 10_000
+RECENT = 1000
+OF_RETURNS = Smoothing("mean", float(ROLLING))
+OF_EPISODES = {"episode_return": "return", "episode_length": "length"}
+OF_STEPS = {"reward": "reward"}
+TITLES: dict[str, dict[str, str]] = {"metrics": {}, "episodes": OF_EPISODES, "steps": OF_STEPS}
+
+
+class At(NamedTuple):
+    """Where a live value stands on each axis."""
+
+    time: float
+    """ms since 1970."""
+    step: float | None = None
+    """The global step; of an episode its length."""
+    episode: float | None = None
+
+
+class Goes:
+    """A smoothed line that goes on with values that come.
+
+    Args:
+        smoothing: how.
+        curve: what it goes on from.
+        tail: the newest values before, as many as a mean takes.
+    """
+
+    def __init__(self, smoothing: Smoothing, curve: Curve, tail: list[float]) -> None:
+        self._smoothing, self._count = smoothing, curve.total
+        self._tail = deque(tail, maxlen=max(int(smoothing.amount), 1))
+        self._sum = sum(self._tail)
+        self._mean = curve.mean[-1] * (1 - smoothing.amount**curve.total) if curve.mean else 0.0
+
+    def next(self, value: float) -> float:
+        """The line at the next value."""
+        if self._smoothing.kind == "ema":  # debiased, as `curves.exponential_mean`
+            weight = self._smoothing.amount
+            self._count += 1
+            self._mean = weight * self._mean + (1 - weight) * value
+            return float(self._mean / (1 - weight**self._count))
+        self._sum += value - (self._tail[0] if len(self._tail) == self._tail.maxlen else 0.0)
+        self._tail.append(value)
+        return self._sum / len(self._tail)
+
+
+class Chart:
+    """A series, what is read of it, and what came since.
+
+    Args:
+        series: its run, name and agent; the axis is the choice's.
+    """
+
+    def __init__(self, series: Series) -> None:
+        self.series = series
+        self.curve = Curve()
+        self.fresh, self.grown = True, False
+        """What is to be drawn: all of it, or new points."""
+        self._goes = Goes(Smoothing(), self.curve, [])
+        self._recent: deque[tuple[At, float]] = deque(maxlen=RECENT)
+
+    @property
+    def named(self) -> str:
+        """As the address names it."""
+        return named(self.series)
+
+    @property
+    def title(self) -> str:
+        """As the page names it."""
+        name = self.series.name
+        return TITLES[self.series.source].get(name, name.partition("/")[2] or name)
+
+    @property
+    def group(self) -> str:
+        """The part of its name before the slash; of episodes and steps what they are."""
+        if self.series.source != "metrics":
+            return {"episodes": "Episodes", "steps": "Steps"}[self.series.source]
+        head, slash, _ = self.series.name.partition("/")
+        return head if slash else "Metrics"
+
+    @property
+    def id(self) -> str:
+        """Of its component: the same for each agent."""
+        return f"metric-{blake2s(self.named.encode(errors='replace'), digest_size=6).hexdigest()}"
+
+    @property
+    def csv(self) -> str:
+        """Where every point is as CSV."""
+        one = self.series
+        asked = {"kind": "series", "run": one.run_id, "source": one.source, "name": one.name}
+        return "/download?" + urlencode(asked | ({"agent": one.agent_id} if one.agent_id else {}))
+
+    def axis(self, choice: Choice) -> Axis:
+        """What x is: episodes stand by their number, all else by the step, where nothing is chosen."""
+        return choice.axis or ("episode" if self.series.source == "episodes" else "step")
+
+    def smoothing(self, choice: Choice) -> Smoothing:
+        """How it is smoothed: a return by its mean, where nothing is chosen."""
+        of_returns = OF_RETURNS if self.series.name == "episode_return" else Smoothing()
+        return of_returns if choice.smoothing is None else choice.smoothing
+
+    def scale(self, choice: Choice) -> Scale:
+        """How its axes are drawn."""
+        return Scale(self.axis(choice), choice.log, choice.outliers)
+
+    def zoom(self, choice: Choice) -> tuple[float, float] | None:
+        """The part of x that is looked at, if it is of this chart's axis."""
+        return choice.zoom if choice.zoomed in (None, self.axis(choice)) else None
+
+    def graph(self, choice: Choice) -> dict[str, str]:
+        """The id of its graph, by which a zoom knows its axis."""
+        return {"type": "zoomed", "axis": self.axis(choice), "name": self.id}
+
+    def graph_id(self, choice: Choice) -> str:
+        """The same, as the push names it."""
+        return json.dumps(self.graph(choice), sort_keys=True, separators=(",", ":"))
+
+    async def read(self, history: History, choice: Choice) -> None:
+        """Read it out of SQL.
+
+        Raises:
+            DatabaseError: SQL does not answer.
+        """
+        source, name, smoothing = self.series.source, self.series.name, self.smoothing(choice)
+        begin, end = self.zoom(choice) or (None, None)
+        asked: dict[str, Any] = {"axis": self.axis(choice), "smoothing": smoothing}
+        asked["pixels"] = FULL_PIXELS if self.named == choice.full else PIXELS
+        curve = await history.minmax(source, name, begin=begin, end=end, **asked)
+        tail: list[float] = []
+        if smoothing.kind == "mean" and end is None:
+            tail = (await history.latest(source, name, min(int(smoothing.amount), MOST_TAIL))).y
+        self.show(curve, tail, choice)
+
+    def show(self, curve: Curve, tail: list[float], choice: Choice) -> None:
+        """Take a curve, and go on from it with what came meanwhile. `tail`: its newest values."""
+        self.curve, self.fresh = curve, True
+        self._goes = Goes(self.smoothing(choice), curve, tail)
+        if not (self.axis(choice) == "step" and self.series.source == "episodes"):  # there x counts on
+            for at, value in self._recent:
+                self._grow(at, value, choice)
+
+    def add(self, at: At, value: Any, choice: Choice) -> None:
+        """A value that came; what is no number is none."""
+        if finite(value):
+            self._recent.append((at, value))
+            self._grow(at, float(value), choice)
+
+    def _grow(self, at: At, value: float, choice: Choice) -> None:
+        curve, last = self.curve, self.curve.x[-1] if self.curve.x else -1.0
+        x = self._x(at, last, choice)
+        if x is None or self.zoom(choice) is not None or (curve.x and x <= last):
+            return
+        curve.x.append(x)
+        curve.y.append(value)
+        curve.total += 1
+        if self.smoothing(choice).kind != "none":
+            curve.mean_x.append(x)
+            curve.mean.append(self._goes.next(value))
+        if len(curve.x) > 4 * PIXELS:
+            curve.x, curve.y = reduce_lists(curve.x, curve.y, 2 * PIXELS)
+        if len(curve.mean) > 4 * PIXELS:
+            curve.mean_x, curve.mean = reduce_lists(curve.mean_x, curve.mean, 2 * PIXELS)
+        self.grown = True
+
+    def _x(self, at: At, last: float, choice: Choice) -> float | None:
+        axis, of_episodes = self.axis(choice), self.series.source == "episodes"
+        if axis in ("time", "relative"):
+            self.curve.origin = self.curve.origin or at.time
+            return at.time if axis == "time" else (at.time - self.curve.origin) / 1000
+        if axis == "episode":
+            return at.episode if at.episode is not None or not of_episodes else last + 1
+        return last + (at.step or 1) if of_episodes else at.step
+
+    @property
+    def newest(self) -> str:
+        """Its newest value; of a smoothed line, that one's."""
+        found = self.curve.mean or self.curve.y
+        return form.number(found[-1]) if found else ""
+
+    def drawn(self, choice: Choice) -> Drawn:
+        """What to change on the page."""
+        scale, words = self.scale(choice), self.smoothing(choice).words
+        fresh, grown, self.fresh, self.grown = self.fresh, self.grown, False, False
+        if fresh:
+            return {self.graph_id(choice): {"figure": self._figure(choice)}, **self._texts()}
+        if grown:
+            return {self.graph_id(choice): charts.curve_drawn(self.curve, scale, words), **self._texts()}
+        return {}
+
+    def _texts(self) -> dict[str, str]:
+        label = f"{self.series.name}, {self.curve.total:,} points"
+        return {f"value.{self.id}": self.newest, f"label.{self.id}": label, f"csv.{self.id}": self.csv}
+
+    def _figure(self, choice: Choice) -> dict[str, Any]:
+        scale, zoom = self.scale(choice), self.zoom(choice)
+        y_title = "Return" if self.series.name == "episode_return" else ""
+        words = self.smoothing(choice).words
+        figure = charts.curve_figure(self.curve, self.title, scale, words, y_title=y_title)
+        figure["layout"]["uirevision"] = f"{zoom} {scale}"
+        if zoom is not None:
+            figure["layout"]["xaxis"] |= {"range": list(zoom), "autorange": False}
+        return figure
+
+
+def named(series: Series) -> str:
+    """A series as an address names it: a metric by its name, others with their source."""
+    return series.name if series.source == "metrics" else f"{series.source}:{series.name}"
