@@ -135,6 +135,8 @@ def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", y_ti
     layout["xaxis"]["type"] = "date" if scale.x == "time" else "linear"
     layout["yaxis"] |= y_axis(curve, scale)
     layout["annotations"] = [_note(text) for text in [said(curve, smoothed)] if text]
+    if not curve.x:
+        layout["annotations"] = [_note("nothing yet") | {"x": 0.5, "y": 0.5, "xanchor": "center"}]
     return {"data": data, "layout": layout}
 
 

@@ -133,4 +133,5 @@ def _input(name: str, option: Option) -> Component:
         made: Any = dbc.Select(id=name, options=words, value=option.default, size="sm")
     else:
         made = dbc.Input(id=name, value=option.default, size="sm", debounce=True)
-    return html.Label([option.label, made], className="option", **attrs(data_address=name))
+    marks = attrs(data_address=name, data_default=option.default)
+    return html.Label([option.label, made], className="option", **marks)

@@ -229,8 +229,8 @@
   function arrived() {
     const query = new URLSearchParams(location.search), page = document.querySelector("[data-keep]");
     for (const el of find("[data-address]")) {
-      const field = el.querySelector("input, select"), value = query.get(el.dataset.address) ?? el.dataset.default ?? "";
-      if (field !== document.activeElement && !typed) window.dash_clientside.set_props(field.id, { value: field.type === "checkbox" ? value !== "" : value });
+      const field = el.querySelector("input, select"), value = query.get(el.dataset.address) ?? el.dataset.default ?? (field.matches("select") ? null : "");
+      if (field !== document.activeElement && !typed && value !== null) window.dash_clientside.set_props(field.id, { value: field.type === "checkbox" ? value !== "" : value });
     }
     if (!page) return;
     const names = page.dataset.keep.split(" "), kept = new URLSearchParams(localStorage.getItem("kept"));

@@ -11,7 +11,7 @@ from dashboard.live.run_feed import RunFeed
 from dashboard.live.types import View
 from dashboard.page import Page, Services
 from dashboard.panel import Panel, attrs, live, live_attr
-from dashboard.panels import chart_clicks, past, rows
+from dashboard.panels import chart_clicks, numbers, past, rows
 from dashboard.panels.agent_charts import Metric, Return, Reward
 from dashboard.panels.agents import Agents
 from dashboard.panels.chart_choice import KEPT, inputs
@@ -109,8 +109,8 @@ class AgentPage(RunPage):
             html.Div(self.own(), className="own"),
             Rows().layout(),
         ]
-        marks = live_attr(data_seq="agent.seq", style="agent.tone")
-        tab = attrs(role="tabpanel", aria_label="Agent", data_keep=" ".join(KEPT))
+        marks = live_attr(data_seq="agent.seq", style="agent.tone", data_acts="agent.acts")
+        tab = attrs(role="tabpanel", aria_label="Agent", data_keep=" ".join((*KEPT, "number")))
         agent = html.Div(parts, id="agent", className="agent", tabIndex="-1", **marks, **tab)
         sizes = live_attr(data_agents="agents.size", data_search="agents.search")
         return html.Div([Agents().layout(), agent], className="run-body", **sizes)
@@ -119,6 +119,7 @@ class AgentPage(RunPage):
         past.register(app, services)
         rows.register(app, services)
         chart_clicks.register(app)
+        numbers.register(app)
 
 
 def tabs(address: Address, chosen: str) -> Component:

@@ -124,10 +124,11 @@ def _bar(address: Address) -> Component:
         ],
         className="menu",
     )
+    by_group = attrs(data_address="group", data_default="none")
     return html.Div(
         [
             dcc.Store(id="views", storage_type="local"),
-            html.Label([html.Span("Group by"), group], className="option", **attrs(data_address="group")),
+            html.Label([html.Span("Group by"), group], className="option", **by_group),
             _menu("Columns", html.Div(columns, className="menu")),
             _menu("Views", views),
             html.Span(className="flex-fill"),

@@ -15,11 +15,12 @@ from dashboard.live.news import finite
 from dashboard.panel import Drawn, History, News, Panel, live
 from dashboard.panels.chart import OF_RETURNS, RELOAD_S, SAMPLE_S, At, Chart
 from dashboard.panels.chart_choice import Choice
-from dashboard.panels.chips import charted
+from dashboard.panels.chips import charted, numbers_of
 from dashboard.panels.episode_chart import EpisodeChart, Point
 from dashboard.panels.metric_cards import HEIGHT, card
 from infra.history.curves import Curve
 from infra.history.series import Series
+from infra.sql.columns import Source
 from schemas.errors import StepstreamError
 
 MOST = 8000
@@ -161,6 +162,7 @@ class Metric(OneChart):
     def __init__(self, nth: int) -> None:
         self.nth = nth
         self.names: set[str] = set()
+        self.source: Source = "steps"
         self.seen = 0
         """Steps of the agent so far: the number of the next one."""
         super().__init__()
@@ -173,12 +175,16 @@ class Metric(OneChart):
         names = charted(self.address, sorted(self.names))
         if self.nth >= len(names):
             return None
-        series = Series(self.address.run or "", "steps", names[self.nth], agent)
+        series = Series(self.address.run or "", self.source, names[self.nth], agent)
         episode = self.address.number("episode")
-        return Chart(series) if episode is None else EpisodeChart(series, episode)
+        return EpisodeChart(series, episode) if episode is not None and self._of_steps else Chart(series)
+
+    @property
+    def _of_steps(self) -> bool:
+        return self.source == "steps"
 
     def reset(self) -> None:
-        self.names, self.seen = set(), 0
+        self.names, self.source, self.seen = set(), "steps", 0
         super().reset()
 
     def moved(self) -> None:
@@ -189,12 +195,12 @@ class Metric(OneChart):
         super().take(news)
         names = {name for step in news.steps for name in step.numbers}
         if not names <= self.names:
-            self._named(names)
+            self._named("steps", names)
         before = self.seen
         self.seen += len(news.steps) + news.thinned + news.missed
         if news.counters is not None:
             self.seen = max(self.seen, news.counters.seen)
-        if self.chart is None or isinstance(self.chart, EpisodeChart):
+        if self.chart is None or isinstance(self.chart, EpisodeChart) or not self._of_steps:
             return
         begin = max(self.seen - len(news.steps), before if not news.first else 0)
         for number, step in enumerate(news.steps, begin):
@@ -203,11 +209,12 @@ class Metric(OneChart):
 
     async def load(self, history: History) -> None:
         if not self.names:
-            self._named(await history.names("steps"))
+            self._named(*await numbers_of(history))
         await super().load(history)
 
-    def _named(self, names: Iterable[str]) -> None:
-        self.names.update(names)
+    def _named(self, source: Source, names: Iterable[str]) -> None:
+        self.names = {*(self.names if source == self.source else ()), *names}
+        self.source = source
         self._choose()
 
     def _choose(self) -> None:

@@ -51,7 +51,9 @@ class Goes:
         self._smoothing, self._count = smoothing, curve.total
         self._tail = deque(tail, maxlen=max(int(smoothing.amount), 1))
         self._sum = sum(self._tail)
-        self._mean = curve.mean[-1] * (1 - smoothing.amount**curve.total) if curve.mean else 0.0
+        self._mean = 0.0
+        if smoothing.kind == "ema" and curve.mean:
+            self._mean = curve.mean[-1] * (1 - smoothing.amount**curve.total)
 
     def next(self, value: float) -> float:
         """The line at the next value."""
@@ -167,9 +169,9 @@ class Chart:
             self._grow(at, float(value), choice)
 
     def _grow(self, at: At, value: float, choice: Choice) -> None:
-        curve, last = self.curve, self.curve.x[-1] if self.curve.x else -1.0
+        curve, last = self.curve, self.curve.x[-1] if self.curve.x else None
         x = self._x(at, last, choice)
-        if x is None or self.zoom(choice) is not None or (curve.x and x <= last):
+        if x is None or self.zoom(choice) is not None or (last is not None and x <= last):
             return
         curve.x.append(x)
         curve.y.append(value)
@@ -183,14 +185,18 @@ class Chart:
             curve.mean_x, curve.mean = reduce_lists(curve.mean_x, curve.mean, 2 * PIXELS)
         self.grown = True
 
-    def _x(self, at: At, last: float, choice: Choice) -> float | None:
+    def _x(self, at: At, last: float | None, choice: Choice) -> float | None:
         axis, of_episodes = self.axis(choice), self.series.source == "episodes"
         if axis in ("time", "relative"):
             self.curve.origin = self.curve.origin or at.time
             return at.time if axis == "time" else (at.time - self.curve.origin) / 1000
         if axis == "episode":
-            return at.episode if at.episode is not None or not of_episodes else last + 1
-        return last + (at.step or 1) if of_episodes else at.step
+            return (
+                at.episode
+                if at.episode is not None or not of_episodes
+                else (-1 if last is None else last) + 1
+            )
+        return (last or 0) + (at.step or 1) if of_episodes else at.step
 
     @property
     def newest(self) -> str:

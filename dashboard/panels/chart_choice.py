@@ -15,8 +15,10 @@ from infra.history.curves import AXES, SMOOTHINGS, Axis, Smoothing
 
 FIRST = 24
 """Charts that are shown at first; the button under them shows more."""
+DEFAULT = "default"
+"""Each chart's own, as the address says it."""
 X_AXES = {
-    "": "Default",
+    DEFAULT: "Default",
     "step": "Step",
     "episode": "Episode",
     "relative": "Relative time",
@@ -56,7 +58,7 @@ class Choice(Struct, frozen=True):
             axis=_axis(address.get("x")),
             log=bool(address.get("log")),
             outliers=not address.get("central"),
-            smoothing=Smoothing.read(smooth) if smooth else None,
+            smoothing=None if smooth in ("", DEFAULT) else Smoothing.read(smooth),
             only=tuple(address.all("metric")),
             pinned=tuple(address.all("pin")),
             hidden=tuple(address.all("hide")),
@@ -92,18 +94,19 @@ def inputs(address: Address) -> list[Component]:
     """The inputs for axis, smoothing, log scale and outliers."""
     return [
         _select("x", "X axis", X_AXES, address),
-        _select("smooth", "Smoothing", {"": "Default"} | SMOOTHINGS, address),
+        _select("smooth", "Smoothing", {DEFAULT: "Default"} | SMOOTHINGS, address),
         _check("log", "Log scale", address),
         _check("central", "Ignore outliers", address),
     ]
 
 
 def _select(name: str, label: str, values: dict[str, str], address: Address) -> Component:
-    chosen = address.get(name)
+    chosen = address.get(name, DEFAULT)
     known = values if chosen in values else values | {chosen: chosen}
     options: Any = [{"value": value, "label": words} for value, words in known.items()]
     field = dbc.Select(id=f"choose-{name}", options=options, value=chosen, size="sm")
-    return html.Label([html.Span(label), field], className="option", **attrs(data_address=name))
+    marks = attrs(data_address=name, data_default=DEFAULT)
+    return html.Label([html.Span(label), field], className="option", **marks)
 
 
 def _check(name: str, label: str, address: Address) -> Component:

@@ -8,11 +8,19 @@ from dash.development.base_component import Component
 from dashboard.address import Address
 from dashboard.controls import patch
 from dashboard.panel import Drawn, History, News, Panel, attrs
+from infra.sql.columns import Source
 
 PLACES = 6
 """Charts of the steps' numbers at once, at most."""
 FIRST = 2
 """Charts where none is chosen."""
+
+
+async def numbers_of(history: History) -> tuple[Source, list[str]]:
+    """Names of what an agent's steps carry; where none carries any, of the run's metrics."""
+    if names := await history.names("steps"):
+        return "steps", names
+    return "metrics", await history.names("metrics")
 
 
 def charted(address: Address, names: list[str]) -> list[str]:
@@ -40,7 +48,7 @@ class Chips(Panel):
         self.dirty = True
 
     async def load(self, history: History) -> None:
-        self._add(await history.names("steps"))
+        self._add((await numbers_of(history))[1])
 
     def take(self, news: News) -> None:
         self._add(name for step in news.steps for name in step.numbers)

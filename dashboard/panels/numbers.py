@@ -1,17 +1,27 @@
-"""What is asked of a training, in the largest type: how good it is, how long episodes are, how far it is."""
+"""What is asked of a training, in the largest type: how good it is, how long episodes are, how far it is.
+
+number=<name>   (repeated) numbers of the agent's own beside them, as its steps, episodes or metrics carry
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dash import html
+import dash_bootstrap_components as dbc
+from dash import Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
 from dashboard import form
+from dashboard.address import Address
+from dashboard.controls import patched
 from dashboard.live.news import finite, parsed
-from dashboard.panel import Drawn, News, Panel, Row, attrs, live
+from dashboard.panel import Drawn, History, News, Panel, Row, attrs, live, live_attr
+from dashboard.sql.queries import PageRequest
+from infra.sql.columns import Source
+from schemas.errors import StepstreamError
 
 WINDOW = 100
 CELLS = {
@@ -24,7 +34,28 @@ CELLS = {
 TOTAL_STEPS = ("total_timesteps", "total_steps", "total_env_steps", "max_steps", "num_timesteps")
 TOTAL_EPISODES = ("total_episodes", "num_episodes", "n_episodes", "max_episodes", "episodes")
 SUCCESS = ("success", "is_success", "outcome", "result")
+MOST_OWN = 4
+"""Numbers of the agent's own at once, at most."""
+SOURCES: tuple[Source, ...] = ("episodes", "steps", "metrics")
+AGAIN_S = 3.0
 _GOOD, _BAD = ("success", "win", "won", "solved"), ("failure", "failed", "fail", "loss", "lost")
+
+
+def register(app: Dash) -> None:
+    """The agent's own numbers that are chosen, to the address."""
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("own-numbers", "value"),
+        State("url", "pathname"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    async def chosen(names: list[str] | None, path: str, search: str | None) -> Any:
+        address = Address.of((path or "/") + (search or ""))
+        wanted = (names or [])[-MOST_OWN:]
+        same = sorted(wanted) == sorted(address.all("number"))
+        return no_update if same else address.search(number=wanted or None)
 
 
 class Numbers(Panel):
@@ -32,20 +63,36 @@ class Numbers(Panel):
 
     title, width = "Numbers", 12
 
+    def __init__(self) -> None:
+        self.offered: tuple[list[str], list[str]] = ([], [])
+        """Names to choose from and those that are chosen, as the page has them."""
+
     def reset(self) -> None:
         self.returns: deque[float] = deque(maxlen=2 * WINDOW)
         self.lengths: deque[int] = deque(maxlen=WINDOW)
         self.successes: deque[bool] = deque(maxlen=WINDOW)
         self.best: tuple[float, float | None] | None = None
         """The best return and its episode."""
+        self.best_length: int | None = None
         self.seen, self.rate, self.episodes = 0, 0.0, 0
         self.run: Mapping[str, Any] = getattr(self, "run", {})
+        self.own: dict[str, tuple[Source, float | None]] = {}
+        """The agent's own numbers: where each is from, and its newest value where it is known."""
+        self.heard = False
 
     def layout(self) -> Component:
         cells = [_cell(key, text, title) for key, (text, title) in CELLS.items()]
-        return html.Dl(cells, className="card numbers", **attrs(aria_label="Numbers"))
+        own = [_own_cell(i) for i in range(MOST_OWN)]
+        choices = html.Div(dbc.Checklist(id="own-numbers", options=[], value=[]), className="menu")
+        summary = html.Summary("+", title="Choose numbers", **attrs(aria_label="Choose numbers"))
+        drop = html.Details(
+            [summary, choices], className="drop own-numbers", **live_attr(data_some="own.some")
+        )
+        listed = html.Dl([*cells, *own], className="numbers", **attrs(aria_label="Numbers"))
+        return html.Div([listed, drop], className="card numbers-card")
 
     def take(self, news: News) -> None:
+        self.heard = True
         if news.run is not None:
             self.run = news.run
         if news.returns is not None:
@@ -56,6 +103,37 @@ class Numbers(Panel):
             self._add(episode, counted=news.returns is not None)
         if news.counters is not None:
             self.seen, self.rate = news.counters.seen, news.counters.rate
+        for name, value in news.steps[-1].numbers.items() if news.steps else ():
+            self.own[name] = "steps", value
+
+    async def load(self, history: History) -> None:
+        while True:
+            try:
+                await self._read(history)
+                self.wake()
+            except StepstreamError:
+                pass  # the page says that SQL is away
+            await asyncio.sleep(AGAIN_S)
+
+    async def _read(self, history: History) -> None:
+        """Names to choose from, the newest values of those chosen, and how long the best episode was."""
+        for source in SOURCES:
+            for name in await history.names(source):
+                self.own.setdefault(name, (source, None))
+        for name in self._chosen:
+            source, _ = self.own.get(name, ("metrics", None))
+            if source != "steps" or not self._going:
+                newest = (await history.latest(source, name, 1)).y
+                self.own[name] = source, newest[-1] if newest else None
+        index = self.best[1] if self.best is not None else None
+        if index is not None and self.best_length is None and history.agent_id is not None:
+            asked = history.run_id, history.agent_id, PageRequest(0, 1), int(index)
+            rows = (await history.queries.episodes(*asked)).rows
+            self.best_length = rows[0]["steps"] if rows else None
+
+    @property
+    def _chosen(self) -> list[str]:
+        return self.address.all("number")[:MOST_OWN]
 
     def _whole(self, returns: Mapping[str, list[Any]]) -> None:
         points = [(y, x) for x, y in zip(returns["x"], returns["y"], strict=True) if y is not None]
@@ -69,7 +147,7 @@ class Numbers(Panel):
             self.returns.append(value)
             self.episodes = self.episodes + 1 if index is None else max(self.episodes, index + 1)
         if finite(value) and (self.best is None or value > self.best[0]):
-            self.best = value, index
+            self.best, self.best_length = (value, index), episode["episode_length"]
         if episode["episode_length"] is not None:
             self.lengths.append(episode["episode_length"])
         if (succeeded := success(episode)) is not None:
@@ -80,7 +158,7 @@ class Numbers(Panel):
         texts = dict.fromkeys((f"{kind}.{key}" for key in CELLS for kind in ("number", "note")), "")
         if newest:
             texts["number.return"] = form.number(_mean(newest))
-            texts["note.return"] = f"{self._trend(newest)}{self._best()}"
+            texts["note.return"] = self._trend(newest)
         if self.lengths:
             texts["number.length"] = form.number(round(_mean(self.lengths), 1))
             texts["note.length"] = f"{form.compact(self.episodes)} episodes"
@@ -89,7 +167,9 @@ class Numbers(Panel):
             texts["note.success"] = f"of {len(self.successes)}"
         texts["number.steps"] = form.compact(self.seen)
         texts["note.steps"] = f"{form.rate(self.rate)} steps/s" if self.rate and self._going else ""
-        return texts | self._progress()
+        acts = self.seen or self.episodes or not self.heard
+        texts["agent.acts"] = "yes" if acts else "no"
+        return texts | self._best() | self._progress() | self._own()
 
     @property
     def _going(self) -> bool:
@@ -101,13 +181,32 @@ class Numbers(Panel):
         if len(before) < WINDOW // 5:
             return ""
         change = _mean(newest) - _mean(before)
-        return f"{'▲' if change > 0 else '▼' if change < 0 else '='} {form.number(abs(change))} · "
+        return f"{'▲' if change > 0 else '▼' if change < 0 else '='} {form.number(abs(change))} "
 
-    def _best(self) -> str:
+    def _best(self) -> dict[str, str]:
         if self.best is None:
-            return ""
+            return {"best": "", "best.patch": ""}
         value, index = self.best
-        return f"best {form.number(value)}" + ("" if index is None else f" in episode {int(index)}")
+        words = f"best {form.number(value)}"
+        if index is not None:
+            words += f" in episode {int(index)}"
+        if self.best_length is not None:
+            words += f", {form.compact(self.best_length)} steps"
+        patch = "" if index is None else patched(episode=int(index), table="steps", at=None, step=None)
+        return {"best": words, "best.patch": patch}
+
+    def _own(self) -> dict[str, Any]:
+        chosen, names = self._chosen, sorted(self.own)
+        drawn: dict[str, Any] = {"own.some": "yes" if names else ""}
+        for i in range(MOST_OWN):
+            name = chosen[i] if i < len(chosen) else ""
+            drawn[f"own.{i}.name"] = name
+            drawn[f"own.{i}"] = form.number(self.own.get(name, ("metrics", None))[1]) if name else ""
+        if (names, chosen) != self.offered:
+            self.offered = names, chosen
+            options = [{"value": name, "label": name} for name in names]
+            drawn["own-numbers"] = {"options": options, "value": chosen}
+        return drawn
 
     def _progress(self) -> dict[str, str]:
         config = parsed(self.run.get("config") or "{}")
@@ -129,9 +228,16 @@ class Numbers(Panel):
 
 
 def _cell(key: str, text: str, title: str) -> Component:
-    number = live(f"number.{key}", html.Dd, "", id=f"number-{key}")
-    parts = [html.Dt(text), number, live(f"note.{key}", html.Small, "")]
-    return html.Div(parts, title=title, className=f"number {key}")
+    parts = [html.Dt(text), live(f"number.{key}", html.Dd, "", id=f"number-{key}")]
+    notes: list[Component] = [live(f"note.{key}", text="")]
+    if key == "return":
+        notes.append(html.A("", href="#agent", id="best", **live_attr(text="best", data_patch="best.patch")))
+    return html.Div([*parts, html.Small(notes)], title=title, className=f"number of-{key}")
+
+
+def _own_cell(i: int) -> Component:
+    name = html.Dt("", **live_attr(text=f"own.{i}.name", title=f"own.{i}.name"))
+    return html.Div([name, live(f"own.{i}", html.Dd, "")], className="number own-number")
 
 
 def success(episode: Row) -> bool | None:

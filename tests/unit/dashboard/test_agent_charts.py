@@ -1,0 +1,199 @@
+"""Charts of a series: read out of SQL, grown by what comes, drawn as the address wants."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+from dashboard.address import Address
+from dashboard.history import History
+from dashboard.live.news import Counters, News, Row
+from dashboard.panels.agent_charts import Metric, OneChart, Return, Reward
+from dashboard.panels.chart import At, Chart, Goes
+from dashboard.panels.chart_choice import Choice
+from dashboard.panels.chart_clicks import clicked, zoomed
+from dashboard.sql.queries import Queries
+from infra.history.curves import SMOOTHINGS, Smoothing, reduce
+from infra.history.series import Series
+from schemas.live import LiveEpisode, LiveStep
+from schemas.tables import Episode, Step
+from tests.support.stored import event, write
+
+NUMBERS = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=60)
+
+
+def step(seq: int, episode: int, at: int, reward: float, loss: float) -> Row:
+    """A live step."""
+    told = f'{{"loss": {loss}}}'
+    return Row(
+        LiveStep("w", seq, 1_000_000 * seq, episode, at, None, reward, None, None, None, None, told, None),
+        "a",
+    )
+
+
+def ended(seq: int, episode: int, value: float, length: int = 5) -> Row:
+    """A live episode."""
+    return Row(
+        LiveEpisode(
+            "w", seq, 1_000_000 * seq, None, episode, value, length, None, None, None, None, None, None
+        ),
+        "a",
+    )
+
+
+def opened(panel: OneChart, query: str = "") -> OneChart:
+    """A panel on an open page of agent `a`."""
+    panel.address = Address.of(f"/runs/run?agent=a{query}")
+    panel.reset()
+    return panel
+
+
+async def loaded(panel: OneChart, queries: Queries) -> dict[str, Any]:
+    """What it draws when it has read once."""
+    read = asyncio.Event()
+    panel.wake = read.set
+    reading = asyncio.create_task(panel.load(History(queries, "run", "a")))
+    done, _ = await asyncio.wait([reading, asyncio.create_task(read.wait())], return_when="FIRST_COMPLETED")
+    reading.cancel()
+    for task in done:
+        if task is reading:
+            task.result()
+    with suppress(asyncio.CancelledError):
+        await reading
+    return dict(panel.draw())
+
+
+@given(NUMBERS, NUMBERS, st.sampled_from([name for name in SMOOTHINGS if name != "none"]))
+def test_a_smoothed_line_goes_on_as_if_it_was_read_whole(
+    before: list[float], after: list[float], name: str
+) -> None:
+    """Whatever was read and whatever came, the line is that of all values together."""
+    smoothing, y = Smoothing.read(name), np.array(before)
+    curve = reduce(np.arange(len(y), dtype=float), y, 1000, smoothing.of(y))
+    goes = Goes(smoothing, curve, before[-int(max(smoothing.amount, 1)) :])
+    whole = smoothing.of(np.array(before + after))[len(before) :]
+    assert [goes.next(value) for value in after] == pytest.approx(whole.tolist(), abs=1e-3)
+
+
+@pytest.mark.parametrize("smooth", ["none", "ema:0.9", "mean:10"])
+@pytest.mark.parametrize("axis", ["step", "episode", "relative", "time"])
+def test_live_values_stand_where_sql_will_have_them(axis: str, smooth: str) -> None:
+    """On each axis; what was read already is not there twice."""
+    choice = Choice.of(Address.of(f"/runs/run?x={axis}&smooth={smooth}"))
+    chart = Chart(Series("run", "episodes", "episode_return", "a"))
+    for n in range(10):
+        chart.add(At(1000.0 * (n + 1), 5, float(n)), float(n), choice)
+    wanted = {
+        "step": [5.0 * (n + 1) for n in range(10)],
+        "episode": [float(n) for n in range(10)],
+        "relative": [float(n) for n in range(10)],
+        "time": [1000.0 * (n + 1) for n in range(10)],
+    }
+    assert (chart.curve.x, chart.curve.y) == (wanted[axis], [float(n) for n in range(10)])
+    read = reduce(np.array(chart.curve.x[:4]), np.array(chart.curve.y[:4]), 100)
+    read.origin = chart.curve.origin
+    x = list(chart.curve.x)
+    chart.show(read, [], choice)
+    assert chart.curve.x == (x if axis != "step" else x[:4])
+
+
+async def test_a_return_is_read_whole_and_grows(engine: Engine, queries: Queries) -> None:
+    """Every episode out of SQL, then those that come, with the mean of the last hundred."""
+    write(engine, Episode, [event(n + 1, episode_index=n, episode_return=float(n)) for n in range(200)])
+    panel = opened(Return())
+    panel.take(News(first=True, first_of_agent=True, agent="a"))
+    figure = (await loaded(panel, queries))[panel.chart.graph_id(panel.choice)]["figure"]  # type: ignore[union-attr]
+    assert figure["data"][0]["y"] == [float(n) for n in range(200)]
+    assert figure["data"][1]["y"][-1] == pytest.approx(149.5)
+    assert "mean of 100" in figure["layout"]["annotations"][0]["text"]
+    panel.take(News(agent="a", episodes=[ended(1000, 200, 500.0)]))
+    drawn = panel.draw()
+    assert drawn[f"value.{panel.chart.id}"] == "153.5"  # type: ignore[union-attr]
+
+
+async def test_a_number_of_steps_is_drawn_from_the_first_to_the_newest(
+    engine: Engine, queries: Queries
+) -> None:
+    """Over the global step: not only what came since the page was opened."""
+    rows = [
+        event(n + 1, episode_index=n // 10, step_index=n % 10, metrics={"loss": n / 2}) for n in range(50)
+    ]
+    write(engine, Step, rows)
+    panel = opened(Metric(0))
+    panel.take(
+        News(
+            first=True,
+            first_of_agent=True,
+            agent="a",
+            steps=[step(51, 5, 0, 0.0, 25.0)],
+            counters=Counters(51, 50, 0.0, 0),
+        )
+    )
+    drawn = await loaded(panel, queries)
+    chart = panel.chart
+    assert chart is not None
+    assert (chart.curve.x, chart.curve.y) == ([float(n) for n in range(51)], [n / 2 for n in range(51)])
+    assert "metric-0" in drawn
+    panel.take(News(agent="a", steps=[step(52, 5, 1, 0.0, 99.0)], counters=Counters(52, 51, 0.0, 0)))
+    assert (chart.curve.x[-1], chart.curve.y[-1]) == (51.0, 99.0)
+
+
+async def test_of_an_open_episode_its_own_steps_are_drawn(engine: Engine, queries: Queries) -> None:
+    """Reward and numbers over the steps of the episode that the address names."""
+    rows = [
+        event(n + 1, episode_index=n // 10, step_index=n % 10, reward=float(n), metrics={"loss": n / 2})
+        for n in range(50)
+    ]
+    write(engine, Step, rows)
+    for panel, values in ((Reward(), range(30, 40)), (Metric(0), [n / 2 for n in range(30, 40)])):
+        opened(panel, "&episode=3")
+        panel.take(News(first=True, first_of_agent=True, agent="a", steps=[step(51, 5, 0, 0.0, 25.0)]))
+        await loaded(panel, queries)
+        assert panel.chart is not None
+        assert panel.chart.curve.x == [float(n) for n in range(10)]
+        assert panel.chart.curve.y == [float(value) for value in values]
+
+
+def test_the_newest_episode_is_drawn_as_it_is_played() -> None:
+    """Its rewards step by step; with the next episode it begins anew."""
+    panel = opened(Reward())
+    panel.take(
+        News(first=True, first_of_agent=True, agent="a", steps=[step(n, 0, n, n, 0) for n in range(5)])
+    )
+    drawn = panel.draw()
+    assert drawn["reward.title"] == "episode 0"
+    panel.take(News(agent="a", steps=[step(9, 1, 0, 7.0, 0)]))
+    assert panel.draw()["reward.title"] == "episode 1"
+    assert panel.chart is not None
+    assert (panel.chart.curve.x, panel.chart.curve.y) == ([0.0], [7.0])
+
+
+def test_what_is_done_in_a_chart_is_in_the_address() -> None:
+    """A zoom with its axis, a double click without, a click on an episode opens it."""
+    address = Address.of("/runs/run?agent=a&at=w/7")
+    assert zoomed(address, "step", {"xaxis.range[0]": 1.5, "xaxis.range[1]": 9}).endswith(
+        "zoom=step%3A1.5%2C9"
+    )
+    dates = {"xaxis.range[0]": "2026-11-29 10:00", "xaxis.range[1]": "2026-11-29 10:00:01.5"}
+    zoom = Choice.of(Address.of(f"/{zoomed(address, 'time', dates)}"))
+    assert zoom.zoomed == "time"
+    assert zoom.zoom is not None
+    assert zoom.zoom[1] - zoom.zoom[0] == 1500
+    assert "zoom" not in zoomed(Address.of("/runs/run?zoom=step:1,2"), "step", {"xaxis.autorange": True})
+    assert Address.of(f"/{clicked(address, 'episode', {'points': [{'x': 3}]})}").number("episode") == 3
+    assert not isinstance(clicked(address, "step", {"points": [{"x": 3}]}), str)
+    assert not isinstance(zoomed(address, "step", {"autosize": True}), str)
+
+
+def test_a_zoom_is_of_the_charts_with_its_axis() -> None:
+    """Episodes and steps count otherwise."""
+    choice = Choice.of(Address.of("/runs/run?zoom=episode:5,9"))
+    of = {source: Chart(Series("run", source, "reward", "a")) for source in ("episodes", "steps")}  # type: ignore[arg-type]
+    assert [chart.zoom(choice) for chart in of.values()] == [(5.0, 9.0), None]
