@@ -70,4 +70,8 @@ def _point(i: int, step: Mapping[str, Any], name: str) -> Point:
     """A step out of SQL: its number, when it was, its value."""
     told = parsed(step["metrics"]) if isinstance(step["metrics"], str) else step["metrics"]
     value = step["reward"] if name == "reward" else told.get(name) if isinstance(told, dict) else None
-    return float(i if step["step"] is None else step["step"]), float(step["timestamp"] or 0), value
+    return (
+        float(i if step["step_index"] is None else step["step_index"]),
+        float(step["event_time"] or 0),
+        value,
+    )

@@ -129,7 +129,7 @@ class Numbers(Panel):
         if index is not None and self.best_length is None and history.agent_id is not None:
             asked = history.run_id, history.agent_id, PageRequest(0, 1), int(index)
             rows = (await history.queries.episodes(*asked)).rows
-            self.best_length = rows[0]["steps"] if rows else None
+            self.best_length = rows[0]["episode_length"] if rows else None
 
     @property
     def _chosen(self) -> list[str]:
