@@ -148,6 +148,7 @@ ALWAYS = {
     "episodes": {"event_time", "episode_index", "episode_return"},
 }
 """Columns that are shown also where they are empty."""
+EMPTY = (None, "", "{}", "null")
 
 
 def grid(id: str, columns: list[Definition], row_id: str, height: int | None = None, **more: Any) -> Any:
@@ -177,8 +178,12 @@ def grid(id: str, columns: list[Definition], row_id: str, height: int | None = N
 
 def live_grid(id: str, columns: list[Definition], in_sight: int = 10, **more: Any) -> Any:
     """A table of the newest rows in fixed places; `slots` makes its `rowData`."""
-    still = [definition | {"sortable": False, "filter": False} for definition in columns]
-    return grid(id, still, "params.data.slot", in_sight * ROW_PX + HEADER_PX + 14, **more)
+    return grid(id, still(columns), "params.data.slot", in_sight * ROW_PX + HEADER_PX + 14, **more)
+
+
+def still(columns: Iterable[Definition]) -> list[Definition]:
+    """Columns of newest rows: neither sorted nor filtered."""
+    return [definition | {"sortable": False, "filter": False} for definition in columns]
 
 
 def slots(newest: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -204,13 +209,22 @@ def list_grid(id: Any, columns: list[Definition], **more: Any) -> Any:
     )
 
 
-def without_empty(kind: str, listed: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Fields of a table's columns that none of the rows fills: to be hidden."""
-    fields = [definition["field"] for definition in TABLES[kind]]
-    return [
-        field for field in fields
-        if field not in ALWAYS[kind] and all(row.get(field) in (None, "", "{}", "null") for row in listed)
-    ]  # fmt: skip
+def filled(kind: str, listed: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Fields of a table's columns that are shown: those that a row fills, and those that always are."""
+    found = set(ALWAYS[kind])
+    missing = {definition["field"] for definition in TABLES[kind]} - found
+    for row in listed:
+        if not missing:
+            break
+        some = {field for field in missing if row.get(field) not in EMPTY}
+        found |= some
+        missing -= some
+    return found
+
+
+def hiding(kind: str, shown: set[str]) -> list[Definition]:
+    """A table's columns; of an empty one none is seen."""
+    return [definition | {"hide": definition["field"] not in shown} for definition in TABLES[kind]]
 
 
 def tsv(columns: Sequence[Definition], listed: Iterable[Mapping[str, Any]]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dashboard.page import Pages
 from dashboard.pages.compare import ComparePage
 from dashboard.pages.config import ConfigPage
+from dashboard.pages.dead_letters import DeadLettersPage
 from dashboard.pages.log import LogPage
 from dashboard.pages.metrics import MetricsPage
 from dashboard.pages.run import AgentPage
@@ -19,5 +20,5 @@ def every_page(plugins: Sequence[Plugin] = ()) -> Pages:
     at = {
         place: [plugin for plugin in plugins if plugin.place == place] for place in ("agent", "run", "home")
     }
-    run_pages = [MetricsPage(at["run"]), LogPage(), ConfigPage(), AgentPage(at["agent"])]
+    run_pages = [MetricsPage(at["run"]), LogPage(), ConfigPage(), DeadLettersPage(), AgentPage(at["agent"])]
     return Pages([*run_pages, ComparePage(), RunsPage(at["home"])])

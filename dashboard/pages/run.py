@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dash import Dash, html
 from dash.development.base_component import Component
 
@@ -11,7 +13,7 @@ from dashboard.live.run_feed import RunFeed
 from dashboard.live.types import View
 from dashboard.page import Page, Services
 from dashboard.panel import Panel, attrs, live, live_attr
-from dashboard.panels import chart_clicks, numbers, past, rows
+from dashboard.panels import chart_clicks, long_text, numbers, past, rows
 from dashboard.panels.agent_charts import Metric, Return, Reward
 from dashboard.panels.agents import Agents
 from dashboard.panels.chart_choice import KEPT, inputs
@@ -25,6 +27,8 @@ from dashboard.panels.rows import Rows
 
 TABS = {"agent": "Agents", "metrics": "Metrics", "log": "Log", "config": "Config"}
 """The address's `panel` → the tab's text."""
+SOMETIMES = {"dead-letters": "Dead letters"}
+"""Tabs of what not every run has: shown by the live key `tab.<panel>`."""
 
 UNKNOWN = "It may not have sent anything yet: this page stays open and shows it as soon as it does."
 
@@ -119,6 +123,7 @@ class AgentPage(RunPage):
         past.register(app, services)
         rows.register(app, services)
         chart_clicks.register(app)
+        long_text.register(app, services)
         numbers.register(app)
 
 
@@ -132,10 +137,15 @@ def tabs(address: Address, chosen: str) -> Component:
             ),
             className="nav-link" + (" active" if name == chosen else ""),
             **attrs(**({"aria_current": "page"} if name == chosen else {})),
+            **(_only_where_some(name, shown=name == chosen) if name in SOMETIMES else {}),
         )
-        for name, text in TABS.items()
+        for name, text in (TABS | SOMETIMES).items()
     ]
     return html.Nav(links, className="nav nav-underline run-tabs", **attrs(aria_label="Parts of the run"))
+
+
+def _only_where_some(name: str, *, shown: bool) -> dict[str, Any]:
+    return live_attr(data_some=f"tab.{name}") | attrs(**({"data_some": "yes"} if shown else {}))
 
 
 def own(layout: Component, id: str, width: int) -> Component:

@@ -8,7 +8,7 @@ from dash import html
 from dash.development.base_component import Component
 
 from dashboard import form
-from dashboard.panel import Drawn, News, Panel, attrs, live_attr
+from dashboard.panel import Drawn, News, Panel, attrs, live, live_attr
 
 LATE_MS = 5000
 RUN = {
@@ -34,6 +34,9 @@ AGENT = {
 }
 
 
+LETTERS = "?panel=dead-letters"
+
+
 class Plumbing(Panel):
     """One line for the run; opened, the run's and the open agent's numbers."""
 
@@ -50,9 +53,9 @@ class Plumbing(Panel):
         self.late: float | None = None
 
     def layout(self) -> Component:
-        line = html.Summary(
-            className="status", id="flow", **live_attr(text="flow", data_status="flow.status")
-        )
+        letters = html.A(href=LETTERS, **live_attr(text="flow.letters"))
+        said = [letters, live("flow", text="")]
+        line = html.Summary(said, className="status", id="flow", **live_attr(data_status="flow.status"))
         lists = [
             _numbers("flow", RUN, "Records of this run"),
             _numbers("count", AGENT, "Steps of this agent"),
@@ -78,7 +81,9 @@ class Plumbing(Panel):
         if not self.counts:
             return {}
         status, words = self._line()
-        texts = {"flow": words, "flow.status": status}
+        dead = self.counts["dead_letters"]
+        texts = {"flow": words, "flow.status": status, "flow.letters": _letters(dead) if dead else ""}
+        texts["tab.dead-letters"] = "yes" if dead else ""
         for name, value in self._values().items():
             kind = "flow" if name in RUN else "count"
             exact = isinstance(value, int)
@@ -106,13 +111,11 @@ class Plumbing(Panel):
         """What is said, and how loud: `completed` and `idle` are quiet."""
         counts, going = self.counts, self.run.get("status") == "running"
         emitted, missing = counts["emitted"], counts["emitted"] - counts["in_sql"]
-        wrong = []
         if counts["dropped"]:
-            wrong.append(f"{form.compact(counts['dropped'])} lines dropped before they were sent")
+            words = f"{_lines(counts['dropped'])} dropped before they were sent"
+            return "failed", f" · {words}" if counts["dead_letters"] else words
         if counts["dead_letters"]:
-            wrong.append(f"{form.compact(counts['dead_letters'])} lines could not be used")
-        if wrong:
-            return "failed", " · ".join(wrong)
+            return "failed", ""
         if missing > 0 and not going:
             return "silent", f"{form.compact(missing)} of {form.compact(emitted)} lines are not stored yet"
         late = self.late if self.late is not None else counts["latency_ms"]
@@ -121,17 +124,33 @@ class Plumbing(Panel):
             return "silent", f"{form.short(late)} behind"
         if missing > 0:
             return "completed", f"{form.compact(emitted)} lines, {form.compact(missing)} on their way{behind}"
-        return "completed", f"all {form.compact(emitted)} lines stored{behind}"
+        return (
+            "completed",
+            f"{'the line is' if emitted == 1 else f'all {form.compact(emitted)} lines'} stored{behind}",
+        )
+
+
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{form.compact(count)} lines"
+
+
+def _letters(count: int) -> str:
+    return f"{_lines(count)} could not be used"
 
 
 def _numbers(kind: str, names: dict[str, tuple[str, str]], label: str) -> Component:
     cells = [
         html.Div(
-            [html.Dt(text), html.Dd(form.NONE, id=f"{kind}-{name}", **_keys(f"{kind}.{name}"))], title=title
+            [html.Dt(_term(name, text)), html.Dd(form.NONE, id=f"{kind}-{name}", **_keys(f"{kind}.{name}"))],
+            title=title,
         )
         for name, (text, title) in names.items()
     ]
     return html.Dl(cells, className=f"flow-numbers {kind}", **attrs(aria_label=label))
+
+
+def _term(name: str, text: str) -> Any:
+    return html.A(text, href=LETTERS) if name == "dead" else text
 
 
 def _keys(key: str) -> dict[str, Any]:

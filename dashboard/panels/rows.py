@@ -16,8 +16,10 @@ from dashboard.address import Address
 from dashboard.controls import patch, patched, segments
 from dashboard.live import wire
 from dashboard.page import Services
-from dashboard.panel import Drawn, News, Panel, Row, attrs, live, live_attr
+from dashboard.panel import Drawn, History, News, Panel, Row, attrs, live, live_attr
+from dashboard.panels import long_text
 from dashboard.sql import history
+from dashboard.sql.queries import PageRequest
 from schemas.errors import StepstreamError
 
 KINDS = {"steps": "Steps", "episodes": "Episodes"}
@@ -26,6 +28,9 @@ ROWS = 200
 """Newest rows that are kept where the browser has not set another number."""
 MOST_ROWS = 1000
 REFRESH_S = 3.0
+LOOKED_AT = 100
+"""Rows at each end of a run that tell which columns are empty."""
+ENDS: tuple[list[dict[str, Any]], ...] = ([], [{"colId": "episode_index", "sort": "asc"}])
 COPIED = 500
 """Rows of every one that are copied."""
 LISTENERS = {"cellClicked": ["stepstreamOpen(params)"], "cellFocused": ["stepstreamReach(params)"]}
@@ -48,16 +53,22 @@ class Rows(Panel):
         self.made: set[str] = getattr(self, "made", set())
         """Tables of every row that the page has."""
         self.view: dict[str, Any] = {}
-        self.hidden: dict[str, list[str]] = {}
+        self.filled: dict[str, set[str]] = {}
+        """Columns that a row of the agent fills, by table; nothing where that is not known."""
+        self.columns: dict[str, set[str]] = {}
+        """Columns that each grid of the page shows, by its id."""
 
     def layout(self) -> Component:
         live_grids = [_live_table(kind) for kind in KINDS]
         every = [_every(kind) for kind in KINDS]
         # no dcc.Store: one that is made again has what the one before it had
-        stores = [html.Span(id=name, hidden=True) for name in ("rows-view", "copied", "long-text")]
+        stores = [html.Span(id=name, hidden=True) for name in ("rows-view", "copied")]
+        toast = html.Div(id="toast", className="toast-box", role="status")
         marks = live_attr(data_shown="rows.shown")
         return html.Section(
-            [self._bar(), *live_grids, *every, *stores, *_dialog()], className="card table-card", **marks
+            [self._bar(), *live_grids, *every, *stores, toast, *long_text.layout()],
+            className="card table-card",
+            **marks,
         )
 
     @staticmethod
@@ -94,6 +105,16 @@ class Rows(Panel):
         )
 
     def moved(self) -> None:
+        self.dirty = True
+
+    async def load(self, history: History) -> None:
+        """Columns that are empty for the whole run are hidden, as far as its first and newest rows tell."""
+        if history.agent_id is None or self.filled:
+            return
+        of, queries = (history.run_id, history.agent_id), history.queries
+        for kind, read in (("steps", queries.steps), ("episodes", queries.episodes)):
+            ends = [await read(*of, PageRequest(0, LOOKED_AT, order)) for order in ENDS]
+            self.filled[kind] = grids.filled(kind, [row for page in ends for row in page.rows])
         self.dirty = True
 
     def take(self, news: News) -> None:
@@ -140,7 +161,20 @@ class Rows(Panel):
 
     def _newest(self, kind: str) -> dict[str, Any]:
         rows = [self._shown(kind, row) for row in reversed(self.newest[kind])]
-        return {f"newest-{kind}": {"rowData": grids.slots(rows)}}
+        if kind in self.filled:
+            self.filled[kind] |= grids.filled(kind, rows)
+        made = {"rowData": grids.slots(rows)}
+        if (columns := self._columns(f"newest-{kind}", kind)) is not None:
+            made["columnDefs"] = grids.still(columns)
+        return {f"newest-{kind}": made}
+
+    def _columns(self, grid: str, kind: str) -> list[grids.Definition] | None:
+        """The columns of a grid, where it has to show others."""
+        filled = self.filled.get(kind)
+        if filled is None or filled == self.columns.get(grid):
+            return None
+        self.columns[grid] = set(filled)
+        return grids.hiding(kind, filled)
 
     def _shown(self, kind: str, row: Row) -> dict[str, Any]:
         record: Any = row.record
@@ -154,18 +188,26 @@ class Rows(Panel):
     def _every(self, view: dict[str, Any]) -> dict[str, Any]:
         """The table of every row follows the view at once, and SQL every few seconds."""
         kind, now = view["kind"], time.monotonic()
+        columns = self._columns(f"grid-{kind}", kind)
         if kind not in self.made:
             self.made.add(kind)
             self.read = self.stored, now
-            table = grids.list_grid(f"grid-{kind}", grids.TABLES[kind], eventListeners=LISTENERS)
+            table = grids.list_grid(f"grid-{kind}", columns or grids.TABLES[kind], eventListeners=LISTENERS)
             return {f"every-{kind}": {"children": table}}
+        return {f"grid-{kind}": made} if (made := self._changes(view, columns, now)) else {}
+
+    def _changes(
+        self, view: dict[str, Any], columns: list[grids.Definition] | None, now: float
+    ) -> dict[str, Any]:
+        """What a table of every row does about a new view, and about rows that came."""
+        made: dict[str, Any] = {} if columns is None else {"columnDefs": columns}
         if view != self.view:
             self.read = self.stored, now
-            return {f"grid-{kind}": {"api": ["purgeInfiniteCache"]}}
+            return made | {"api": ["purgeInfiniteCache"]}
         if self.stored != self.read[0] and now - self.read[1] > REFRESH_S:
             self.read = self.stored, now
-            return {f"grid-{kind}": {"api": ["refreshInfiniteCache"]}}
-        return {}
+            return made | {"api": ["refreshInfiniteCache"]}
+        return made
 
 
 def _every(kind: str) -> Component:
@@ -177,14 +219,6 @@ def _every(kind: str) -> Component:
 def _live_table(kind: str) -> Component:
     table = grids.live_grid(f"newest-{kind}", grids.TABLES[kind], rowData=[], eventListeners=LISTENERS)
     return html.Div(table, className=f"rows newest-{kind}", **attrs(data_hold=""))
-
-
-def _dialog() -> list[Component]:
-    """A long text in full, and a word on what was copied."""
-    title = dbc.ModalTitle("", id="text-title", tag="h2")
-    parts = [dbc.ModalHeader(title), dbc.ModalBody(html.Pre(id="text-body"))]
-    text = dbc.Modal(parts, id="text", size="lg", labelledby="text-title", fade=False, scrollable=True)
-    return [text, html.Div(id="toast", className="toast-box", role="status")]
 
 
 def linked(kind: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -204,7 +238,7 @@ def _go_to(name: str, text: str) -> Component:
 
 
 def register(app: Dash, services: Services) -> None:
-    """Fill the tables of every row, copy a table, show a long text in full."""
+    """Fill the tables of every row, copy a table."""
     for kind in KINDS:
         _register_table(app, services, kind)
 
@@ -236,26 +270,6 @@ def register(app: Dash, services: Services) -> None:
         listed = [row | {"event_time": form.iso(row["event_time"])} for row in (rows or [])[:most]]
         copied = {"text": grids.tsv(grids.TABLES[kind], listed), "at": time.time()}
         return copied, f"{len(listed)} rows copied"
-
-    @app.callback(
-        Output("text", "is_open"),
-        Output("text-title", "children"),
-        Output("text-body", "children"),
-        Input("long-text", "data-asked"),
-        State("url", "pathname"),
-        prevent_initial_call=True,
-    )
-    async def read(asked: dict[str, Any] | None, path: str) -> Any:
-        if not asked:
-            return no_update, no_update, no_update
-        name, row = str(asked["field"]), asked["row"]
-        text = row.get(name)
-        if row.get("cut"):
-            run_id = (Address.of(path).run) or ""
-            whole = await services.queries.step(run_id, str(row["stream_id"]), int(row["seq"]))
-            text = whole[name] if whole and name in whole else text
-        step = form.NONE if row.get("step_index") is None else row["step_index"]
-        return True, f"{name.capitalize()} of step {step}", form.readable(text)
 
     in_browser: Any = app.clientside_callback  # untyped in Dash
     copy_it = ClientsideFunction("stepstream", "copy")

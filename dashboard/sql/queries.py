@@ -180,6 +180,10 @@ class Queries:
         """The run's dead letters, the newest first. Keys: `rows.dead_letter_row`."""
         return await self._ask(steps.dead_letters, self._indexes, run_id, request)
 
+    async def reasons(self, run_id: str | None = None) -> dict[str, int]:
+        """How many dead letters have each reason, the most first; of a run, or of all."""
+        return await self._ask(steps.reasons, run_id)
+
     async def _ask(
         self, read: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:

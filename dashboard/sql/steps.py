@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, and_, select, true
+from sqlalchemy import Connection, and_, func, select, true
 
 from dashboard.sql import rows
 from dashboard.sql.listing import Listing, read_page
@@ -160,3 +160,13 @@ def dead_letters(connection: Connection, indexes: SeekIndexes, run_id: str, requ
     """A page of dead letters."""
     table, of = tables.DEAD_LETTERS, tables.of(tables.DEAD_LETTERS, run_id)
     return read_page(connection, indexes, Listing(table, of, run_id, BY_LINE, rows.dead_letter_row), request)
+
+
+def reasons(connection: Connection, run_id: str | None) -> dict[str, int]:
+    """How many dead letters have each reason, the most first."""
+    table = tables.DEAD_LETTERS
+    of = true() if run_id is None else table.c.run_id == run_id
+    counted = func.count().label("letters")
+    statement = select(table.c.reason, counted).where(of).group_by(table.c.reason)
+    found = connection.execute(statement.order_by(counted.desc(), table.c.reason)).all()
+    return {row[0]: row[1] for row in found}

@@ -54,10 +54,13 @@ def test_live_rows_have_places() -> None:
 
 
 def test_columns_that_are_empty_for_all_rows() -> None:
-    """They are hidden, but for those that a table is about."""
-    hidden = grids.without_empty("steps", [{"action": 1, "info": None}, {"action": None, "info": "{}"}])
-    assert "info" in hidden
-    assert not {"action", "reward", "step_index"} & set(hidden)
+    """A column that no row fills is hidden; those that everyone looks for are not."""
+    shown = grids.filled("steps", [{"action": 1, "info": None}, {"action": None, "info": "{}"}])
+    assert "action" in shown
+    assert {"event_time", "episode_index", "step_index", "reward"} <= shown
+    assert not {"info", "observation", "terminated"} & shown
+    hidden = {one["field"] for one in grids.hiding("steps", shown) if one["hide"]}
+    assert hidden == {one["field"] for one in grids.STEPS} - shown
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["action", "agent_id"]), st.text()), max_size=5))

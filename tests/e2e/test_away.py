@@ -1,0 +1,92 @@
+"""Servers that go away under an open page: it says so, and goes on."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from dashboard.live.feeds import NO_REDIS, NO_SQL
+from dashboard.live.run_feed import NO_LIVE
+from infra.embedded import process
+from tests.e2e.conftest import PROGRAM, Stack, answers, free_port
+from tests.support.processes import wait_for
+
+pytestmark = pytest.mark.browser
+
+WORKER = """
+for i in range(100_000):
+    emit(type="step", agent_id="ada", episode_index=i // 10, step_index=i % 10, reward=1.0)
+    time.sleep(0.05)
+"""
+
+
+@contextmanager
+def dashboard(stack: Stack, **env: str) -> Iterator[str]:
+    """Address of a dashboard of its own with other servers."""
+    port = free_port()
+    with (stack.folder / f"away-{uuid.uuid4().hex[:6]}.log").open("ab") as log:
+        command = [PROGRAM, "dashboard", "--port", str(port)]
+        served = process.spawn(command, output=log, variables=stack.env | env)
+    try:
+        wait_for(lambda: answers(port), 180, "the dashboard does not answer")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.end(served)
+
+
+def test_without_redis_the_page_shows_what_sql_holds(
+    stack: Stack, open_page: Callable[..., Page], run_id: str
+) -> None:
+    """And says so."""
+    stack.ingest(run_id, json.dumps({"type": "step", "agent_id": "ada", "step_index": 7, "reward": 1}))
+    with dashboard(stack, STEPSTREAM_REDIS_URL=f"redis://127.0.0.1:{free_port()}") as url:
+        page = open_page("/")
+        page.goto("about:blank")
+        page.goto(f"{url}/runs/{run_id}?agent=ada")
+        expect(page.locator("#notice")).to_have_text(NO_REDIS)
+        expect(page.locator("#now-step")).to_have_text("7")
+
+
+def test_without_sql_the_page_goes_on_with_the_newest(
+    stack: Stack, open_page: Callable[..., Page], run_id: str
+) -> None:
+    """And says so."""
+    worker = stack.run(run_id, WORKER)
+    try:
+        away = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+        with dashboard(stack, STEPSTREAM_DATABASE_URL=away) as url:
+            page = open_page("/")
+            page.goto("about:blank")
+            page.goto(f"{url}/runs/{run_id}?agent=ada")
+            expect(page.locator("#notice")).to_have_text(NO_SQL)
+            seen = page.locator("#now-step")
+            expect(seen).not_to_have_text("–")
+            before = int(page.locator("#agent").get_attribute("data-seq") or 0)
+            wait_for(lambda: int(page.locator("#agent").get_attribute("data-seq") or 0) > before + 5, 60)
+    finally:
+        worker.terminate()
+        worker.wait(30)
+
+
+def test_without_the_live_service_the_page_reads_sql(
+    stack: Stack, open_page: Callable[..., Page], run_id: str
+) -> None:
+    """SQL is ahead of Redis: the page notices, and goes back to Redis when the service is back."""
+    worker = stack.run(run_id, WORKER)
+    try:
+        page = open_page(f"/runs/{run_id}?agent=ada")
+        expect(page.locator("#now-step")).not_to_have_text("–")
+        stack.stop("live")
+        expect(page.locator("#notice")).to_have_text(NO_LIVE)
+        stack.start("live")
+        expect(page.locator("#notice")).to_have_text("")
+    finally:
+        if "live" not in stack.services:
+            stack.start("live")
+        worker.terminate()
+        worker.wait(30)
