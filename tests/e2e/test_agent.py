@@ -252,7 +252,7 @@ def test_a_run_of_metrics_alone_opens_on_its_charts(
     ("payload", "shown"),
     [
         ({"mode": "grid", "grid": ["SF", "HG"], "agent_position": [0, 1]}, ".cells .here"),
-        ({"mode": "ansi", "ansi": "\u001b[31mred\u001b[0m <b>"}, "#frame pre"),
+        ({"mode": "ansi", "text": "\u001b[31mred\u001b[0m <b>"}, "#frame pre"),
         ({"mode": "rgb", "rgb": [[[200, 0, 0]] * 4] * 4}, "#frame img[src^='data:image']"),
     ],
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from dashboard.live.feeds import NO_REDIS, NO_SQL
 from dashboard.live.run_feed import NO_LIVE
@@ -39,35 +39,31 @@ def dashboard(stack: Stack, **env: str) -> Iterator[str]:
         process.end(served)
 
 
-def test_without_redis_the_page_shows_what_sql_holds(
-    stack: Stack, open_page: Callable[..., Page], run_id: str
-) -> None:
+def test_without_redis_the_page_shows_what_sql_holds(stack: Stack, browser: Browser, run_id: str) -> None:
     """And says so."""
     stack.ingest(run_id, json.dumps({"type": "step", "agent_id": "ada", "step_index": 7, "reward": 1}))
     with dashboard(stack, STEPSTREAM_REDIS_URL=f"redis://127.0.0.1:{free_port()}") as url:
-        page = open_page("/")
-        page.goto("about:blank")
+        page = browser.new_page()
         page.goto(f"{url}/runs/{run_id}?agent=ada")
         expect(page.locator("#notice")).to_have_text(NO_REDIS)
         expect(page.locator("#now-step")).to_have_text("7")
+        page.close()
 
 
-def test_without_sql_the_page_goes_on_with_the_newest(
-    stack: Stack, open_page: Callable[..., Page], run_id: str
-) -> None:
+def test_without_sql_the_page_goes_on_with_the_newest(stack: Stack, browser: Browser, run_id: str) -> None:
     """And says so."""
     worker = stack.run(run_id, WORKER)
     try:
         away = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
         with dashboard(stack, STEPSTREAM_DATABASE_URL=away) as url:
-            page = open_page("/")
-            page.goto("about:blank")
+            page = browser.new_page()
             page.goto(f"{url}/runs/{run_id}?agent=ada")
             expect(page.locator("#notice")).to_have_text(NO_SQL)
             seen = page.locator("#now-step")
             expect(seen).not_to_have_text("–")
             before = int(page.locator("#agent").get_attribute("data-seq") or 0)
             wait_for(lambda: int(page.locator("#agent").get_attribute("data-seq") or 0) > before + 5, 60)
+            page.close()
     finally:
         worker.terminate()
         worker.wait(30)
