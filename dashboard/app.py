@@ -126,6 +126,7 @@ def _top(crumb: str) -> Component:
     brand = html.A([html.Span(className="logo"), "stepstream"], href="/", className="brand", title="All runs")
     state = html.Span("Connecting", id="link-state", className="status", role="status")
     buttons = [
+        html.A("Health", href="/health", className="btn btn-link"),
         html.Button("Keys", id="open-keys", className="btn btn-link", **attrs(data_key="?")),
         html.Button("Settings", id="open-settings", className="btn btn-link"),
     ]

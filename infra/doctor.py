@@ -134,8 +134,12 @@ def _registry(settings: Settings, _needs: Rights) -> Iterator[str]:
 
 def _sql(settings: Settings, needs: Rights) -> Iterator[str]:
     engine = sql.engine(settings)
-    migrations.check(engine)
-    if lacking := sql.lacking(engine, needs.tables, temporary=needs.temporary):
+    try:
+        migrations.check(engine)
+        lacking = sql.lacking(engine, needs.tables, temporary=needs.temporary)
+    finally:
+        engine.dispose()  # the page of health asks again and again
+    if lacking:
         raise DatabaseError(f"The database does not allow this user {lacking}: grant it.")
     yield f"{masked_url(str(sql.url(settings)))} answers"
     yield f"its tables are of revision {migrations.head()}, this version's"

@@ -218,7 +218,7 @@
     if (el?.getAttribute("role") === "tab") for (const tab of find("[role=tab]", el.closest("[role=tablist]"))) tab.setAttribute("aria-selected", tab === el); // at once; the server says it again
     if (el?.dataset.patch !== undefined) { event.preventDefault(); return patch(el.dataset.patch, "replace" in el.dataset); }
     const url = el?.href && !el.target && !el.hasAttribute("download") && new URL(el.href);
-    if (!url || url.origin !== location.origin || !/^\/($|runs\/|compare)/.test(url.pathname) || el.getAttribute("href").startsWith("#")) return;
+    if (!url || url.origin !== location.origin || !/^\/($|runs\/|compare|health)/.test(url.pathname) || el.getAttribute("href").startsWith("#")) return;
     event.preventDefault();
     go(url.pathname + url.search, "replace" in el.dataset);
   });

@@ -8,6 +8,7 @@ from dashboard.page import Pages
 from dashboard.pages.compare import ComparePage
 from dashboard.pages.config import ConfigPage
 from dashboard.pages.dead_letters import DeadLettersPage
+from dashboard.pages.health import HealthPage
 from dashboard.pages.log import LogPage
 from dashboard.pages.metrics import MetricsPage
 from dashboard.pages.run import AgentPage
@@ -21,4 +22,4 @@ def every_page(plugins: Sequence[Plugin] = ()) -> Pages:
         place: [plugin for plugin in plugins if plugin.place == place] for place in ("agent", "run", "home")
     }
     run_pages = [MetricsPage(at["run"]), LogPage(), ConfigPage(), DeadLettersPage(), AgentPage(at["agent"])]
-    return Pages([*run_pages, ComparePage(), RunsPage(at["home"])])
+    return Pages([*run_pages, ComparePage(), HealthPage(), RunsPage(at["home"])])
