@@ -30,8 +30,21 @@ from msgspec import Struct
 from dashboard.address import Address
 from dashboard.history import History
 from dashboard.live.news import News, Row
+from infra.history.curves import Smoothing
 
-__all__ = ["Address", "Drawn", "History", "News", "Option", "Panel", "Row", "attrs", "live", "live_attr"]
+__all__ = [
+    "Address",
+    "Drawn",
+    "History",
+    "News",
+    "Option",
+    "Panel",
+    "Row",
+    "Smoothing",
+    "attrs",
+    "live",
+    "live_attr",
+]
 
 Drawn = Mapping[str, Any]
 """`{component id: {property: value}}` and `{key of a live leaf: text}`."""
