@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,14 +28,20 @@ def register(app: Dash) -> None:
         prevent_initial_call=True,
     )
     async def done(_: Any, __: Any, path: str, search: str | None) -> Any:
-        if not isinstance(ctx.triggered_id, dict):
-            return no_update
-        address, axis = Address.of((path or "/") + (search or "")), ctx.triggered_id["axis"]
-        name, value = ctx.triggered[0]["prop_id"].rpartition(".")[2], ctx.triggered[0]["value"] or {}
-        if name == "clickData":
-            await asyncio.sleep(TWICE_S)  # a double click calls this once more, and then this answer is void
-            return clicked(address, axis, value)
-        return zoomed(address, axis, value)
+        address = Address.of((path or "/") + (search or ""))
+        did = [_what(one) for one in ctx.triggered if one["value"]]
+        for axis, name, value in did:
+            if name == "relayoutData" and (query := zoomed(address, axis, value)) is not no_update:
+                return query
+        await asyncio.sleep(TWICE_S)  # a double click calls this once more, and then this answer is void
+        clicks = [clicked(address, axis, value) for axis, name, value in did if name == "clickData"]
+        return next(iter(clicks), no_update)
+
+
+def _what(triggered: dict[str, Any]) -> tuple[str, str, Any]:
+    """The axis of a chart, which property has changed, and its value."""
+    id, _, name = triggered["prop_id"].rpartition(".")
+    return json.loads(id)["axis"], name, triggered["value"]
 
 
 def zoomed(address: Address, axis: str, layout: dict[str, Any]) -> Any:
