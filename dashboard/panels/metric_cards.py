@@ -76,9 +76,8 @@ def _pin_and_hide(chart: Chart, choice: Choice, pinned: bool) -> list[Component]
 
 
 def _tools(chart: Chart, full: bool) -> list[Component]:
-    csv = html.A(
-        "CSV", className="tool", title="Every point", download="", **live_attr(href=f"csv.{chart.id}")
-    )
+    link = {"href": chart.csv, "download": ""} | live_attr(href=f"csv.{chart.id}")
+    csv = html.A("CSV", className="tool", title="Every point", **link)
     sized = "Leave full screen" if full else "Full screen"
     close = attrs(data_key="Escape") if full else {}
     return [csv, _tool("✕" if full else "⤢", sized, **close, full=None if full else chart.named)]
