@@ -61,7 +61,10 @@ def test_a_curve_says_how_it_is_smoothed_and_what_is_not_there() -> None:
     curve = Curve(x=[1.0], y=[1.0], sampled=True)
     notes = charts.curve_figure(curve, "loss", Scale(), "exponential 0.9")["layout"]["annotations"]
     assert [note["text"] for note in notes] == ["exponential 0.9 · a sample, reading the rest"]
-    assert charts.curve_figure(Curve(), "loss", Scale())["layout"]["annotations"] == []
+    (empty,) = charts.curve_figure(Curve(), "loss", Scale())["layout"]["annotations"]
+    assert empty["text"] == "nothing yet"
+    whole = charts.curve_figure(Curve(x=[1.0], y=[1.0]), "loss", Scale())
+    assert whole["layout"]["annotations"] == []
 
 
 def test_the_scale_of_a_chart() -> None:
