@@ -72,16 +72,20 @@ def graph(
     y_title: str = "",
     names: Sequence[str] = (),
     buttons: bool = False,
+    dots: bool = False,
 ) -> dcc.Graph:
-    """An empty line chart. With two lines, the first is the raw one under the second.
+    """An empty line chart. With two lines, the first is the raw one under the second, unless they have dots.
 
     Args:
         names: of the lines, for the hover, and of a PNG.
         buttons: PNG and zoom, shown while the pointer is on the chart.
+        dots: at each point, so that a lone one is seen.
     """
-    data = [line((), (), faint=lines > 1 and not i) for i in range(lines)]
+    data = [line((), (), faint=lines > 1 and not i and not dots) for i in range(lines)]
     for trace, name in zip(data, names, strict=False):
         trace["name"] = plain(name)
+    if dots:
+        data = [trace | {"mode": "lines+markers", "marker": {"size": 4}} for trace in data]
     return _graph(
         id, data, height, line_layout(height, x_title, y_title), file_name(*names[:1]) if buttons else ""
     )

@@ -204,7 +204,8 @@ def list_grid(id: Any, columns: list[Definition], **more: Any) -> Any:
             # with two requests at once, a block at an edge can stay blank for good
             "maxConcurrentDatasourceRequests": 1,
             "blockLoadDebounceMillis": 40,
-        },
+        }
+        | more.pop("options", {}),
         **more,
     )
 

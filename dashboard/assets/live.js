@@ -152,7 +152,7 @@
 
   /** Heavy: newer values of a component replace older ones, parts of a value join; calls and rows count each. */
   function later(id, values) {
-    if (Object.keys(values).some((name) => /^(rowTransaction|api|data.*)$/.test(name))) return props(id, values);
+    if (Object.keys(values).some((name) => /^(rowTransaction|data.*)$/.test(name))) return props(id, values);
     const waiting = queue.get(id) || {};
     for (const name in values) {
       if (!isPatch(values[name]) || !(name in waiting)) continue;
@@ -168,7 +168,7 @@
   /** The component that waits longest, of those in sight and not held. Charts and rows out of sight wait until they are there. */
   function inSight() {
     for (const [id, values] of queue) {
-      if (!("figure" in values || "rowData" in values)) return id;
+      if (!("figure" in values || "rowData" in values || "api" in values)) return id;
       const el = document.getElementById(id), box = el?.getBoundingClientRect();
       if (Date.now() - moved > 1000 && el?.closest("[data-hold]:has(.ag-row:hover)")) continue; // what was asked for comes
       if (!box || !box.height || (box.bottom > 0 && box.top < innerHeight)) return id;
@@ -262,7 +262,7 @@
     const tabs = target.role === "tab" && find("[role=tab]:not([hidden])", target.closest("[role=tablist]"));
     const at = tabs && { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: -tabs.indexOf(target), End: tabs.length - 1 - tabs.indexOf(target) }[key];
     const next = at !== undefined && tabs && tabs[(tabs.indexOf(target) + at + tabs.length) % tabs.length];
-    const own = next || (!target.closest?.(".ag-root") || key.length === 1 || key === "Escape" ? find(`[data-key="${CSS.escape(key)}"]`).find((el) => el.checkVisibility?.() || el.offsetParent) : null);
+    const own = next || (!target.closest?.(".ag-root") || key.length === 1 || key === "Escape" ? find(`[data-key~="${CSS.escape(key)}"]`).find((el) => el.checkVisibility?.() || el.offsetParent) : null);
     if (!own) return;
     event.preventDefault();
     const field = own.matches("input") ? own : own.querySelector("input");

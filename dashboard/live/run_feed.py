@@ -131,6 +131,7 @@ class RunFeed(Waiting):
         self._run = merge.run_row(live, stored, self._feeds.lost_seconds, time.time())
         if header is not None and self._run["status"] in ("failed", "lost"):
             self._run["last_lines"] = header.last_stderr
+        self._run["rollouts"] = header is not None and header.rollouts
         news.run, news.counts = self._run, merge.counts(live, header)
 
     async def _add_agent(self, news: News, live: Delta, pictures: bool) -> None:

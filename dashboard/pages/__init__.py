@@ -11,6 +11,7 @@ from dashboard.pages.dead_letters import DeadLettersPage
 from dashboard.pages.health import HealthPage
 from dashboard.pages.log import LogPage
 from dashboard.pages.metrics import MetricsPage
+from dashboard.pages.rollouts import RolloutsPage
 from dashboard.pages.run import AgentPage
 from dashboard.pages.runs import RunsPage
 from dashboard.plugins import Plugin
@@ -21,5 +22,5 @@ def every_page(plugins: Sequence[Plugin] = ()) -> Pages:
     at = {
         place: [plugin for plugin in plugins if plugin.place == place] for place in ("agent", "run", "home")
     }
-    run_pages = [MetricsPage(at["run"]), LogPage(), ConfigPage(), DeadLettersPage(), AgentPage(at["agent"])]
-    return Pages([*run_pages, ComparePage(), HealthPage(), RunsPage(at["home"])])
+    run_pages = [MetricsPage(at["run"]), RolloutsPage(), LogPage(), ConfigPage(), DeadLettersPage()]
+    return Pages([*run_pages, AgentPage(at["agent"]), ComparePage(), HealthPage(), RunsPage(at["home"])])

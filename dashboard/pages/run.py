@@ -24,10 +24,18 @@ from dashboard.panels.now import Now
 from dashboard.panels.numbers import Numbers
 from dashboard.panels.plumbing import Plumbing
 from dashboard.panels.rows import Rows
+from dashboard.panels.training import Training
 
-TABS = {"agent": "Agents", "metrics": "Metrics", "log": "Log", "config": "Config"}
+TABS = {
+    "agent": "Agents",
+    "rollouts": "Rollouts",
+    "metrics": "Metrics",
+    "log": "Log",
+    "config": "Config",
+    "dead-letters": "Dead letters",
+}
 """The address's `panel` → the tab's text."""
-SOMETIMES = {"dead-letters": "Dead letters"}
+SOMETIMES = ("rollouts", "dead-letters")
 """Tabs of what not every run has: shown by the live key `tab.<panel>`."""
 
 UNKNOWN = "It may not have sent anything yet: this page stays open and shows it as soon as it does."
@@ -96,7 +104,7 @@ class AgentPage(RunPage):
 
     def panels(self, address: Address) -> list[Panel]:
         charts = [Return(), Reward(), Chips(), *(Metric(place) for place in range(PLACES))]
-        return [*super().panels(address), Agents(), Numbers(), Now(), Frame(), *charts, Rows()]
+        return [*super().panels(address), Agents(), Training(), Numbers(), Now(), Frame(), *charts, Rows()]
 
     def body(self, address: Address) -> Component:
         """The agents' tabs beside one agent's panels."""
@@ -107,6 +115,7 @@ class AgentPage(RunPage):
             [Chips().layout(), html.Div(inputs(address), className="chart-inputs")], className="chart-bar"
         )
         parts = [
+            Training().layout(),
             Numbers().layout(),
             bar,
             stage,
@@ -139,7 +148,7 @@ def tabs(address: Address, chosen: str) -> Component:
             **attrs(**({"aria_current": "page"} if name == chosen else {})),
             **(_only_where_some(name, shown=name == chosen) if name in SOMETIMES else {}),
         )
-        for name, text in (TABS | SOMETIMES).items()
+        for name, text in TABS.items()
     ]
     return html.Nav(links, className="nav nav-underline run-tabs", **attrs(aria_label="Parts of the run"))
 

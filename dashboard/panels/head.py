@@ -81,7 +81,8 @@ class Head(Panel):
         state = "unknown" if not self.known else "known" if run else "waiting"
         if not run:
             return {"run.state": state, "page.title": "○ stepstream", "page.icon": icon("")}
-        return {"run.state": state} | self._names() | self._facts() | self._failure()
+        tabs = {"tab.rollouts": "yes" if run.get("rollouts") else ""}
+        return {"run.state": state} | tabs | self._names() | self._facts() | self._failure()
 
     def _names(self) -> dict[str, str]:
         name, status = self.run.get("name") or self.run["run_id"], self.run["status"]

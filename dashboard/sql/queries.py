@@ -18,8 +18,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from dashboard.sql import runs, steps
+from dashboard.live.shared import Shared
+from dashboard.sql import rollout, rollouts, runs, steps
 from dashboard.sql.page import Page, PageRequest
+from dashboard.sql.rollouts import Chosen, Key
 from dashboard.sql.runs import RunHeader
 from dashboard.sql.seek_index import SeekIndexes
 from dashboard.sql.steps import FramePlace, StepPlace
@@ -36,6 +38,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PLAIN = Smoothing()
+FRESH_S = 0.2
 
 
 class Queries:
@@ -51,6 +54,8 @@ class Queries:
         self._engine = sql.engine(settings)
         self._indexes = SeekIndexes()
         self._series = SeriesReader(self._read)
+        self.training_steps: Shared[list[dict[str, Any]]] = Shared(self._training_steps, FRESH_S)
+        """A run's rows of `training_steps` in order: all pages share one reading."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -183,6 +188,35 @@ class Queries:
     async def reasons(self, run_id: str | None = None) -> dict[str, int]:
         """How many dead letters have each reason, the most first; of a run, or of all."""
         return await self._ask(steps.reasons, run_id)
+
+    async def _training_steps(self, run_id: str) -> list[dict[str, Any]]:
+        return await self._ask(rollouts.training_steps, run_id)
+
+    async def rollouts(self, chosen: Chosen, request: PageRequest) -> Page:
+        """Rollouts, the newest training step first. Keys: `rollouts.NAMES`, and `rewards/FUNCTION`."""
+        return await self._ask(rollouts.listed, self._indexes, chosen, request)
+
+    async def rollout(self, run_id: str, key: Key) -> dict[str, Any] | None:
+        """One rollout with its texts in full; not its tokens."""
+        return await self._ask(rollout.rollout, run_id, key)
+
+    async def siblings(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """The samples of a rollout's group, itself among them."""
+        return await self._ask(rollout.siblings, row)
+
+    async def rollout_beside(
+        self, chosen: Chosen, request: PageRequest, key: Key
+    ) -> tuple[Key | None, Key | None]:
+        """The rollouts before and after one in a list."""
+        return await self._ask(rollout.beside, chosen, request, key)
+
+    async def has_tokens(self, run_id: str, key: Key) -> bool:
+        """Whether a rollout has token arrays."""
+        return await self._ask(rollout.has_tokens, run_id, key)
+
+    async def tokens(self, run_id: str, key: Key) -> dict[str, list[Any]]:
+        """A rollout's token arrays by name."""
+        return await self._ask(rollout.tokens, run_id, key)
 
     async def _ask(
         self, read: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs

@@ -36,6 +36,8 @@ class RunHeader(Struct):
     heartbeats: list[dict[str, Any]] = field(default_factory=list)
     """Payload of the newest heartbeat of each stream: what its forwarder read and sent."""
     last_stderr: list[str] = field(default_factory=list)
+    rollouts: bool = False
+    """Whether it has any."""
 
 
 def listed(connection: Connection, request: PageRequest) -> Page:
@@ -82,7 +84,13 @@ def header(connection: Connection, run_id: str) -> RunHeader | None:
         in_sql=sum(row[name] for name in counted),
         heartbeats=_heartbeats(connection, run_id, streams),
         last_stderr=_last_stderr(connection, run_id, streams),
+        rollouts=_has_rollouts(connection, run_id),
     )
+
+
+def _has_rollouts(connection: Connection, run_id: str) -> bool:
+    any_of = select(tables.ROLLOUTS.c.seq).where(tables.ROLLOUTS.c.run_id == run_id).limit(1)
+    return connection.execute(any_of).first() is not None
 
 
 def _meta_streams(connection: Connection, run_id: str) -> list[str]:

@@ -104,7 +104,7 @@ def _columns(said: FieldReader, reward: float | None, turns: int | None) -> Colu
         "generation": said.integer("generation") or 1,
         "precedence": said.integer("precedence") or 0,
         "final_text": _text(said, "final_text"),
-        "messages": _strict(said.json("messages")),
+        "messages": _unescaped(_strict(said.json("messages"))),
     }
     if columns["sample_key"] is None and columns["sample_id"] is not None:
         columns["sample_key"] = _sample_key(columns)
@@ -274,3 +274,13 @@ def _id(said: FieldReader, name: str) -> str | None:
 
 def _strict(text: str | None) -> str | None:
     return None if text is None or text == "null" else strict(text)
+
+
+def _unescaped(text: str | None) -> str | None:
+    """JSON text with letters as themselves: search finds no word that is written as `\\u00ef`."""
+    if text is None or "\\u" not in text:
+        return text
+    try:
+        return msgspec.json.encode(msgspec.json.decode(text)).decode()
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # a lone surrogate, a number beyond any
+        return text

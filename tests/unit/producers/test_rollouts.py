@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from producers.lines.context import Identity
 from producers.lines.normalise import Normaliser
-from producers.lines.rollout import MARK
+from producers.lines.rollout import MARK, _unescaped
 from producers.rollouts.checkpoint import FileState, State
 from producers.rollouts.model import is_reward_name, status_of
 from producers.rollouts.recognise import Left, recognise
@@ -358,3 +358,16 @@ def test_token_ids_become_text(
     )
     assert decode is not None
     assert decode([9, 0, 1, 2]) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ('[{"content":"na\\u00efve \\u001b[31m"}]', '[{"content":"naïve \\u001b[31m"}]'),
+        ('[{"content":"\\ud800"}]', '[{"content":"\\ud800"}]'),
+        ('[{"content":"\\\\u00ef 1.0"}]', '[{"content":"\\\\u00ef 1.0"}]'),
+    ],
+)
+def test_letters_of_a_transcript_are_stored_as_themselves(text: str, stored: str) -> None:
+    """Where JSON can hold them: search finds words, not their escapes."""
+    assert _unescaped(text) == stored

@@ -1,0 +1,135 @@
+"""A transcript's shape, and text that must not deceive an eye."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from dash.development.base_component import Component
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard import chat
+from dashboard.address import Address
+from dashboard.panels import rollout_parts, rollouts, training
+from dashboard.sql.rollouts import Key
+from dashboard.visible import escaped, pieces, plain
+
+HIDDEN = "\u202e\u2066\u200b\u200d\ufeff\x1b\x07\r\u2028\u00ad\U000e0041"
+
+
+def texts(component: object) -> str:
+    """All text below a component."""
+    if isinstance(component, list | tuple):
+        return "".join(map(texts, component))
+    if isinstance(component, Component):
+        return texts(getattr(component, "children", ""))
+    return component if isinstance(component, str) else ""
+
+
+def kinds(content: str, role: str = "assistant") -> list[tuple[str, str]]:
+    """The parts of a message's content."""
+    return [(part.kind, part.text) for part in chat.message({"role": role, "content": content}).parts]
+
+
+def test_hidden_signs_are_shown_by_their_code() -> None:
+    """Bidi controls, zero widths, terminal codes, tags: none is left, and letters of any script stay."""
+    said = f"a{HIDDEN}b عربي 日本 naïve 🙂 é\tx\ny"
+    for shown in (plain(said), texts(list(pieces(said))), escaped(said)):
+        assert not set(shown) & set(HIDDEN)
+        assert "عربي 日本 naïve 🙂 é\tx\ny" in shown
+    assert "U+202E" in plain(said)
+    assert escaped("\U000e0041\u202e") == "\\udb40\\udc41\\u202e"
+
+
+@given(st.text())
+def test_the_raw_view_is_the_same_value(text: str) -> None:
+    """JSON with hidden signs escaped reads as what the model said."""
+    row = {"messages": json.dumps([{"content": text}]), "final_text": None}
+    try:
+        shown = escaped(rollout_parts.raw(row))
+    except UnicodeError:  # a lone surrogate: no database holds it
+        return
+    assert json.loads(shown) == [{"content": text}] or "\\ud" in json.dumps(text)
+
+
+def test_reasoning_code_and_formulas_are_told_apart() -> None:
+    """Reasoning in the text itself too, also where its end or its beginning is missing."""
+    said = "<think>why\n</think>It is $x^2$ or \\(y\\):\n```python\nf(1)\n```\nDone for $5 or $6."
+    assert kinds(said) == [
+        ("reasoning", "why"), ("text", "It is "), ("math", "$x^2$"), ("text", " or "), ("math", "\\(y\\)"),
+        ("text", ":\n"), ("code", "f(1)"), ("text", "\nDone for $5 or $6."),
+    ]  # fmt: skip
+    assert kinds("a<think>never ends") == [("text", "a"), ("reasoning", "never ends")]
+    assert kinds("no beginning</think>answer") == [("reasoning", "no beginning"), ("text", "answer")]
+    assert kinds("<think>not mine</think>", role="user") == [("text", "<think>not mine</think>")]
+    assert kinds("```\nnever closed") == [("code", "never closed")]
+
+
+def test_tools_and_what_no_rollout_should_hold() -> None:
+    """Calls with their arguments, answers by their names; whatever else stands there is text."""
+    said = [
+        {"role": "assistant", "reasoning": "r", "tool_calls": [{"name": "calc", "arguments": '{"x": 1}'}]},
+        {"role": "tool", "name": "calc", "content": "2", "extras": {"ms": 3}},
+        "bare", None, {"tool_calls": [7]},
+    ]  # fmt: skip
+    first, second, *rest = chat.messages(json.dumps(said), None)
+    assert [(part.kind, part.text, part.name) for part in first.parts] == [
+        ("reasoning", "r", ""),
+        ("call", '{\n  "x": 1\n}', "calc"),
+    ]
+    assert (second.tone, second.name, [part.kind for part in second.parts]) == (
+        "tool",
+        "calc",
+        ["text", "more"],
+    )
+    assert len(rest) == 3
+    assert chat.messages("{broken", None)[0].parts[0].text == "{broken"
+    assert chat.messages(None, "last")[0].tone == "model"
+    assert chat.messages(None, None) == []
+
+
+@pytest.mark.parametrize("sign", ["\\[", "\\(", "$", "$$", "```\n", "<think>", "</think>", "$a"])
+def test_no_text_takes_long_to_be_told_apart(sign: str) -> None:
+    """A megabyte of one sign is read in one pass: a quadratic one would not end."""
+    text = sign * (1_000_000 // len(sign))
+    parts = chat.message({"role": "assistant", "content": text}).parts
+    assert sum(len(part.text) for part in parts) <= len(text)
+
+
+def test_a_key_is_taken_from_any_address() -> None:
+    """What is none names no rollout."""
+    assert Key.of("a/b/7") == Key("a/b", 7)
+    assert Key.of(Key("s", 1).name) == Key("s", 1)
+    for wrong in ("", "7", "a/", "a/-1", "a/x", "a/" + "9" * 30, "a/²"):
+        assert Key.of(wrong) is None
+
+
+def test_any_address_is_a_list() -> None:
+    """A filter that is no JSON is none."""
+    for text in ("", "{", "[]", "7", "[" * 5000):
+        assert rollouts.view(Address("/runs/r", (("filter", text),)))["filter"] == {}
+    wanted = rollouts.wanted(Address("/runs/r", (("sort", "-rewards/a"), ("filter", '{"split":{}}'))))
+    assert wanted.sort == [{"colId": "rewards/a", "sort": "desc"}]
+    assert wanted.filters == {"split": {}}
+
+
+def test_the_numbers_of_a_training() -> None:
+    """Those of the last step that was trained; what the files do not have is not there."""
+    step = {"training_step": 1, "split": "train", "samples": 8, "superseded": 0, "groups": 2, "failed": 0,
+            "zero_signal_groups": 1, "truncated": 2, "reward": 0.5, "rewards": {"a": 1.0},
+            "input_tokens": None, "output_tokens": None, "turns": 1.0, "staleness": None}  # fmt: skip
+    later = step | {"training_step": 2, "reward": 0.75}
+    steps = [step, later, later | {"split": "eval", "training_step": 3}]
+    shown = {key: text for key, text in training.numbers(steps).items() if text}
+    assert shown["number.training-reward"] == "0.75"
+    assert shown["note.training-reward"] == "▲ 0.25 · step 2"
+    assert shown["number.training-truncated"] == "25 %"
+    assert shown["number.training-signal"] == "50 %"
+    assert "number.training-length" not in shown
+    assert [one.name for one in training.drawings(steps)] == [
+        "Reward", "Reward: a", "Truncated (share)", "Groups without a signal (share)",
+    ]  # fmt: skip
+    without = [one | {"reward": None} for one in steps]
+    assert training.numbers(without)["note.training-reward"].startswith("a · ")
+    assert [one.name for one in training.drawings(without)][:1] == ["Reward: a"]
