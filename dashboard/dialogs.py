@@ -31,10 +31,11 @@ DEFAULTS = {"updates": "60", "buffer": "200", "theme": "system"}
 
 KEYS = (
     ("/", "Search"),
-    ("j", "Next agent, next run"),
-    ("k", "Previous agent, previous run"),
+    ("j", "Next agent, next run, next rollout"),
+    ("k", "Previous agent, previous run, previous rollout"),
     ("↑ ↓", "Among agents, once one has the focus"),
-    ("← →", "Step before and after, once one is shown"),
+    ("← →", "Step or rollout before and after, once one is shown"),
+    ("1 … 9", "A sample of the rollout's group"),
     ("g", "Go to an episode and a step"),
     ("Esc", "Leave the search, the chosen episode, or full screen"),
     ("?", "These keys"),

@@ -13,6 +13,7 @@ from dashboard import grids
 from dashboard.panel import Drawn, History, News, Panel, attrs, live
 from dashboard.panels import run_table
 from dashboard.panels.run_table import STATES, Choice
+from dashboard.panels.training import learning
 from schemas.errors import StepstreamError
 
 GROWN = 1.1
@@ -125,7 +126,8 @@ class Runs(Panel):
                 tags = self.more.get(run_id, {}).get("tags")
                 if tags is None:
                     tags = await history.queries.tags(run_id)
-                self.more[run_id] = {"curve": curve, "tags": tags}
+                steps = await history.queries.training_steps(run_id, fresh=True) if episodes else []
+                self.more[run_id] = {"curve": curve, "tags": tags} | learning(steps)
                 self.dirty = True
                 self.wake()
         except StepstreamError:

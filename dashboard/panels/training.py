@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2s
 from typing import Any, NamedTuple
 
@@ -54,7 +55,7 @@ class Training(Panel):
 
     def reset(self) -> None:
         self.steps: list[dict[str, Any]] = []
-        self.going = True
+        self.going, self.there = True, False
         self.charts: list[tuple[str, tuple[str, ...]]] = []
 
     def layout(self) -> Component:
@@ -64,16 +65,18 @@ class Training(Panel):
         return html.Div(parts, className="training", **live_attr(data_there="training.there"))
 
     def take(self, news: News) -> None:
+        if news.run is not None:
+            self.there = bool(news.run.get("rollouts"))
         if news.going is not None:
             self.going = news.going
 
     async def load(self, history: History) -> None:
         """Look again and again: the page's end ends it."""
         while True:
-            try:
-                steps = await history.queries.training_steps(history.run_id, fresh=True)
-            except StepstreamError:  # the page says already that SQL is away
-                steps = self.steps
+            steps = self.steps
+            if self.there:
+                with suppress(StepstreamError):  # the page says already that SQL is away
+                    steps = await history.queries.training_steps(history.run_id, fresh=True)
             if steps != self.steps:
                 self.steps, self.dirty = steps, True
                 self.wake()
@@ -109,6 +112,16 @@ def reward_of(step: Step) -> tuple[str, float | None]:
     if step["reward"] is not None:
         return "", step["reward"]
     return next(iter(sorted((step["rewards"] or {}).items())), ("", None))
+
+
+def learning(steps: Sequence[Step], points: int = 40) -> dict[str, Any]:
+    """What the list of runs says of a training: its rewards over the steps, and that of the last one."""
+    rewards = [
+        value for step in steps if step["split"] != "eval" and (value := reward_of(step)[1]) is not None
+    ]
+    if not rewards:
+        return {}
+    return {"curve": rewards[:: -(-len(rewards) // points)], "mean_return": rewards[-1]}
 
 
 def numbers(steps: Sequence[Step]) -> dict[str, str]:

@@ -74,7 +74,7 @@ def test_a_data_set_as_a_table_and_as_a_chat(
     expect(rows(page).first.locator("[col-id=step]")).to_have_text("6")
     page.locator("#rollouts-grid .ag-header-cell[col-id=reward] .sort").click()
     expect(page).to_have_url(re.compile("sort=-reward"))
-    expect(rows(page).first.locator("[col-id=reward]")).to_have_text("2.535")
+    expect(rows(page).first.locator("[col-id=reward]")).to_have_text("3.123")
     rows(page).first.locator("[col-id=reward]").click()
     expect(page.locator("#rollout-text .message").first).to_be_visible()
     expect(page.locator(".rollout-facts")).to_contain_text("style_bonus")

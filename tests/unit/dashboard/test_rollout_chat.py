@@ -130,6 +130,8 @@ def test_the_numbers_of_a_training() -> None:
     assert [one.name for one in training.drawings(steps)] == [
         "Reward", "Reward: a", "Truncated (share)", "Groups without a signal (share)",
     ]  # fmt: skip
+    assert training.learning(steps) == {"curve": [0.5, 0.75], "mean_return": 0.75}
+    assert training.learning([]) == {}
     without = [one | {"reward": None} for one in steps]
     assert training.numbers(without)["note.training-reward"].startswith("a · ")
     assert [one.name for one in training.drawings(without)][:1] == ["Reward: a"]
