@@ -120,13 +120,14 @@ class Command:
                 sink = self._sink(records)
                 try:
                     player.play(start, stop, sink)
+                    resuming = self._resuming(player) if signals else ""
                 finally:
                     sink.close()
             finally:
                 reader.close()
         _say(_summary(player, sink, time.monotonic() - began))
-        if signals and not self.options["loop"]:
-            _say(f"go on with: {self._resuming(player)}")
+        if resuming and not self.options["loop"]:
+            _say(f"go on with: {resuming}")
         if signals:
             sys.stdout.flush()
             sys.exit(128 + signals[0])
@@ -163,7 +164,7 @@ class Command:
             registry.schema,
             sql,
             kafka=source != "sql",
-            beside=BESIDE_LINES.get(self.output, ()) if source != "sql" else (),
+            beside=self._beside(),
             raw=self.output in COPIES,
             streams=self.options["streams"],
             tell=_say,
@@ -175,6 +176,10 @@ class Command:
             reader.close()
             raise
         return reader
+
+    def _beside(self) -> tuple[Kind, ...]:
+        wanted = BESIDE_LINES.get(self.output, ())
+        return tuple(kind for kind in wanted if self.options["source"] != "sql" or kind is not Kind.FRAMES)
 
     def _refuse_nothing(self, reader: RunReader) -> None:
         facts = reader.facts
@@ -266,13 +271,14 @@ def _is_default(name: str, value: Any) -> bool:
 
 def _place(player: Replay) -> str:
     """Where the first record lies that was not given, as a position."""
-    lines = player.reader.next_lines
+    index, lines, rest = player.reader.index, player.reader.next_lines, player.rest
     workers = [stream for stream in lines if not stream.endswith(META_SUFFIX)]
-    rest = player.rest
     if rest is None:
         return f"seq:{lines[workers[0]]}" if len(workers) == 1 else "end"
     if len(workers) == 1 and rest.stream_id == workers[0]:
         return f"seq:{rest.seq}"
+    if rest.kind is Kind.STEPS and rest.stream_id in index.streams:
+        return f"step:{index.steps_before(index.cut((rest.time, rest.stream_id, rest.seq)))}"
     return _offset(rest)
 
 

@@ -89,6 +89,8 @@ class Replay:
     _ahead: bool = False
     """The part begins behind what is there."""
     _lines: int | None = None
+    _late: int = 0
+    """Records that came after it was told to stop."""
     _pace: Pace | None = None
     _letters: dict[str, set[int]] = field(default_factory=dict)
 
@@ -203,31 +205,59 @@ class Replay:
             sink.write(chunk)
             self.played += len(chunk)
             self.progress(self.played, self._lines)
-            if self.stop.is_set():
-                self.rest = self.rest or next(items, None)
-                return
 
     def _chunks(self, items: Iterator[Item]) -> Iterator[list[Item]]:
+        """Records to be given together, until told to stop: the next one is `rest` then."""
         if self._pace is None and self.turn is None:
-            yield from _growing_chunks(items)
+            yield from self._whole_chunks(items)
             return
         chunk: list[Item] = []
-        for item in items:
-            early = self._pace.early(item.time) if self._pace else 0.0
-            waits_for_turn = self.turn is not None and item.kind is Kind.STEPS
-            if chunk and (early > 0 or waits_for_turn or len(chunk) >= CHUNK):
-                yield chunk
-                chunk = []
-            if self._pace is not None and early > 0:
-                self._pace.wait(early)
-            if self.turn is not None and waits_for_turn and not self.stop.is_set():
-                self.turn()
-            if self.stop.is_set():
-                self.rest = item
-                break
-            chunk.append(item)
+        try:
+            for item in items:
+                early = self._pace.early(item.time) if self._pace else 0.0
+                waits_for_turn = self.turn is not None and item.kind is Kind.STEPS
+                if chunk and (early > 0 or waits_for_turn or len(chunk) >= CHUNK):
+                    yield chunk
+                    chunk = []
+                if self._pace is not None and early > 0:
+                    self._pace.wait(early)
+                if self.turn is not None and waits_for_turn and not self.stop.is_set():
+                    self.turn()
+                if self.stop.is_set() and self._may_end_before(item):
+                    self.rest = item
+                    break
+                chunk.append(item)
+        except StepstreamError:
+            if chunk:
+                yield chunk  # it was due before the source failed
+            raise
         if chunk:
             yield chunk
+
+    def _whole_chunks(self, items: Iterator[Item]) -> Iterator[list[Item]]:
+        for chunk in _growing_chunks(items):
+            yield chunk
+            if self.stop.is_set():
+                last = list(itertools.takewhile(lambda item: not self._ends_before(item), items))
+                if last:
+                    yield last
+                return
+
+    def _ends_before(self, item: Item) -> bool:
+        if not self._may_end_before(item):
+            return False
+        self.rest = item
+        return True
+
+    def _may_end_before(self, item: Item) -> bool:
+        """Whether a position names exactly this record: a line of the only worker, or a step.
+
+        What comes before the next such record is given still, within reason.
+        """
+        self._late += 1
+        workers = self.reader.index.workers
+        named = item.stream_id in workers and (len(workers) == 1 or item.kind is Kind.STEPS)
+        return named or self._late > RECENT_LINES
 
     def _is_over(self, stop: Cut | None) -> bool:
         """Whether lines lie behind the end already, so that nothing is left to wait for."""

@@ -21,11 +21,15 @@ SQL_COLUMNS = {
         for field in current_schema(kind)["fields"]
         if field["name"] not in ("run_id", "stream_id", "topic_partition", "topic_offset")
     )
-    for kind in LINES
+    for kind in (*LINES, Kind.ROLLOUTS, Kind.TOKENS)
 }
-"""Columns of a row from SQL, in this order, before its partition and offset."""
+"""Of the kinds that SQL keeps whole: columns of a row, in this order, before its partition and offset."""
 
-_BOOLEANS = ("terminated", "truncated")
+_BOOLEANS = {
+    Kind.STEPS: ("terminated", "truncated"),
+    Kind.EPISODES: ("terminated", "truncated"),
+    Kind.ROLLOUTS: ("superseded",),
+}
 _DOUBLES = {Kind.STEPS: ("reward",), Kind.EPISODES: ("episode_return", "duration", "elapsed")}
 
 
@@ -94,10 +98,10 @@ class Records:
 def _as_sent(item: Item, record: Record) -> Record:
     """What SQLite has no type for: times, booleans, and NaN, of which `extras` has a note."""
     kind, record["event_time"] = item.kind, micros(record["event_time"])
+    for name in _BOOLEANS.get(kind, ()):
+        if record[name] is not None:
+            record[name] = bool(record[name])
     if kind is Kind.STEPS or kind is Kind.EPISODES:
-        for name in _BOOLEANS:
-            if record[name] is not None:
-                record[name] = bool(record[name])
         extras = record["extras"]
         if extras is not None and '"NaN"' in extras:
             noted = json.loads(extras)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from infra.history.items import Item
+from infra.history.items import SQL_COLUMNS, Item
 from infra.kafka.log_reader import Entry, LogReader
 from infra.settings import Settings
-from schemas.topics import LINES, Kind, Watermarks
+from schemas.topics import Kind, Watermarks
 
 
 class RawLog:
@@ -18,7 +18,7 @@ class RawLog:
     """
 
     def __init__(self, settings: Settings, run_id: str) -> None:
-        self._reader = LogReader(settings, LINES, run_id)
+        self._reader = LogReader(settings, SQL_COLUMNS, run_id)
 
     def close(self) -> None:
         """Leave."""

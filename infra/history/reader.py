@@ -15,7 +15,7 @@ from operator import itemgetter
 
 from infra.history.finder import Finder
 from infra.history.index import Cut, Index
-from infra.history.items import Head, Item
+from infra.history.items import SQL_COLUMNS, Head, Item
 from infra.history.lines import heads_once, hole_in, items_once
 from infra.history.log_source import LogSource, clamped
 from infra.history.raw_log import RawLog
@@ -49,7 +49,7 @@ class RunReader:
         lookup: schema of an id; raises SchemaError where there is none.
         sql: the run in SQL; None: Kafka alone.
         kafka: False: SQL alone.
-        beside: what is wanted of what stands beside lines, such as pictures; it comes from Kafka.
+        beside: what is wanted of what stands beside lines: rollouts, tokens; pictures are on Kafka alone.
         raw: Kafka's own bytes are wanted, also of what SQL holds.
         streams: only these.
         tell: takes a note for the user.
@@ -72,6 +72,8 @@ class RunReader:
     ) -> None:
         self._settings, self._run_id, self._sql, self.lookup = settings, run_id, sql, lookup
         self._kinds = (*LINES, *beside)
+        self._beside = tuple(kind for kind in beside if kind in SQL_COLUMNS)
+        """Of these SQL has rows."""
         self._streams = frozenset(streams)
         self._tell, self._progress = tell, progress
         self._log = LogSource(run_id, lookup) if kafka else None
@@ -95,7 +97,7 @@ class RunReader:
         """By stream, the line that is not there yet: nothing behind it was given."""
         self._points = self._snapshot()
         self.index = self._make_index()
-        if beside or sql is None or not self._points:
+        if len(self._beside) < len(beside) or sql is None or not self._points:
             self.load()
 
     def close(self) -> None:
@@ -325,7 +327,7 @@ class RunReader:
         return page
 
     def _page(self, stream: str, first: int, last: int) -> list[Item]:
-        items = self._sql.page(stream, first, last) if self._sql is not None else []
+        items = self._sql.page(stream, first, last, self._beside) if self._sql is not None else []
         if self._raw is not None and not self.counting:
             items = self._raw.fill(items)
         if self._loaded and self._log is not None:

@@ -16,13 +16,15 @@ from schemas.errors import DatabaseError
 from schemas.seek_points import BLOCK, ELSEWHERE, SeekPoint
 from schemas.topics import LINES, Kind
 
-_JSON = frozenset({"observation", "action", "info", "metrics", "extras", "payload"})
+_JSON = frozenset(
+    {"observation", "action", "info", "metrics", "extras", "payload", "rewards", "messages", "names"}
+)
 LONGEST_RAW = 15 * 1024 * 1024
 """A dead letter keeps no more of a record."""
 NEAR_LINES = 20_000
 """An agent's newest records are looked for in so many lines of a stream."""
 _OF_EPISODES = (Kind.STEPS, Kind.EPISODES)
-_TABLES = {kind: kind.table for kind in LINES}
+_TABLES = {kind: kind.table for kind in SQL_COLUMNS}
 _KINDS = {kind.value: kind for kind in Kind}
 
 
@@ -55,7 +57,7 @@ class SqlSource:
         self._prefix = settings.topic_prefix
         self._reader = DirectReader(settings.sql_url)
         postgres = self._reader.is_postgres
-        self._pages = {kind: _page(kind, postgres) for kind in LINES}
+        self._pages = {kind: _page(kind, postgres) for kind in SQL_COLUMNS}
         self._heads = {kind: _head(kind, postgres) for kind in LINES}
         self._newest = {
             kind: page.replace("ORDER BY seq", "AND agent_id = ? ORDER BY seq DESC LIMIT ?")
@@ -94,7 +96,7 @@ class SqlSource:
 
         Read before rows are read: what is stored meanwhile is then there twice, and told by its seq.
         """
-        kinds = {kind.topic(self._prefix): kind for kind in LINES}
+        kinds = {kind.topic(self._prefix): kind for kind in SQL_COLUMNS}
         found = self._reader.rows("SELECT topic, topic_partition, next_offset FROM consumer_offsets")
         return {(kinds[topic], number): offset for topic, number, offset in found if topic in kinds}
 
@@ -107,10 +109,13 @@ class SqlSource:
             self._tables.setdefault((point.stream_id, point.block), []).append(_KINDS[point.topic])
         return found
 
-    def page(self, stream: str, first: int, last: int) -> list[Item]:
-        """The records of lines `first` to `last`, in order; `time` is each one's own."""
+    def page(self, stream: str, first: int, last: int, beside: Iterable[Kind] = ()) -> list[Item]:
+        """The records of lines `first` to `last`, and of these kinds what stands beside them, in order.
+
+        `time` is each one's own.
+        """
         items: list[Item] = []
-        for kind in self._kinds(stream, first, last):
+        for kind in (*self._kinds(stream, first, last), *beside):
             rows = self._reader.rows(self._pages[kind], [self._run_id, stream, first, last])
             items += _items(kind, stream, rows, self._prefix)
         if len({item[0] for item in items}) > 1:

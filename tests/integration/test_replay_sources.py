@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from cli import main
 from infra.kafka import client as kafka
 from infra.kafka import topics as topic_setup
 from infra.settings import Settings, load
+from infra.sql import engine as sql
 from infra.sql import runs
 from infra.sql.seek_points import index_runs
-from schemas.tables import SeekPointRow, UnindexedRun
+from schemas.tables import Base, SeekPointRow, UnindexedRun
 from schemas.topics import Kind
+from tests.support import events
 from tests.support.records import record
 from tests.support.replays import START, golden, lines_of, send, store
 
@@ -268,3 +271,49 @@ def test_null_only_counts(topics: Settings, here: Here) -> None:
     done = here("r", "--output", "null")
     assert (done.returncode, done.stdout) == (0, b"")
     assert b"13 records played; 13 from Kafka" in done.stderr
+
+
+def test_rollouts_and_tokens_come_from_sql(database: Settings, here: Here, home: Path) -> None:
+    """Where Kafka has forgotten them: the copy's rows are those of the original; the page's numbers, too."""
+    lines = lines_of("r", "s1", 8)
+    for kind, fields in list(lines):
+        if kind is Kind.EPISODES:
+            seq, at = fields["seq"], fields["event_time"]
+            own = {"stream_id": "s1", "event_time": at, "training_step": seq // 10, "group_id": "g"}
+            told = own | {
+                "reward": seq / 10,
+                "rewards": '{"right": {"value": 1, "weight": 0.5}}',
+                "split": "train",
+            }
+            lines.append((Kind.ROLLOUTS, events.record(Kind.ROLLOUTS, seq, run_id="r", **told)))
+            lines.append((Kind.TOKENS, events.record(Kind.TOKENS, seq, run_id="r", **own, trained=1)))
+    send(database, lines)
+    engine = store(database, len(lines))
+    copied = {}
+    for kept in (True, False):
+        if not kept:
+            for kind in (Kind.ROLLOUTS, Kind.TOKENS, Kind.EPISODES):
+                forget(database, kind)
+        url = f"sqlite:///{home / f'copy-{kept}.db'}"
+        done = here("r", "--output", f"sql:{url}")
+        assert done.returncode == 0, done.stderr
+        sources = b"59 from Kafka" if kept else b"24 from SQL, 35 from Kafka"
+        assert b"59 records played; " + sources in done.stderr
+        copied[kept] = _rollout_rows(sql.engine(replace(database, database_url=url)))
+    original = _rollout_rows(engine)
+    assert len(original) == 8 + 8 + 5
+    assert copied[True] == copied[False] == original
+    topic = f"{database.topic_prefix}copy"
+    assert here("r", "--output", f"topic:{topic}").returncode == 0
+    assert here("r", "--source", "sql", "--output", "null").returncode == 0
+
+
+def _rollout_rows(engine: Engine) -> list[Any]:
+    """Rollouts, tokens and training steps."""
+    found: list[Any] = []
+    with engine.connect() as connection:
+        for name in ("rollouts", "tokens", "training_steps"):
+            table = Base.metadata.tables[name]
+            rows = connection.execute(table.select().order_by(*table.primary_key.columns))
+            found += [tuple(row) for row in rows]
+    return found
