@@ -17,7 +17,7 @@ from typing import Any, cast
 import fastavro
 
 from schemas.errors import SchemaError
-from schemas.steps_decoder import StepDecoder
+from schemas.step_codec import StepDecoder
 from schemas.topics import Kind
 
 Record = dict[str, Any]

@@ -10,7 +10,7 @@ import fastavro
 
 from schemas.codec import HEADER, MAGIC, Schema, checked_in, current_id, plain
 from schemas.errors import SchemaError
-from schemas.steps_decoder import HeadDecoder
+from schemas.step_codec import HeadDecoder
 from schemas.topics import Kind
 
 HEAD_FIELDS = frozenset({"stream_id", "seq", "agent_id", "event_time", "episode_index"})

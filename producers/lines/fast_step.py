@@ -1,7 +1,7 @@
 """The short way of a common step line: from its bytes to Avro's, with the same result as the long way.
 
 The long way learns which names a stream's steps have. From then on msgspec reads such a line into a Struct
-that leaves JSON unparsed, and `steps_codec` writes it. Whatever is uncommon about a line makes the Struct
+that leaves JSON unparsed, and `step_codec` writes it. Whatever is uncommon about a line makes the Struct
 refuse it, and the line goes the long way.
 """
 
@@ -21,7 +21,7 @@ from producers.lines.context import NO_AGENT, SILENT, Context, Identity
 from producers.lines.dialects import EPISODE_NUMBER, OBSERVATION, STEP_NUMBER
 from producers.lines.times import moment
 from producers.lines.values import BadValueError
-from schemas import steps_codec
+from schemas import step_codec
 from schemas.values import LONGEST_ID, clean
 
 Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -147,7 +147,7 @@ class Shortcut:
         if numbers is None or not who:
             return None
         metrics, extras = self._divided(numbers, others) if others or numbers else (None, None)
-        return steps_codec.encode(
+        return step_codec.encode(
             self._stream,
             seq,
             who,
@@ -217,13 +217,13 @@ class Shortcut:
         named = context.run_id or self._identity.run_id
         context.runs.setdefault(named, SILENT)
         self.key = named.encode()
-        self._stream = steps_codec.beginning(self._header, named, self._identity.stream_id)
+        self._stream = step_codec.beginning(self._header, named, self._identity.stream_id)
 
     def _whose(self, agent_id: str, worker_id: str | None) -> bytes:
         """Agent and worker as they are written; empty: one has too long an id."""
         if max(len(agent_id), len(worker_id or "")) > LONGEST_ID:
             return b""
-        who = steps_codec.whose(clean(agent_id), None if worker_id is None else clean(worker_id))
+        who = step_codec.whose(clean(agent_id), None if worker_id is None else clean(worker_id))
         if len(self._who) < MOST_KEPT:
             self._who[agent_id, worker_id] = who
         return who

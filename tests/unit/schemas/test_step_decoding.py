@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.codec import HEADER, MAGIC, Decoder, Encoder, current_id, current_schema, plain
 from schemas.errors import SchemaError
-from schemas.steps_decoder import StepDecoder
+from schemas.step_codec import StepDecoder
 from schemas.topics import Kind
 
 STEP_HEADER = HEADER.pack(MAGIC, current_id(Kind.STEPS))

@@ -1,7 +1,8 @@
-"""A step read from Avro by hand: the same record as fastavro reads, in half the time.
+"""A step's Avro record, written and read by hand: the same as fastavro's, in half the time.
 
-The counterpart of `steps_codec`. It reads only bytes that are wholly as expected; for all else it answers
-None, and fastavro judges. So it can be quick where it matters, and needs no errors of its own.
+Nine of ten records are steps, so one schema is worth it. JSON text stays bytes, and what is the same in each
+record (run, stream, agent) is encoded and decoded once. Property tests compare both directions with fastavro.
+The decoder reads only bytes in the expected form; for all others it returns None, and fastavro reads them.
 """
 
 from __future__ import annotations
@@ -11,28 +12,141 @@ from typing import Any
 
 Record = dict[str, Any]
 
+_reward = Struct("<Bd").pack
+_BOOLEAN = {None: b"\x00", False: b"\x02\x00", True: b"\x02\x01"}
+_NULL = b"\x00"
+_SMALL = 1 << 14
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+_LAST = [_varint(number) for number in range(_SMALL)]
+"""Varints of 14 bits."""
+_INNER = [bytes((number & 127 | 128, number >> 7 | 128)) for number in range(_SMALL)]
+"""The same, where more bytes follow."""
+_TEXT = [b"\x02" + _varint(length * 2) for length in range(_SMALL // 2)]
+"""The bytes before an optional text, by its length."""
+
+
+def long(number: int) -> bytes:
+    """A long as Avro writes it: zigzag, seven bits in each byte."""
+    zigzag = number << 1 ^ number >> 63
+    if zigzag < _SMALL:
+        return _LAST[zigzag]
+    if zigzag < 1 << 28:
+        return _INNER[zigzag & 16383] + _LAST[zigzag >> 14]
+    if 1 << 42 <= zigzag < 1 << 56:  # µs since 1970, in our age
+        return (
+            _INNER[zigzag & 16383]
+            + _INNER[zigzag >> 14 & 16383]
+            + _INNER[zigzag >> 28 & 16383]
+            + _LAST[zigzag >> 42]
+        )
+    return _varint(zigzag)
+
+
+def text(value: bytes) -> bytes:
+    """A string: its length, then its UTF-8."""
+    return long(len(value)) + value
+
+
+def optional_text(value: bytes | None) -> bytes:
+    """A string or null."""
+    if value is None:
+        return _NULL
+    length = len(value)
+    return (_TEXT[length] if length < _SMALL // 2 else b"\x02" + long(length)) + value
+
+
+def optional_long(number: int | None) -> bytes:
+    """A long or null."""
+    return _NULL if number is None else b"\x02" + long(number)
+
+
+def encode(  # noqa: PLR0917 - called a hundred thousand times a second: positional
+    stream: bytes,
+    seq: int,
+    who: bytes,
+    event_time: int,
+    episode_index: int | None,
+    step_index: int | None,
+    observation: bytes | None,
+    action: bytes | None,
+    reward: float | None,
+    terminated: bool | None,
+    truncated: bool | None,
+    info: bytes | None,
+    metrics: bytes | None,
+    extras: bytes | None,
+) -> bytes:
+    """Wire bytes of a step.
+
+    Args:
+        stream: from `beginning`; it is the same in each record of a run and stream.
+        who: from `whose`.
+        observation, action, info, metrics, extras: JSON as UTF-8.
+    """
+    return b"".join(
+        (
+            stream,
+            long(seq),
+            who,
+            long(event_time),
+            _NULL if episode_index is None else b"\x02" + long(episode_index),
+            _NULL if step_index is None else b"\x02" + long(step_index),
+            _NULL if observation is None else optional_text(observation),
+            _NULL if action is None else optional_text(action),
+            _NULL if reward is None else _reward(2, reward),
+            _BOOLEAN[terminated],
+            _BOOLEAN[truncated],
+            _NULL if info is None else optional_text(info),
+            _NULL if metrics is None else optional_text(metrics),
+            _NULL if extras is None else optional_text(extras),
+        )
+    )
+
+
+def beginning(header: bytes, run_id: str, stream_id: str) -> bytes:
+    """Wire header, run and stream."""
+    return header + text(run_id.encode()) + text(stream_id.encode())
+
+
+def whose(agent_id: str, worker_id: str | None) -> bytes:
+    """Agent and worker."""
+    return text(agent_id.encode()) + optional_text(None if worker_id is None else worker_id.encode())
+
+
+# Reading
+
 _double = Struct("<d").unpack_from
 _FLAGS = {b"\x02\x00": False, b"\x02\x01": True}
 _LONGEST = 9
 """A longer varint holds more than 63 bits, or pads."""
 
 
-class _Unusual(Exception):  # noqa: N818 - no error: somebody else decides
-    """Not as we expect it."""
+class _Unusual(Exception):  # noqa: N818 - no error: fastavro decides
+    """The bytes are not in the expected form."""
 
 
 class HeadDecoder:
-    """Reads the first fields, which records of every kind have alike.
+    """Reads the first fields, which are the same in records of every kind.
 
     Args:
-        header: the five bytes before the Avro body; another schema's record is none of ours.
-        has_episode: an optional `episode_index` follows them.
+        header: the five bytes before the Avro body; records of other schemas are refused.
+        has_episode: an optional `episode_index` follows those fields.
     """
 
     def __init__(self, header: bytes, *, has_episode: bool = True) -> None:
         self._header = header
         self._has_episode = has_episode
-        # The records of a stream begin alike: reuse the cached prefix.
+        # Records of one stream have the same first bytes: reuse the decoded prefix.
         self._beginning = b"?"
         self._run_id = self._stream_id = ""
         self._who = b"?"
@@ -40,7 +154,7 @@ class HeadDecoder:
         self._worker_id: str | None = None
 
     def head(self, value: bytes) -> tuple[str, int, int, int | None, str] | None:
-        """Stream, seq, event time, episode and agent; None where fastavro has to judge."""
+        """Stream, seq, event time, episode and agent; None: fastavro must read it."""
         try:
             if not value.startswith(self._beginning):
                 self._begin(value)
@@ -72,7 +186,7 @@ class StepDecoder(HeadDecoder):
     """Reads whole steps of one wire header."""
 
     def __call__(self, value: bytes) -> Record | None:
-        """The record; None where fastavro has to judge."""
+        """The record; None: fastavro must read it."""
         try:
             return self._read(value)
         except (_Unusual, IndexError, UnicodeDecodeError):
@@ -99,7 +213,7 @@ class StepDecoder(HeadDecoder):
         info, at = _optional_text(value, at)
         metrics, at = _optional_text(value, at)
         extras, at = _optional_text(value, at)
-        if at > len(value):  # a slice past the end is short without a word
+        if at > len(value):  # a slice past the end is silently shorter
             raise _Unusual
         return {
             "run_id": self._run_id,
@@ -135,7 +249,7 @@ def _long(value: bytes, at: int) -> tuple[int, int]:
 
 
 def _time(value: bytes, at: int) -> tuple[int, int]:
-    """A long of eight bytes, as times of our age are, or any other."""
+    """A long of eight bytes, the length of µs since 1970 today, or of any other length."""
     if len(value) > at + 8:
         a, b, c, d, e, f, g, h = value[at : at + 8]
         if a & b & c & d & e & f & g & 128 and h < 128 and not a & 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import steps_codec
+from schemas import step_codec
 from schemas.codec import HEADER, MAGIC, Encoder, current_id
 from schemas.topics import Kind
 
@@ -42,10 +42,10 @@ steps = st.fixed_dictionaries(
 def test_equal_bytes(step: dict) -> None:  # type: ignore[type-arg]
     """For any values, of any length, at the ends of 64 bits."""
     json_text = {name: None if step[name] is None else step[name].encode() for name in JSON_FIELDS}
-    ours = steps_codec.encode(
-        steps_codec.beginning(STEP_HEADER, step["run_id"], step["stream_id"]),
+    ours = step_codec.encode(
+        step_codec.beginning(STEP_HEADER, step["run_id"], step["stream_id"]),
         step["seq"],
-        steps_codec.whose(step["agent_id"], step["worker_id"]),
+        step_codec.whose(step["agent_id"], step["worker_id"]),
         step["event_time"],
         step["episode_index"],
         step["step_index"],
