@@ -12,12 +12,11 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import Engine
 
-from infra.settings import Settings, load
-from infra.sql import engine as sql
-from infra.sql import migrations
-from producers.redrive import WINDOW, Outcome, Redriver, Wanted, found
+from infra.settings import load
+from infra.sql.dead_letters import WINDOW, Wanted, found, mark_redriven, only
+from infra.sql.migrations import checked_engine
+from producers.redrive import Outcome, Redriver
 from schemas.errors import UsageError
 
 HEAD_CHARACTERS = 4096
@@ -41,7 +40,7 @@ def list_(
 ) -> None:
     """List dead letters, of one run or of all."""
     wanted = Wanted(run_id, stream_id, None, reason)
-    letters = found(_engine(load()), wanted, waiting=waiting, limit=limit)
+    letters = found(checked_engine(load()), wanted, waiting=waiting, limit=limit)
     if as_json:
         click.echo(json.dumps([_plain(letter, HEAD_CHARACTERS) for letter in letters]))
         return
@@ -64,7 +63,7 @@ def list_(
 @click.option("--json", "as_json", is_flag=True, help="One object; `raw_base64` has the exact bytes.")
 def show(stream_id: str, seq: int, run_id: str | None, *, as_json: bool) -> None:
     """Show one dead letter whole, by its stream and line."""
-    letter = _one(_engine(load()), Wanted(run_id, stream_id, seq))
+    letter = only(checked_engine(load()), Wanted(run_id, stream_id, seq))
     if as_json:
         exact = base64.b64encode(bytes(letter["raw"])).decode()
         click.echo(json.dumps(_plain(letter) | {"raw_base64": exact}))
@@ -103,16 +102,18 @@ def redrive(
     settings = load()
     mended = raw.encode() if raw is not None else raw_file.read_bytes() if raw_file else None
     wanted = Wanted(run_id, stream_id, seq, reason)
-    engine = _engine(settings)
+    engine = checked_engine(settings)
     if mended is not None and (stream_id is None or seq is None):
         raise UsageError("--raw mends one letter: name it by --stream and --seq.")
     if seq is not None:
-        _one(engine, wanted)
+        only(engine, wanted)
     letters = found(engine, wanted, waiting=seq is None)
-    redriver = Redriver(settings, engine, mended.removesuffix(b"\n") if mended is not None else None)
+    redriver = Redriver(settings, mended.removesuffix(b"\n") if mended is not None else None)
     outcomes: list[Outcome] = []
     for batch in iter(lambda: list(itertools.islice(letters, WINDOW)), []):
-        outcomes += redriver.send(batch)
+        done = redriver.send(batch)
+        mark_redriven(engine, [letter for letter, one in zip(batch, done, strict=True) if one.kind])
+        outcomes += done
     _tell(outcomes, as_json=as_json)
 
 
@@ -126,21 +127,6 @@ def _tell(outcomes: list[Outcome], *, as_json: bool) -> None:
         if outcome.kind is None:
             click.echo(f"{outcome.stream_id} line {outcome.seq}: still {outcome.reason}: {outcome.message}")
     click.echo(f"{sent:,} redriven, {len(outcomes) - sent:,} still cannot be used.")
-
-
-def _one(engine: Engine, wanted: Wanted) -> dict[str, Any]:
-    letters = list(found(engine, wanted, limit=2))
-    if not letters:
-        raise UsageError("There is no such dead letter: `stepstream dlq list` has them.")
-    if len(letters) > 1 and wanted.seq is not None and wanted.run_id is None:
-        raise UsageError(f"More than one run has this letter: name one, such as {letters[0]['run_id']}.")
-    return letters[0]
-
-
-def _engine(settings: Settings) -> Engine:
-    engine = sql.engine(settings)
-    migrations.check(engine)
-    return engine
 
 
 def _plain(letter: dict[str, Any], most: int | None = None) -> dict[str, Any]:

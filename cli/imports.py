@@ -12,12 +12,12 @@ from pathlib import Path
 import click
 
 from cli.ingest import Session, not_acknowledged
-from cli.known import KnownRuns
 from cli.waiting import print_summary, say
 from infra import log as logs
 from infra import settings as settings_module
 from infra.kafka.client import client_config
 from infra.settings import Settings
+from infra.sql.known_runs import KnownRuns
 from producers.forward.stream import Stream
 from producers.importers import Found, find
 from producers.importers.lines import UNREADABLE, Line

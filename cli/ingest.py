@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import click
 
 from cli.inputs import Given, Input
-from cli.known import KnownRuns
 from cli.waiting import Waiting, print_summary, say
 from infra import log as logs
 from infra import settings as settings_module
 from infra.kafka.client import client_config
 from infra.settings import Settings
+from infra.sql.known_runs import KnownRuns
 from producers.forward.background import BackgroundForwarder
 from producers.forward.stream import Stream, life_ahead
 from producers.ledger import Ledger

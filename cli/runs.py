@@ -14,16 +14,14 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import Engine
 
 from cli import progress
 from infra import private
 from infra.settings import Settings, load
-from infra.sql import engine as sql
 from infra.sql import export as exports
-from infra.sql import migrations
 from infra.sql import runs as store
 from infra.sql.attempts import Attempt, attempts_of
+from infra.sql.migrations import checked_engine
 from schemas.errors import LiveBufferError, UsageError
 
 NUMBERS = ("return", "agents", "steps", "episodes", "duration")
@@ -43,7 +41,7 @@ def runs() -> None:
 @click.option("--limit", type=click.IntRange(1), help="At most so many.")
 def list_(as_json: bool, status: str | None, limit: int | None) -> None:
     """List the runs, newest first."""
-    found = store.listed(_engine(), status=status, limit=limit)
+    found = store.listed(checked_engine(load()), status=status, limit=limit)
     if as_json:
         click.echo(json.dumps(found, default=_plain))
         return
@@ -64,7 +62,7 @@ def list_(as_json: bool, status: str | None, limit: int | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One object: the columns of `runs` and the counts.")
 def show(run: str, as_json: bool) -> None:
     """Show one run, by its id or name: its columns, counts and attempts."""
-    engine = _engine()
+    engine = checked_engine(load())
     run_id = store.resolved(engine, run)
     found = store.shown(engine, run_id)
     if as_json:
@@ -84,7 +82,7 @@ def attempts(run: str, as_json: bool) -> None:
 
     Every row of the run's tables has its stream_id, which tells the attempts' rows apart.
     """
-    engine = _engine()
+    engine = checked_engine(load())
     run_id = store.resolved(engine, run)
     store.shown(engine, run_id)
     found = attempts_of(engine, run_id)
@@ -114,12 +112,15 @@ def _attempt(attempt: Attempt) -> str:
 @click.option("--json", "as_json", is_flag=True, help='An object: {"run_id", "folder", "rows" by table}.')
 def export(run: str, kind: str, tables: tuple[str, ...], output: str | None, as_json: bool) -> None:
     """Write a run's rows into files, however many they are."""
-    engine = _engine()
+    engine = checked_engine(load())
     run_id = store.resolved(engine, run)
     counts = store.shown(engine, run_id)
     chosen = tables or exports.tables_of(engine, run_id)
     if output == "-":
-        _to_stdout(engine, run_id, kind, chosen)
+        if len(chosen) != 1:
+            raise UsageError("One table fits on stdout: name it, such as --table steps.")
+        with exports.open_sink(kind, chosen[0], sys.stdout) as sink:
+            exports.export_table(engine, run_id, chosen[0], sink)
         return
     os.umask(private.users_umask())
     folder = Path(output or exports.folder_name(run_id))
@@ -129,13 +130,6 @@ def export(run: str, kind: str, tables: tuple[str, ...], output: str | None, as_
         click.echo(json.dumps({"run_id": run_id, "folder": str(folder), "rows": written}))
     else:
         click.echo(f"{sum(written.values()):,} rows in {folder}")
-
-
-def _to_stdout(engine: Engine, run_id: str, kind: str, tables: tuple[str, ...]) -> None:
-    if len(tables) != 1:
-        raise UsageError("One table fits on stdout: name it, such as --table steps.")
-    with exports.open_sink(kind, tables[0], sys.stdout) as sink:
-        exports.export_table(engine, run_id, tables[0], sink)
 
 
 @runs.command()
@@ -148,7 +142,7 @@ def delete(run: str, yes: bool, as_json: bool) -> None:
     What Kafka holds of it by now is not stored again; what it gets later is the run begun anew.
     """
     settings = load()
-    engine = _engine()
+    engine = checked_engine(settings)
     run_id = store.resolved(engine, run)
     rows = store.rows(engine, run_id)
     if not yes:
@@ -169,13 +163,6 @@ def _take_off_the_page(settings: Settings, run_id: str) -> None:
         delete_run(settings, run_id)
     except LiveBufferError as error:
         click.echo(f"stepstream: the run stays on the page until it expires: {error}", err=True)
-
-
-def _engine() -> Engine:
-    settings = load()
-    engine = sql.engine(settings)
-    migrations.check(engine)
-    return engine
 
 
 def _cells(run: dict[str, Any], now: datetime) -> list[str]:

@@ -9,23 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import dash_ag_grid
-from sqlalchemy import JSON, Boolean, Double, Integer, Table, Text
 
 from dashboard.sql import rows
 from infra.sql import tables
-from schemas.tables import UtcTime
 
 ROW_PX, HEADER_PX = 28, 32
 BLOCK = 100
 """Rows that a table of every row asks for at once."""
 
-Kind = Literal["time", "number", "whole", "yes_no", "long", "word"]
 Definition = dict[str, Any]
 
-_FORMATS: dict[Kind, str] = {
+_FORMATS: dict[rows.Kind, str] = {
     "time": "stepstreamClock",
     "number": "stepstreamNumber",
     "whole": "stepstreamPlain",
@@ -34,7 +31,7 @@ _FORMATS: dict[Kind, str] = {
     "word": "stepstreamPlain",
 }
 _NUMERIC = {"type": "rightAligned", "filter": "agNumberColumnFilter"}
-_MORE: dict[Kind, Definition] = {
+_MORE: dict[rows.Kind, Definition] = {
     "number": _NUMERIC,
     "whole": _NUMERIC,
     "long": {"filter": "agTextColumnFilter", "cellClass": "long"},
@@ -58,14 +55,13 @@ def column(field: str, name: str, width: int, **more: Any) -> Definition:
     return {"field": field, "headerName": name, "width": width, "sortable": False} | more
 
 
-def definitions(table: Table, columns: Iterable[Column]) -> list[Definition]:
+def definitions(kinds: Mapping[str, rows.Kind], columns: Iterable[Column]) -> list[Definition]:
     """Columns for AG Grid: the SQL type says how a value is shown, and whether it can be sorted by."""
-    known = rows.columns(table)
-    return [_definition(one, known.get(one.field)) for one in columns]
+    return [_definition(one, kinds.get(one.field)) for one in columns]
 
 
-def _definition(one: Column, sql: Any) -> Definition:
-    kind = kind_of(sql.type) if sql is not None else "whole" if one.numeric else "word"
+def _definition(one: Column, sql: rows.Kind | None) -> Definition:
+    kind: rows.Kind = sql or ("whole" if one.numeric else "word")
     made = column(one.field, one.name, one.width, sortable=sql is not None) | _MORE.get(kind, {})
     if sql is None:
         made.pop("filter", None)
@@ -74,21 +70,8 @@ def _definition(one: Column, sql: Any) -> Definition:
     return made | {"valueFormatter": {"function": f"{_FORMATS[kind]}(params.value)"}}
 
 
-def kind_of(type_: Any) -> Kind:
-    """How a column of SQL is shown."""
-    kinds: list[tuple[Any, Kind]] = [
-        (UtcTime, "time"),
-        (Boolean, "yes_no"),
-        (JSON, "long"),
-        (Double, "number"),
-        (Integer, "whole"),
-        (Text, "word"),
-    ]
-    return next((kind for sql, kind in kinds if isinstance(type_, sql)), "word")
-
-
 STEPS = definitions(
-    tables.STEPS,
+    rows.kinds(tables.STEPS),
     [
         Column("event_time", "Timestamp", 112),
         Column("agent_id", "Agent", 110),
@@ -104,7 +87,7 @@ STEPS = definitions(
     ],
 )
 EPISODES = definitions(
-    tables.EPISODES,
+    rows.kinds(tables.EPISODES),
     [
         Column("event_time", "Timestamp", 112),
         Column("worker_id", "Worker", 110),

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import quote
 
 import msgspec
 import platformdirs
@@ -197,9 +198,7 @@ class Settings:
         """The database's URL, with the default filled in."""
         if self.database_url:
             return self.database_url
-        from sqlalchemy import URL  # noqa: PLC0415 - slow, and most commands ask for no database
-
-        return URL.create("sqlite", database=str(self.home / "stepstream.db")).render_as_string()
+        return f"sqlite:///{quote(str(self.home / 'stepstream.db'), safe=' +/')}"
 
     def group(self, service: str) -> str:
         """Name of a service's consumer group."""

@@ -44,8 +44,6 @@ from consumers.persist.sweep import (
     Retention,
     SilenceWatch,
     index_old_runs,
-    lose_silent_runs,
-    stored_offsets,
 )
 from infra import metrics
 from infra.kafka.dlq_producer import DlqProducer
@@ -54,7 +52,9 @@ from infra.metrics import Health
 from infra.settings import Settings
 from infra.sql import migrations
 from infra.sql.engine import OutageError
+from infra.sql.offsets import stored_offsets
 from infra.sql.rollouts import settle
+from infra.sql.runs import lose_silent_runs
 from infra.sql.writers import Position, Writer
 from schemas.errors import BrokerError, DatabaseError, RegistryError, StepstreamError
 from schemas.topics import Kind, Partition, Watermarks

@@ -4,53 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import structlog
-from sqlalchemy import Engine, func, select, update
 
 from infra.sql import runs
-from infra.sql.engine import reading, writing
+from infra.sql.engine import Engine
 from infra.sql.seek_points import index_runs
 from schemas.errors import DatabaseError
-from schemas.fold import LOST, RUNNING
-from schemas.tables import ConsumerOffset, Run
 from schemas.topics import Partition
 
 log = structlog.get_logger(service="persist")
 
 SWEEP_EVERY_S = 5.0
 RETENTION_EVERY_S = 3600.0
-
-
-def stored_offsets(engine: Engine, topics: Sequence[str]) -> dict[Partition, int]:
-    """The stored next offset of every partition of these topics."""
-    table = ConsumerOffset
-    query = select(table.topic, table.topic_partition, table.next_offset).where(table.topic.in_(topics))
-    with reading(engine) as connection:
-        return {Partition(topic, number): offset for topic, number, offset in connection.execute(query)}
-
-
-def lose_silent_runs(engine: Engine, silent_since: datetime) -> list[str]:
-    """Mark runs as lost that were last heard before this; returns their ids.
-
-    `status_at` becomes `last_seen_at`, so that any newer record makes them `running` again.
-    """
-    silent = (
-        select(Run.run_id)
-        .where(Run.status == RUNNING, Run.last_seen_at < silent_since)
-        .order_by(Run.run_id)
-        .with_for_update()
-    )
-    later = func.greatest if engine.dialect.name == "postgresql" else func.max
-    newest = func.coalesce(later(Run.status_at, Run.last_seen_at), Run.last_seen_at)
-    with writing(engine) as connection:
-        lost = list(connection.scalars(silent))
-        if lost:
-            connection.execute(update(Run).where(Run.run_id.in_(lost)).values(status=LOST, status_at=newest))
-    return lost
 
 
 class SilenceWatch:

@@ -5,14 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Integer, LargeBinary, String, Table, cast, func
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    ColumnElement,
+    Double,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    cast,
+    func,
+)
 
 from infra.sql.tables import DEAD_LETTERS, EPISODES, LOGS, STEPS, text_of
-from schemas.tables import own_columns
+from schemas.tables import UtcTime, own_columns
 
 Row = Mapping[Any, Any]
+Kind = Literal["time", "number", "whole", "yes_no", "long", "word"]
 
 CUT = 2_000
 """Characters of a long text in a table's row; `Queries.step` has it in full."""
@@ -26,6 +39,23 @@ _TEXTS = {"observation", "action", "info", "metrics", "extras", "payload", "conf
 def columns(table: Table) -> dict[str, ColumnElement[Any]]:
     """The columns that a page can sort and filter by."""
     return {column.name: column for column in table.c if not isinstance(column.type, LargeBinary)}
+
+
+def kinds(table: Table) -> dict[str, Kind]:
+    """How each of those columns is shown."""
+    return {name: _kind(column.type) for name, column in columns(table).items()}
+
+
+def _kind(type_: Any) -> Kind:
+    known: list[tuple[Any, Kind]] = [
+        (UtcTime, "time"),
+        (Boolean, "yes_no"),
+        (JSON, "long"),
+        (Double, "number"),
+        (Integer, "whole"),
+        (Text, "word"),
+    ]
+    return next((kind for sql, kind in known if isinstance(type_, sql)), "word")
 
 
 def head_of(column: ColumnElement[Any]) -> ColumnElement[Any]:

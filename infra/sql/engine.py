@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, delete, event, insert, make_url, text
+from sqlalchemy import URL, Connection, create_engine, delete, event, insert, make_url, text
+from sqlalchemy import Engine as Engine  # noqa: PLC0414 - for modules that import no SQLAlchemy
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from stepstream._masking import masked_url
 

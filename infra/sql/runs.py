@@ -6,12 +6,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Row, Table, and_, delete, exists, func, or_, select, tuple_
+from sqlalchemy import Engine, Row, Table, and_, delete, exists, func, or_, select, tuple_, update
 
 from infra.sql.engine import fence_deletion, reading, writing
 from infra.sql.rollouts import make_training_steps
 from infra.sql.streams import Ends, stream_ends
 from schemas.errors import UsageError
+from schemas.fold import LOST, RUNNING
 from schemas.tables import EVENT_TABLES, Agent, DeletedRun, Run, SeekPointRow, TrainingStep, UnindexedRun
 
 COLUMNS = [column for column in Run.__table__.columns if column.name != "status_at"]
@@ -149,9 +150,29 @@ def _remove_some(engine: Engine, table: Table, run_id: str, ends: Ends) -> int:
         return connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount
 
 
+def lose_silent_runs(engine: Engine, silent_since: datetime) -> list[str]:
+    """Mark runs as lost that were last heard before this; returns their ids.
+
+    `status_at` becomes `last_seen_at`, so that any newer record makes them `running` again.
+    """
+    silent = (
+        select(Run.run_id)
+        .where(Run.status == RUNNING, Run.last_seen_at < silent_since)
+        .order_by(Run.run_id)
+        .with_for_update()
+    )
+    later = func.greatest if engine.dialect.name == "postgresql" else func.max
+    newest = func.coalesce(later(Run.status_at, Run.last_seen_at), Run.last_seen_at)
+    with writing(engine) as connection:
+        lost = list(connection.scalars(silent))
+        if lost:
+            connection.execute(update(Run).where(Run.run_id.in_(lost)).values(status=LOST, status_at=newest))
+    return lost
+
+
 def past_retention(engine: Engine, before: datetime) -> list[str]:
     """Runs that ended and were last heard before this; and those whose deletion was cut off."""
-    old = select(Run.run_id).where(Run.status != "running", Run.last_seen_at < before)
+    old = select(Run.run_id).where(Run.status != RUNNING, Run.last_seen_at < before)
     left = or_(*(exists().where(table.c.run_id == DeletedRun.run_id) for table in EVENT_TABLES.values()))
     begun = select(DeletedRun.run_id).where(~exists().where(Run.run_id == DeletedRun.run_id), left)
     with reading(engine) as connection:

@@ -10,68 +10,14 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from sqlalchemy import URL, create_engine, inspect, text
-from sqlalchemy.exc import DatabaseError
-from sqlalchemy.pool import NullPool
-
+from infra.sql.sqlite_file import SqliteFile
 from producers.importers.lines import Line, Lines, ended, flat, iso, metrics, started, unreadable, when, whole
 from producers.importers.source import Source, trail_of
-from schemas.errors import StepstreamError
 
 _MLFLOW_STATUS = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "cancelled"}
 _SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 """Trackio's texts of numbers that JSON does not have."""
-
-
-class UnreadableDatabaseError(StepstreamError):
-    """SQLite cannot read a file."""
-
-
-class Database:
-    """A SQLite file, opened for reading.
-
-    Raises:
-        UnreadableDatabaseError: SQLite cannot read it.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        address = URL.create(
-            "sqlite", database=f"file:{quote(str(file))}", query={"mode": "ro", "uri": "true"}
-        )
-        self._engine = create_engine(address, poolclass=NullPool)
-        self.columns: dict[str, set[str]] = {}
-        """Table → its columns: versions differ in them."""
-        try:
-            found = inspect(self._engine)
-            for name in found.get_table_names():
-                self.columns[name] = {column["name"] for column in found.get_columns(name)}
-        except DatabaseError as error:
-            raise self._unreadable(error) from None
-
-    def rows(self, table: str, *order: str, **equal: Any) -> Iterator[Line]:
-        """Rows of a table, as they are stored; a column that is not there neither orders nor chooses.
-
-        Raises:
-            UnreadableDatabaseError: SQLite cannot read them.
-        """
-        there = self.columns[table]
-        chosen = " AND ".join(f'"{name}" IS :{name}' for name in equal if name in there) or "1"
-        ordered = ", ".join([f'"{name}"' for name in order if name in there] + ["rowid"])
-        query = text(f'SELECT * FROM "{table}" WHERE {chosen} ORDER BY {ordered}')  # noqa: S608 - our words
-        values = {name: value for name, value in equal.items() if name in there}
-        try:
-            with self._engine.connect() as connection:
-                streamed = connection.execution_options(yield_per=1000)
-                for row in streamed.execute(query, values).mappings():
-                    yield dict(row)
-        except DatabaseError as error:
-            raise self._unreadable(error) from None
-
-    def _unreadable(self, error: DatabaseError) -> UnreadableDatabaseError:
-        return UnreadableDatabaseError(f"{self.file} cannot be imported: {error.orig or error}.")
 
 
 def sources(file: Path, remarks: list[str]) -> list[Source]:
@@ -83,7 +29,7 @@ def sources(file: Path, remarks: list[str]) -> list[Source]:
     Raises:
         UnreadableDatabaseError: SQLite cannot read it.
     """
-    database = Database(file)
+    database = SqliteFile(file)
     if {"experiments", "runs", "metrics", "params"} <= database.columns.keys():
         return list(_mlflow_runs(database, remarks))
     if {"metrics", "configs"} <= database.columns.keys() and "run_name" in database.columns["metrics"]:
@@ -91,7 +37,7 @@ def sources(file: Path, remarks: list[str]) -> list[Source]:
     return []
 
 
-def _mlflow_runs(database: Database, remarks: list[str]) -> Iterator[Source]:
+def _mlflow_runs(database: SqliteFile, remarks: list[str]) -> Iterator[Source]:
     experiments = {row["experiment_id"]: row for row in database.rows("experiments")}
     for run in database.rows("runs", "start_time"):
         run_id = str(run["run_uuid"])
@@ -104,7 +50,7 @@ def _mlflow_runs(database: Database, remarks: list[str]) -> Iterator[Source]:
         yield Source(database.file, read, trail, own=run_id, inner=run_id, everywhere=True)
 
 
-def _mlflow(database: Database, run: Line, experiment: Any) -> Lines:
+def _mlflow(database: SqliteFile, run: Line, experiment: Any) -> Lines:
     run_id = run["run_uuid"]
     config = {row["key"]: row["value"] for row in database.rows("params", run_uuid=run_id)}
     tags = {}
@@ -136,7 +82,7 @@ def _seconds(milliseconds: Any) -> Any:
     return milliseconds / 1000 if isinstance(milliseconds, (int, float)) else milliseconds
 
 
-def _trackio_runs(database: Database, remarks: list[str]) -> Iterator[Source]:
+def _trackio_runs(database: SqliteFile, remarks: list[str]) -> Iterator[Source]:
     if traces := sum(1 for _ in database.rows("traces")) if "traces" in database.columns else 0:
         remarks.append(f"{database.file}: {traces:,} traces are left out.")
     runs = {(row["run_name"], row.get("run_id")): None for row in database.rows("metrics", "id")}
@@ -146,7 +92,7 @@ def _trackio_runs(database: Database, remarks: list[str]) -> Iterator[Source]:
         yield Source(database.file, read, trail_of(database.file, own), own=own, inner=str(key or name))
 
 
-def _trackio(database: Database, name: Any, key: Any) -> Lines:
+def _trackio(database: SqliteFile, name: Any, key: Any) -> Lines:
     which = {"run_name": name, "run_id": key}
     configs = [_loaded(row["config"]) for row in database.rows("configs", "id", **which)]
     config = {key: value for key, value in (configs[-1] if configs else {}).items() if key[:1] != "_"}

@@ -12,6 +12,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from infra.settings import Settings
+from infra.sql import engine as sql
 from infra.sql.engine import reading, translated
 from schemas.errors import RevisionError
 
@@ -68,6 +70,17 @@ def check(engine: Engine) -> None:
     if found != head():
         state = "has no tables yet" if found is None else f"has tables of revision {found}, not {head()}"
         raise RevisionError(f"The database {state}: run `stepstream db upgrade`.")
+
+
+def checked_engine(settings: Settings) -> Engine:
+    """An engine of a database whose tables are of this version.
+
+    Raises:
+        RevisionError, DatabaseError: as `check`.
+    """
+    engine = sql.engine(settings)
+    check(engine)
+    return engine
 
 
 def _refuse_unknown(found: str | None) -> None:
