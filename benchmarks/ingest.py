@@ -172,19 +172,19 @@ class _Parts:
         return LINES
 
     def whole(self) -> int:
-        """What `ingest` does: to the spool, normalised, encoded, sent, acknowledged, its place kept."""
+        """What `ingest` does: to the spool, normalised, encoded, sent, acknowledged, its checkpoint saved."""
         about = about_new("ingest", None, None)
         spool = SpoolWriter(self.settings, about)
         for start in range(0, len(self.file), READ_BYTES):
             spool.append(self.file[start : start + READ_BYTES], now_us())
         spool.finish()
-        source = Stream.claim(self.settings, spool.folder)
-        assert source is not None
-        self.forwarder.sources = [source]
-        while self.forwarder.pump() or not source.ended:
+        stream = Stream.claim(self.settings, spool.folder)
+        assert stream is not None
+        self.forwarder.streams = [stream]
+        while self.forwarder.pump() or not stream.ended:
             pass
-        source.release()
-        assert source.place.counts == {"steps": LINES}
+        stream.release()
+        assert stream.checkpoint.counts == {"steps": LINES}
         return LINES
 
     def peer(self) -> int:

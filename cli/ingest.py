@@ -189,11 +189,11 @@ class Session:
         if given.before is not None:
             given.before.save(spool.folder, sync=True)
         is_live = given.live or self.follow
-        source = self.shipping.add(about, patient=not is_live)
-        spool.unshipped = source.unshipped
-        meta = MetaStream(self.settings, about, "ingest", lambda: source.run_id)
+        stream = self.shipping.add(about, patient=not is_live)
+        spool.unshipped = stream.unshipped
+        meta = MetaStream(self.settings, about, "ingest", lambda: stream.run_id)
         self.shipping.add(meta.about)
-        beat = Beat(self.settings.heartbeat_seconds, meta, source, spool) if is_live else None
+        beat = Beat(self.settings.heartbeat_seconds, meta, stream, spool) if is_live else None
         try:
             for data in given.chunks(over, follow=self.follow):
                 if data:
@@ -212,20 +212,20 @@ class Session:
         self.read += spool.lines_read
         self._spool = None
         spool.finish()
-        return _UnderWay(given, source, meta, spool.dropped)
+        return _UnderWay(given, stream, meta, spool.dropped)
 
     def _land(self, each: _UnderWay) -> bool:
         """Wait for the stream's lines; then say how its runs stand, and wait for that."""
-        source, meta = each.source, each.meta
+        stream, meta = each.stream, each.meta
         give_up = self._patience()
-        acknowledged = self.shipping.acknowledged(source.stream_id, give_up)
-        runs = source.context.runs if acknowledged else life_ahead(self.settings, source.stream_id)
+        acknowledged = self.shipping.acknowledged(stream.stream_id, give_up)
+        runs = stream.context.runs if acknowledged else life_ahead(self.settings, stream.stream_id)
         ends = {run_id: STATUS[state] for run_id, state in runs.items() if state in STATUS}
         for run_id, status in ends.items():
             meta.say("stream_ended", run_id=run_id, status=status, reason=REASONS[status])
         meta.finish()
         if not each.dropped:
-            each.given.shipped(source, list(runs))
+            each.given.shipped(stream, list(runs))
         return self.shipping.acknowledged(meta.about.stream_id, give_up) and acknowledged
 
     def _patience(self) -> Callable[[], bool]:
@@ -246,7 +246,7 @@ class _UnderWay(NamedTuple):
     """An input whose lines are in the spool."""
 
     given: Given
-    source: Stream
+    stream: Stream
     meta: MetaStream
     dropped: int
 
@@ -254,13 +254,13 @@ class _UnderWay(NamedTuple):
 class Beat:
     """Heartbeats of a stream that is still being written."""
 
-    def __init__(self, pause: float, meta: MetaStream, source: Stream, spool: SpoolWriter) -> None:
-        self._pause, self._meta, self._source, self._spool = pause, meta, source, spool
+    def __init__(self, pause: float, meta: MetaStream, stream: Stream, spool: SpoolWriter) -> None:
+        self._pause, self._meta, self._stream, self._spool = pause, meta, stream, spool
         self._due = time.monotonic() + pause
 
     def if_due(self) -> None:
         """One heartbeat, if it is time for it."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + self._pause
-            lines = {"lines_read": self._spool.lines, "lines_acked": self._source.place.line}
+            lines = {"lines_read": self._spool.lines, "lines_acked": self._stream.checkpoint.line}
             self._meta.say("heartbeat", **lines, lines_dropped=self._spool.dropped or None)

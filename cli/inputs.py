@@ -33,7 +33,7 @@ class Given(Protocol):
     def chunks(self, over: Callable[[], bool], *, follow: bool) -> Iterator[bytes]:
         """What there is to read; empty bytes while nothing is."""
 
-    def shipped(self, source: Stream, runs: list[str]) -> None:
+    def shipped(self, stream: Stream, runs: list[str]) -> None:
         """Its stream is in the spool, and on Kafka as far as it will be; the runs that it speaks of."""
 
 
@@ -114,14 +114,14 @@ class Input:
                 yield data
             skip = max(skip - len(data), 0)
 
-    def shipped(self, source: Stream, runs: list[str]) -> None:
+    def shipped(self, stream: Stream, runs: list[str]) -> None:
         """Remember how far it was taken, and what its lines named."""
         if self._entry is not None:
             self._entry.said = {
                 "runs": runs,
                 "from": str(Path(self.name).absolute()),
-                "run_id": source.place.run_id,
-                "context": source.context.to_json(),
+                "run_id": stream.checkpoint.run_id,
+                "context": stream.context.to_json(),
                 **self.progress.said(),
             }
             self._entry.write()

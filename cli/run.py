@@ -93,16 +93,16 @@ class Session:
         self.waiting = Waiting()
         self.shipping = BackgroundForwarder(settings_module.load, self.waiting.told)
         self.spool = SpoolWriter(settings, self.about)
-        self.source = self.shipping.add(self.about)
-        self.spool.unshipped = self.source.unshipped
-        self.meta = MetaStream(settings, self.about, "run", lambda: self.source.run_id)
+        self.stream = self.shipping.add(self.about)
+        self.spool.unshipped = self.stream.unshipped
+        self.meta = MetaStream(settings, self.about, "run", lambda: self.stream.run_id)
         self.shipping.add(self.meta.about)
         self.rollouts = None if watched is None else self._rollouts(watched, agent_id)
 
     def _rollouts(self, folder: Path, agent_id: str | None) -> FolderThread:
         """The rollout files below a folder, which the worker may make."""
         folder.mkdir(parents=True, exist_ok=True)
-        run_of = lambda: self.source.run_id or self.fallback_run  # noqa: E731 - asked for each file
+        run_of = lambda: self.stream.run_id or self.fallback_run  # noqa: E731 - asked for each file
         return FolderThread(
             RolloutStream(
                 self.settings,
@@ -161,7 +161,7 @@ class Session:
         """Until the worker has ended: heartbeats, and the spool to the platter."""
         beat_at = time.monotonic() + self.settings.heartbeat_seconds
         while (code := worker.wait(TICK_SECONDS)) is None:
-            self._say_where(self.source.run_id)
+            self._say_where(self.stream.run_id)
             if time.monotonic() >= beat_at:
                 beat_at = time.monotonic() + self.settings.heartbeat_seconds
                 self._beat(worker)
@@ -176,7 +176,7 @@ class Session:
 
     def _beat(self, worker: Worker) -> None:
         totals = self.shipping.totals()
-        of_sdks = totals.lines - self.source.place.line
+        of_sdks = totals.lines - self.stream.checkpoint.line
         self.meta.say(
             "heartbeat",
             pid=worker.pid,
@@ -185,9 +185,9 @@ class Session:
             lines_dropped=self.spool.dropped or None,
             waiting=self.spool.waiting or None,
         )
-        begun = {run_id for run_id, state in totals.runs.items() if state == OPEN} | {self.source.announced}
+        begun = {run_id for run_id, state in totals.runs.items() if state == OPEN} | {self.stream.announced}
         for run_id in begun - {
-            self.source.run_id,
+            self.stream.run_id,
             None,
         }:  # the lines, or the SDK in the worker, named another
             self.meta.say("heartbeat", run_id=run_id)
@@ -219,7 +219,7 @@ class Session:
 
     def _runs_without_end(self) -> list[str]:
         """Also the run that was announced, where every line named another."""
-        runs = {self.source.announced or self.fallback_run: SILENT} | self.shipping.totals().runs
+        runs = {self.stream.announced or self.fallback_run: SILENT} | self.shipping.totals().runs
         for stream_id in self.shipping.of_workers():
             runs |= life_ahead(self.settings, stream_id)
         return [run_id for run_id, state in runs.items() if state != ENDED]

@@ -43,13 +43,12 @@ class Totals:
     runs: dict[str, str] = field(default_factory=dict)
     """Every run that the lines spoke of, and how its life cycle stands."""
 
-    def add(self, source: Stream) -> None:
+    def add(self, stream: Stream) -> None:
         """Take in one stream."""
-        place = source.place
-        self.lines += place.line
-        for name, number in place.counts.items():
+        self.lines += stream.checkpoint.line
+        for name, number in stream.checkpoint.counts.items():
             self.counts[name] = self.counts.get(name, 0) + number
-        for run_id, state in list(source.context.runs.items()):
+        for run_id, state in list(stream.context.runs.items()):
             if self.runs.get(run_id) != ENDED:
                 self.runs[run_id] = state if state in (ENDED, OPEN) else self.runs.get(run_id, state)
 
@@ -104,7 +103,7 @@ class BackgroundForwarder:
 
     def _found(self, stream_id: str) -> Stream | None:
         """The stream, where it was discovered beside its parent before it was added."""
-        return next((source for source in self._forwarder.sources if source.stream_id == stream_id), None)
+        return next((stream for stream in self._forwarder.streams if stream.stream_id == stream_id), None)
 
     def adopt(self, stream_id: str) -> bool:
         """Ship what a killed process left of a stream; False: nothing is left, or somebody else ships it."""
@@ -117,8 +116,8 @@ class BackgroundForwarder:
 
     def wake(self) -> None:
         """There are new lines."""
-        for source in self._forwarder.sources:
-            source.wake()
+        for stream in self._forwarder.streams:
+            stream.wake()
         self._wake.set()
 
     def acknowledged(self, stream_id: str, over: Callable[[], bool]) -> bool:
@@ -138,7 +137,7 @@ class BackgroundForwarder:
 
     def known(self) -> set[str]:
         """Streams that are shipped, or were."""
-        return {source.stream_id for source in self._forwarder.sources} | self._released
+        return {stream.stream_id for stream in self._forwarder.streams} | self._released
 
     @property
     def knows_no_kafka(self) -> bool:
@@ -147,10 +146,10 @@ class BackgroundForwarder:
 
     def of_workers(self) -> list[str]:
         """Streams whose worker is gone, and so will end; our own are none."""
-        sources = [
-            source for source in self._forwarder.sources if not source.meta and source.writer_is_gone()
+        streams = [
+            stream for stream in self._forwarder.streams if not stream.meta and stream.writer_is_gone()
         ]
-        return [source.stream_id for source in sources]
+        return [stream.stream_id for stream in streams]
 
     def discover(self) -> None:
         """Take on the streams that SDKs inside the worker made."""
@@ -168,17 +167,17 @@ class BackgroundForwarder:
         self._forwarder.stop()
         self._wake.set()
         self._thread.join(CLOSE_SECONDS)
-        for source in self._forwarder.sources:
-            source.release()
+        for stream in self._forwarder.streams:
+            stream.release()
 
     def totals(self) -> Totals:
         """What became of all lines so far; our own records count in no number."""
         with self._changes:
             done = self._done
             found = Totals(done.lines, dict(done.counts), dict(done.runs))
-            for source in self._forwarder.sources:
-                if not source.meta:
-                    found.add(source)
+            for stream in self._forwarder.streams:
+                if not stream.meta:
+                    found.add(stream)
         return found
 
     def _run(self) -> None:
@@ -197,27 +196,27 @@ class BackgroundForwarder:
             self._error = error
 
     def _release_ended(self) -> None:
-        for source in [source for source in self._forwarder.sources if source.ended]:
-            self._forwarder.finish(source)
+        for stream in [stream for stream in self._forwarder.streams if stream.ended]:
+            self._forwarder.finish(stream)
             with self._changes:
-                if not source.meta:
-                    self._done.add(source)
-                self._forwarder.sources.remove(source)
-                source.release()
-            self._released.add(source.stream_id)
+                if not stream.meta:
+                    self._done.add(stream)
+                self._forwarder.streams.remove(stream)
+                stream.release()
+            self._released.add(stream.stream_id)
 
     def _claim(self, stream_id: str, *, patient: bool = False) -> Stream | None:
         folder = self.settings.spool_dir / stream_id
-        source = Stream.claim(
+        stream = Stream.claim(
             self.settings, folder, patient=patient, parent=lambda: self._worker_of(stream_id)
         )
-        if source is not None:
-            self._forwarder.sources.append(source)
-            if source.about.writer == "sdk":
+        if stream is not None:
+            self._forwarder.streams.append(stream)
+            if stream.about.writer == "sdk":
                 self._others = True
-                for other in self._forwarder.sources:
+                for other in self._forwarder.streams:
                     other.hurry = True
-        return source
+        return stream
 
     def _worker_of(self, meta_id: str) -> Stream | None:
         return self._found(meta_id.removesuffix(META_SUFFIX))

@@ -21,8 +21,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import structlog
 
@@ -30,11 +29,8 @@ from infra import metrics
 from infra.kafka.batch_producer import BatchProducer, Failure
 from infra.kafka.registry import Registry
 from infra.settings import Settings
-from producers.forward.stream import Coder, Encoded, Stream
-from producers.lines.frames import NotAPictureError, Picture, encode
-from producers.lines.normalise import Event
-from producers.spool.format import Checkpoint, now_us
-from schemas.codec import Record
+from producers.forward.encoder import Item, RecordEncoder, Window
+from producers.forward.stream import Stream
 from schemas.errors import BrokerError, RegistryError, UsageError
 from schemas.topics import Kind
 
@@ -45,29 +41,11 @@ AGAIN_SECONDS = 1.0
 GATHER_SECONDS = 0.005
 """Linger 5 ms after a window of few records, so that records share a request."""
 FEW_RECORDS = 500
-WINDOW_BYTES = 4 * 1024 * 1024
-"""A window of this size takes no further stream: the bound on memory when lines are long."""
-
 log = structlog.get_logger(part="forwarder")
 
 
 class Stopped(Exception):  # noqa: N818 - a state
     """Stopped while records were in flight: they stay in the spool."""
-
-
-Item = tuple[Kind, bytes, bytes, Stream, bytes | None]
-"""Kind, key and value of a record, its stream, and its line (a picture has none)."""
-
-
-@dataclass
-class Window:
-    """What is sent before the next acknowledgement."""
-
-    items: list[Item] = field(default_factory=list)
-    sent_at: float = 0.0
-    size: int = 0
-    """Bytes of the lines' records."""
-    places: dict[str, tuple[Stream, Checkpoint]] = field(default_factory=dict)
 
 
 def _measure(window: Window) -> None:
@@ -79,7 +57,7 @@ def _measure(window: Window) -> None:
 
 
 class Forwarder:
-    """Ships the streams in `sources`. For one thread, but for `stop` and `wake`.
+    """Ships the streams in `streams`. All methods are for one thread, except `stop` and `unshipped`.
 
     Args:
         load: reads the settings; called again when no broker answers, as its address may have changed.
@@ -90,12 +68,11 @@ class Forwarder:
         self, load: Callable[[], Settings], report: Callable[[str], None] = lambda reason: None
     ) -> None:
         self.settings = load()
-        self.sources: list[Stream] = []
+        self.streams: list[Stream] = []
         self._load, self._report = load, report
         self._stop = threading.Event()
         self._producer: BatchProducer | None = None
-        self._coder: Coder | None = None
-        self._limits: dict[Kind, int] = {}
+        self._records: RecordEncoder | None = None
         self._topics: dict[Kind, str] = {}
         self._turn = 0
         self._in_flight: Window | None = None
@@ -103,8 +80,6 @@ class Forwarder:
         self._said = ""
         """What is waited for; empty: nothing."""
         self.knows_no_kafka = False
-        self.bad_pictures = 0
-        """Pictures that could not be decoded."""
 
     @property
     def waits_for(self) -> str:
@@ -114,7 +89,7 @@ class Forwarder:
     def unshipped(self) -> int:
         """Bytes of all spools that Kafka has not acknowledged; for another thread than the forwarder's."""
         with contextlib.suppress(OSError):  # one was deleted just now
-            return sum(source.unshipped() for source in list(self.sources))
+            return sum(stream.unshipped() for stream in list(self.streams))
         return 0
 
     def stop(self) -> None:
@@ -156,13 +131,12 @@ class Forwarder:
         if in_flight is not None and self._producer is not None and self._producer.flush(seconds):
             self._acknowledged(in_flight)
 
-    def finish(self, source: Stream) -> None:
+    def finish(self, stream: Stream) -> None:
         """Send the pictures of a stream that still wait for their turn."""
-        window = Window()
-        for record, picture in source.thinner.rest():
-            self._picture(window, source, record, picture)
-        window.places[source.stream_id] = (source, source.snapshot())
         self._connect()
+        assert self._records is not None
+        window = Window()
+        stream.fill_rest(window, self._records)
         self._send(window)
         self._acknowledged(window)
 
@@ -174,10 +148,12 @@ class Forwarder:
             try:
                 self.settings = self._load()
                 registry = Registry(self.settings, self._stop)
-                self._coder = Coder({kind: registry.id_to_write(kind) for kind in Kind})
+                ids = {kind: registry.id_to_write(kind) for kind in Kind}
                 self._topics = {kind: kind.topic(self.settings.topic_prefix) for kind in Kind}
-                self._producer = BatchProducer(self.settings)
-                self._limits = {kind: self._producer.limits[topic] for kind, topic in self._topics.items()}
+                producer = BatchProducer(self.settings)
+                limits = {kind: producer.limits[topic] for kind, topic in self._topics.items()}
+                self._records = RecordEncoder(ids, limits, self.settings.frame_format)
+                self._producer = producer
             except (BrokerError, RegistryError, UsageError) as error:
                 self.knows_no_kafka = not self.settings.bootstrap_servers
                 self._wait(began, str(error))
@@ -199,68 +175,16 @@ class Forwarder:
     # A window
 
     def _make(self) -> Window | None:
-        assert self._coder is not None
-        window, most = Window(), self.settings.window_lines
-        now = now_us()
-        for source in self._in_turn():
-            left = most - len(window.items) if window.size < WINDOW_BYTES else 0
-            try:
-                records = source.read(left, self._coder) if left > 0 else None
-            except OSError as error:  # it must not hold up the others
-                source.trouble(error)
-                continue
-            if records is not None:
-                self._take(window, source, records)
-            late = source.thinner.late(now)
-            for record, picture in late:
-                self._picture(window, source, record, picture)
-            if records is not None or late:  # a picture that comes alone counts as well
-                window.places[source.stream_id] = (source, source.snapshot())
+        assert self._records is not None
+        window = Window(self.settings.window_lines)
+        for stream in self._in_turn():
+            stream.fill(window, self._records)
         return window if window.items else None
-
-    def _take(self, window: Window, source: Stream, records: Iterable[Encoded]) -> None:
-        append, limits = window.items.append, self._limits
-        for kind, key, value, line, event in records:
-            window.size += (size := len(value))
-            if size > limits[kind]:
-                self._refuse(window, source, (kind, key, value, source, line))
-            else:
-                append((kind, key, value, source, line))
-            if event is not None and event.picture is not None:
-                due = source.offer(event.record, event.picture)
-                if due is not None:
-                    self._picture(window, source, *due)
-
-    def _refuse(self, window: Window, source: Stream, item: Item) -> None:
-        kind, _, value, _, line = item
-        message = f"Its record of {len(value):,} bytes is too large for Kafka."
-        window.items.append(self._letter(source, kind, value, line or b"", message))
-
-    def _letter(self, source: Stream, kind: Kind, value: bytes, line: bytes, message: str) -> Item:
-        assert self._coder is not None
-        letter_kind, key, encoded, _, _ = self._coder(source.refused(kind, value, line, message), line)
-        return letter_kind, key, encoded, source, line
 
     def _in_turn(self) -> list[Stream]:
         """Another stream is first each time, so that a long one does not keep the others waiting."""
-        self._turn = (self._turn + 1) % max(len(self.sources), 1)
-        return self.sources[self._turn :] + self.sources[: self._turn]
-
-    def _picture(self, window: Window, source: Stream, record: Record, picture: Picture) -> None:
-        assert self._coder is not None
-        try:
-            media_type, data, width, height = encode(picture, self.settings.frame_format)
-        except NotAPictureError as error:
-            self.bad_pictures += 1
-            log.warning("a picture could not be decoded", line=record["seq"], reason=str(error))
-            return
-        frame = record | {"media_type": media_type, "data": data, "width": width, "height": height}
-        _, key, value, _, _ = self._coder(Event(Kind.FRAMES, frame), b"")
-        if len(value) > self._limits[Kind.FRAMES]:
-            log.warning("a picture is too large for Kafka", line=record["seq"], bytes=len(value))
-            return
-        window.items.append((Kind.FRAMES, key, value, source, None))
-        source.count(Kind.FRAMES.value)
+        self._turn = (self._turn + 1) % max(len(self.streams), 1)
+        return self.streams[self._turn :] + self.streams[: self._turn]
 
     def _send(self, window: Window) -> None:
         assert self._producer is not None
@@ -281,8 +205,9 @@ class Forwarder:
             self._send(window)
         self._told("")
         _measure(window)
-        for source, place in window.places.values():
-            source.acknowledge(place)
+        for stream in list(self.streams):
+            if (checkpoint := window.checkpoints.get(stream.stream_id)) is not None:
+                stream.acknowledge(checkpoint)
 
     def _failures(self, window: Window) -> list[Failure]:
         """Wait until nothing is on its way; what failed."""
@@ -316,19 +241,19 @@ class Forwarder:
         """Send what failed again, alone; what fails alone is a dead letter."""
         failed = {(failure.topic, failure.value) for failure in failures}
         for item in window.items:
-            kind, _, value, source, line = item
+            kind, _, value, encoder, line = item
             if (self._topics[kind], value) not in failed:
                 continue
             again = self._alone(item)
             if again and line is not None:
-                letter = self._letter(source, kind, value, line, f"Kafka refuses it: {again[0].reason}.")
-                self._alone(letter)
-                counts = window.places[source.stream_id][1].counts
+                self._alone(encoder.refused(kind, value, line, f"Kafka refuses it: {again[0].reason}."))
+                counts = window.checkpoints[encoder.stream_id].counts
                 counts[kind.value] -= 1
                 counts[Kind.DLQ.value] = counts.get(Kind.DLQ.value, 0) + 1
 
     def _alone(self, item: Item) -> list[Failure]:
-        single = Window([item])
+        single = Window()
+        single.items.append(item)
         while True:
             self._send(single)
             failures = self._failures(single)

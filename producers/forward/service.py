@@ -72,8 +72,8 @@ class ForwardService:
         except Stopped:
             log.info("stopped; what Kafka has not acknowledged stays in the spool")
         finally:
-            for source in self._forwarder.sources:
-                source.release()
+            for stream in self._forwarder.streams:
+                stream.release()
             for meta in self._metas.values():
                 meta.close()
 
@@ -124,7 +124,7 @@ class ForwardService:
         if now - self._scanned_at < SCAN_SECONDS:
             return
         self._scanned_at = now
-        shipped = {source.stream_id for source in self._forwarder.sources}
+        shipped = {stream.stream_id for stream in self._forwarder.streams}
         for name in sorted(os.listdir(self._folder)):
             if name not in shipped and name not in self._finished and not self._is_anothers(name, shipped):
                 self._carefully(partial(self._claim, self._folder / name))
@@ -139,84 +139,86 @@ class ForwardService:
         try:
             if _is_a_living_programs(folder):
                 return
-            source = Stream.claim(self._settings, folder, parent=lambda: self._worker_of(folder.name))
+            stream = Stream.claim(self._settings, folder, parent=lambda: self._worker_of(folder.name))
         except (ValueError, TypeError) as error:
             log.error("a spool cannot be read", folder=str(folder), reason=str(error))
             self._finished.add(folder.name)
             return
-        if source is not None:
-            self._forwarder.sources.append(source)
+        if stream is not None:
+            self._forwarder.streams.append(stream)
 
     def _worker_of(self, meta_id: str) -> Stream | None:
         name = meta_id.removesuffix(META_SUFFIX)
-        return next((source for source in self._forwarder.sources if source.stream_id == name), None)
+        return next((stream for stream in self._forwarder.streams if stream.stream_id == name), None)
 
     def _beat_if_due(self) -> None:
         now = time.monotonic()
         if now - self._beat_at < self._settings.heartbeat_seconds:
             return
         self._beat_at = now
-        for source in self._forwarder.sources:
-            if self._is_ours_to_speak_for(source) and not source.writer_is_gone():
+        for stream in self._forwarder.streams:
+            if self._is_ours_to_speak_for(stream) and not stream.writer_is_gone():
                 with suppress(BlockingIOError):
-                    self._meta(source).say("heartbeat", pid=source.about.pid, lines_acked=source.place.line)
+                    self._meta(stream).say(
+                        "heartbeat", pid=stream.about.pid, lines_acked=stream.checkpoint.line
+                    )
 
-    def _is_ours_to_speak_for(self, source: Stream) -> bool:
-        return source.about.writer == "sdk" and source.about.owner and not source.meta
+    def _is_ours_to_speak_for(self, stream: Stream) -> bool:
+        return stream.about.writer == "sdk" and stream.about.owner and not stream.meta
 
-    def _meta(self, source: Stream) -> MetaStream:
-        found = self._metas.get(source.stream_id)
+    def _meta(self, stream: Stream) -> MetaStream:
+        found = self._metas.get(stream.stream_id)
         if found is None:
-            found = MetaStream(self._settings, source.about, "forward", lambda: source.run_id)
-            self._metas[source.stream_id] = found
+            found = MetaStream(self._settings, stream.about, "forward", lambda: stream.run_id)
+            self._metas[stream.stream_id] = found
             self._reopen(found.about.stream_id)
         return found
 
     def _reopen(self, stream_id: str) -> None:
         """There are new lines in a stream that had ended."""
         self._finished.discard(stream_id)
-        for source in self._forwarder.sources:
-            if source.stream_id == stream_id:
-                source.ended = False
+        for stream in self._forwarder.streams:
+            if stream.stream_id == stream_id:
+                stream.ended = False
 
     def _finish_ended(self) -> None:
-        ended = [source for source in self._forwarder.sources if source.ended]
-        for source in sorted(ended, key=lambda source: source.meta):
-            if not source.ended:  # a word about its worker's end came just now
+        ended = [stream for stream in self._forwarder.streams if stream.ended]
+        for stream in sorted(ended, key=lambda stream: stream.meta):
+            if not stream.ended:  # a word about its worker's end came just now
                 continue
-            self._forwarder.finish(source)
-            if not source.meta:
-                self._say_end(source)
-            self._forwarder.sources.remove(source)
-            source.release()
-            self._finished.add(source.stream_id)
+            self._forwarder.finish(stream)
+            if not stream.meta:
+                self._say_end(stream)
+            self._forwarder.streams.remove(stream)
+            stream.release()
+            self._finished.add(stream.stream_id)
 
-    def _say_end(self, source: Stream) -> None:
+    def _say_end(self, stream: Stream) -> None:
         """How the stream's runs stand, where nobody has said it; then the stream is complete."""
-        complete = (source.folder / "done").exists()
-        meta_folder = self._folder / (source.stream_id + META_SUFFIX)
-        if not (meta_folder / "done").exists() and (source.about.owner or meta_folder.exists()):
+        complete = (stream.folder / "done").exists()
+        meta_folder = self._folder / (stream.stream_id + META_SUFFIX)
+        if not (meta_folder / "done").exists() and (stream.about.owner or meta_folder.exists()):
             with suppress(BlockingIOError):  # another process writes it still, and says the end itself
-                self._end_runs(source, complete=complete)
+                self._end_runs(stream, complete=complete)
         if not complete:
-            (source.folder / "done").touch()
+            (stream.folder / "done").touch()
 
-    def _end_runs(self, source: Stream, *, complete: bool) -> None:
-        known = ({source.announced: SILENT} if source.announced else {}) | source.context.runs
+    def _end_runs(self, stream: Stream, *, complete: bool) -> None:
+        known = ({stream.announced: SILENT} if stream.announced else {}) | stream.context.runs
         runs = {run_id: state for run_id, state in known.items() if state != ENDED}
-        if not runs and not (self._folder / (source.stream_id + META_SUFFIX)).exists():
+        if not runs and not (self._folder / (stream.stream_id + META_SUFFIX)).exists():
             return
-        meta = self._meta(source)
+        meta = self._meta(stream)
         for run_id, state in runs.items():
             if complete and state == SILENT:
                 meta.say("stream_ended", run_id=run_id, status="completed", reason="the lines end")
             else:
-                gone = f"process {source.about.pid} on {source.about.host} is gone without a word"
+                gone = f"process {stream.about.pid} on {stream.about.host} is gone without a word"
                 ended = "the lines end before the run does"
                 reason = ended if complete and state == OPEN else gone
                 meta.say("stream_ended", run_id=run_id, status="lost", reason=reason)
         meta.finish()
-        del self._metas[source.stream_id]
+        del self._metas[stream.stream_id]
         self._reopen(meta.about.stream_id)
 
     def _tidy_if_due(self) -> None:

@@ -1,8 +1,8 @@
-"""The short way of a common step line: from its bytes to Avro's, with the same result as the long way.
+"""A common step line straight to Avro bytes, with the same result as the normaliser's.
 
-The long way learns which names a stream's steps have. From then on msgspec reads such a line into a Struct
-that leaves JSON unparsed, and `step_codec` writes it. Whatever is uncommon about a line makes the Struct
-refuse it, and the line goes the long way.
+It learns from the normaliser's events which names a stream's steps have. From then on msgspec reads such a
+line into a Struct that leaves JSON unparsed, and `step_codec` writes it. Whatever is uncommon about a line
+makes the Struct refuse it: then the normaliser reads the line.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ UNCOMMON = frozenset(
         *("metadata_json", "rgb_b64", "frame_b64", "render_b64", "frame_thinned"),
     }
 )
-"""Names for which a line goes the long way."""
+"""Names for which the normaliser reads the line."""
 
 PICTURES = (b'"rgb"', b'"text"', b'_b64"', b"\\")
 """What a line with a `render_payload` holds where that may be a picture; the last may spell any name."""
@@ -73,12 +73,12 @@ _refusals = (msgspec.MsgspecError, RecursionError, UnicodeError)
 """A name that is no UTF-8 is the last: msgspec names the unknown field, and cannot."""
 
 
-class Shortcut:
+class FastStep:
     """For one stream.
 
     Args:
-        identity, context: of the normaliser that goes the long way.
-        header: what each record's wire bytes begin with.
+        identity, context: of the stream's normaliser, which reads all other lines.
+        header: the first five bytes of each record.
     """
 
     def __init__(self, identity: Identity, context: Context, header: bytes) -> None:
@@ -97,7 +97,7 @@ class Shortcut:
         self._second, self._second_us = "", 0
 
     def learn(self, names: Iterable[str]) -> None:
-        """A step of these names went the long way: the next one need not."""
+        """A step of these names was normalised: from the next one on it is read here."""
         found = dict.fromkeys(names)
         timed_otherwise = "ts" not in found and not found.keys().isdisjoint(("timestamp", "ts_unix_ns"))
         if timed_otherwise or not UNCOMMON.isdisjoint(found) or any(map(_UNFIT.search, found)):
@@ -115,7 +115,7 @@ class Shortcut:
             self._build(chosen, others)
 
     def __call__(self, line: bytes, seq: int, arrived: int) -> bytes | None:
-        """Wire bytes of a line's step; None: it goes the long way. `key` is its run."""
+        """Wire bytes of a line's step; None: the normaliser must read it. `key` is its run."""
         try:
             said = self._decode(line)
         except _refusals:

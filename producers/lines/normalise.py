@@ -29,7 +29,6 @@ from producers.lines.dialects import (
     step,
     worker_of,
 )
-from producers.lines.fast_step import Shortcut
 from producers.lines.fields import TIME_NAMES, FieldReader, unpack
 from producers.lines.frames import Picture
 from producers.lines.json_text import Fields, NotJsonError, join, split
@@ -65,12 +64,16 @@ _LIFE = {
 
 
 class Event(NamedTuple):
-    """A record of a kind, the picture that its line held, and further records of it."""
+    """What a line became."""
 
     kind: Kind
     record: Record
     picture: Picture | None = None
+    """The picture that the line held."""
     beside: tuple[tuple[Kind, Record], ...] = ()
+    """Further records of the line."""
+    step_names: tuple[str, ...] = ()
+    """Of a common step: the names of its fields, from which `FastStep` learns."""
 
 
 class Normaliser:
@@ -84,8 +87,6 @@ class Normaliser:
     def __init__(self, identity: Identity, context: Context | None = None) -> None:
         self.identity = identity
         self.context = context or Context()
-        self.shortcut: Shortcut | None = None
-        """Learns from steps that come this way; whoever encodes asks it first."""
         self._kinds = META_KINDS if identity.meta else OWN_KINDS if identity.sdk else KINDS
 
     def __call__(self, line: bytes, seq: int, arrived: int) -> Event:
@@ -184,10 +185,9 @@ class Normaliser:
         record |= columns
         if topic is Kind.RUNS:
             self._life(record)
-        elif handler is step and kind is not None and picture is None and self.shortcut is not None:
-            self.shortcut.learn(names)
         if not said.beside:
-            return Event(topic, record, picture)
+            is_common = handler is step and kind is not None and picture is None
+            return Event(topic, record, picture, step_names=names if is_common else ())
         who = {name: record[name] for name in IDENTITY}
         turns = {"stream_id": record["stream_id"] + rollout.TURNS_SUFFIX}
         beside = tuple(

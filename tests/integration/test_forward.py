@@ -215,10 +215,10 @@ def test_a_picture_that_waits_its_turn_outlives_a_kill(settings: Settings) -> No
     spool = written(settings, json.dumps(picture).encode() + b"\n", done=False)
     killed, source = Forwarder(lambda: settings), Stream.claim(settings, spool.folder)
     assert source is not None
-    killed.sources.append(source)
-    until(lambda: not killed.pump() and source.place.line == 1)
+    killed.streams.append(source)
+    until(lambda: not killed.pump() and source.checkpoint.line == 1)
     spool.append((json.dumps(picture) + '\n{"loss": 1}\n').encode(), now_us())
-    until(lambda: not killed.pump() and source.place.line == 3)
+    until(lambda: not killed.pump() and source.checkpoint.line == 3)
     source.release()
     assert pictures(settings) == [1]
     assert Checkpoint.load(spool.folder).line == 1

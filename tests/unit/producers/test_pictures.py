@@ -19,13 +19,14 @@ from PIL import Image
 
 from infra.settings import load
 from producers.forward.frame_sampler import FrameSampler
-from producers.forward.stream import Coder, Stream
+from producers.forward.stream import Stream
+from producers.lines.context import Identity
 from producers.lines.frames import NotAPictureError, Picture, encode, take
-from producers.lines.normalise import IDENTITY, Event
+from producers.lines.normalise import IDENTITY, Event, Normaliser
 from producers.spool.format import Checkpoint, about_new
 from producers.spool.writer import SpoolWriter
-from schemas.codec import current_id
 from schemas.topics import Kind
+from tests.support.windows import record_encoder, windows
 
 PIXELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
@@ -192,24 +193,23 @@ def test_whatever_a_picture_holds_it_costs_that_picture(
     spool.finish()
     source = Stream.claim(options, spool.folder)
     assert source is not None
-    coder, kinds = Coder({kind: current_id(kind) for kind in Kind}), []
-    while not source.ended:
-        for kind, _, _, _, event in source.read(10, coder) or ():
-            kinds.append(kind)
-            if event is not None and event.picture is not None:
-                frame_of(event, coder)
+    kinds = [item[0] for window in windows(source, 10) for item in window.items]
     source.release()
-    assert kinds == [Kind.STEPS] * len(lines)
+    assert [kind for kind in kinds if kind is not Kind.FRAMES] == [Kind.STEPS] * len(lines)
+    normalise = Normaliser(Identity("S", "r"))
+    for seq, line in enumerate(lines, 1):
+        frame_of(normalise(json.dumps(line).encode(), seq, 1))
 
 
-def frame_of(event: Event, coder: Coder) -> None:
-    """Make its frame, or be refused."""
-    assert event.picture is not None
+def frame_of(event: Event) -> None:
+    """Make the frame of its picture, or be refused."""
+    if event.picture is None:
+        return
     with suppress(NotAPictureError):
         names = ("media_type", "data", "width", "height")
         frame = dict(zip(names, encode(event.picture, "png"), strict=True))
         about = {name: event.record[name] for name in (*IDENTITY, "episode_index", "step_index")}
-        coder(Event(Kind.FRAMES, about | frame | {"thinned": event.picture.thinned}), b"")
+        record_encoder()(Kind.FRAMES, about | frame | {"thinned": event.picture.thinned})
         assert max(frame["width"] or 0, frame["height"] or 0) <= 16_384
 
 

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 from infra.lock import is_held
 from infra.settings import Settings, load
-from producers.forward.stream import Coder, Stream
+from producers.forward.stream import Stream
 from producers.spool.format import About, Checkpoint, about_new, segments
 from producers.spool.reader import Chunk, Long, SpoolReader
 from producers.spool.writer import SpoolWriter
-from schemas.codec import current_id
+from schemas.codec import Decoder
 from schemas.errors import UsageError
 from schemas.topics import Kind
+from tests.support.windows import windows
 
 
 def spooled(tmp_path: Path, **options: object) -> Settings:
@@ -325,24 +326,14 @@ def test_a_disk_that_refuses_for_a_while_costs_no_line(
         monkeypatch.undo()
         source.release()
         assert found == [(f"line {number}", 1000 + number) for number in range(12)]
-        assert source.place.line == 12
+        assert source.checkpoint.line == 12
 
 
 def everything(source: Stream) -> list[tuple[str, int]]:
     """Line and time of all records of a stream that ended, read as the forwarder does."""
-    coder, found = Coder({kind: current_id(kind) for kind in Kind}), []
-    while not source.ended:
-        source.wake()
-        try:
-            records = source.read(3, coder)
-        except OSError as error:
-            source.trouble(error)
-            continue
-        for _, _, _, _, event in records or ():
-            assert event is not None
-            found.append((event.record["line"], event.record["event_time"]))
-        source.acknowledge(source.snapshot())
-    return found
+    decode = Decoder(Kind.LOGS)
+    records = [decode(value) for window in windows(source, 3) for _, _, value, _, _ in window.items]
+    return [(record["line"], record["event_time"]) for record in records]
 
 
 def test_a_writer_of_whom_nobody_knows_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producers.lines.context import Context, Identity
-from producers.lines.fast_step import Shortcut
-from producers.lines.normalise import Normaliser
+from producers.lines.fast_step import FastStep
+from producers.lines.normalise import Event, Normaliser
 from schemas.codec import HEADER, MAGIC, Decoder, Encoder, current_id
 from schemas.topics import Kind
 
@@ -130,81 +130,88 @@ def same(value: bytes) -> dict[str, Any]:
     return {name: repr(value) if isinstance(value, float) else value for name, value in record.items()}
 
 
+def learned(fast: FastStep, event: Event) -> dict[str, Any]:
+    """The record of an event, from which the fast step has learned."""
+    fast.learn(event.step_names)
+    return event.record
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.one_of(lines, plain), min_size=2, max_size=6), st.booleans())
-def test_both_ways_lead_to_the_same(given_lines: list[str], sdk: bool) -> None:
+def test_the_fast_step_gives_what_the_normaliser_gives(given_lines: list[str], sdk: bool) -> None:
     """Also in what they make of the run and agent of the lines that follow."""
     identity = Identity("STREAM", "fallback", sdk=sdk)
-    long_way, short_way = Normaliser(identity), Normaliser(identity)
-    shortcut = short_way.shortcut = Shortcut(identity, short_way.context, STEP_HEADER)
+    alone, beside = Normaliser(identity), Normaliser(identity)
+    fast = FastStep(identity, beside.context, STEP_HEADER)
     for seq, text in enumerate(given_lines, 1):
         line = text.encode()
-        expected = long_way(line, seq, ARRIVED)
-        value = shortcut(line, seq, ARRIVED)
+        expected = alone(line, seq, ARRIVED)
+        value = fast(line, seq, ARRIVED)
         if value is None:
-            event = short_way(line, seq, ARRIVED)
+            event = beside(line, seq, ARRIVED)
+            fast.learn(event.step_names)
             assert event.kind is expected.kind
             value = ENCODERS[event.kind](event.record)
             assert value == ENCODERS[expected.kind](expected.record)
         else:
             assert expected.kind is Kind.STEPS
             assert same(value) == same(ENCODERS[Kind.STEPS](expected.record))
-            assert shortcut.key == expected.record["run_id"].encode()
-        assert short_way.context == long_way.context
+            assert fast.key == expected.record["run_id"].encode()
+        assert beside.context == alone.context
 
 
-def test_a_common_line_goes_the_short_way_from_its_second_on() -> None:
-    """Byte for byte what the long way and fastavro write."""
+def test_a_common_line_is_fast_from_its_second_on() -> None:
+    """Byte for byte what the normaliser and fastavro write."""
     identity = Identity("01K0000000000000000000TEST", "fallback")
     normalise = Normaliser(identity, Context())
-    shortcut = normalise.shortcut = Shortcut(identity, normalise.context, STEP_HEADER)
+    fast = FastStep(identity, normalise.context, STEP_HEADER)
     line = (
         b'{"type":"step","ts":"2026-11-24T08:00:00.123456+00:00","run_id":"r","agent_id":"a","worker_id":"w",'
         b'"episode_index":12,"step_index":345,"observation":[0.01, "\xc3\xa9"],"action":{"a":1},"reward":1,'
         b'"terminated":false,"truncated":null,"info":null,"epsilon":0.10,"name":"x","big":36893488147419103232}'
     )
-    assert shortcut(line, 1, ARRIVED) is None
-    expected = ENCODERS[Kind.STEPS](normalise(line, 1, ARRIVED).record)
-    assert shortcut(line, 1, ARRIVED) == expected
+    assert fast(line, 1, ARRIVED) is None
+    expected = ENCODERS[Kind.STEPS](learned(fast, normalise(line, 1, ARRIVED)))
+    assert fast(line, 1, ARRIVED) == expected
 
 
 def test_floats_that_are_packed_join_the_metrics() -> None:
     """Both ways; what is packed otherwise stays what it is."""
     identity = Identity("01K0000000000000000000TEST", "fallback")
     normalise = Normaliser(identity, Context())
-    shortcut = normalise.shortcut = Shortcut(identity, normalise.context, STEP_HEADER)
+    fast = FastStep(identity, normalise.context, STEP_HEADER)
     bits = struct.pack(">2d", 0.1, 1e22).hex()
     line = b'{"type":"step","reward":1,"n":3,"packed":["%s","a","b"]}' % bits.encode()
-    record = normalise(line, 1, ARRIVED).record
+    record = learned(fast, normalise(line, 1, ARRIVED))
     assert json.loads(record["metrics"]) == {"n": 3, "a": 0.1, "b": 1e22}
     assert record["extras"] is None
-    value = shortcut(line, 1, ARRIVED)
+    value = fast(line, 1, ARRIVED)
     assert value is not None
     assert same(value) == same(ENCODERS[Kind.STEPS](record))
     for other in (b'["00","a"]', b'["zz"]', b"[]", b"3", b'"text"'):
         line = b'{"type":"step","reward":1,"packed":%s}' % other
-        assert shortcut(line, 1, ARRIVED) is None
-        record = normalise(line, 1, ARRIVED).record
+        assert fast(line, 1, ARRIVED) is None
+        record = learned(fast, normalise(line, 1, ARRIVED))
         assert b"packed" in line
         assert "packed" in (record["metrics"] or "") + (record["extras"] or "")
 
 
-def test_a_name_that_is_no_utf8_goes_the_long_way() -> None:
+def test_a_name_that_is_no_utf8_is_left_to_the_normaliser() -> None:
     """msgspec refuses an unknown name, but cannot say which."""
     identity = Identity("01K0000000000000000000TEST", "fallback")
     normalise = Normaliser(identity, Context())
-    shortcut = normalise.shortcut = Shortcut(identity, normalise.context, STEP_HEADER)
-    normalise(b'{"type":"step","reward":1}', 1, ARRIVED)
-    assert shortcut(b'{"type":"step","rew\x88rd":1}', 2, ARRIVED) is None
+    fast = FastStep(identity, normalise.context, STEP_HEADER)
+    learned(fast, normalise(b'{"type":"step","reward":1}', 1, ARRIVED))
+    assert fast(b'{"type":"step","rew\x88rd":1}', 2, ARRIVED) is None
 
 
-def test_a_grid_is_data_and_goes_the_short_way() -> None:
-    """A picture beside it is taken out, and that is the long way."""
+def test_a_grid_is_data_and_is_fast() -> None:
+    """A picture beside it is taken out, which the normaliser does."""
     identity = Identity("01K0000000000000000000TEST", "fallback")
     normalise = Normaliser(identity, Context())
-    shortcut = normalise.shortcut = Shortcut(identity, normalise.context, STEP_HEADER)
+    fast = FastStep(identity, normalise.context, STEP_HEADER)
     grid = b'{"type":"step","reward":1,"render_payload":{"mode":"grid","grid":[["S","F"],["H","G"]]}}'
-    expected = ENCODERS[Kind.STEPS](normalise(grid, 1, ARRIVED).record)
-    assert shortcut(grid, 1, ARRIVED) == expected
+    expected = ENCODERS[Kind.STEPS](learned(fast, normalise(grid, 1, ARRIVED)))
+    assert fast(grid, 1, ARRIVED) == expected
     ansi = b'{"type":"step","reward":1,"render_payload":{"mode":"ansi","text":"SF"}}'
-    assert shortcut(ansi, 2, ARRIVED) is None
+    assert fast(ansi, 2, ARRIVED) is None
