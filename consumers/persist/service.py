@@ -25,7 +25,6 @@ The guarantee, in steps:
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import Counter
@@ -46,6 +45,7 @@ from consumers.persist.sweep import (
     index_old_runs,
 )
 from infra import metrics
+from infra.backoff import pauses
 from infra.kafka.dlq_producer import DlqProducer
 from infra.kafka.group_consumer import GroupConsumer, Slice
 from infra.metrics import Health
@@ -166,8 +166,9 @@ class Persist:
 
     def _retried(self, act: Callable[[], Any], stop: threading.Event) -> Any:
         """Call `act`; retry with back-off while a server is away. None: `stop` was set first."""
-        pause = FIRST_PAUSE_S
-        while not stop.is_set():
+        for pause in pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S):
+            if stop.is_set():
+                break
             self.health.beat()
             try:
                 done = act()
@@ -175,10 +176,8 @@ class Persist:
                 return done
             except OUTAGES as error:
                 self.waits = str(error)
-                wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - processes retry at different times
-                log.warning("waiting", reason=str(error), again_in_s=round(wait, 1))
-                self._consumer.wait(wait, stop)
-                pause = min(pause * 2, LONGEST_PAUSE_S)
+                log.warning("waiting", reason=str(error), again_in_s=round(pause, 1))
+                self._consumer.wait(pause, stop)
         return None
 
     def _store(self, slices: Sequence[Slice]) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from stepstream._masking import masked_url
 
+from infra.backoff import pauses
 from infra.settings import Settings
 from schemas.codec import Schema, checked_in, current_id, current_version, schema_ids, schema_text
 from schemas.errors import RegistryError, SchemaError, UsageError
@@ -81,8 +82,7 @@ class Registry:
         return [] if client is None else self._ask(lambda: list(client.get_subjects()), "subjects")
 
     def _ask(self, question: Callable[[], T], about: str) -> T:
-        pause = FIRST_PAUSE_S
-        while True:
+        for pause in pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S):
             try:
                 return question()
             except Exception as error:
@@ -95,9 +95,10 @@ class Registry:
                         f"The schema registry at {address} does not answer ({reason}): is it running, and "
                         "is STEPSTREAM_SCHEMA_REGISTRY_URL right?"
                     ) from error
-                log.warning("schema registry is away", url=address, reason=reason, again_in_s=pause)
+                again = round(pause, 1)
+                log.warning("schema registry is away", url=address, reason=reason, again_in_s=again)
                 self._stop.wait(pause)
-                pause = min(pause * 2, LONGEST_PAUSE_S)
+        raise AssertionError("pauses() has no end")
 
 
 def subject_of(kind: Kind, prefix: str) -> str:
