@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from cli.ingest import Session, not_acknowledged
-from cli.waiting import print_summary, say
+from cli.ingest import Session
+from cli.waiting import not_acknowledged, print_summary, say
 from infra import log as logs
 from infra import settings as settings_module
 from infra.kafka.client import client_config

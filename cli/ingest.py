@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import click
 
 from cli.inputs import Given, Input
-from cli.waiting import Waiting, print_summary, say
+from cli.waiting import Waiting, not_acknowledged, print_summary, say
 from infra import log as logs
 from infra import settings as settings_module
 from infra.kafka.client import client_config
@@ -25,7 +25,7 @@ from producers.lines.context import OPEN, SILENT
 from producers.spool.format import about_new, now_us
 from producers.spool.meta_stream import MetaStream
 from producers.spool.writer import SpoolWriter
-from schemas.errors import StepstreamError, UsageError
+from schemas.errors import UsageError
 
 AT_ONCE = 32
 """Streams that are under way to Kafka at a time: each holds files open."""
@@ -38,10 +38,6 @@ REASONS = {
     "lost": "the lines end before the run does",
     "completed": "the lines end, and tell of no life cycle",
 }
-
-
-class NotAcknowledgedError(StepstreamError):
-    """The time was up before Kafka had all lines."""
 
 
 @click.command()
@@ -117,14 +113,6 @@ def _new(
         if name is not None and known.has(name):
             say(f"run {name} is in the database already: these lines become further rows of it.")
     return found
-
-
-def not_acknowledged(settings: Settings) -> NotAcknowledgedError:
-    """The error of a command whose time was up."""
-    return NotAcknowledgedError(
-        f"Kafka has not acknowledged all lines: they stay in {settings.spool_dir}, and "
-        "`stepstream up` or `stepstream forward` ships them."
-    )
 
 
 def may_be_rollouts(name: str) -> bool:

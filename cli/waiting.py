@@ -1,4 +1,4 @@
-"""What `run` and `ingest` say on stderr while they wait and at their end, and how they are told to stop."""
+"""What `run` and `ingest` print on stderr while they wait and at their end, and how a signal stops them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,21 @@ import click
 
 from infra.settings import Settings, running_stack
 from producers.forward.background import Totals
+from schemas.errors import StepstreamError
 
 COUNTED = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters", "frames")
+
+
+class NotAcknowledgedError(StepstreamError):
+    """The time was up before Kafka had all lines."""
+
+
+def not_acknowledged(settings: Settings) -> NotAcknowledgedError:
+    """The error of a command whose time was up."""
+    return NotAcknowledgedError(
+        f"Kafka has not acknowledged all lines: they stay in {settings.spool_dir}, and "
+        "`stepstream up` or `stepstream forward` ships them."
+    )
 
 
 class Waiting:

@@ -12,8 +12,7 @@ from typing import Any
 
 import click
 
-from cli.ingest import NotAcknowledgedError
-from cli.waiting import Waiting, say
+from cli.waiting import NotAcknowledgedError, Waiting, say
 from infra import log as logs
 from infra import settings as settings_module
 from infra.folders import changes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from producers.rollouts.messages import messages_of
 from producers.rollouts.model import (
     Again,
     Item,
@@ -13,7 +14,6 @@ from producers.rollouts.model import (
     Row,
     Turn,
     Whole,
-    messages_of,
     name_of,
     need,
     number,

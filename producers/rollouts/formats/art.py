@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
+from producers.rollouts.messages import final_text, message_of, turns_of
 from producers.rollouts.model import (
     Item,
     Message,
@@ -19,16 +20,13 @@ from producers.rollouts.model import (
     Row,
     Whole,
     divided,
-    final_text,
     inside,
     listed,
-    message_of,
     name_of,
     number,
     rest,
     split_of,
     status_of,
-    turns_of,
     whole,
 )
 

@@ -6,23 +6,8 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
-from producers.rollouts.model import (
-    TRAIN,
-    Item,
-    Place,
-    Rollout,
-    Row,
-    Turn,
-    Whole,
-    final_text,
-    is_models,
-    listed,
-    messages_of,
-    need,
-    number,
-    rest,
-    turns_of,
-)
+from producers.rollouts.messages import final_text, is_models, messages_of, turns_of
+from producers.rollouts.model import TRAIN, Item, Place, Rollout, Row, Turn, Whole, listed, need, number, rest
 
 _BY_MEMBER = ("tokens", "masks", "scores", "advantages", "ref_logprobs", "messages", "inference_logprobs",
               "overrides", "images", "distill_token_ids", "distill_logprobs")  # fmt: skip

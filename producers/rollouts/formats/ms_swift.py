@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
+from producers.rollouts.messages import messages_of
 from producers.rollouts.model import (
     TRAIN,
     Again,
@@ -19,7 +20,6 @@ from producers.rollouts.model import (
     UnfitError,
     Whole,
     divided,
-    messages_of,
     need,
     number,
     text_of,

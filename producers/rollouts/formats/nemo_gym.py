@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
+from producers.rollouts.messages import final_text, message_of, turns_of
 from producers.rollouts.model import (
     FAILED,
     Again,
@@ -17,16 +18,13 @@ from producers.rollouts.model import (
     Row,
     Whole,
     divided,
-    final_text,
     inside,
     listed,
-    message_of,
     name_of,
     number,
     rest,
     status_of,
     text_of,
-    turns_of,
     whole,
 )
 

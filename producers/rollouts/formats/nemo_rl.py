@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any
 
+from producers.rollouts.messages import final_text, messages_of, turns_of
 from producers.rollouts.model import (
     EVAL,
     TRAIN,
@@ -18,14 +19,11 @@ from producers.rollouts.model import (
     Row,
     UnfitError,
     Whole,
-    final_text,
     listed,
-    messages_of,
     number,
     rest,
     text_of,
     to_json,
-    turns_of,
     whole,
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from producers.rollouts.messages import final_text, is_models, message_of, said
 from producers.rollouts.model import (
     Item,
     Message,
@@ -16,16 +17,12 @@ from producers.rollouts.model import (
     Turn,
     Whole,
     divided,
-    final_text,
     inside,
-    is_models,
     listed,
-    message_of,
     name_of,
     need,
     number,
     rest,
-    said,
     split_of,
     status_of,
     text_of,

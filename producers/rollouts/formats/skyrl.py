@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
+from producers.rollouts.messages import messages_of
 from producers.rollouts.model import (
     ABORTED,
     EVAL,
@@ -19,7 +20,6 @@ from producers.rollouts.model import (
     Turn,
     Whole,
     inside,
-    messages_of,
     name_of,
     need,
     number,

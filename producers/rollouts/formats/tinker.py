@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
+from producers.rollouts.messages import final_text, messages_of, turns_of
 from producers.rollouts.model import (
     EVAL,
     FAILED,
@@ -19,16 +20,13 @@ from producers.rollouts.model import (
     Turn,
     Whole,
     divided,
-    final_text,
     inside,
     listed,
-    messages_of,
     name_of,
     need,
     number,
     rest,
     split_of,
-    turns_of,
     whole,
 )
 

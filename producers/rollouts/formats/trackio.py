@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
+from producers.rollouts.messages import final_text, messages_of, turns_of
 from producers.rollouts.model import (
     Item,
     Note,
@@ -15,17 +16,14 @@ from producers.rollouts.model import (
     Rollout,
     Row,
     Whole,
-    final_text,
     inside,
     listed,
-    messages_of,
     name_of,
     number,
     rest,
     split_of,
     status_of,
     text_of,
-    turns_of,
     whole,
 )
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from producers.rollouts.messages import final_text, messages_of, turns_of
 from producers.rollouts.model import (
     TRAIN,
     InARow,
@@ -18,12 +19,9 @@ from producers.rollouts.model import (
     UnfitError,
     Whole,
     divided,
-    final_text,
-    messages_of,
     number,
     text_of,
     to_json,
-    turns_of,
     whole,
 )
 

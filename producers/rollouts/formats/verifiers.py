@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from producers.rollouts.messages import is_models, message_of, said
 from producers.rollouts.model import (
     ABORTED,
     FAILED,
@@ -24,14 +25,11 @@ from producers.rollouts.model import (
     Turn,
     Whole,
     inside,
-    is_models,
     listed,
-    message_of,
     name_of,
     need,
     number,
     rest,
-    said,
     split_of,
     status_of,
     text_of,

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from producers.rollouts.formats.trl import conversation
+from producers.rollouts.messages import final_text, messages_of
 from producers.rollouts.model import (
     EVAL,
     FAILED,
@@ -18,9 +19,7 @@ from producers.rollouts.model import (
     Row,
     Whole,
     divided,
-    final_text,
     inside,
-    messages_of,
     name_of,
     need,
     number,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from producers.rollouts.messages import messages_of
 from producers.rollouts.model import (
     InARow,
     Item,
@@ -16,7 +17,6 @@ from producers.rollouts.model import (
     Row,
     Turn,
     divided,
-    messages_of,
     need,
     number,
     split_of,
