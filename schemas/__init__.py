@@ -1,5 +1,4 @@
-"""The contracts that producers, consumers and the dashboard meet at. Pure: no client, no server, no I/O.
+"""The contracts between producers, consumers and the dashboard. Pure: no client, no server, no I/O.
 
-Only value libraries are imported here; whoever wants to know what a record, a row or a Redis entry
-looks like reads this package and nothing else.
+This package imports only value libraries. It says what a record, a row and a Redis entry look like.
 """

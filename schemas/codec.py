@@ -1,7 +1,7 @@
 """Avro in Confluent's wire format: `0x00`, the schema's id as 4 big-endian bytes, the Avro body.
 
-Ids come from a registry where one is set, else from the checked-in table `avro/ids.json`; so the same
-bytes are read by stock Avro tools, and by a later version of this program.
+Ids come from the registry, if one is set, else from the checked-in table `avro/ids.json`. Stock Avro tools
+and later versions of this program can read the bytes.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Encoder:
 class Decoder:
     """Turns wire bytes of one kind into records with the fields of the newest schema, in its order.
 
-    Times stay integers (µs since 1970, UTC): making datetimes of them costs a fifth of the decoder.
+    Times stay integers (µs since 1970, UTC): making datetimes would take a fifth of the decoder's time.
 
     Args:
         kind: whose records.
@@ -112,15 +112,15 @@ class Decoder:
         self._names = [field["name"] for field in schema["fields"]]
         self._lookup = lookup
         self._writers: dict[int, Any] = {}
-        # Most records are steps: those of the checked-in id have a reader of their own.
+        # Most records are steps, so the checked-in schema of steps has a decoder of its own.
         ours = HEADER.pack(MAGIC, current_id(kind))
         self._quick = StepDecoder(ours) if kind is Kind.STEPS else None
 
     def __call__(self, value: bytes) -> Record:
-        """The record in wire bytes.
+        """The record that wire bytes hold.
 
         Raises:
-            SchemaError: no wire format, an unknown schema, or a body that does not fit its schema.
+            SchemaError: the bytes have no wire format, an unknown schema, or a body that does not fit it.
         """
         if self._quick is not None and (record := self._quick(value)) is not None:
             return record
@@ -136,7 +136,7 @@ class Decoder:
                 return cast(Record, fastavro.schemaless_reader(body, writer, None))
             read = cast(Record, fastavro.schemaless_reader(body, writer, self._reader))
             return {name: read[name] for name in self._names}
-        except Exception as error:  # fastavro raises whatever the broken bytes lead it to
+        except Exception as error:  # broken bytes can make fastavro raise anything
             raise SchemaError(f"The Avro body does not fit its schema ({error}).") from error
 
     def _writer(self, schema_id: int) -> Any:
@@ -154,7 +154,7 @@ class Decoder:
 
 
 def plain(schema: Schema) -> Schema:
-    """The same schema without docs and logical types: what the bytes are, nothing more."""
+    """The same schema without docs and logical types, which do not change the bytes."""
 
     def strip(node: Any) -> Any:
         if isinstance(node, dict):

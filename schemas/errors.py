@@ -7,10 +7,10 @@
     │   └── RevisionError      the database's tables are of another version
     ├── LiveBufferError        Redis refused, or cannot be reached
     ├── RegistryError          the schema registry refused, or cannot be reached
-    ├── SchemaError            bytes that are no record of ours
-    └── AlreadyRunning         somebody holds the lock
+    ├── SchemaError            bytes that no known schema fits
+    └── AlreadyRunning         another process holds the lock
 
-Kafka's, SQL's and Redis' own errors become these inside `infra`, once, at the edge.
+`infra` translates the errors of Kafka, SQL and Redis into these.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RegistryError(StepstreamError):
 
 
 class SchemaError(StepstreamError):
-    """Bytes that are no record of ours, or whose schema is unknown."""
+    """Bytes whose schema is unknown, or that do not fit it."""
 
 
 class AlreadyRunning(StepstreamError):  # noqa: N818 - a state, said as users would say it

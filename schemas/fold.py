@@ -1,7 +1,7 @@
 """Folding records into the state of runs and agents: pure, and written once for live, replay and SQL.
 
-A fold may hold all that is known of a run, or only what one batch adds: `merge` puts the second on top
-of the first, and the upserts of `infra.writers.rollups` do the same in SQL. Times are µs since 1970, UTC.
+A fold holds either the whole state of a run or what one batch adds to it. `merge` adds the second to the
+first; the upserts of `infra.sql.writers.rollups` do the same in SQL. Times are µs since 1970, UTC.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FACTS = {
     "host": ("host", "hostname"),
     "git_commit": ("git_commit", "commit"),
 }
-"""Column of `runs` → what a payload may call it, the first that is there wins."""
+"""Column of `runs` → its names in a payload; the first that is present wins."""
 
 _ENV_NAMES = ("env_id", "env_name", "game_id")
 _REASON_NAMES = ("reason", "error", "message")
@@ -71,12 +71,12 @@ class RunState:
     dead_letters: int = 0
 
     def decide(self, status: str, status_at: int, reason: str | None, ended_at: int | None) -> None:
-        """Take a status, unless a newer record has decided already."""
+        """Set a status, unless a newer record has set one already."""
         if self.status_at is None or status_at >= self.status_at:
             self.status, self.status_at, self.reason, self.ended_at = status, status_at, reason, ended_at
 
     def revive(self) -> None:
-        """A lost run that was heard since is running. When it was lost stays: any later end counts."""
+        """A lost run with newer records is running. `status_at` stays, so that any later end counts."""
         if self.status == LOST and self.status_at is not None and self.last_seen_at > self.status_at:
             self.status, self.reason = RUNNING, None
 
@@ -108,11 +108,11 @@ class AgentState:
     newest_return: float | None = None
     newest_episode_index: int | None = None
     newest_episode_at: int | None = None
-    """Event time of the newest episode: a late one does not take its place."""
+    """Event time of the newest episode: an older one that comes late does not replace it."""
     best_return: float | None = None
     return_sum: float = 0.0
     returns: int = 0
-    """How many finite returns `return_sum` holds: the mean is one by the other."""
+    """How many finite returns `return_sum` holds: the mean is their quotient."""
 
     def finish_episode(self, record: Record) -> None:
         """Take an episode's return."""
@@ -141,7 +141,7 @@ class AgentState:
 
 
 class Fold:
-    """The state of every run and agent that its records speak of."""
+    """The state of every run and agent that its records name."""
 
     def __init__(self) -> None:
         self.runs: dict[str, RunState] = {}
@@ -198,14 +198,14 @@ class Fold:
         if not meta:
             setattr(run, COUNTED[kind], getattr(run, COUNTED[kind]) + 1)
         if kind is Kind.DLQ and record["topic"] is not None:
-            return  # a consumer's word about a record; the run itself was silent
+            return  # written by a consumer: the run itself sent nothing
         run.last_seen_at = max(run.last_seen_at, timestamp_us)
         if kind is Kind.RUNS:
             _live(run, record, timestamp_us, meta)
         run.revive()
 
     def merge(self, newer: Fold) -> None:
-        """Add what a later fold holds; that one is spent afterwards."""
+        """Add what a later fold holds. Do not use that fold afterwards."""
         for run_id, run in newer.runs.items():
             if (known := self.runs.setdefault(run_id, run)) is not run:
                 known.merge(run)
@@ -215,7 +215,7 @@ class Fold:
 
 
 def _live(run: RunState, record: Record, timestamp_us: int, meta: bool) -> None:
-    """What a record of the runs topic says about its run."""
+    """Apply a record of the runs topic to its run."""
     event, payload = record["event"], record["payload"]
     if event == "heartbeat" or event not in _TELLING:
         return
@@ -263,7 +263,7 @@ def _take_facts(run: RunState, said: Record, meta: bool) -> None:
 
 
 def _env_of_extras(extras: str | None) -> str | None:
-    # A step has extras more often than an environment in them: look before parsing.
+    # Few steps name an environment in their extras: search the text before parsing it.
     if extras is None or not any(name in extras for name in _ENV_NAMES):
         return None
     return _env_of(_object(extras))
@@ -275,7 +275,7 @@ def _env_of(said: Record) -> str | None:
 
 
 def _first(said: Record, names: tuple[str, ...]) -> str | None:
-    """The first of these that has words, fit for a text column."""
+    """The first of these that is not empty, fit for a text column."""
     for name in names:
         value = said.get(name)
         if isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != "":
@@ -284,7 +284,7 @@ def _first(said: Record, names: tuple[str, ...]) -> str | None:
 
 
 def _object(text: str | None) -> Record:
-    """The JSON object in a text; empty where there is none. Numbers that are none become their words."""
+    """The JSON object in a text; empty where there is none. NaN and the infinities become their names."""
     try:
         value = json.loads(text, parse_float=_finite, parse_constant=str) if text else None
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The first fields of any record, which name it and say when it was, without reading the rest."""
+"""The first fields of any record (its identity and time), without decoding the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WITH_EPISODE = (Kind.STEPS, Kind.EPISODES, Kind.FRAMES)
 
 
 class Head(NamedTuple):
-    """What replay needs of any record's first fields."""
+    """The first fields of a record that replay needs."""
 
     stream_id: str
     seq: int
@@ -28,7 +28,7 @@ class Head(NamedTuple):
 
 
 class HeadReader:
-    """Reads the first fields only: of the checked-in schemas by hand, of a registry's by fastavro."""
+    """Reads the first fields only: by hand for the checked-in schemas, by fastavro for a registry's."""
 
     def __init__(self, lookup: Callable[[int], Schema] = checked_in) -> None:
         self._lookup = lookup
@@ -44,7 +44,7 @@ class HeadReader:
         """The head of a record in wire bytes.
 
         Raises:
-            SchemaError: it is none.
+            SchemaError: the bytes are no record.
         """
         quick = self._quick.get(value[: HEADER.size])
         if quick is not None and (found := quick.head(value)) is not None:
@@ -61,7 +61,7 @@ class HeadReader:
             head: Any = fastavro.schemaless_reader(body, schema, None)
             names = ("stream_id", "seq", "event_time", "episode_index", "agent_id")
             return Head(*(head.get(name) if name == "episode_index" else head[name] for name in names))
-        except Exception as error:  # fastavro raises whatever the broken bytes lead it to
+        except Exception as error:  # broken bytes can make fastavro raise anything
             raise SchemaError(f"The Avro body does not fit its schema ({error}).") from error
 
     def _schema(self, schema_id: int) -> Any:

@@ -1,15 +1,15 @@
-"""Redis: the keys and entries at which the live consumer and the dashboard meet.
+"""Redis: the keys and entries that the live consumer writes and the dashboard reads.
 
-Everything is a buffer of the newest and can be thrown away: SQL and Kafka hold the rest.
+Redis only buffers the newest records and can be emptied at any time: SQL and Kafka hold all of them.
 
-    <prefix>buffer_id              string   names one filling of this Redis; gone or other: it was flushed
-    <prefix>positions              hash     "<topic>:<partition>" → next offset, written with what came before
+    <prefix>buffer_id              string   names this content of Redis; missing or different: it was flushed
+    <prefix>positions              hash     "<topic>:<partition>" → next offset, written with its entries
     <prefix>service                hash     `skipped`; "process:<id>" → LiveProcess, JSON
-    <prefix>runs                   zset     run id → when it was last heard of, ms
+    <prefix>runs                   zset     run id → time of its newest record, ms
     <prefix>notifications          stream   field `r`: ids of runs that changed, JSON
     <prefix>deletions              stream   field `r`: id of a run that was deleted
-    <prefix>run:<run>              hash     what is known of a run, its counters
-    <prefix>run:<run>:notification stream   one entry: wakes the run's page
+    <prefix>run:<run>              hash     a run's columns and counters
+    <prefix>run:<run>:notification stream   one entry: notifies the run's page
     <prefix>run:<run>:agents       hash     agent id → AgentSteps
     <prefix>run:<run>:returns      hash     agent id → AgentReturns
     <prefix>run:<run>:metrics      stream   field `b`: MetricsEntry
@@ -18,7 +18,7 @@ Everything is a buffer of the newest and can be thrown away: SQL and Kafka hold 
     <prefix>run:<run>:<agent>:episodes  stream   field `b`: EpisodesEntry
     <prefix>run:<run>:<agent>:frame     stream   field `b`: LiveFrame; the newest only
 
-Run and agent ids are percent-encoded in keys: what a worker calls itself can never name another key.
+Run and agent ids are percent-encoded in keys, so no id can name another key.
 Entries are MessagePack arrays. Times are µs since 1970 (UTC) in entries, ms in scores and hashes.
 """
 
@@ -53,47 +53,47 @@ RUN_TEXTS = (
 """Fields of a run's hash that hold text; `config` and `heartbeat` (its newest payload) are JSON."""
 
 RUN_COUNTERS = ("steps", "episodes", "metrics", "run_events", "logs", "frames", "dead_letters", "thinned")
-"""Fields of a run's hash that only grow: records that the live path has seen."""
+"""Counters in a run's hash: records that the live path has seen."""
 
 
 @dataclass(frozen=True)
 class Keys:
-    """Every key, by the prefix of the settings."""
+    """Every key, with the prefix of the settings."""
 
     prefix: str
 
     @property
     def buffer_id(self) -> str:
-        """Names one filling of this Redis."""
+        """Names the content of this Redis."""
         return f"{self.prefix}buffer_id"
 
     @property
     def positions(self) -> str:
-        """Where the live consumer goes on."""
+        """The next offset of each partition that the live consumer reads."""
         return f"{self.prefix}positions"
 
     @property
     def service(self) -> str:
-        """The live path as a whole."""
+        """The state of the live processes."""
         return f"{self.prefix}service"
 
     @property
     def runs(self) -> str:
-        """All runs known live."""
+        """All runs in the buffer, by the time of their newest record."""
         return f"{self.prefix}runs"
 
     @property
     def notifications(self) -> str:
-        """Wakes whoever shows the list of runs."""
+        """Notifies the pages that show the list of runs."""
         return f"{self.prefix}notifications"
 
     @property
     def deletions(self) -> str:
-        """Tells the live processes which runs to forget."""
+        """Tells the live processes which runs were deleted."""
         return f"{self.prefix}deletions"
 
     def of_run(self, run_id: str, agent_ids: Iterable[str]) -> list[str]:
-        """Every key of a run and of these agents of it."""
+        """Every key of a run and of these agents."""
         parts = ("", "notification", "agents", "returns", "metrics", "logs")
         agents = [
             self.agent(run_id, agent_id, what)
@@ -113,7 +113,7 @@ class Keys:
 
 
 def quoted(name: str) -> str:
-    """An id as a part of a key: no colon, no blank, no line end, never too long."""
+    """An id as a part of a key: without colon, blank or line end, at most 200 characters."""
     text = quote(name, safe="", errors="replace")
     if len(text) <= LONGEST_ID:
         return text
@@ -121,7 +121,7 @@ def quoted(name: str) -> str:
 
 
 class LiveStep(Struct, array_like=True):
-    """A step as it is shown. `action`, `observation`, `info`, `metrics`, `extras` are JSON texts."""
+    """A step as the page shows it. `action`, `observation`, `info`, `metrics`, `extras` are JSON texts."""
 
     stream_id: str
     seq: int
@@ -139,7 +139,7 @@ class LiveStep(Struct, array_like=True):
 
 
 class LiveEpisode(Struct, array_like=True):
-    """A finished episode as it is shown. `metrics` and `extras` are JSON texts."""
+    """A finished episode as the page shows it. `metrics` and `extras` are JSON texts."""
 
     stream_id: str
     seq: int
@@ -189,7 +189,7 @@ class LogRow(Struct, array_like=True):
 
 
 class StepsEntry(Struct, array_like=True):
-    """The steps of one poll. `first` is the number of the first one among all that were seen, from 0."""
+    """The steps of one poll. `first`: the number of the first among all steps seen, from 0."""
 
     first: int
     steps: list[LiveStep]
@@ -217,7 +217,7 @@ class LogsEntry(Struct, array_like=True):
 
 
 class AgentSteps(Struct, array_like=True):
-    """What an agent's steps sum up to. Times in ms."""
+    """Totals over an agent's steps. Times in ms; `rate` in steps per second."""
 
     steps: int = 0
     rate: float = 0.0
@@ -226,7 +226,7 @@ class AgentSteps(Struct, array_like=True):
 
 
 class AgentReturns(Struct, array_like=True):
-    """What an agent's episodes sum up to. `newest`: the last returns, oldest first, at most a hundred."""
+    """Totals over an agent's episodes. `newest`: the last returns, oldest first, at most a hundred."""
 
     episodes: int = 0
     best: float | None = None
@@ -235,7 +235,7 @@ class AgentReturns(Struct, array_like=True):
 
 
 class LiveProcess(Struct, array_like=True):
-    """What a live process says of itself: `at` in ms, records that wait, records per second."""
+    """State of a live process: its time (`at`, ms), records that wait on Kafka, records per second."""
 
     at: int
     lag: int
@@ -251,7 +251,7 @@ class HeldRun(NamedTuple):
 
 
 class HeldAgent(NamedTuple):
-    """What Redis holds of an agent: its two cells, the newest entry of its steps and of its episodes."""
+    """What Redis holds of an agent: its totals, the newest entry of its steps and of its episodes."""
 
     sums: bytes | None
     returns: bytes | None

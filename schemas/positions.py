@@ -1,6 +1,6 @@
 """Positions in a run, as users write them: `beginning`, `episode:7-20`, `time:-5m`, `best` …
 
-The same words stand in `replay --from`, in the page's address and in the API; `str(position)` gives them.
+`replay --from`, the page's address and the API use the same words; `str(position)` returns them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Time:
 
 @dataclass(frozen=True)
 class Ago:
-    """So many microseconds before the run's newest event."""
+    """A number of microseconds before the run's newest event."""
 
     micros: int
 
@@ -82,7 +82,7 @@ class Seq:
 
 @dataclass(frozen=True)
 class Episode:
-    """A worker's number of an episode."""
+    """An episode by the index that the worker gave it."""
 
     number: int
 
@@ -102,7 +102,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Named:
-    """An episode by what it is: `best` and `worst` by return, `latest` the newest that has steps."""
+    """An episode by its rank: `best` and `worst` by return; `latest` is the newest that has steps."""
 
     word: str
 
@@ -133,7 +133,7 @@ _AGO = re.compile(r"-(\d+(?:\.\d+)?)(us|ms|s|m|h|d)\Z", re.A)
 
 @dataclass(frozen=True)
 class Position:
-    """A place in a run, and how many steps before (-) or behind (+) it is meant."""
+    """A place in a run, moved by so many steps back (-) or forward (+)."""
 
     anchor: Anchor
     steps: int = 0
@@ -145,10 +145,10 @@ class Position:
 def parse_position(text: str, topic_prefix: str = "telemetry.") -> Position:
     """Read a position; topics are named with or without their prefix.
 
-    Where the end of a time can be its zone or a number of steps, it is the zone.
+    If the end of a time can be read as its zone or as a number of steps, it is the zone.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is no position.
     """
     text = text.strip()
     try:
@@ -164,7 +164,7 @@ def parse_position(text: str, topic_prefix: str = "telemetry.") -> Position:
 
 
 def ends_before_it_begins(start: Position, stop: Position) -> bool:
-    """Whether two positions of one sort are in the wrong order, as far as their words tell."""
+    """Whether two positions of one kind are in the wrong order; False where that is not known yet."""
     pair = (start.anchor, stop.anchor)
     if (start.steps or stop.steps) and start.anchor != stop.anchor:
         return False

@@ -15,13 +15,13 @@ READ, WRITE = frozenset({"READ"}), frozenset({"WRITE"})
 
 @dataclass(frozen=True)
 class Rights:
-    """Of one service.
+    """The rights of one service.
 
     Args:
         parts: what of the system it uses, by the names that `doctor` has for them.
         topics: Kafka's operations on topics; each implies DESCRIBE.
-        group: the consumer group that it READs, without the prefix; replay and dashboard join none, but Kafka
-            asks for the right.
+        group: the consumer group that it READs, without the prefix. Replay and dashboard join none, but Kafka
+            requires the right.
         tables: PostgreSQL's privileges on every table.
         temporary: it makes temporary tables.
         redis: Redis' commands on its keys.
@@ -84,4 +84,4 @@ RIGHTS: Mapping[str, Rights] = {
         tables=("SELECT", "INSERT", "UPDATE", "DELETE"),
     ),
 }
-"""Service → its rights. `worker` is who runs `run`, `ingest` or `forward`; `admin` runs `topics` and `db`."""
+"""Service → its rights. `worker`: `run`, `ingest` and `forward`; `admin`: `topics` and `db`."""

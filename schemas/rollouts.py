@@ -1,6 +1,6 @@
-"""What a rollout's row says about others: attempt, superseded, derived advantage. Pure.
+"""The columns of a rollout that depend on other rollouts: attempt, superseded, derived advantage. Pure.
 
-All three follow from the set of rows alone, so it does not matter in which order or how often they come.
+They depend only on the set of rows: neither order nor repetition of the records matters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 EXACT = 1e-12
-"""Rewards that differ by less, relative to their size, are equal: a mean of equal doubles is off so much."""
+"""Rewards whose relative difference is smaller are equal: the mean of equal doubles can be off by this."""
 
 
 class Key(NamedTuple):
@@ -32,7 +32,7 @@ class GroupKey(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What counts of one row."""
+    """The columns of one row that these rules use."""
 
     key: Key
     group: GroupKey
@@ -47,16 +47,16 @@ class Entry(NamedTuple):
 
     @property
     def rank(self) -> tuple[int, int, str, int]:
-        """Of all rows of one sample the highest counts."""
+        """Among the rows of one sample, the highest counts."""
         return self.generation, self.precedence, self.key.stream_id, self.key.seq
 
 
 def settled(rows: Iterable[Entry], samples: Container[str], newest: Mapping[str, int]) -> list[Entry]:
-    """The rows that must change, as they must be.
+    """The rows whose columns must change, with the new values.
 
     Args:
         rows: every row of the groups concerned, and of each sample that has a new row.
-        samples: keys of those; of any other sample, attempts and copies are as they were.
+        samples: keys of those samples; other samples keep their attempts and copies.
         newest: the highest generation of each scope that has a new row, or one of those samples.
     """
     rows = list(rows)
@@ -75,7 +75,7 @@ def settled(rows: Iterable[Entry], samples: Container[str], newest: Mapping[str,
 
 
 def derived_advantages(rewards: Sequence[float | None]) -> list[float | None]:
-    """(r - mean) / s of each reward, s with n - 1; NaN and null are left out, and have none.
+    """(r - mean) / s of each reward, s with n - 1. NaN and null are left out and get None.
 
     0 for a group of one or where all are equal.
     """
@@ -97,14 +97,14 @@ def _deviation(differences: Sequence[float]) -> float:
     widest = max(map(abs, differences))
     if not widest:
         return 0.0
-    # Squares of the shares of the widest: those of tiny differences themselves would be 0.
+    # Scaled by the largest difference: the squares of tiny differences would be 0.
     return widest * math.sqrt(
         math.fsum((each / widest) ** 2 for each in differences) / (len(differences) - 1)
     )
 
 
 def _attempts(samples: Sequence[Entry]) -> Iterable[tuple[Entry, int, bool]]:
-    """Each row of a sample: which attempt it is, and whether another row takes its place."""
+    """For each row of a sample: its attempt, and whether another row replaces it."""
     best = max(row.rank for row in samples)
     generations = sorted({row.generation for row in samples})
     for row in samples:
@@ -116,7 +116,7 @@ def _as_it_was(row: Entry) -> tuple[Entry, int, bool]:
 
 
 def _peers(row: Entry) -> Hashable:
-    """Rewards are compared among the rows that count, and among those of one version that no longer do."""
+    """Compare rewards among the rows that count, and among the superseded rows of each version."""
     return row.group, (row.generation, row.precedence) if row.superseded else None
 
 

@@ -1,8 +1,8 @@
-"""Seek points: what each thousand lines of a stream hold, so that a place in a run is found at once.
+"""Seek points: a summary of each thousand lines of a stream, by which a position in a run is found at once.
 
-A seek point speaks of one block of a stream (`seq // BLOCK`) in one partition of one topic. Each of its
-values is a sum, a greatest or a least of its records, so batches may add to it in any order. Running sums
-and maxima over the blocks before are taken by the reader.
+A seek point covers one block of a stream (`seq // BLOCK`) in one partition of one topic. Each value is a
+sum, maximum or minimum over the block's records, so batches may add to it in any order. The reader adds up
+the blocks before.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from schemas.topics import Kind
 
 BLOCK = 1000
-"""Lines of a stream that one seek point speaks of."""
+"""Lines of a stream in one seek point."""
 ELSEWHERE = -1
-"""Partition of a consumer's dead letter: its row names the place of the record that it is about."""
+"""Partition of a consumer's dead letter, whose row has the place of the refused record instead."""
 
 PointKey = tuple[str, str, int, str, int]
 """run_id, stream_id, block, topic (without its prefix), partition."""
@@ -81,7 +81,7 @@ class SeekPoints:
                 point.newest_episode = episode
 
     def merge(self, newer: SeekPoints) -> None:
-        """Add what another batch holds; that one is spent afterwards."""
+        """Add what another batch holds. Do not use that one afterwards."""
         for key, point in newer.points.items():
             if (known := self.points.setdefault(key, point)) is not point:
                 known.merge(point)
@@ -89,7 +89,7 @@ class SeekPoints:
 
     def _find(self, kind: Kind, row: Sequence[Any]) -> SeekPoint:
         block, partition = row[2] // BLOCK, row[-2]
-        if kind is Kind.DLQ and row[-3] is not None:  # the topic that a consumer's letter is about
+        if kind is Kind.DLQ and row[-3] is not None:  # the topic of the record that a consumer refused
             partition = ELSEWHERE
         key = (row[0], row[1], block, kind.value, partition)
         point = self.points.get(key)

@@ -1,7 +1,7 @@
-"""The SQL tables, as SQLAlchemy typed models. Users write queries against these names: they are fixed.
+"""The SQL tables, as SQLAlchemy typed models. Users' queries rely on these names: they are fixed.
 
-Each event table has the primary key (run_id, stream_id, seq): it names an event for ever, so writing one
-again is harmless, and the tables partition and distribute by run.
+Each event table has the primary key (run_id, stream_id, seq). It identifies an event for ever, so writing one
+again is harmless. It begins with the run, so the tables can be partitioned and distributed by run.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class UtcTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(String(32))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """A parameter on its way in."""
+        """A value as the driver takes it."""
         if value is None or dialect.name == "postgresql":
             return value
         return utc_text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """A value on its way out."""
+        """A value as Python gets it."""
         if value is None or isinstance(value, datetime):
             return value
         return datetime.fromisoformat(value)
@@ -86,7 +86,7 @@ class Base(DeclarativeBase):
 
 
 class _Event:
-    """What every event has: its identity, who, when."""
+    """The columns that every event has: its key, agent, worker and time."""
 
     run_id: Mapped[str] = mapped_column(Text(), primary_key=True, sort_order=-9)
     stream_id: Mapped[str] = mapped_column(Text(), primary_key=True, sort_order=-8)
@@ -97,7 +97,7 @@ class _Event:
 
 
 class _LogPosition:
-    """An event's place in the log."""
+    """Where Kafka holds the event's record."""
 
     topic_partition: Mapped[int] = mapped_column(Integer(), sort_order=8)
     topic_offset: Mapped[int] = mapped_column(_BIG, sort_order=9)
@@ -107,8 +107,8 @@ class Step(_Event, _LogPosition, Base):
     """One environment step."""
 
     __tablename__ = "steps"
-    # Without step_index: an episode's steps share one key, which PostgreSQL keeps once. With it, the index
-    # is ten times as large and writing a fifth slower; sorting the steps of one episode is cheap.
+    # Without step_index: PostgreSQL stores the key of an episode's steps once. With it, the index is ten
+    # times as large and writing a fifth slower; sorting the steps of one episode is cheap.
     __table_args__ = (Index(None, "run_id", "agent_id", "episode_index"),)
 
     episode_index: Mapped[Big | None]
@@ -152,7 +152,7 @@ class Metrics(_Event, _LogPosition, Base):
 
 
 class RunEvent(_Event, _LogPosition, Base):
-    """What happens to a run."""
+    """An event in the life of a run: started, heartbeat, checkpoint, completed …"""
 
     __tablename__ = "run_events"
 
@@ -161,7 +161,7 @@ class RunEvent(_Event, _LogPosition, Base):
 
 
 class LogLine(_Event, _LogPosition, Base):
-    """A line that is no event."""
+    """A line of output that is no event."""
 
     __tablename__ = "logs"
 
@@ -172,8 +172,8 @@ class LogLine(_Event, _LogPosition, Base):
 class Rollout(_Event, _LogPosition, Base):
     """One rollout of a language model, and attempt: beside its episode, under the same key.
 
-    `attempt`, `superseded` and `derived_advantage` follow from the rows that are there: whoever inserts
-    settles them in the same transaction. Long columns come last, so that reading the others is cheap.
+    `attempt`, `superseded` and `derived_advantage` depend on the other rows: the writer updates them in the
+    transaction that inserts. Long columns come last, so that reading the others is cheap.
     """
 
     __tablename__ = "rollouts"
@@ -212,7 +212,7 @@ class Rollout(_Event, _LogPosition, Base):
 
 
 class Tokens(_Event, _LogPosition, Base):
-    """What is known of each token of one sequence; `schemas.token_arrays` reads `arrays`."""
+    """Values for each token of one sequence; `schemas.token_arrays` reads `arrays`."""
 
     __tablename__ = "tokens"
     __table_args__ = (Index(None, "run_id", "training_step"),)
@@ -297,12 +297,12 @@ class Run(Base):
     project: Mapped[Str | None]
     status: Mapped[Str]
     status_at: Mapped[Time | None]
-    """Kafka's time of the record that set the status: an older one never sets it back."""
+    """Kafka's time of the record that set the status: an older record does not change it."""
     reason: Mapped[Str | None]
     started_at: Mapped[Time | None]
     ended_at: Mapped[Time | None]
     last_seen_at: Mapped[Time | None]
-    """Kafka's time of the newest record: a file of last year that is ingested now is seen now."""
+    """Kafka's time of the newest record, not its event time: a file ingested today is seen today."""
     env_id: Mapped[Str | None]
     algorithm: Mapped[Str | None]
     config: Mapped[Json | None]
@@ -317,7 +317,7 @@ class Run(Base):
 
 
 class Agent(Base):
-    """An agent of a run, folded likewise."""
+    """An agent of a run, folded in the same way."""
 
     __tablename__ = "agents"
 
@@ -332,26 +332,26 @@ class Agent(Base):
     best_return: Mapped[Float | None]
     return_sum: Mapped[Float] = mapped_column(default=0.0)
     returns: Mapped[Big] = mapped_column(default=0)
-    """How many finite returns `return_sum` holds: the mean is one by the other."""
+    """How many finite returns `return_sum` holds: the mean is their quotient."""
     newest_episode_index: Mapped[Big | None]
     newest_episode_at: Mapped[Time | None]
-    """Event time of the newest episode: a late one does not take its place."""
+    """Event time of the newest episode: an older one that comes late does not replace it."""
 
 
 class ConsumerOffset(Base):
-    """Where persist goes on in a partition. Written in the transaction that stores the rows below it."""
+    """The next offset that persist reads in a partition, written in the transaction that stores its rows."""
 
     __tablename__ = "consumer_offsets"
 
     topic: Mapped[Key]
     topic_partition: Mapped[int] = mapped_column(Integer(), primary_key=True, autoincrement=False)
     topic_id: Mapped[Str | None]
-    """Kafka's id of the topic: another one means the topic was made anew."""
+    """Kafka's id of the topic: another id means that the topic was created again."""
     next_offset: Mapped[Big]
 
 
 def own_columns(table: Table) -> tuple[str, ...]:
-    """The names of an event table's columns without its key, who, when and place in the log."""
+    """The names of an event table's own columns: without key, agent, worker, time and place on Kafka."""
     shared = {*_Event.__annotations__, *_LogPosition.__annotations__}
     return tuple(column.name for column in table.c if column.name not in shared)
 
@@ -364,7 +364,7 @@ EVENT_TABLES: dict[str, Table] = {
 
 
 class SeekPointRow(Base):
-    """What a thousand lines of a stream hold in one partition; see `schemas.seek_points`."""
+    """A summary of a thousand lines of a stream in one partition; see `schemas.seek_points`."""
 
     __tablename__ = "seek_points"
 
@@ -382,7 +382,7 @@ class SeekPointRow(Base):
 
 
 class UnindexedRun(Base):
-    """A run with rows from before there were seek points: `db upgrade` and persist make them."""
+    """A run with rows older than the table of seek points: `db upgrade` and persist make its seek points."""
 
     __tablename__ = "unindexed_runs"
 
@@ -390,7 +390,7 @@ class UnindexedRun(Base):
 
 
 class DeletedRun(Base):
-    """A run that was deleted: a late consumer cannot bring it back."""
+    """A run that was deleted, so that a late consumer does not store it again."""
 
     __tablename__ = "deleted_runs"
 

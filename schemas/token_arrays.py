@@ -1,6 +1,6 @@
 """Arrays with a value for each token, packed: zlib of MessagePack, name to [type, bytes].
 
-Types are NumPy's names (`<i4`, `<f4`), or `bits` for truths, eight to a byte. Floats keep 24 bits of
+Types are NumPy's names (`<i4`, `<f4`), or `bits` for booleans, eight in a byte. Floats keep 24 bits of
 mantissa; a null among them is NaN. Pure.
 """
 
@@ -22,17 +22,17 @@ def pack(arrays: Mapping[str, Sequence[Any]]) -> bytes:
     """The arrays as bytes.
 
     Raises:
-        ValueError: a value is no number, truth or null.
+        ValueError: a value is no number, boolean or null.
     """
     packed = {name: [*_packed(values), len(values)] for name, values in arrays.items()}
     return zlib.compress(msgspec.msgpack.encode(packed), _LEVEL)
 
 
 def unpack(data: bytes) -> Arrays:
-    """The arrays again: whole numbers, floats (null where not finite) and truths.
+    """The arrays: integers, floats (null where not finite) and booleans.
 
     Raises:
-        ValueError: these are no packed arrays.
+        ValueError: the bytes are no packed arrays.
     """
     try:
         packed = msgspec.msgpack.decode(zlib.decompress(data), type=dict[str, tuple[str, bytes, int]])

@@ -10,7 +10,7 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 
 class Kind(StrEnum):
-    """What a record is. The value is the topic's name without its prefix, and the `.avsc` file's."""
+    """The kind of a record. Its value names the topic (without prefix) and the `.avsc` file."""
 
     STEPS = "steps"
     EPISODES = "episodes"
@@ -51,7 +51,7 @@ BESIDE = (Kind.FRAMES, Kind.ROLLOUTS, Kind.TOKENS)
 """One more record of a line that is a record of one of those, under the same key."""
 
 META_SUFFIX = ".meta"
-"""Ends the id of a stream that stepstream itself writes; it counts in no total of lines."""
+"""Ends the id of a stream that stepstream itself writes; its records count in no total."""
 
 
 class Partition(NamedTuple):
@@ -70,7 +70,7 @@ class Watermarks(NamedTuple):
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """How a topic is created: Kafka's own setting names and values."""
+    """The settings of a topic at its creation, by Kafka's names."""
 
     kind: Kind
     config: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class TopicSpec:
 
 
 MAX_RECORD_BYTES = 72 * 1024 * 1024
-"""Lines have no limit below 64 MiB, and a record is little larger than its line; Kafka's own is 1 MiB."""
+"""The limit of a line is 64 MiB, and a record is little larger than its line; Kafka's default is 1 MiB."""
 
 LARGE = {"max.message.bytes": str(MAX_RECORD_BYTES)}
 

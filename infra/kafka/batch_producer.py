@@ -1,7 +1,7 @@
-"""Sends records in windows: all of a window is acknowledged, or known to have failed, before it counts.
+"""Sends records in windows: a window counts once every record is acknowledged or known to have failed.
 
-No callback per record: the producer reports failures alone, and an empty queue after a flush means that
-all else is stored. That holds whatever partitions, retries and brokers do.
+There is no callback per record: the producer reports failures only, and an empty queue after a flush means
+that all other records are stored, whatever partitions, retries and brokers do.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from infra.settings import Settings
 from schemas.topics import MAX_RECORD_BYTES, Kind
 
 OVERHEAD_BYTES = 1024
-"""What Kafka's batch and a key of usual length add to a value."""
+"""Bytes that Kafka's batch and a key of usual length add to a value."""
 LARGEST_BATCH_BYTES = 1_000_000
-"""Below a broker's own `max.message.bytes`, so that it fits topics whose settings may not be read."""
+"""Below Kafka's default of `max.message.bytes`: for topics whose settings may not be read."""
 TROUBLE_KEPT_S = 30.0
 PROBE_SECONDS = 3.0
-"""A broker that does not answer within this is away; whoever waits for it asks again."""
+"""A broker that does not answer within this time is away; the caller tries again."""
 
 _RECORDS_FAULT = frozenset(
     {
@@ -35,7 +35,7 @@ _RECORDS_FAULT = frozenset(
         KafkaError.INVALID_RECORD,
     }
 )
-"""Failures that another try cannot mend, where the record is sent alone."""
+"""Failures that stay when the record is sent again alone."""
 
 
 _AGAIN = frozenset(
@@ -45,7 +45,7 @@ _AGAIN = frozenset(
         KafkaError.UNKNOWN_TOPIC_OR_PART,
     }
 )
-"""Not an answer yet: the broker is slow, or the topic was made just now."""
+"""No final answer: the broker is slow, or the topic was created a moment ago."""
 
 
 class Failure(NamedTuple):
@@ -101,11 +101,11 @@ class BatchProducer:
                 return
 
     def flush(self, seconds: float) -> bool:
-        """Wait, at most so long, until nothing is on its way, or the producer ended; True: so it is."""
+        """Wait at most `seconds` until nothing is in flight or the producer ended; whether that happened."""
         try:
             return bool(self._producer.flush(seconds) == 0)
         except (KafkaException, SystemError) as error:
-            # The client raises what ended it, in the middle of whichever callback comes next.
+            # After a fatal error the client raises it from the next callback, whichever that is.
             self._ended(error if isinstance(error, KafkaException) else error.__cause__)
             return True
 
@@ -115,7 +115,7 @@ class BatchProducer:
         return found
 
     def trouble(self) -> str:
-        """What the client said in the last seconds, as a sentence; empty: nothing."""
+        """The client's errors of the last seconds as a sentence; empty: none."""
         since = time.monotonic() - TROUBLE_KEPT_S
         self._errors = [(at, error) for at, error in self._errors if at > since]
         if not self._errors:
@@ -124,7 +124,7 @@ class BatchProducer:
         return str(translated(KafkaException(errors[-1]), self.settings, errors))
 
     def abandon(self) -> None:
-        """Forget what is on its way: it will be sent again, by another producer."""
+        """Drop what is in flight: another producer sends it again."""
         self._producer.purge(in_queue=True, in_flight=True, blocking=False)
         self._producer.flush(0.5)
 
@@ -152,7 +152,7 @@ class BatchProducer:
 
 
 def _limits(settings: Settings) -> dict[str, int]:
-    """Bytes that a value of each of our topics may have; creates the topics that are missing."""
+    """The largest value of each of our topics, in bytes; creates missing topics."""
     names = [kind.topic(settings.topic_prefix) for kind in Kind]
     with kafka.asking(settings, "DESCRIBE topics") as question:
         present = question.metadata(PROBE_SECONDS).topics
@@ -163,9 +163,9 @@ def _limits(settings: Settings) -> dict[str, int]:
 
 
 def _largest(client: AdminClient, names: list[str]) -> dict[str, int]:
-    """Kafka's `max.message.bytes` of each topic; the largest we send where it may not be read.
+    """Kafka's `max.message.bytes` of each topic; our own limit where it may not be read.
 
-    What is larger than the topic takes fails alone then, and is a dead letter all the same.
+    A record that is too large for the topic then fails alone, and becomes a dead letter.
     """
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     found: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Kafka clients as stepstream needs them, and the translation of their errors."""
+"""Kafka clients with stepstream's settings, and the translation of their errors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from schemas.errors import UsageError
 from schemas.topics import MAX_RECORD_BYTES
 
 TIMEOUT_S = 6.0
-"""How long a question may take: whoever asks is to read a sentence within ten seconds."""
+"""How long a request may take: users get an answer within ten seconds."""
 TRY_S = 1.0
 
 T = TypeVar("T")
 
 
 def client_config(settings: Settings, **properties: Any) -> dict[str, Any]:
-    """librdkafka's settings: ours, then what the user passes through, which wins.
+    """librdkafka's settings: ours, overridden by those that the user passes through.
 
     Raises:
         UsageError: no address of a broker is known.
@@ -37,7 +37,7 @@ def client_config(settings: Settings, **properties: Any) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": "stepstream",
-        "log_level": 2,  # a line for each vain attempt to connect helps nobody: errors come to the callers
+        "log_level": 2,  # no log line for each failed attempt to connect: callers get the errors
         "socket.keepalive.enable": True,
         **properties,
         **settings.kafka,
@@ -45,10 +45,10 @@ def client_config(settings: Settings, **properties: Any) -> dict[str, Any]:
 
 
 def producer(settings: Settings, **properties: Any) -> Producer:
-    """An idempotent producer that waits for every replica and never gives a record up.
+    """An idempotent producer that waits for all replicas and never drops a record.
 
-    `message.timeout.ms=0` is not a choice: a record that timed out may be stored all the same, and
-    those behind it succeed, so order and contiguity would be gone.
+    `message.timeout.ms=0` is required: a record that timed out may be stored nevertheless, and the records
+    behind it succeed, so order would be lost.
     """
     return _made(
         Producer,
@@ -69,7 +69,7 @@ def producer(settings: Settings, **properties: Any) -> Producer:
 
 
 def consumer(settings: Settings, service: str, **properties: Any) -> Consumer:
-    """A consumer of a service's group. It commits nothing by itself and begins at the beginning."""
+    """A consumer of a service's group. It commits nothing by itself and starts at the beginning."""
     return _made(
         Consumer,
         client_config(
@@ -80,7 +80,7 @@ def consumer(settings: Settings, service: str, **properties: Any) -> Consumer:
                 "auto.offset.reset": "earliest",
                 "topic.metadata.refresh.interval.ms": 5000,
                 "fetch.wait.max.ms": 50,
-                # A full queue pauses fetching for a second by default: that holds a group at 40,000/s.
+                # By default a full queue stops fetching for a second: at most 40,000 records/s.
                 "fetch.queue.backoff.ms": 10,
                 **properties,
             },
@@ -89,7 +89,7 @@ def consumer(settings: Settings, service: str, **properties: Any) -> Consumer:
 
 
 def admin(settings: Settings, errors: list[KafkaError] | None = None) -> AdminClient:
-    """An admin client; what goes wrong behind a time-out is appended to `errors` when it is polled."""
+    """An admin client; when it is polled, it appends the causes of time-outs to `errors`."""
     extra = {} if errors is None else {"error_cb": errors.append}
     return _made(AdminClient, client_config(settings, **extra))
 
@@ -98,7 +98,7 @@ def _made(client: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
     """A client of librdkafka.
 
     Raises:
-        UsageError: a property is unknown or wrong, or a file that one names cannot be used.
+        UsageError: a property is unknown or wrong, or names a file that cannot be used.
     """
     try:
         return client(config)
@@ -111,7 +111,7 @@ def _made(client: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
 
 
 class Question:
-    """An admin client, and what its callback said: a question to Kafka, made by `asking`."""
+    """An admin client and the errors of its callback; `asking` makes it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -120,7 +120,7 @@ class Question:
 
     @contextmanager
     def about(self, right: str) -> Iterator[None]:
-        """Inside, an error is a sentence about what is attempted, such as `CREATE topic telemetry.steps`.
+        """Translates errors; the sentence names the operation, such as `CREATE topic telemetry.steps`.
 
         Raises:
             BrokerError: no broker answers, or it refuses.
@@ -132,7 +132,7 @@ class Question:
             raise translated(error, self._settings, self.errors, right) from error
 
     def metadata(self, seconds: float = TIMEOUT_S) -> ClusterMetadata:
-        """Brokers and topics. A refused login ends it at once: librdkafka would try it to the end."""
+        """Brokers and topics. A refused login fails at once; librdkafka would retry it."""
         until = time.monotonic() + seconds
         while True:
             try:
@@ -150,7 +150,7 @@ def asking(settings: Settings, right: str = "") -> Iterator[Question]:
     """Questions of an admin client.
 
     Args:
-        right: what is attempted, such as `CREATE topics`.
+        right: the operation, such as `CREATE topics`.
 
     Raises:
         BrokerError: no broker answers, or it refuses.
@@ -161,7 +161,7 @@ def asking(settings: Settings, right: str = "") -> Iterator[Question]:
 
 
 def answer(future: Future[Any]) -> Any:
-    """What an admin client was asked for.
+    """The result of an admin client's request.
 
     Raises:
         KafkaException: Kafka refuses, or does not answer in time.

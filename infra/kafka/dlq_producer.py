@@ -1,4 +1,4 @@
-"""Dead letters of a consumer: onto the dlq topic, acknowledged before anybody goes on."""
+"""Dead letters of a consumer: sent to the dlq topic and acknowledged before it continues."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Letter(NamedTuple):
 
 
 class DlqProducer:
-    """Sends letters. Nothing is connected before there is one."""
+    """Sends letters; connects with the first one."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -44,10 +44,10 @@ class DlqProducer:
         self._producer.produce(self._topic, letter.value, letter.key, headers=letter.headers)
 
     def wait(self) -> None:
-        """Wait until Kafka has all that was posted.
+        """Wait until Kafka has acknowledged all letters.
 
         Raises:
-            BrokerError: it did not take them. Some may be there all the same; posting them again is harmless.
+            BrokerError: it did not take them. Some may be stored; sending them again is harmless.
         """
         if self._producer is None:
             return

@@ -1,7 +1,7 @@
 """Kafka's errors as sentences: what is wrong, and which setting, right or name to look at.
 
-librdkafka tells the cause of a time-out by a callback only, so callers collect what it says and pass it on.
-Why a certificate was not accepted it never tells: a handshake of our own asks again.
+librdkafka reports the cause of a time-out to a callback only, so callers collect those errors and pass them
+on. It never reports why a certificate was not accepted: a TLS handshake of our own finds out.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from schemas.errors import BrokerError
 
 _LOGIN = (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED)
 EXPLAINED = (*_LOGIN, KafkaError._SSL)
-"""Errors that need no other one beside them: more tries end in the same."""
+"""Errors that are clear by themselves and that retries do not change."""
 _UNREACHED = (KafkaError._TRANSPORT, KafkaError._RESOLVE)
 OUTAGES = (*EXPLAINED, *_UNREACHED, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT)
-"""No broker can be asked just now."""
+"""No broker answers now."""
 REFUSALS = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -46,8 +46,8 @@ def translated(
     Args:
         error: what was raised.
         settings: addresses, and who we are.
-        errors: what the client's callback said meanwhile; it explains a time-out.
-        right: what was attempted, such as `READ topic telemetry.steps`.
+        errors: what the client's callback reported meanwhile; it explains a time-out.
+        right: the operation, such as `READ topic telemetry.steps`.
     """
     inner = kafka_error(error)
     where = settings.bootstrap_servers
@@ -75,7 +75,7 @@ def _outage(error: KafkaError, settings: Settings) -> str:
 
 
 def who(settings: Settings) -> str:
-    """The user as whom we come to Kafka."""
+    """The user that Kafka sees."""
     kafka = settings.kafka
     if user := kafka.get("sasl.username") or kafka.get("sasl.oauthbearer.client.id"):
         return f"user {user}"
@@ -85,7 +85,7 @@ def who(settings: Settings) -> str:
 
 
 def _telling(error: KafkaError) -> int:
-    """How much an error explains."""
+    """How well an error explains a failure: higher is better."""
     if error.code() in EXPLAINED:
         return 3
     if error.code() in _UNREACHED:

@@ -1,8 +1,8 @@
-"""Partitions of a consumer group whose place is kept elsewhere: read in batches, begun where the caller says.
+"""A consumer group whose positions are kept elsewhere: read in batches, from where the caller says.
 
-A partition that is assigned gives nothing until it is placed (`unplaced`), and nothing once it is taken
-away. Positions move when the caller says what it has stored, so whatever was read but not stored is gone
-with the partition, whole.
+An assigned partition returns no record until the caller sets its position (`unplaced` lists them), and none
+after it was revoked. Positions move when the caller says what it has stored: what was read and not stored is
+dropped with the partition.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from infra.settings import Settings
 from schemas.topics import Partition, Watermarks
 
 ANSWER_S = 3.0
-"""How long a question to a broker may take."""
+"""How long a request to a broker may take."""
 COMMIT_EVERY_S = 1.0
 SESSION_MS = 10_000
-"""What the loss of a machine costs: its partitions wait this long for another member."""
+"""When a machine is lost, its partitions wait this long for another member."""
 BATCH_BYTES = 32 * 1024 * 1024
-"""A batch holds about this much at most, whatever the setting of its records says."""
+"""Bytes of a batch, at most (roughly), whatever its number of records."""
 
 UNREACHED = 1 << 63
 
@@ -85,7 +85,7 @@ class GroupConsumer:
             **_protocol(settings, self._membership),
             **{
                 "error_cb": self.watch.heard,
-                # Out of range is a gap, or a topic made anew: never a reason to jump in silence.
+                # An offset out of range means a gap or a new topic: never jump silently.
                 "auto.offset.reset": "error",
                 # Nobody waits for a row: an answer for every batch of every producer would cost the
                 # broker, and this process, far more than the rows.
@@ -107,10 +107,10 @@ class GroupConsumer:
         )
 
     def poll(self, records: int, seconds: float) -> list[Slice]:
-        """Records of placed partitions: at most so many, or what came in this time.
+        """Records of partitions with a position: at most `most`, or those that come within `seconds`.
 
         Raises:
-            BrokerError: Kafka refuses for good; the sentence says why.
+            BrokerError: Kafka refuses, and retries do not help.
         """
         fitting = max(1, min(records, int(BATCH_BYTES / self._average)))
         found: dict[tuple[str, int], list[Message]] = {}
@@ -124,7 +124,7 @@ class GroupConsumer:
             if (messages := found.get(key)) is not None:
                 messages.append(message)
             elif (message.offset() or 0) >= self.positions.get(Partition(*key), UNREACHED):
-                # Above the position where a transaction's marker lies between; below it, from before a seek.
+                # Above the position behind a transaction's marker; below it if it was fetched before a seek.
                 found[key] = [message]
         if count:
             self._newest_ms = (
@@ -139,7 +139,7 @@ class GroupConsumer:
         return [Slice(place, self.positions[place], messages) for place, messages in slices]
 
     def place(self, partition: Partition, offset: int) -> bool:
-        """Go on in a partition from this offset; False: it is not ready yet, ask again."""
+        """Read a partition from this offset; False: it is not ready yet, try again."""
         where = TopicPartition(partition.topic, partition.number, offset)
         try:
             self._consumer.seek(where)
@@ -153,20 +153,20 @@ class GroupConsumer:
         return True
 
     def unplace(self, partitions: Iterable[Partition]) -> None:
-        """Forget where these are: what was read of them is dropped, and they wait to be placed."""
+        """Drop what was read of these partitions; they need a new position."""
         for partition in partitions:
             if self.positions.pop(partition, None) is not None:
                 self.unplaced.add(partition)
                 self._consumer.pause([TopicPartition(*partition)])
 
     def advance(self, next_offsets: Mapping[Partition, int]) -> None:
-        """These were stored. Kafka is told once a second, for lag tools only."""
+        """The caller has stored these. Commits once a second, for tools that show lag only."""
         self.positions.update(next_offsets)
         self._stored.update(next_offsets)
         self._commit_if_due()
 
     def wait(self, seconds: float, stop: threading.Event) -> None:
-        """Stay a member of the group, but read nothing: for when what was read cannot be stored."""
+        """Stay a member of the group without reading: while nothing can be stored."""
         paused = [TopicPartition(*partition) for partition in self.positions]
         self._consumer.pause(paused)
         deadline = time.monotonic() + seconds
@@ -178,7 +178,7 @@ class GroupConsumer:
         self._consumer.resume(still)
 
     def watermarks(self, partitions: Iterable[Partition]) -> dict[Partition, Watermarks]:
-        """What each partition holds now.
+        """The watermarks of partitions now.
 
         Raises:
             BrokerError: no answer.
@@ -200,7 +200,7 @@ class GroupConsumer:
         }
 
     def topic_ids(self) -> dict[str, str]:
-        """Kafka's id of each topic that there is.
+        """Kafka's id of each topic that exists.
 
         Raises:
             BrokerError: no answer, or a topic may not be seen.
@@ -220,14 +220,14 @@ class GroupConsumer:
 
     @contextmanager
     def _asking(self) -> Iterator[kafka.Question]:
-        """A client for questions, kept until one fails: it would hold on to a controller that died."""
+        """A client for requests, replaced after a failure: it may hold on to a controller that died."""
         question, self._question = self._question or kafka.Question(self._settings), None
         with question.about("DESCRIBE topics"):
             yield question
         self._question = question
 
     def report_lag(self) -> None:
-        """Tell Prometheus how far this process is behind, as of the last fetch."""
+        """Set the lag of this process, as of the last fetch, for Prometheus."""
         lags: dict[str, int] = dict.fromkeys(self._topics, 0)
         for partition, position in self.positions.items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
@@ -246,7 +246,7 @@ class GroupConsumer:
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if partitions:
             self.watch.reads()
-        # The beginning, so that librdkafka asks nobody: they are paused until they are placed.
+        # Any offset, so that librdkafka looks up none: they are paused until they have a position.
         where = [TopicPartition(item.topic, item.partition, OFFSET_BEGINNING) for item in partitions]
         consumer.incremental_assign(where)
         consumer.pause(where)
@@ -278,7 +278,7 @@ class GroupConsumer:
             log.debug("Kafka did not take the offsets, which the database has", reason=str(error))
 
     def _heard(self, message: Message) -> None:
-        """An error that came instead of a record."""
+        """Handle an error that came instead of a record."""
         error = message.error()
         assert error is not None
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
@@ -294,7 +294,7 @@ class GroupConsumer:
 
 
 def _protocol(settings: Settings, membership: Membership) -> dict[str, Any]:
-    """How members share the partitions. KIP-848 refuses a name until its dead owner's session ends."""
+    """The group's protocol. KIP-848 refuses the name of a dead member until its session ends."""
     if settings.group_protocol == "consumer":
         return {"group.protocol": "consumer"}
     return {

@@ -1,4 +1,4 @@
-"""Reads topics from their first record to the last, and on from there, outside any consumer group."""
+"""Reads topics from the first record to the last, and then what follows, without a consumer group."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEADERLESS = (
 
 
 class Entry(NamedTuple):
-    """One record as it lies in the log."""
+    """One record in the log."""
 
     kind: Kind
     partition: int
@@ -41,8 +41,8 @@ Part = Mapping[tuple[Kind, int], Watermarks]
 class LogReader:
     """All partitions of some kinds' topics, for the records of one key.
 
-    A run has one partition in each topic, but had another one before a topic was given more, so all
-    are read; the key is compared before anything is decoded.
+    A run has one partition in each topic, but another one before partitions were added to the topic, so all
+    are read. The key is compared before anything is decoded.
 
     Raises:
         BrokerError: no broker answers, or a topic is missing.
@@ -72,21 +72,21 @@ class LogReader:
             raise translated(error, settings, self._errors) from error
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._consumer.close()
 
     def present(self, part: Part | None = None, most: int = BATCH) -> Iterator[list[Entry]]:
-        """Batches of what was there when the reader began, or of a part of it; ends there.
+        """Batches of the records that existed when the reader was made, or of a part of them.
 
         Args:
-            part: read only these offsets. A few records behind them may come as well.
+            part: read only these offsets. A few records behind them may be returned, too.
             most: records of a batch.
         """
         for _, batch in self.counted(self.watermarks if part is None else part, most):
             yield batch
 
     def counted(self, part: Part, most: int = BATCH) -> Iterator[tuple[int, list[Entry]]]:
-        """The same, each with the number of records that were read so far, whosever they are."""
+        """The same, each with the number of records read so far, of any key."""
         read = 0
         self._consumer.assign([self._where(place, marks.low) for place, marks in part.items()])
         unread = {place for place, marks in part.items() if marks.high > marks.low}
@@ -106,7 +106,7 @@ class LogReader:
             yield read, self._mine(batch)
 
     def at(self, kind: Kind, timestamp: int) -> dict[int, int]:
-        """For each partition of a kind the first offset that is no older than a moment of Kafka's clock.
+        """By partition, the first offset whose record is not older than a time of Kafka's clock.
 
         Args:
             kind: one of the reader's.
@@ -126,7 +126,7 @@ class LogReader:
         }
 
     def newer(self) -> list[Entry]:
-        """What came since the last call; may be empty."""
+        """The records since the last call; may be empty."""
         return self._mine(message for message in self._consume(BATCH) if not self._at_end(message))
 
     def _find_watermarks(self) -> dict[tuple[Kind, int], Watermarks]:
@@ -143,7 +143,7 @@ class LogReader:
         return watermarks
 
     def _watermarks(self, place: TopicPartition) -> Watermarks:
-        """A partition's offsets. One that is new, or whose leader changes, is asked again."""
+        """A partition's offsets; asks again where the partition is new or its leader changes."""
         until = time.monotonic() + kafka.TIMEOUT_S
         while True:
             try:

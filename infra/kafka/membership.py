@@ -1,7 +1,7 @@
-"""A name that a group member keeps when it is killed and started again: it has its partitions back at once.
+"""A name that a group member keeps over a kill and a restart, so that it gets its partitions back at once.
 
-Without one the group waits for the end of the dead member's session. The name is made of the host's, the home
-folder and a number that no other process of this home has; a container that restarts keeps all three.
+Without a name the group waits until the dead member's session ends. The name consists of the host, the home
+folder and a number that no other process of this home has; a restarted container keeps all three.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MOST = 256
 
 
 class Membership:
-    """One process' name in the group of a service. `instance_id` is Kafka's `group.instance.id`.
+    """The name of one process in the group of a service. `instance_id` is Kafka's `group.instance.id`.
 
     It is None where the home folder cannot be written: two processes with one name would end each other.
     """
@@ -38,6 +38,6 @@ class Membership:
                 return
 
     def release(self) -> None:
-        """Let another process have the name; one that is killed does so, too."""
+        """Release the name; the end of the process releases it, too."""
         if self._lock is not None:
             self._lock.release()

@@ -33,7 +33,7 @@ class RecordFetcher:
         self._errors: list[KafkaError] = []
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         with self._lock:
             self._drop()
 

@@ -1,7 +1,7 @@
 """Schema ids: from a Confluent-compatible registry where one is set, else from the checked-in table.
 
-Ids of the checked-in table are larger than any registry hands out, so a topic that was begun without a
-registry is still read after one was set.
+Ids of the checked-in table are larger than those of registries, so a topic that began without a registry
+can still be read after one was set.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Registry:
     """Ids to write with, schemas to read by.
 
     Args:
-        settings: where the registry is; without an address the checked-in table answers.
-        stop: while the registry is away, ask again until this is set; None: raise at once.
+        settings: where the registry is; without an address the checked-in table is used.
+        stop: while the registry is away, retry until this is set; None: raise at once.
     """
 
     def __init__(self, settings: Settings, stop: threading.Event | None = None) -> None:
@@ -61,7 +61,7 @@ class Registry:
         return self._ask(lambda: _look_up(client, subject, text), subject)
 
     def schema(self, schema_id: int) -> Schema:
-        """The schema of an id. A Decoder asks once and keeps it.
+        """The schema of an id.
 
         Raises:
             SchemaError: the id is unknown.
@@ -102,7 +102,7 @@ class Registry:
 
 
 def subject_of(kind: Kind, prefix: str) -> str:
-    """A kind's subject under TopicNameStrategy, named here because the client's default is another one."""
+    """A kind's subject under TopicNameStrategy, which is not the client's default."""
     return f"{kind.topic(prefix)}-value"
 
 
@@ -113,7 +113,7 @@ def _client(settings: Settings) -> SchemaRegistryClient:
     config: dict[str, Any] = {
         "url": settings.schema_registry_url,
         "timeout": TIMEOUT_S,
-        "max.retries": 0,  # ours say why in the log, and stop when told to
+        "max.retries": 0,  # our own retries log the reason, and can be stopped
         "basic.auth.user.info": f"{user}:{password}" if user else None,
         "ssl.ca.location": settings.schema_registry_ca or None,
         "ssl.certificate.location": settings.schema_registry_certificate or None,
@@ -159,7 +159,7 @@ def _by_id(client: SchemaRegistryClient, schema_id: int) -> Schema:
 
 
 def _why_away(error: Exception) -> str | None:
-    """Why the registry cannot answer just now; None where it did answer."""
+    """Why the registry does not answer now; None: it did answer."""
     from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415
 
     # By name, as the client speaks through httpx or httpx2, whichever is there.

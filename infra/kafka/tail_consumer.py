@@ -1,6 +1,6 @@
-"""Partitions shared by the live processes, read near their end. Kafka keeps no offset of it.
+"""Partitions shared by the live processes, read near their end. No offset is committed.
 
-The group only shares partitions out. Where to go on in one is the caller's to say, at each assignment.
+The group only assigns partitions. At each assignment the caller sets the position.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ log = structlog.get_logger(service="live")
 
 
 class Tail:
-    """A member of the live group. A partition gives nothing until it is placed.
+    """A member of the live group. A partition returns no record until it has a position.
 
-    Classic protocol, range assignor: topics with equally many partitions give the same member the same
-    numbers of each, so one run's steps and episodes meet in one process. KIP-848 has the time-out of a
-    member that died on the broker, 45 s: too long in front of a viewer.
+    Classic protocol, range assignor: a member gets the same partition numbers of each topic, so one process
+    has a run's steps and episodes. Under KIP-848 the broker keeps a dead member for 45 s, which is too long
+    for a viewer.
     """
 
     def __init__(self, settings: Settings, topics: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ class Tail:
         self.unplaced: set[Partition] = set()
         self.positions: dict[Partition, int] = {}
         self.lost_any = False
-        """Set where a partition was taken away; the caller clears it."""
+        """Set when a partition was revoked; the caller clears it."""
         self._group = settings.group("live")
         self._membership = Membership(settings, "live")
         self._topics = topics
@@ -87,12 +87,12 @@ class Tail:
         partition = Partition(message.topic() or "", message.partition() or 0)
         offset = message.offset() or 0
         if offset < self.positions.get(partition, 1 << 63):
-            return False  # read before a seek, or of a partition that was taken away
+            return False  # read before a seek, or of a revoked partition
         self.positions[partition] = offset + 1
         return True
 
     def place(self, starts: Mapping[Partition, int]) -> None:
-        """Go on from these offsets, also in partitions that were placed before."""
+        """Read from these offsets, also in partitions that have a position."""
         for partition, offset in starts.items():
             where = TopicPartition(partition.topic, partition.number, offset)
             try:
@@ -100,19 +100,19 @@ class Tail:
                 self._consumer.resume([where])
             except KafkaException:
                 self.positions.pop(partition, None)
-                self.unplaced.add(partition)  # not ready yet, or taken away meanwhile: asked again
+                self.unplaced.add(partition)  # not ready yet, or revoked meanwhile: try again
             else:
                 self.unplaced.discard(partition)
                 self.positions[partition] = offset
 
     def unplace(self) -> None:
-        """Read nothing until all is placed anew."""
+        """Read nothing until all partitions have new positions."""
         self._consumer.pause([TopicPartition(*partition) for partition in self.positions])
         self.unplaced.update(self.positions)
         self.positions.clear()
 
     def watermarks(self, partitions: Sequence[Partition]) -> dict[Partition, Watermarks]:
-        """What each partition holds now.
+        """The watermarks of partitions now.
 
         Raises:
             BrokerError: no answer.
@@ -133,7 +133,7 @@ class Tail:
         return max(0, high - self.positions.get(partition, high))
 
     def close(self) -> None:
-        """End the session. The partitions wait for this member, or for its session's time to be over."""
+        """Close the consumer. Its partitions wait for this member, or until its session times out."""
         self._consumer.close()
         self._membership.release()
 

@@ -1,4 +1,4 @@
-"""Why TLS with a broker fails: librdkafka says only that it does."""
+"""Why TLS with a broker fails: librdkafka does not report the reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from infra.settings import Settings
 
 ANSWER_S = 2.0
-"""A handshake may take this long."""
+"""Time-out of the handshake."""
 _EXPIRED, _NOT_YET = 10, 9
 _OTHER_HOST = (62, 64)
 CA, CERTIFICATE, PROTOCOL = (
@@ -25,8 +25,8 @@ def explained(settings: Settings, where: str, words: str) -> str:
 
     Args:
         settings: certificates and protocol.
-        where: host:port of a broker; of several, separated by commas, the first is asked.
-        words: what librdkafka said.
+        where: host:port of a broker; of several, separated by commas, the first is tried.
+        words: librdkafka's message.
     """
     where = where.split(",", maxsplit=1)[0]
     if "certificate verify failed" in words:

@@ -1,6 +1,6 @@
-"""Topics: what they should be, what they are, and the steps between the two.
+"""Topics: their wanted and actual settings, and the changes that lead from one to the other.
 
-A user may lack the right to see a topic, or its settings: what cannot be compared is said, and no error.
+A user may lack the right to see a topic or its settings: what cannot be compared is reported, not raised.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ UNSEEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATIO
 
 @dataclass(frozen=True)
 class TopicPlan:
-    """One topic as it is and as it is wanted.
+    """The wanted and the actual state of one topic.
 
     Args:
         name: full name.
         wanted: Kafka's settings.
-        partitions: how many it has; 0: none, as it is missing or may not be seen.
-        more: how many it is to have, where that is more.
-        differs: setting → what it is, what it is to be.
+        partitions: how many it has; 0: the topic is missing or may not be seen.
+        more: how many it should have, if that is more.
+        differs: setting → actual value, wanted value.
         note: what could not be compared, or cannot be changed.
-        created: it was made just now.
+        created: this call created it.
     """
 
     name: str
@@ -54,12 +54,12 @@ class TopicPlan:
 
     @property
     def missing(self) -> bool:
-        """Whether it is not there, as far as can be seen."""
+        """Whether the topic is missing, as far as the user may see."""
         return self.partitions == 0
 
     @property
     def open(self) -> bool:
-        """Whether there is something to do."""
+        """Whether something differs."""
         return self.missing or bool(self.more or self.differs)
 
 
@@ -67,7 +67,7 @@ def wanted(settings: Settings, spec: TopicSpec) -> dict[str, str]:
     """Kafka's settings of a topic: ours, then the user's for all topics, then the user's for this one.
 
     Raises:
-        UsageError: a setting names a topic that there is not.
+        UsageError: a setting names an unknown topic.
     """
     known = {EVERY, *Kind}
     for key in settings.topics:
@@ -83,7 +83,7 @@ def _of(settings: Settings, topic: str) -> dict[str, str]:
 
 
 def plan(settings: Settings, specs: Iterable[TopicSpec] = SPECS) -> list[TopicPlan]:
-    """What is there beside what is wanted; changes nothing.
+    """The actual and wanted state of each topic; changes nothing.
 
     Raises:
         BrokerError: no broker answers, or it refuses.
@@ -136,7 +136,7 @@ def _compared(
 
 
 def _configs(question: Question, names: list[str]) -> dict[str, dict[str, str] | None]:
-    """Settings of topics; None where they may not be read."""
+    """Actual settings of topics; None where they may not be read."""
     asked = (
         question.client.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names])
         if names
@@ -154,7 +154,7 @@ def _configs(question: Question, names: list[str]) -> dict[str, dict[str, str] |
 
 
 def ensure_topics(settings: Settings, specs: Iterable[TopicSpec] = SPECS) -> list[TopicPlan]:
-    """Create what is missing; leave what is there as it is, and say where it differs.
+    """Create missing topics; leave the others as they are, and report where they differ.
 
     Raises:
         BrokerError: no broker answers, or it refuses.
@@ -175,7 +175,7 @@ def _created(question: Question, settings: Settings, topic: TopicPlan) -> TopicP
 
 
 def create(question: Question, settings: Settings, name: str, config: Mapping[str, str]) -> bool:
-    """Create a topic; False: it is there already.
+    """Create a topic; False: it exists already.
 
     Raises:
         BrokerError: Kafka refuses.
@@ -192,7 +192,7 @@ def create(question: Question, settings: Settings, name: str, config: Mapping[st
 
 
 def ensure_topic(settings: Settings, name: str) -> bool:
-    """Create one topic that is none of ours, with the settings of ours; False: it is there already.
+    """Create one topic of another name with the settings of ours; False: it exists already.
 
     Raises:
         BrokerError: no broker answers, or it refuses.
@@ -202,10 +202,10 @@ def ensure_topic(settings: Settings, name: str) -> bool:
 
 
 def alter(settings: Settings, topics: Iterable[TopicPlan]) -> None:
-    """Take the steps of a plan: create, change settings, add partitions.
+    """Carry out a plan: create topics, change settings, add partitions.
 
     Raises:
-        BrokerError: no broker answers, or it refuses; the steps before it are taken.
+        BrokerError: no broker answers, or it refuses; the changes before that are made.
     """
     with asking(settings) as question:
         for topic in topics:

@@ -1,4 +1,4 @@
-"""Says in the log why a consumer gets nothing: Kafka is away, refuses it, or lacks a topic; all is taken."""
+"""Logs why a consumer gets no records: Kafka is away or refuses, a topic is missing, no partition is left."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from infra.settings import Settings
 
 SAY_EVERY_S = 10.0
 QUIET_S = 5.0
-"""So long a consumer without a partition waits before it asks why."""
+"""A consumer without a partition waits this long before it looks for the reason."""
 ANSWER_S = 2.0
 
 log = structlog.get_logger(part="kafka")
 
 
 class Watch:
-    """What one consumer waits for. `heard` is its `error_cb`."""
+    """Why one consumer waits. `heard` is its `error_cb`."""
 
     def __init__(self, settings: Settings, topics: Sequence[str]) -> None:
         self._settings = settings
@@ -29,10 +29,10 @@ class Watch:
         self._said_at = -SAY_EVERY_S
         self._look_at = time.monotonic() + QUIET_S
         self.reason = ""
-        """Why there is nothing to read; empty: nothing is known to be wrong."""
+        """Why there is nothing to read; empty: no fault is known."""
 
     def heard(self, error: KafkaError) -> None:
-        """What the client's callback tells; an outage is said once all brokers are down."""
+        """Called by the client with an error; logs an outage once all brokers are down."""
         if error.code() not in errors.OUTAGES:
             return
         self._errors = [*self._errors[-9:], error]
@@ -40,14 +40,14 @@ class Watch:
             self._say(str(errors.translated(KafkaException(error), self._settings, self._errors)))
 
     def reads(self) -> None:
-        """It has partitions, or records came."""
+        """Called when the consumer has partitions or got records."""
         self._look_at = time.monotonic() + QUIET_S
         if self.reason:
             log.info("Kafka answers again")
             self.reason, self._errors, self._said_at = "", [], -SAY_EVERY_S
 
     def idle(self, consumer: Consumer) -> None:
-        """It has no partition."""
+        """Called when the consumer has no partition."""
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + SAY_EVERY_S

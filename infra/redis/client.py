@@ -17,18 +17,18 @@ from infra.settings import Settings
 from schemas.errors import LiveBufferError, UsageError
 
 VIEWERS = 5000
-"""Pages that may wait at once, in one process."""
+"""Connections for pages that wait at once, in one process."""
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
-"""What Redis' client raises while the server is away: wait and try again."""
+"""What Redis' client raises while the server is away; a later try may succeed."""
 
 
 def client(settings: Settings) -> redis.Redis:
-    """A synchronous client that answers bytes."""
+    """A synchronous client that returns bytes."""
     return redis.Redis.from_url(_url(settings), socket_timeout=5, retry=_retry())
 
 
 def async_client(settings: Settings) -> redis.asyncio.Redis:
-    """An asynchronous client that answers bytes. Each page that waits holds a connection."""
+    """An asynchronous client that returns bytes. Each waiting page holds a connection."""
     return redis.asyncio.Redis.from_url(_url(settings), socket_timeout=10, max_connections=VIEWERS)
 
 
@@ -45,7 +45,7 @@ def check(settings: Settings) -> str:
 
 @contextmanager
 def errors_translated(settings: Settings) -> Iterator[None]:
-    """Redis' errors as ours.
+    """Translates Redis' errors into ours.
 
     Raises:
         LiveBufferError: it does not answer, or refuses.
@@ -70,5 +70,5 @@ def _url(settings: Settings) -> str:
 
 
 def _retry() -> Retry:
-    # Three quick tries: a service's own loop waits longer, and says so.
+    # Three quick tries: the service's own loop waits longer, and logs it.
     return Retry(ExponentialBackoff(cap=0.5, base=0.05), 3)

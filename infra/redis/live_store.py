@@ -1,4 +1,4 @@
-"""The live consumer's writes to Redis: all of a poll or nothing, and only into the Redis it knows."""
+"""The live consumer's writes to Redis: all of a poll or nothing, and only if Redis was not flushed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.live import FIELD, HeldAgent, HeldRun, Keys
 Command = tuple[bytes | str | int | float, ...]
 
 AWAY = redis.UNREACHABLE
-"""Redis does not answer: what was written last is unknown, so begin anew from the positions it holds."""
+"""Redis does not answer. The result of the last write is unknown, so read the positions from Redis again."""
 
 DELETIONS_KEPT, DELETIONS_KEPT_S = 1000, 3600
 
@@ -37,11 +37,11 @@ return 1
 
 
 class LiveStore:
-    """One process's way into Redis.
+    """The connection of one live process to Redis.
 
-    The script writes only if the buffer id and the positions are still those that this process read: a
-    flushed Redis, and a process that woke up after its partitions were given away, are noticed before any
-    harm. No retries: a write that timed out may have been done.
+    The script writes only if the buffer id and the positions are still those that this process read. So a
+    flushed Redis is noticed, and a suspended process whose partitions were reassigned does no harm. There
+    are no retries: a write that timed out may have been done.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -54,17 +54,17 @@ class LiveStore:
         """The newest entry of `deletions` that this process knows."""
 
     def begin(self) -> dict[str, int]:
-        """Read the buffer_id, or found one; returns the positions written last."""
+        """Read the buffer id, or create one; returns the positions written last."""
         self._redis.set(self.keys.buffer_id, os.urandom(8).hex(), nx=True)
         self._buffer_id = self._redis.get(self.keys.buffer_id)
-        if not self._deletion:  # what was deleted before this process began does not concern it
+        if not self._deletion:  # earlier deletions do not concern this process
             newest = self._redis.xrevrange(self.keys.deletions, count=1)
             self._deletion = newest[0][0].decode() if newest else "0-0"
         held = self._redis.hgetall(self.keys.positions)
         return {name.decode(): int(offset) for name, offset in held.items()}
 
     def place(self, positions: Mapping[str, int]) -> None:
-        """Note where partitions are gone on in; whoever held them before can no longer write."""
+        """Set the positions of partitions; their previous owner can then no longer write."""
         if positions:
             self._redis.hset(self.keys.positions, mapping=dict(positions))
 
@@ -83,11 +83,11 @@ class LiveStore:
         return bool(self._write(keys=[self.keys.buffer_id, self.keys.positions], args=args))
 
     def known(self) -> bool:
-        """The Redis that was begun with is still there."""
+        """Whether Redis still has the buffer id of this process, so was not flushed."""
         return bool(self._redis.get(self.keys.buffer_id) == self._buffer_id)
 
     def runs(self, run_ids: Sequence[str]) -> dict[str, HeldRun]:
-        """What is held of some runs, in one round trip."""
+        """What Redis holds of some runs, in one round trip."""
         if not run_ids:
             return {}
         pipe = self._redis.pipeline(transaction=False)
@@ -99,7 +99,7 @@ class LiveStore:
         return {run_id: HeldRun(next(found), _last(next(found)), _last(next(found))) for run_id in run_ids}
 
     def agents(self, named: Sequence[tuple[str, str]]) -> dict[tuple[str, str], HeldAgent]:
-        """What is held of some agents (run id, agent id), in one round trip."""
+        """What Redis holds of some agents (run id, agent id), in one round trip."""
         if not named:
             return {}
         pipe = self._redis.pipeline(transaction=False)
@@ -115,7 +115,7 @@ class LiveStore:
         }
 
     def deleted(self) -> list[str]:
-        """Runs that were deleted since the last call; what is left of them in Redis goes."""
+        """Runs that were deleted since the last call; deletes what Redis still holds of them."""
         found = self._redis.xrange(self.keys.deletions, min=f"({self._deletion}") if self._deletion else []
         if not found:
             return []
@@ -131,7 +131,7 @@ class LiveStore:
 
 
 def delete_run(settings: Settings, run_id: str) -> None:
-    """Take a run off the live path: its keys go, and live processes forget what they hold of it.
+    """Remove a run from the live buffer: deletes its keys and notifies live processes.
 
     Raises:
         LiveBufferError: Redis does not answer.

@@ -1,7 +1,7 @@
-"""The attempts of a run: each time that a run's id was started anew, told apart by the streams it wrote.
+"""The attempts of a run: each start of a run's id, told apart by the streams that it wrote.
 
 Workers that run side by side are one attempt. A stream that says `run_started` after every stream before it
-has ended begins the next one. Nothing is stored for it: it follows from what the streams say, and when.
+has ended begins the next one. Attempts are not stored: they are computed from the streams' events and times.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def attempts_of(engine: Engine, run_id: str) -> list[Attempt]:
 
 
 def read_attempts(connection: Connection, run_id: str) -> list[Attempt]:
-    """The same, by a connection that is open."""
+    """The same, over an open connection."""
     spans: dict[str, Span] = {}
     streams: dict[str, None] = {}
     for table in EVENT_TABLES.values():
@@ -87,7 +87,7 @@ def read_attempts(connection: Connection, run_id: str) -> list[Attempt]:
 
 
 def in_attempts(spans: Mapping[str, Span]) -> list[set[str]]:
-    """Workers by attempt: one that starts the run after all before it have ended begins the next."""
+    """Workers grouped by attempt: one that starts the run after all others have ended begins the next."""
     found: list[set[str]] = []
     end: datetime | None = None
     for worker, span in sorted(spans.items(), key=lambda item: (item[1].first, item[0])):
@@ -99,7 +99,7 @@ def in_attempts(spans: Mapping[str, Span]) -> list[set[str]]:
 
 
 def worker_of(stream_id: str) -> str:
-    """The stream of the worker that a stream belongs to: the SDK's below `run`, and stepstream's own."""
+    """The worker's stream that a stream belongs to: an SDK's under `run`, or stepstream's own."""
     return stream_id.partition(".")[0]
 
 
@@ -111,7 +111,7 @@ def _widen(spans: dict[str, Span], worker: str, first: datetime, last: datetime)
 def _times(connection: Connection, table: Table, run_id: str) -> Iterator[tuple[str, datetime, datetime]]:
     """Event times of the first and the last row of each stream.
 
-    That a worker is lost is told by others, and later: it is no event of the worker's.
+    The event that a worker is lost does not count: another process writes it, and later.
     """
     own = table.c.event != _TOLD_LATER if table.name == RunEvent.__tablename__ else None
     for stream_id, _ in stream_ends(connection, table, run_id):
@@ -124,7 +124,7 @@ def _times(connection: Connection, table: Table, run_id: str) -> Iterator[tuple[
 
 
 def _life(connection: Connection, run_id: str) -> list[Record]:
-    """What the run's streams say of its beginnings and ends, in order of time."""
+    """The starts and ends in the run's streams, in order of time."""
     table = EVENT_TABLES[RunEvent.__tablename__]
     columns = [
         table.c.stream_id,

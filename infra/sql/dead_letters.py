@@ -1,4 +1,4 @@
-"""Dead letters in SQL: found, and marked as redriven."""
+"""Dead letters in SQL: find them, and mark them as redriven."""
 
 from __future__ import annotations
 

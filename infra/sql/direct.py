@@ -1,4 +1,4 @@
-"""Reading with the databases' own drivers: for what must begin at once, and for millions of rows.
+"""Reads with the databases' own drivers: for reads that must begin at once, and for millions of rows.
 
 SQLAlchemy takes as long to import as a replay's first hundred lines take to print.
 """
@@ -56,7 +56,7 @@ class DirectReader:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Inside, all statements see the database as it is at the first of them."""
+        """In this block, all statements see the state of the database at the first statement."""
         self.rows("BEGIN ISOLATION LEVEL REPEATABLE READ" if self.is_postgres else "BEGIN")
         try:
             yield
@@ -64,7 +64,7 @@ class DirectReader:
             self.rows("COMMIT")
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._connection.close()
 
 

@@ -1,4 +1,4 @@
-"""SQL engines for PostgreSQL and SQLite, set up alike wherever one is made."""
+"""SQL engines for PostgreSQL and SQLite, with the same set-up everywhere."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def make_folder(settings: Settings) -> None:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # sqlite3 begins transactions late and by itself: then tables made in one are not undone, and a
-    # savepoint may stand outside of any. SQLAlchemy's word for beginning is _begin_sqlite.
+    # sqlite3 begins transactions late and by itself: then created tables are not rolled back, and a
+    # savepoint can be outside of any transaction. _begin_sqlite begins them instead.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
@@ -115,16 +115,16 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def fence_batches(connection: Connection) -> None:
-    """From here to the commit no batch of any persist is open; they wait. SQLite has one writer anyway."""
+    """Wait for open batches of persist, and block new ones until the commit. SQLite has one writer anyway."""
     if connection.dialect.name == "postgresql":
         # Every batch holds row locks in this table from its first statement on.
         connection.exec_driver_sql("LOCK TABLE consumer_offsets IN EXCLUSIVE MODE")
 
 
 def fence_deletion(connection: Connection, run_id: str, clock: Callable[[], datetime]) -> None:
-    """Write a run down as deleted, while no batch of any persist is open; they wait until this commits.
+    """Mark a run as deleted while no batch of persist is open; batches wait until this commits.
 
-    The clock is read once they wait: what is stored by then was sent before that moment.
+    The clock is read after the fence: records stored by then were sent before that time.
     """
     fence_batches(connection)
     connection.execute(delete(DeletedRun).where(DeletedRun.run_id == run_id))
@@ -170,19 +170,19 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 class OutageError(DatabaseError):
-    """The database is away, or asks to try the transaction again: it costs time, never a record."""
+    """The database is away, or asks to retry the transaction: this costs time, never a record."""
 
 
 class ConflictError(DatabaseError):
-    """A row with this key is there already."""
+    """A row with this key exists already."""
 
 
 class BadDataError(DatabaseError):
-    """A value that the database refuses, whoever asks and when.
+    """A value that the database refuses on every try.
 
     Args:
-        message: the database's words.
-        row: place of the row among those that were written, from 0; None: not known.
+        message: the database's message.
+        row: index of the row among those that were written, from 0; None: unknown.
     """
 
     def __init__(self, message: str, row: int | None = None) -> None:
@@ -220,7 +220,7 @@ _SQLITE: dict[int, type[DatabaseError]] = {
 """SQLite's primary result code → what it means to a writer."""
 
 BAD_VALUES = (OverflowError, UnicodeError)
-"""What drivers raise for a value before the database has seen it, beside their own errors."""
+"""What drivers raise for a value that they do not send, besides their own errors."""
 
 DRIVER_ERRORS = (DBAPIError, psycopg.Error, sqlite3.Error)
 """What SQLAlchemy and the drivers raise."""

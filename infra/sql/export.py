@@ -1,8 +1,8 @@
 """A run's rows as files: Parquet, CSV or JSON lines, a few thousand rows in memory at a time.
 
-Rows come in the order of their primary key, each stream by its seq. JSON columns are the worker's own
+Rows are in the order of their primary key, each stream by its seq. JSON columns are the worker's own
 text: a string in Parquet and CSV, the value itself in JSON lines. Times are UTC; raw bytes are base64
-where a format has none; numbers that are none are the words NaN, Infinity and -Infinity.
+where a format has none; NaN and the infinities are the words NaN, Infinity and -Infinity.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ TABLES: dict[str, Table] = {
     **{name: table for name, table in EVENT_TABLES.items() if name != "frames"},
     **{model.__tablename__: cast(Table, model.__table__) for model in (Run, Agent)},
 }
-"""What an export consists of: a place on this Kafka is none of it."""
+"""The tables of an export, without those about places on this Kafka."""
 
 
 _OF_LANGUAGE_MODELS = ("rollouts", "tokens")
 
 
 def tables_of(engine: Engine, run_id: str) -> tuple[str, ...]:
-    """What an export of this run consists of: the tables of rollouts only where it has any."""
+    """The tables of a run's export; those of rollouts only where it has any."""
     with reading(engine) as connection:
         empty = [
             name
@@ -57,9 +57,9 @@ def tables_of(engine: Engine, run_id: str) -> tuple[str, ...]:
 
 
 def folder_name(run_id: str) -> str:
-    """The name of a run's folder: each run has its own, and none is a path.
+    """The name of a run's folder: different for each run, and never a path.
 
-    Letters, digits, `.`, `-` and `_` stay; all else, and dots at the beginning, are written as `%2E` is. A
+    Letters, digits, `.`, `-` and `_` stay; other characters and leading dots are percent-encoded (`%2E`). A
     name that is too long for a file system ends with a digest.
     """
     name = _NO_FOLDER.sub(lambda found: "".join(f"%{byte:02X}" for byte in _bytes(found[0])), run_id)
@@ -86,7 +86,7 @@ def export_table(
     """Write a run's rows of one table into a sink; returns how many. `progress` is told the rows so far."""
     done = 0
     with reading(engine) as connection:
-        options = {"stream_results": True, "yield_per": BATCH_ROWS}  # a cursor of the server's, not a list
+        options = {"stream_results": True, "yield_per": BATCH_ROWS}  # a cursor on the server, not a list
         result = connection.execution_options(**options).execute(_query(engine, TABLES[table], run_id))
         for rows in result.partitions():
             sink.write(rows)
@@ -104,7 +104,7 @@ def export_run(
     tables: Sequence[str],
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, int]:
-    """Write a file a table, `steps.parquet` and so on; returns their rows. A file is whole, or not there.
+    """Write a file a table, `steps.parquet` and so on; returns their rows. A file is complete, or missing.
 
     Raises:
         StepstreamError: a file cannot be written; one sentence.
@@ -123,7 +123,7 @@ def _told(progress: Callable[[int], None], before: int, done: int) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside this one to write to, which takes its place once all is written.
+    """A temporary path beside this one, renamed to it once all is written.
 
     Raises:
         StepstreamError: the file or its folder cannot be written.
@@ -171,7 +171,7 @@ class CsvSink:
         self._writer.writerows([[_word(value) for value in row] for row in rows])
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: every row is written already."""
 
 
 class JsonLinesSink:
@@ -190,7 +190,7 @@ class JsonLinesSink:
             yield name + (value if is_json and value is not None else json.dumps(_word(value)))
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: every row is written already."""
 
 
 def _word(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Reading from SQL for people who wait: never a writer's lock, never longer than a limit."""
+"""Reads from SQL for users who wait: without a writer's lock, within a time limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.errors import DatabaseError
 
 LONGEST_S = 10.0
 _STEPS_BETWEEN_LOOKS = 20_000
-"""SQLite's virtual machine looks at the clock this often (about every millisecond)."""
+"""SQLite checks the time after so many steps of its virtual machine (about every millisecond)."""
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def reading(engine: Engine, seconds: float = LONGEST_S) -> Iterator[Connection]:
     """A connection to read from; a statement that takes longer than `seconds` is given up.
 
     Raises:
-        DatabaseError: no tables yet, out of time, or the database does not answer.
+        DatabaseError: there are no tables, the time is up, or the database does not answer.
     """
     try:
         with engine.connect() as connection, _limited(connection, seconds):

@@ -43,7 +43,7 @@ def listed(engine: Engine, *, status: str | None = None, limit: int | None = Non
 
 
 def shown(engine: Engine, run_id: str) -> dict[str, Any]:
-    """One run likewise.
+    """One run in the same way.
 
     Raises:
         UsageError: there is no such run.
@@ -79,7 +79,7 @@ def _unknown(run_id: str) -> UsageError:
 
 
 DELETE_ROWS = 10_000
-"""Rows deleted in one transaction: persist waits for no more than that."""
+"""Rows deleted in one transaction: persist waits at most that long."""
 DELETE_STREAMS = 100
 """Streams whose rows are deleted by one statement."""
 
@@ -88,7 +88,7 @@ def rows(engine: Engine, run_id: str) -> int:
     """How many rows of events a run has, those of stepstream's own streams among them.
 
     Raises:
-        UsageError: there is no such run, and no row that a deletion which was cut off has left.
+        UsageError: there is no such run, nor rows that an interrupted deletion left.
     """
     counts = (
         select(func.count()).select_from(table).where(table.c.run_id == run_id).scalar_subquery()
@@ -107,18 +107,18 @@ def remove(
     clock: Callable[[], datetime],
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Delete a run as it is now, whole; returns how many rows of events it had.
+    """Delete a run as it is now; returns how many rows of events it had.
 
-    In one transaction, while no batch is open, it is written down as deleted and leaves `runs` and `agents`;
-    from then on no batch stores a record of it that is older. Its rows go in parts, up to the last one that
-    each stream had by then: what persist stores meanwhile is the run begun anew, and stays. Cut off in the
-    middle, the same call finishes it.
+    One transaction, while no batch is open, marks it as deleted and removes it from `runs` and `agents`; from
+    then on no batch stores an older record of it. Its rows are deleted in parts, up to the last row that each
+    stream had by then: newer rows are the run begun again, and stay. If it is interrupted, the same call
+    finishes it.
 
     Args:
         engine: the database.
         run_id: the run.
-        clock: gives the time: what Kafka gets later is the run begun anew.
-        progress: told the rows deleted so far.
+        clock: returns the time; records that Kafka gets later are the run begun again.
+        progress: called with the number of rows deleted so far.
 
     Raises:
         UsageError: there is no such run.
@@ -137,7 +137,9 @@ def remove(
             while count := _remove_some(engine, table, run_id, ends[name][begin : begin + DELETE_STREAMS]):
                 deleted += count
                 progress(deleted)
-    with writing(engine) as connection:  # persist may have counted old rollouts beside those begun anew
+    with writing(
+        engine
+    ) as connection:  # persist may have counted old rollouts with those of the run begun again
         make_training_steps(connection, run_id)
     return deleted
 
@@ -151,7 +153,7 @@ def _remove_some(engine: Engine, table: Table, run_id: str, ends: Ends) -> int:
 
 
 def lose_silent_runs(engine: Engine, silent_since: datetime) -> list[str]:
-    """Mark runs as lost that were last heard before this; returns their ids.
+    """Mark runs without a newer record than this as lost; returns their ids.
 
     `status_at` becomes `last_seen_at`, so that any newer record makes them `running` again.
     """
@@ -171,7 +173,7 @@ def lose_silent_runs(engine: Engine, silent_since: datetime) -> list[str]:
 
 
 def past_retention(engine: Engine, before: datetime) -> list[str]:
-    """Runs that ended and were last heard before this; and those whose deletion was cut off."""
+    """Runs that ended and have no newer record than this, and runs whose deletion was interrupted."""
     old = select(Run.run_id).where(Run.status != RUNNING, Run.last_seen_at < before)
     left = or_(*(exists().where(table.c.run_id == DeletedRun.run_id) for table in EVENT_TABLES.values()))
     begun = select(DeletedRun.run_id).where(~exists().where(Run.run_id == DeletedRun.run_id), left)

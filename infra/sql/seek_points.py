@@ -1,4 +1,4 @@
-"""Makes the seek points of runs whose rows are from before there were any."""
+"""Makes the seek points of runs that were stored before seek points existed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.tables import EVENT_TABLES, SeekPointRow, UnindexedRun
 from schemas.topics import LINES, Kind
 
 BLOCKS = 20
-"""Blocks indexed in one transaction: persist waits for no more than that."""
+"""Blocks indexed in one transaction: persist waits at most that long."""
 
 
 def index_runs(
@@ -22,11 +22,11 @@ def index_runs(
     progress: Callable[[int, int], None] = lambda done, total: None,
     stop: threading.Event | None = None,
 ) -> int:
-    """Make what is missing; returns how many runs lacked it. Cut off in the middle, the same call goes on.
+    """Make missing seek points; returns how many runs lacked them. If interrupted, the same call continues.
 
     Args:
         engine: the database.
-        progress: told how many runs are done, and how many there are.
+        progress: called with the number of runs that are done, and of all.
         stop: ends it between two transactions.
     """
     with reading(engine) as connection:
@@ -40,7 +40,7 @@ def index_runs(
 
 
 def _index(engine: Engine, run_id: str, stop: threading.Event) -> bool:
-    """One run, some blocks at a time, while no batch is open: what comes later is added to them."""
+    """One run, some blocks at a time, while no batch is open: later batches add to them."""
     for kind in LINES:
         for stream, last in _streams(engine, kind, run_id):
             for first in range(0, last // BLOCK + 1, BLOCKS):

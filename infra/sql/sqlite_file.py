@@ -32,7 +32,7 @@ class SqliteFile:
         )
         self._engine = create_engine(address, poolclass=NullPool)
         self.columns: dict[str, set[str]] = {}
-        """Table → its columns: versions differ in them."""
+        """Table → its columns, which differ between versions."""
         try:
             found = inspect(self._engine)
             for name in found.get_table_names():
@@ -41,7 +41,7 @@ class SqliteFile:
             raise self._unreadable(error) from None
 
     def rows(self, table: str, *order: str, **equal: Any) -> Iterator[dict[str, Any]]:
-        """Rows of a table, as they are stored; a column that is not there neither orders nor chooses.
+        """Rows of a table, as they are stored; unknown columns in `order` and `equal` are ignored.
 
         Raises:
             UnreadableDatabaseError: SQLite cannot read them.

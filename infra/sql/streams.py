@@ -9,7 +9,7 @@ Ends = list[tuple[str, int]]
 
 
 def stream_ends(connection: Connection, table: Table, run_id: str) -> Ends:
-    """Every stream that has rows; no row is read but the last of each."""
+    """Every stream that has rows; reads only the last row of each."""
     mine = table.c.run_id == run_id
     streams = select(func.min(table.c.stream_id).label("id")).where(mine).cte("streams", recursive=True)
     further = select(func.min(table.c.stream_id)).where(mine, table.c.stream_id > streams.c.id)

@@ -1,4 +1,4 @@
-"""The tables for statements that read: rows of a run, JSON columns as text."""
+"""The tables and conditions of reading statements: rows of a run, JSON columns as text."""
 
 from __future__ import annotations
 

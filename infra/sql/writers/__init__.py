@@ -1,4 +1,4 @@
-"""Writing events into SQL: one interface, the fast way of each database behind it."""
+"""Writes events into SQL: one interface, with the fastest method of each database."""
 
 from __future__ import annotations
 

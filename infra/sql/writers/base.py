@@ -1,4 +1,4 @@
-"""What every writer does: rows, rollups and next offsets in one transaction.
+"""What every writer does: write rows, rollups and next offsets in one transaction.
 
 A row is a list in the order of its table's columns (`COLUMNS`), its event_time in µs since 1970, UTC.
 """
@@ -26,13 +26,13 @@ COLUMNS = {
     for name, table in EVENT_TABLES.items()
 }
 TIME_COLUMN = 5
-"""Where event_time stands in every one of them."""
+"""Index of event_time in every table."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Position(NamedTuple):
-    """Where persist goes on in a partition, and Kafka's id of the topic that this is true of."""
+    """The next offset of a partition, and Kafka's id of the topic."""
 
     next_offset: int
     topic_id: str | None
@@ -43,7 +43,7 @@ class Inserted(NamedTuple):
 
     new: set[Key]
     contradicted: set[Key]
-    """There already, with another event_time: two workers share a stream_id."""
+    """Rows that exist with another event_time: two workers share a stream_id."""
 
 
 _ADVANCE = (
@@ -71,15 +71,15 @@ _SET_PLACE = text(
 
 
 class Transaction(ABC):
-    """One open transaction. Raises `infra.sql`'s three errors, or the driver's own for an unknown one."""
+    """One open transaction. Raises OutageError, ConflictError, BadDataError, or the driver's own error."""
 
     def __init__(self, connection: Connection, writer: Writer) -> None:
         self.connection = connection
         self._writer = writer
 
     def places(self, partitions: Sequence[Partition]) -> dict[Partition, Position]:
-        """Where these partitions go on; one that was never read is not among them. Locked, in one order for
-        all, until the transaction ends."""
+        """The next offsets of these partitions, without those that were never read. Their rows stay locked, in
+        a fixed order, until the transaction ends."""
         table = ConsumerOffset
         query = (
             select(table.topic, table.topic_partition, table.next_offset, table.topic_id)
@@ -93,7 +93,7 @@ class Transaction(ABC):
         }
 
     def set_place(self, partition: Partition, place: Position) -> None:
-        """Write where a partition goes on, whatever was there."""
+        """Set the next offset of a partition, whatever it was."""
         row = {"topic": partition.topic, "number": partition.number, **place._asdict()}
         self.connection.execute(_SET_PLACE, row)
 
@@ -110,39 +110,39 @@ class Transaction(ABC):
         )
 
     def deleted_runs(self) -> Mapping[str, int]:
-        """Runs that were deleted, and when (µs since 1970). Read after `places`: whoever deletes waits
+        """Runs that were deleted, and when (µs since 1970). Call it after `places`: a deletion waits
         for those locks."""
         return self._writer.deleted.read(self.connection)
 
     @abstractmethod
     def insert(self, table: str, rows: Iterable[Row]) -> int:
-        """Insert rows the fast way, all or none; returns how many.
+        """Insert all rows or none, by the fastest method; returns how many.
 
         Raises:
-            ConflictError: one is there already.
+            ConflictError: one exists already.
             BadDataError: the database refuses one; `row` says which, where that is known.
         """
 
     @abstractmethod
     def insert_new(self, table: str, rows: Sequence[Row]) -> Inserted:
-        """Insert the rows that are not there yet, all or none.
+        """Insert the rows that do not exist yet, all or none.
 
         Raises:
             BadDataError: the database refuses one; `row` says which, where that is known.
         """
 
     def wait_again(self, key: Key, at: int) -> bool:
-        """Whether a letter that came again (Kafka's time, µs) was redriven before that: it waits anew."""
+        """Whether a letter that came again (Kafka's time, µs) was redriven before: it waits again."""
         where = {"r": key[0], "s": key[1], "n": key[2], "at": moment(at)}
         return bool(self.connection.execute(_WAIT_AGAIN, where).rowcount)
 
     @abstractmethod
     def upsert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Put what a batch adds to `runs`, `agents` or `seek_points` on top of what is there, in order."""
+        """Add a batch's changes to the rows of `runs`, `agents` or `seek_points`, in order."""
 
 
 class Writer(ABC):
-    """Writes into one database over one connection, which is made again after an outage."""
+    """Writes into one database over one connection, which is opened again after an outage."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -151,7 +151,7 @@ class Writer(ABC):
 
     @abstractmethod
     def _begin(self, connection: Connection) -> Transaction:
-        """A transaction on a connection where one has begun."""
+        """Wrap a connection whose transaction has begun."""
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -173,7 +173,7 @@ class Writer(ABC):
             raise
 
     def close(self) -> None:
-        """Give the connection back; the next transaction makes a new one."""
+        """Drop the connection; the next transaction opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()
@@ -181,7 +181,7 @@ class Writer(ABC):
 
 
 class _DeletedRuns:
-    """The deleted runs, read again only when they are others."""
+    """The deleted runs, read again only when they have changed."""
 
     def __init__(self) -> None:
         self._state: tuple[int, Any] = (0, None)

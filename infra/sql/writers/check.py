@@ -1,7 +1,7 @@
-"""What a database refuses, seen before it gets there: a bad record costs its own letter, not its batch.
+"""Finds values that a database would refuse: a bad record becomes a dead letter, and its batch is stored.
 
-Both databases are asked for the same: SQLite by itself would keep text that is no JSON, and PostgreSQL
-undoes a whole COPY for it.
+The rules are the same for both databases: SQLite would store text that is no JSON, and PostgreSQL rolls back
+a whole COPY for it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from schemas.values import EARLIEST_US, LATEST_US, LONGEST_ID
 
 _WHO = ("run_id", "stream_id", "agent_id", "worker_id")
 _who = itemgetter(*map(COLUMNS["steps"].index, _WHO))
-"""Where they stand in every one of the tables."""
+"""Their index in every table."""
 
 _read_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class Check:
-    """Tells rows of a table that can be stored from those that cannot."""
+    """Checks whether rows of a table can be stored."""
 
     def __init__(self, table: str) -> None:
         self._names = COLUMNS[table]
@@ -39,14 +39,14 @@ class Check:
         self._json = [place for place, type_ in enumerate(types) if isinstance(type_, JSON)]
 
     def __call__(self, row: Row) -> None:
-        """Pass it.
+        """Accept a row, or raise.
 
         Raises:
             BadDataError: it cannot be stored; which column, and why.
         """
         if not EARLIEST_US <= row[TIME_COLUMN] <= LATEST_US:
             raise BadDataError("event_time is beyond the years 1 to 9999")
-        if (who := _who(row)) != self._passed:  # it is mostly the last row's
+        if (who := _who(row)) != self._passed:  # mostly equal to the last row's
             for name, text in zip(_WHO, who, strict=True):
                 _be_text(name, text)
                 if text is not None and len(text) > LONGEST_ID:
@@ -68,7 +68,7 @@ def _be_text(name: str, text: str | None) -> None:
 
 
 def _be_json(name: str, text: str) -> None:
-    """Half a surrogate pair is JSON to PostgreSQL, and Python prints it; msgspec refuses it."""
+    """PostgreSQL accepts half a surrogate pair in JSON, and Python prints it; msgspec refuses it."""
     try:
         json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse)
     except RecursionError:

@@ -1,7 +1,7 @@
 """PostgreSQL: COPY in binary on the transaction's own connection.
 
-Measured: text COPY takes three times the client's CPU, most of it for printing times and floats. A
-`timestamptz` is sent as what it is in binary, µs since 2000, so no datetime is made of a time.
+Measured: text COPY takes three times the client's CPU, mostly to print times and floats. A `timestamptz` is
+sent in its binary form, µs since 2000, so no datetime is made.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WIRE = {
     LargeBinary: "bytea",
     UtcTime: "int8",
 }
-"""Column type → what it is sent as; all else is text, JSON too."""
+"""Column type → its type in COPY; all others, JSON included, are text."""
 
 TYPES = {
     table: [_WIRE.get(type(EVENT_TABLES[table].c[name].type), "text") for name in names]
@@ -68,7 +68,7 @@ class PostgresTransaction(Transaction):
         return cursor
 
     def insert(self, table: str, rows: Iterable[Row]) -> int:
-        """COPY straight into the table, while the rows are still being made."""
+        """COPY straight into the table, while the rows are being decoded."""
         try:
             with self.connection.begin_nested():
                 return self._copy(table, COPIES[table], rows)
@@ -76,10 +76,10 @@ class PostgresTransaction(Transaction):
             raise (sql.triaged(error) or error) from error
 
     def insert_new(self, table: str, rows: Sequence[Row]) -> Inserted:
-        """COPY into a table of this session's own, and from there what is not there yet."""
+        """COPY into a temporary table, and insert from there the rows that do not exist."""
         names, beside = ", ".join(COLUMNS[table]), f"new_{table}"
         try:
-            # Made before the savepoint, so that a refused row does not unmake it.
+            # Created before the savepoint, so that a refused row does not roll it back.
             make = f"CREATE TEMP TABLE IF NOT EXISTS {beside} (LIKE {table}) ON COMMIT DELETE ROWS"
             self._cursor.execute(make.encode())
             with self.connection.begin_nested(), self._cursor as cursor:
@@ -128,7 +128,7 @@ class PostgresTransaction(Transaction):
 
 
 class PostgresWriter(Writer):
-    """Writes into PostgreSQL, and what speaks its protocol and dialect."""
+    """Writes into PostgreSQL and databases with its protocol and dialect."""
 
     def _begin(self, connection: Connection) -> Transaction:
         return PostgresTransaction(connection, self)

@@ -1,8 +1,8 @@
-"""Upserts that put what a batch adds to runs, agents and seek points on top of what is there.
+"""Upserts that add a batch's changes to the rows of runs, agents and seek points.
 
-The same rules as the `merge` of `RunState`, `AgentState` and `SeekPoint`; a test holds them together.
-`old` is the row that is there, `excluded` what the batch adds. {greatest} and {least} are each database's
-words; both sides are made non-null first, as the two treat NULL differently.
+The rules are those of `merge` of `RunState`, `AgentState` and `SeekPoint`; a test compares them.
+`old` is the existing row, `excluded` the batch's change. {greatest} and {least} are the functions of the
+database; both sides are made non-null first, as databases treat NULL differently.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ _COUNTS = ("steps", "episodes", "metrics", "run_events", "logs", "dead_letters")
 _AGENT_SUMS = ("steps", "episodes", "metrics", "returns", "return_sum")
 
 _DECIDES = "excluded.status_at IS NOT NULL AND (old.status_at IS NULL OR excluded.status_at >= old.status_at)"
-"""A newer record decides the status; an older one never sets it back."""
+"""A newer record sets the status; an older one does not."""
 
 _HEARD_SINCE = {
     "excluded": "excluded.status = 'lost' AND old.last_seen_at > excluded.status_at",
     "old": "old.status = 'lost' AND excluded.last_seen_at > old.status_at",
 }
-"""Lost, and heard by a newer record: it runs."""
+"""A lost run with a newer record is running."""
 
 _NEWER_EPISODE = (
     "excluded.newest_episode_at IS NOT NULL AND "
@@ -86,7 +86,7 @@ _CHANGES = {"runs": _RUNS, "agents": _AGENTS, "seek_points": _SEEK_POINTS}
 
 
 def upsert(table: str, source: str, *, greatest: str, least: str) -> str:
-    """The statement: rows from `source` (`VALUES …` or `SELECT …`) on top of those of a table."""
+    """The statement that adds rows from `source` (`VALUES …` or `SELECT …`) to those of a table."""
     changes = ", ".join(f"{column} = {rule}" for column, rule in _CHANGES[table].items())
     return (
         f"INSERT INTO {table} AS old ({', '.join(COLUMNS[table])}) {source} "

@@ -1,4 +1,4 @@
-"""SQLite: prepared executemany in an immediate transaction; one writer at a time is its own rule."""
+"""SQLite: prepared executemany in an immediate transaction; SQLite allows one writer at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from infra.sql.writers.base import (
 )
 from schemas.tables import Base, UtcTime, utc_text
 
-# Not OR IGNORE: that would be silent about a missing value, too.
+# Not OR IGNORE, which would also ignore a missing value.
 INSERTS = {
     table: f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
     "ON CONFLICT (run_id, stream_id, seq) DO NOTHING"
@@ -55,7 +55,7 @@ class SqliteTransaction(Transaction):
         return cursor
 
     def insert(self, table: str, rows: Iterable[Row]) -> int:
-        """All rows, or ConflictError where one is there already."""
+        """All rows, or ConflictError where one exists already."""
         texts = _Texts(rows)
         try:
             with self.connection.begin_nested():
@@ -67,7 +67,7 @@ class SqliteTransaction(Transaction):
         return texts.given
 
     def insert_new(self, table: str, rows: Sequence[Row]) -> Inserted:
-        """Row by row, as only that tells which were there."""
+        """Row by row: only so it is known which rows existed."""
         new: set[Key] = set()
         contradicted: set[Key] = set()
         cursor, statement, texts = self._cursor, INSERTS[table], _Texts([*row] for row in rows)
@@ -105,7 +105,7 @@ class SqliteWriter(Writer):
 
 
 class _Texts:
-    """Rows with their time as text, counted. The text of a second is made once: times come in order."""
+    """Rows with their time as text, counted. Times come in order, so the text of a second is made once."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._rows = rows
