@@ -1,8 +1,8 @@
-"""What was taken from files before, so that the same is not taken twice.
+"""Remembers what `ingest` and `import` read from files, so that nothing is read twice.
 
-A file for each source in the folder `taken` of the home: a line of JSON, behind it, for `import`, eight
-bytes for each line that was taken. It is written after the lines are in the spool. Without it (the home is
-another one) only SQL can tell that a run is there already.
+The folder `taken` of the home has a file for each source: a line of JSON and, for `import`, eight bytes for
+each line that was read. It is written after the lines are in the spool. Without it (in another home) only SQL
+knows which runs exist.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 LONGEST_REST = 64 * 1024 * 1024
-"""A line that is longer counts as whole."""
+"""A longer line is compared as a whole."""
 _NOT_COMPARED = ("run_id", "agent_id", "imported_from", "episode_index")
-"""Fields of a line that say where it stands, not what it is: a row mended above moves the numbers below."""
+"""Fields with the position of a row in its file, left out of digests: a row inserted above changes them."""
 
 
 @dataclass
@@ -27,9 +27,9 @@ class Entry:
     """One source.
 
     Args:
-        path: of the entry's own file.
-        said: what is known of the source: `runs` (ids), and what whoever takes it adds.
-        taken_us: when it was last taken, µs since 1970; 0: never.
+        path: the entry's file.
+        said: `runs` (ids), and what the reader of the source adds.
+        taken_us: when it was read last, µs since 1970; 0: never.
     """
 
     path: Path
@@ -38,11 +38,11 @@ class Entry:
 
     @property
     def runs(self) -> list[str]:
-        """The runs that its lines became."""
+        """The runs of its lines."""
         return list(self.said.get("runs", []))
 
     def digests(self) -> array[int]:
-        """Of the lines that were taken, in their order."""
+        """Digests of the lines that were read, in their order."""
         found = array("Q")
         if self.taken_us:
             _, _, content = self.path.read_bytes().partition(b"\n")
@@ -50,12 +50,12 @@ class Entry:
         return found
 
     def add(self, digests: list[int]) -> None:
-        """Lines more."""
+        """Add digests of lines that were read."""
         with self.path.open("ab") as opened:
             opened.write(array("Q", digests).tobytes())
 
     def write(self) -> None:
-        """Begin the entry anew."""
+        """Start the entry again, without digests."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".new")
         temporary.write_bytes(json.dumps(self.said).encode() + b"\n")
@@ -64,12 +64,12 @@ class Entry:
 
 
 class Ledger:
-    """The sources that were taken.
+    """The sources that were read.
 
     Args:
         home: the folder of all data.
-        deleted_us: when a run was deleted, µs since 1970; 0: it was not. A source all of whose runs were
-            deleted since is as good as never taken.
+        deleted_us: when a run was deleted, µs since 1970; 0: it was not. A source whose runs were all
+            deleted since counts as never read.
     """
 
     def __init__(self, home: Path, deleted_us: Callable[[str], int]) -> None:
@@ -77,7 +77,7 @@ class Ledger:
         self._deleted_us = deleted_us
 
     def entry(self, key: str) -> Entry:
-        """What is known of a source; `taken_us` is 0 where it is not known."""
+        """The entry of a source; `taken_us` is 0 where it is unknown."""
         name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         return self._read(self._folder / name) or Entry(self._folder / name, {})
 
@@ -100,14 +100,14 @@ class Ledger:
 
 
 def digest(line: dict[str, Any]) -> int:
-    """Of what a line says, wherever it stands."""
+    """The digest of a line, whatever its position."""
     said = {name: value for name, value in line.items() if name not in _NOT_COMPARED}
     text = json.dumps(said, sort_keys=True, default=str).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 class Progress:
-    """How far a file of lines was taken, told by what it held."""
+    """How far a file of lines was read, recognised by its content."""
 
     def __init__(self) -> None:
         self.bytes = 0

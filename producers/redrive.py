@@ -1,7 +1,7 @@
 """Sends dead letters again, once the line, or the reader of lines, is corrected.
 
-A redriven letter keeps the run, stream and number of its line, so it conflicts with nothing: it goes where
-the line would have gone, and the row in `dead_letters` stays, with the time.
+A redriven letter keeps the run, stream and number of its line, so its row conflicts with no other. The row in
+`dead_letters` stays and gets the time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FLUSH_SECONDS = 60.0
 
 
 class Outcome(NamedTuple):
-    """What became of a letter: the kind it was sent as, or why it still cannot be used."""
+    """The kind as which a letter was sent, or why it still cannot be used."""
 
     stream_id: str
     seq: int
@@ -49,7 +49,7 @@ class Redriver:
         self._producer = BatchProducer(settings)
 
     def send(self, letters: list[dict[str, Any]]) -> list[Outcome]:
-        """Send what can be used by now, and wait until Kafka has acknowledged it.
+        """Send the letters that can be used by now, and wait for Kafka's acknowledgement.
 
         Raises:
             BrokerError: Kafka did not take a letter.

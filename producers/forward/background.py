@@ -1,4 +1,4 @@
-"""Ships a program's streams in a thread beside it, and knows when all is acknowledged."""
+"""Ships a program's streams in a background thread, and knows when all lines are acknowledged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.errors import StepstreamError
 from schemas.topics import META_SUFFIX, Kind
 
 POLL_SECONDS = 0.01
-"""How often streams are looked at that other processes write; our own wake us."""
+"""How often streams of other processes are polled; our own notify the thread."""
 DISCOVER_SECONDS = 0.1
 CLOSE_SECONDS = 1.0
 """`close()` does not wait for a thread that is still connecting: it ends with the program."""
@@ -31,20 +31,20 @@ COUNTS = {
     "dead_letters": Kind.DLQ,
     "frames": Kind.FRAMES,
 }
-"""Names of a summary, and what each counts."""
+"""Names in a summary → the kind that each counts."""
 
 
 @dataclass
 class Totals:
-    """What became of the worker's lines, as far as Kafka acknowledged it."""
+    """Acknowledged records of the worker's lines, by kind."""
 
     lines: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     runs: dict[str, str] = field(default_factory=dict)
-    """Every run that the lines spoke of, and how its life cycle stands."""
+    """Every run that the lines named, with the state of its life cycle."""
 
     def add(self, stream: Stream) -> None:
-        """Take in one stream."""
+        """Add the counts of one stream."""
         self.lines += stream.checkpoint.line
         for name, number in stream.checkpoint.counts.items():
             self.counts[name] = self.counts.get(name, 0) + number
@@ -53,17 +53,17 @@ class Totals:
                 self.runs[run_id] = state if state in (ENDED, OPEN) else self.runs.get(run_id, state)
 
     def summary(self) -> dict[str, int]:
-        """By the names of a summary."""
+        """The counts by the names of a summary."""
         found = {name: self.counts.get(kind.value, 0) for name, kind in COUNTS.items()}
         return {"read": self.lines, **found}
 
 
 class BackgroundForwarder:
-    """Streams that this program writes, stepstream's own beside them, and those of SDKs in its worker.
+    """Ships the streams that this program writes, their meta streams, and those of SDKs in its worker.
 
     Args:
         load: reads the settings.
-        report: told what is waited for, and "" when that is over.
+        report: called with the reason of a wait, and with "" when it is over.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class BackgroundForwarder:
         self._thread = threading.Thread(target=self._run, name="shipping", daemon=True)
 
     def start(self) -> None:
-        """Begin to ship."""
+        """Start the thread."""
         self._thread.start()
 
     def add(self, about: About, *, patient: bool = False) -> Stream:
-        """Ship a stream of ours, and what is beside it.
+        """Ship a stream of ours, and the streams beside it.
 
         Args:
-            patient: it is a file that is there already, so a run's name is waited for until it ends.
+            patient: it is a complete file, so wait until its end for a line that names the run.
 
         Raises:
             StepstreamError: another process ships it.
@@ -102,11 +102,11 @@ class BackgroundForwarder:
         return found
 
     def _found(self, stream_id: str) -> Stream | None:
-        """The stream, where it was discovered beside its parent before it was added."""
+        """The stream, if it was discovered beside its parent before it was added."""
         return next((stream for stream in self._forwarder.streams if stream.stream_id == stream_id), None)
 
     def adopt(self, stream_id: str) -> bool:
-        """Ship what a killed process left of a stream; False: nothing is left, or somebody else ships it."""
+        """Ship the rest of a killed process's stream; False: nothing is left, or another process ships it."""
         with self._changes:
             folder = self.settings.spool_dir / stream_id
             if About.read(folder) is None or is_held(folder / "ship.lock"):
@@ -121,10 +121,10 @@ class BackgroundForwarder:
         self._wake.set()
 
     def acknowledged(self, stream_id: str, over: Callable[[], bool]) -> bool:
-        """Wait until all lines of an ended stream are acknowledged, or until it is over.
+        """Wait until all lines of an ended stream are acknowledged (True) or `over()` is true (False).
 
         Raises:
-            Exception: what ended the thread.
+            Exception: the error that ended the thread.
         """
         while stream_id not in self._released:
             self.wake()
@@ -136,23 +136,23 @@ class BackgroundForwarder:
         return True
 
     def known(self) -> set[str]:
-        """Streams that are shipped, or were."""
+        """Ids of streams that are or were shipped."""
         return {stream.stream_id for stream in self._forwarder.streams} | self._released
 
     @property
     def knows_no_kafka(self) -> bool:
-        """No address of a broker is set, so waiting is in vain until somebody sets one."""
+        """No address of a broker is set: it can only wait until one is set."""
         return self._forwarder.knows_no_kafka
 
     def of_workers(self) -> list[str]:
-        """Streams whose worker is gone, and so will end; our own are none."""
+        """Streams whose worker is gone, so that they will end; without meta streams."""
         streams = [
             stream for stream in self._forwarder.streams if not stream.meta and stream.writer_is_gone()
         ]
         return [stream.stream_id for stream in streams]
 
     def discover(self) -> None:
-        """Take on the streams that SDKs inside the worker made."""
+        """Ship the streams that SDKs inside the worker made."""
         self._discovered_at = time.monotonic()
         with self._changes:
             known = self.known()
@@ -162,7 +162,7 @@ class BackgroundForwarder:
                         self._claim(folder.name)
 
     def close(self) -> None:
-        """End the thread; what is not acknowledged stays in the spool for `forward`."""
+        """End the thread; unacknowledged lines stay in the spool for `forward`."""
         self._closing = True
         self._forwarder.stop()
         self._wake.set()
@@ -171,7 +171,7 @@ class BackgroundForwarder:
             stream.release()
 
     def totals(self) -> Totals:
-        """What became of all lines so far; our own records count in no number."""
+        """Totals of all lines so far, without meta streams."""
         with self._changes:
             done = self._done
             found = Totals(done.lines, dict(done.counts), dict(done.runs))
@@ -184,7 +184,7 @@ class BackgroundForwarder:
         try:
             while not self._closing:
                 if time.monotonic() - self._discovered_at >= DISCOVER_SECONDS:
-                    with suppress(OSError):  # what the disk refuses now is looked for again
+                    with suppress(OSError):  # if the disk refuses, the next turn tries again
                         self.discover()
                 if not self._forwarder.pump():
                     self._release_ended()

@@ -21,7 +21,7 @@ from schemas.codec import HEADER, MAGIC, Decoder, Encoder, Record
 from schemas.topics import Kind
 
 WINDOW_BYTES = 4 * 1024 * 1024
-"""A window of this size takes no further stream: the bound on memory when lines are long."""
+"""A window of this size takes no more lines: it bounds memory when lines are long."""
 
 log = structlog.get_logger(part="forwarder")
 
@@ -131,7 +131,7 @@ class StreamEncoder:
             try:
                 value = fast(line, seq, arrived)
                 made = self._normalised(line, seq, arrived) if value is None else None
-            except Exception as error:  # whatever a line holds, it costs that line
+            except Exception as error:  # a line that fails must not cost others
                 value, made = None, self._made(self._normalise.failed(line, error, seq, arrived))
             if made is not None:
                 self._add(made, line, window, before)

@@ -1,18 +1,18 @@
-"""Ships streams to Kafka: nothing is lost, and what is sent twice is the same twice.
+"""Ships streams to Kafka: no line is lost, and a line that is sent twice becomes the same record twice.
 
-The guarantee, in the order of what happens:
+The guarantee, in steps:
 
-1. A window is what the spools hold, at most `window_lines`. Its lines are normalised and encoded.
-2. All of it is handed to one idempotent producer (acks=all, no time-out), then the next window is made
-   while this one is on its way.
-3. The flush ends when nothing is on its way. It may wait for ever: an outage costs disk, not data.
-4. No failure: every line of the window is stored. The place behind it is written for each stream.
-5. A record that Kafka does not take is sent again alone; what fails alone becomes a dead letter, and
-   counts as done once that is stored.
-6. Any other failure: the whole window again, by a new producer where the old one is broken.
-7. Killed at any moment, the next forwarder repeats at most two windows from the last place, with the same
-   run, agent and time for each line, as those are kept with the place. Where a picture waits for its turn,
-   it begins with the window of that.
+1. A window holds the next lines of the spools, at most `window_lines`, normalised and encoded.
+2. One idempotent producer sends it (acks=all, no time-out); the next window is made while this one is in
+   flight.
+3. The flush ends when nothing is in flight. It waits as long as needed: an outage costs disk, not data.
+4. Without a failure every line of the window is stored, and the checkpoint of each stream is saved.
+5. A record that Kafka refuses is sent again alone. If it fails alone, it becomes a dead letter, and counts
+   as done once that is stored.
+6. After any other failure the whole window is sent again, by a new producer if the old one is broken.
+7. After a kill the next forwarder repeats at most two windows from the last checkpoint, with the same run,
+   agent and time for each line, as the checkpoint holds them. If a picture waits for its turn, the
+   checkpoint is before its window.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from schemas.topics import Kind
 
 WAIT_SECONDS = 0.25
 PATIENCE_SECONDS = 1.0
-"""After this many seconds the user is told what is waited for."""
+"""After this many seconds the user is told the reason of the wait."""
 AGAIN_SECONDS = 1.0
 GATHER_SECONDS = 0.005
 """Linger 5 ms after a window of few records, so that records share a request."""
@@ -49,7 +49,7 @@ class Stopped(Exception):  # noqa: N818 - a state
 
 
 def _measure(window: Window) -> None:
-    """What was acknowledged, for Prometheus: letters by their kind, too."""
+    """Count acknowledged records for Prometheus, by kind."""
     for kind, count in Counter(item[0].value for item in window.items).items():
         metrics.RECORDS.labels("forward", kind).inc(count)
     metrics.BATCH_RECORDS.labels("forward").observe(len(window.items))
@@ -61,7 +61,7 @@ class Forwarder:
 
     Args:
         load: reads the settings; called again when no broker answers, as its address may have changed.
-        report: told what is waited for (a reason), and "" when that is over.
+        report: called with the reason of a wait, and with "" when it is over.
     """
 
     def __init__(
@@ -78,17 +78,17 @@ class Forwarder:
         self._in_flight: Window | None = None
         self._gathers_until = 0.0
         self._said = ""
-        """What is waited for; empty: nothing."""
+        """The reason of the wait; empty: none."""
         self.knows_no_kafka = False
 
     @property
     def waits_for(self) -> str:
-        """Why nothing is sent just now; empty: it is."""
+        """Why nothing is sent now; empty: records are being sent."""
         return self._said
 
     def unshipped(self) -> int:
-        """Bytes of all spools that Kafka has not acknowledged; for another thread than the forwarder's."""
-        with contextlib.suppress(OSError):  # one was deleted just now
+        """Bytes of all spools that Kafka has not acknowledged. Another thread may call it."""
+        with contextlib.suppress(OSError):  # a spool was deleted meanwhile
             return sum(stream.unshipped() for stream in list(self.streams))
         return 0
 
@@ -125,7 +125,7 @@ class Forwarder:
         """Wait at most `seconds` for the records in flight.
 
         Raises:
-            Stopped: it is not acknowledged in time.
+            Stopped: `stop` was called.
         """
         in_flight, self._in_flight = self._in_flight, None
         if in_flight is not None and self._producer is not None and self._producer.flush(seconds):
@@ -182,7 +182,7 @@ class Forwarder:
         return window if window.items else None
 
     def _in_turn(self) -> list[Stream]:
-        """Another stream is first each time, so that a long one does not keep the others waiting."""
+        """The streams, each time from another one on, so that a long one does not hold up the others."""
         self._turn = (self._turn + 1) % max(len(self.streams), 1)
         return self.streams[self._turn :] + self.streams[: self._turn]
 
@@ -210,7 +210,7 @@ class Forwarder:
                 stream.acknowledge(checkpoint)
 
     def _failures(self, window: Window) -> list[Failure]:
-        """Wait until nothing is on its way; what failed."""
+        """Wait until nothing is in flight; returns the failures."""
         assert self._producer is not None
         began = time.monotonic()
         while not self._producer.flush(WAIT_SECONDS):
@@ -225,7 +225,7 @@ class Forwarder:
         return self._producer.failures()
 
     def _moved(self) -> bool:
-        """Kafka has another address now: a local stack that was started again has other ports."""
+        """Whether Kafka has another address now: a restarted local stack has other ports."""
         try:
             return self._load().bootstrap_servers not in ("", self.settings.bootstrap_servers)
         except UsageError:
@@ -235,10 +235,10 @@ class Forwarder:
         if self._producer is not None:
             self._producer.abandon()
         self._producer = None
-        self._connect(told=False)  # that it connects does not say that it sends
+        self._connect(told=False)  # a connection does not mean that records are acknowledged
 
     def _one_by_one(self, window: Window, failures: list[Failure]) -> None:
-        """Send what failed again, alone; what fails alone is a dead letter."""
+        """Send each failed record again alone; one that fails alone becomes a dead letter."""
         failed = {(failure.topic, failure.value) for failure in failures}
         for item in window.items:
             kind, _, value, encoder, line = item

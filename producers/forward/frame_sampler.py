@@ -1,4 +1,4 @@
-"""At most so many pictures a second for each agent: the newest wins, the others are counted."""
+"""Limits the pictures of each agent per second: the newest is sent, the others are counted."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class _Agent:
     due: int
     waiting: tuple[Record, Picture] | None = None
     before: Checkpoint | None = None
-    """Where to begin again for the picture that waits."""
+    """A checkpoint before the line of the waiting picture."""
     thinned: int = 0
 
 
 class FrameSampler:
-    """Pictures on their way to the frames topic.
+    """Chooses the pictures that are sent to the frames topic.
 
     Args:
-        per_second: pictures of one agent, of its own time (`event_time`); 0: none at all.
+        per_second: pictures of one agent per second of its own time (`event_time`); 0: none.
     """
 
     def __init__(self, per_second: float) -> None:
@@ -33,10 +33,10 @@ class FrameSampler:
         self._agents: dict[tuple[str, str], _Agent] = {}
 
     def offer(self, record: Record, picture: Picture, before: Checkpoint) -> tuple[Record, Picture] | None:
-        """Take a line's picture; what is to be sent now, if anything.
+        """Take a line's picture; returns the one to send now, if any.
 
         Args:
-            before: a place in the stream before that line.
+            before: a checkpoint before that line.
         """
         if self._pause is None:
             return None
@@ -47,12 +47,12 @@ class FrameSampler:
             agent.thinned += 1
         agent.waiting, agent.before = (_frame(record), picture), before
         now = record["event_time"]
-        if agent.due - 60_000_000 > now:  # a clock that went back
+        if agent.due - 60_000_000 > now:  # the clock went back
             agent.due = now
         return self._send(agent, now) if now >= agent.due else None
 
     def late(self, now: int) -> list[tuple[Record, Picture]]:
-        """Pictures that nothing newer followed in time.
+        """Waiting pictures whose turn has come without a newer one.
 
         Args:
             now: the time, µs since 1970.
@@ -61,11 +61,11 @@ class FrameSampler:
         return [self._send(agent, now) for agent in late]
 
     def rest(self) -> list[tuple[Record, Picture]]:
-        """All that still wait: the last pictures of a stream."""
+        """All waiting pictures: the last of a stream."""
         return [self._send(agent, agent.due) for agent in self._agents.values() if agent.waiting]
 
     def before(self) -> Checkpoint | None:
-        """The place before all pictures that wait; None: none does."""
+        """The checkpoint before all waiting pictures; None: none waits."""
         places = [agent.before for agent in self._agents.values() if agent.waiting and agent.before]
         return min(places, key=lambda place: place.line, default=None)
 

@@ -1,4 +1,4 @@
-"""Which run a stream's first lines belong to, where no line and no option has named one yet."""
+"""Finds the run of a stream's first lines, when no option and no line before has named it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from producers.spool.format import About, Checkpoint, now_us
 from producers.spool.reader import SpoolReader
 
 UNNAMED_EVENT_US = 1_000_000
-"""So long an event of no run waits for the stream to name one, while the stream is being written."""
+"""While the stream is written, an event without a run waits this long for a line that names one."""
 UNNAMED_LOG_US = 5_000_000
-"""So long a line of log does: programs talk while they start."""
+"""The same for a log line: programs print while they start."""
 
 
 class RunIdFinder:
-    """Reads a stream from its first line on, until one names a run.
+    """Reads a stream from its first line until one names a run.
 
     Args:
-        patient: wait until the stream ends, as it is a file that is there already.
+        patient: wait until the stream's end, as it is a complete file.
     """
 
     def __init__(self, settings: Settings, folder: Path, about: About, *, patient: bool) -> None:
@@ -36,7 +36,7 @@ class RunIdFinder:
         """The run; None: wait for more lines.
 
         Args:
-            final: no more will come, or there is no time to wait.
+            final: no more lines will come, or there is no time to wait.
         """
         while self._found is None and (chunk := self._reader.read(self._most, final=final)) is not None:
             if not isinstance(chunk.lines, list):
@@ -52,12 +52,12 @@ class RunIdFinder:
         return self._found or (self._generated if final or over else None)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._reader.close()
 
 
 def named_run(line: bytes) -> str | None:
-    """The run that a line names, if it does."""
+    """The run that a line names, if any."""
     if b"run_id" not in line:
         return None
     try:

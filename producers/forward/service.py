@@ -1,7 +1,7 @@
-"""Ships every stream of a folder that nobody else ships, and speaks for workers that cannot.
+"""Ships every stream of a folder that no other process ships, and writes heartbeats and ends for SDK workers.
 
-An SDK only writes lines: who runs without `stepstream run` has no heartbeat of its own and no end when it
-is killed. What is left by a `run` or `ingest` that was killed is taken over in the same way.
+An SDK only writes lines: without `stepstream run` a worker has no heartbeat, and no end when it is killed.
+Streams of a killed `run` or `ingest` are taken over in the same way.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ SCAN_SECONDS = 0.2
 POLL_SECONDS = 0.02
 TIDY_SECONDS = 60.0
 LAST_SECONDS = 3.0
-"""After SIGTERM so long is waited for what is on its way."""
+"""After SIGTERM, how long to wait for records in flight."""
 
 log = structlog.get_logger(part="forward")
 
 
 class ForwardService:
-    """One folder of spools.
+    """Ships one folder of spools.
 
     Args:
         load: reads the settings; `spool_dir` is the folder.
-        stop: set, it ends the loop.
-        drain: seconds in which it still ships what the spools hold, once it was told to stop.
+        stop: ends the loop when set.
+        drain: seconds in which it still ships what the spools hold, after it was told to stop.
     """
 
     def __init__(self, load: Callable[[], Settings], stop: threading.Event, drain: float = 0.0) -> None:
@@ -57,12 +57,12 @@ class ForwardService:
         self._scanned_at = self._beat_at = self._tidied_at = 0.0
 
     def run(self) -> None:
-        """Until `stop` is set and the spools are drained."""
+        """Run until `stop` is set and the spools are drained."""
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             while not self._is_over():
                 self.health.beat()
-                self._carefully(self._tidy_if_due)  # before a scan takes what may be deleted
+                self._carefully(self._tidy_if_due)  # before a scan claims a stream that is to be deleted
                 self._carefully(self._scan_if_due)
                 self._carefully(self._beat_if_due)
                 if not self._forwarder.pump():
@@ -94,7 +94,7 @@ class ForwardService:
         return self._forwarder.unshipped()
 
     def stop(self) -> None:
-        """End the loop, and what it waits for."""
+        """End the loop; after `drain` seconds, at least LAST_SECONDS, also its waiting."""
         self._stop.set()
         last = threading.Timer(max(LAST_SECONDS, self._drain), self._give_up)
         last.daemon = True
@@ -105,7 +105,7 @@ class ForwardService:
         self._forwarder.stop()
 
     def _carefully(self, action: Callable[[], None]) -> None:
-        """What the disk refuses now is due again later; each reason is said once."""
+        """Run an action; what the disk refuses is tried again later, and each reason is logged once."""
         try:
             action()
         except OSError as error:
@@ -130,7 +130,7 @@ class ForwardService:
                 self._carefully(partial(self._claim, self._folder / name))
 
     def _is_anothers(self, name: str, shipped: set[str]) -> bool:
-        """A stream beside one that another process ships is shipped by that one as well."""
+        """Whether the process that ships a stream's worker also ships this one beside it."""
         first = name.partition(".")[0]
         ours = first == name or first in shipped or first in self._finished
         return not ours and is_held(self._folder / first / "ship.lock")
@@ -175,7 +175,7 @@ class ForwardService:
         return found
 
     def _reopen(self, stream_id: str) -> None:
-        """There are new lines in a stream that had ended."""
+        """Ship a stream again that had ended: it has new lines."""
         self._finished.discard(stream_id)
         for stream in self._forwarder.streams:
             if stream.stream_id == stream_id:
@@ -184,7 +184,7 @@ class ForwardService:
     def _finish_ended(self) -> None:
         ended = [stream for stream in self._forwarder.streams if stream.ended]
         for stream in sorted(ended, key=lambda stream: stream.meta):
-            if not stream.ended:  # a word about its worker's end came just now
+            if not stream.ended:  # its worker's end was written meanwhile
                 continue
             self._forwarder.finish(stream)
             if not stream.meta:
@@ -194,11 +194,11 @@ class ForwardService:
             self._finished.add(stream.stream_id)
 
     def _say_end(self, stream: Stream) -> None:
-        """How the stream's runs stand, where nobody has said it; then the stream is complete."""
+        """Write how the stream's runs ended, if no process has; then mark the stream as complete."""
         complete = (stream.folder / "done").exists()
         meta_folder = self._folder / (stream.stream_id + META_SUFFIX)
         if not (meta_folder / "done").exists() and (stream.about.owner or meta_folder.exists()):
-            with suppress(BlockingIOError):  # another process writes it still, and says the end itself
+            with suppress(BlockingIOError):  # another process still writes it, and writes the end itself
                 self._end_runs(stream, complete=complete)
         if not complete:
             (stream.folder / "done").touch()
@@ -229,6 +229,6 @@ class ForwardService:
 
 
 def _is_a_living_programs(folder: Path) -> bool:
-    """`run`, `ingest` and `watch` ship what they write, also before they have said so."""
+    """Whether the stream is of a running `run`, `ingest` or `watch`, which ships it itself."""
     about = About.read(folder)
     return about is not None and about.writer in PROGRAMS and is_held(folder / "writer.lock")

@@ -35,7 +35,7 @@ class Stream:
     """A stream that this process ships: it holds its `ship.lock`.
 
     Args:
-        patient: wait for a run's name until the stream ends, as it is a file that is there already.
+        patient: wait for a run's name until the stream's end, as it is a complete file.
         parent: of a meta stream: the stream beside it.
     """
 
@@ -52,7 +52,7 @@ class Stream:
         self.folder, self.about = folder, about
         self.checkpoint = Checkpoint.load(folder)
         self.hurry = False
-        """Do not wait for the stream to name its run: that of the SDK beside it is known."""
+        """Do not wait for the stream to name its run: the SDK's stream beside it has one."""
         self._settings, self._lock = settings, lock
         self._patient, self._parent = patient, parent
         self._reader = SpoolReader(folder, about, self.checkpoint, settings.max_line_bytes, HEAD_BYTES)
@@ -68,11 +68,11 @@ class Stream:
         self._newest = self._kept = self.checkpoint
         self._sampler = FrameSampler(settings.frames_per_second)
         self.ended = False
-        """Every line was read, and no more will come."""
+        """Every line was read, and no more lines will come."""
 
     @classmethod
     def claim(cls, settings: Settings, folder: Path, **options: object) -> Stream | None:
-        """The stream, if it is there and nobody else ships it."""
+        """The stream, if it exists and no other process ships it."""
         about = About.read(folder)
         if about is None:
             return None
@@ -88,22 +88,22 @@ class Stream:
 
     @property
     def meta(self) -> bool:
-        """stepstream's own stream."""
+        """Whether it is stepstream's own stream."""
         return self.about.kind == "meta"
 
     @property
     def context(self) -> Context:
-        """What its lines named so far."""
+        """What its lines have named so far."""
         return self._normalise.context if self._normalise else Context.from_json(self.checkpoint.context)
 
     @property
     def run_id(self) -> str | None:
-        """The run that its next line belongs to, unless it names another; None: not decided yet."""
+        """The run of its next line, unless that names another; None: not decided yet."""
         return self.context.run_id or self.checkpoint.run_id
 
     @property
     def announced(self) -> str | None:
-        """The run that `run` says has started: that of lines before one was named. None: nobody said so."""
+        """The run that `stepstream run` announced as started; None: none was announced."""
         return self.checkpoint.run_id if self.about.writer == "run" else None
 
     def unshipped(self) -> int:
@@ -122,7 +122,7 @@ class Stream:
         """Add the records of the next lines to a window, and the pictures whose turn has come."""
         try:
             chunk = self._next(window.room)
-        except OSError as error:  # it must not hold up the others
+        except OSError as error:  # other streams go on
             self._refused_by_disk(error)
             return
         if chunk is not None:
@@ -130,7 +130,7 @@ class Stream:
         late = self._sampler.late(now_us())
         if late:
             self._encoder_with(records).pictures(late, window)
-        if chunk is not None or late:  # a picture that comes alone counts as well
+        if chunk is not None or late:  # also where only a late picture was added
             window.checkpoints[self.stream_id] = self._snapshot()
 
     def fill_rest(self, window: Window, records: RecordEncoder) -> None:
@@ -152,7 +152,7 @@ class Stream:
         """The next lines, at most so many; None: there are none yet."""
         if most <= 0 or self.ended or time.monotonic() < self._rests_until:
             return None
-        # A torn last line of our own (`watch` writes such, too) was never complete.
+        # A torn last line of our own streams, or of `watch`, was never complete.
         normalise, chunk = self._normalise or self._begin(final=False), None
         if normalise is not None:
             chunk = self._reader.read(most, final=False)
@@ -175,11 +175,11 @@ class Stream:
             log.warning("the disk refuses a spool; trying again", folder=str(self.folder), reason=str(error))
 
     def wake(self) -> None:
-        """There are new lines: do not rest."""
+        """There are new lines: read at the next turn."""
         self._rests_until = 0.0
 
     def _rest(self) -> None:
-        """Who has been silent for long is asked more rarely."""
+        """Poll a stream less often the longer it has no new lines."""
         now = time.monotonic()
         self._rests_until = now + min((now - self._heard_at) / 20, LONGEST_REST_SECONDS)
 
@@ -215,7 +215,7 @@ class Stream:
             self._refused_by_disk(error)
 
     def release(self) -> None:
-        """Let somebody else ship it."""
+        """Release the lock, so that another process can ship it."""
         self._reader.close()
         if self._lock >= 0:
             os.close(self._lock)
@@ -230,7 +230,7 @@ class Stream:
                 segment_path(self.folder, first, "times").unlink(missing_ok=True)
 
     def _begin(self, *, final: bool) -> Normaliser | None:
-        """The normaliser, once it is decided which run the lines before a named one belong to."""
+        """The normaliser; None until the run of the first lines is decided."""
         about = self.about
         if self.checkpoint.run_id is None:
             run_id = self._run_of_unnamed(final)
@@ -256,7 +256,7 @@ class Stream:
         return found
 
     def _run_of_parent(self) -> str | None:
-        """A meta stream's lines are of the run that its worker's stream begins with."""
+        """The run of a meta stream: the first run of its worker's stream."""
         parent = self._parent()
         if parent is not None:
             return parent.checkpoint.run_id
@@ -267,7 +267,7 @@ class Stream:
 
 
 def discard_old(settings: Settings) -> list[str]:
-    """Delete streams that are complete and shipped, once their retention is over; which they were."""
+    """Delete streams that are complete, shipped and past their retention; returns their ids."""
     oldest = time.time() - settings.spool_retention_hours * 3600
     gone = []
     for done in settings.spool_dir.glob("*/done"):
@@ -277,7 +277,7 @@ def discard_old(settings: Settings) -> list[str]:
         if stream is None:
             continue
         if stream.unshipped() == 0:
-            # The lines first: whoever is interrupted here leaves a stream that is shipped, not one to ship.
+            # The lines first: an interruption here leaves a shipped stream, not one that is shipped again.
             for first in segments(stream.folder):
                 segment_path(stream.folder, first).unlink(missing_ok=True)
             shutil.rmtree(stream.folder, ignore_errors=True)
@@ -287,7 +287,7 @@ def discard_old(settings: Settings) -> list[str]:
 
 
 def life_ahead(settings: Settings, stream_id: str) -> dict[str, str]:
-    """What the lines of a stream that are not shipped yet say about the life cycle of runs."""
+    """The life cycle of a stream's runs, with its unshipped lines taken into account."""
     folder = settings.spool_dir / stream_id
     about, checkpoint = About.read(folder), Checkpoint.load(folder)
     if about is None:

@@ -1,5 +1,5 @@
-"""Whose a stream is, and what its earlier lines named. Small, and kept with the place in the spool, so that
-a line that is read again is the same event again."""
+"""The ids of a stream, and what its earlier lines named. Saved with the checkpoint, so that a line that is
+read again becomes the same event."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from schemas.topics import META_SUFFIX
 
 NO_AGENT = "default"
 SILENT, OPEN, ENDED = "silent", "open", "ended"
-"""Of a run's life cycle a stream said nothing; that it started; that it ended."""
+"""What a stream said of a run's life cycle: nothing; that it started; that it ended."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose a stream is.
+    """The stream's own ids.
 
     Args:
-        run_id: of lines before which no run was named.
-        agent_id: of lines that name none; None: whom `run_started` or `ready` names.
-        sdk: our own SDK writes it, so kinds and fields of its own have their meaning.
+        run_id: the run of lines before which no run was named.
+        agent_id: the agent of lines that name none; None: the one that `run_started` or `ready` names.
+        sdk: our SDK writes it, so the SDK's own kinds and fields have their meaning.
     """
 
     stream_id: str
@@ -42,9 +42,9 @@ class Context:
         run_id: the run named last.
         agent_id: the agent that `run_started` or `ready` named.
         monitor: a Monitor's header was read, so `t` is the time since then.
-        runs: every run of the stream, and how its life cycle stands.
-        steps: the names of the last step of no kind: a line of the same names is another one, also where it
-            alone would pass for an episode.
+        runs: every run of the stream, with the state of its life cycle.
+        steps: the names of the last step without a kind: a line with the same names is a step, too, even if
+            it would be an episode on its own.
     """
 
     run_id: str | None = None
@@ -54,7 +54,7 @@ class Context:
     steps: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """What `place.json` keeps."""
+        """The content of `place.json`."""
         return {
             "run_id": self.run_id,
             "agent_id": self.agent_id,
@@ -65,7 +65,7 @@ class Context:
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> Context:
-        """As kept; what is missing is as at the start."""
+        """From `place.json`; missing fields have their initial values."""
         return cls(
             kept.get("run_id"),
             kept.get("agent_id"),

@@ -1,4 +1,4 @@
-"""What RL workers print, and what it becomes. The tables are the dialects: read them here."""
+"""The dialects of RL workers as tables: what they print, and which columns it becomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEP_NUMBER = ("step_index", "step", "time_step")
 OBSERVATION = ("observation", "obs", "state")
 ENDED = ("terminated", "truncated", "done")
 SUCCESS = ("success", "is_success")
-"""An episode's flags that are numbers: their mean is the success rate."""
+"""Flags of an episode that become numbers, so that their mean is the success rate."""
 RETURN = ("total_reward", "episode_return", "return", "reward", "r")
 LENGTH = ("steps", "num_steps", "length", "episode_steps", "episode_length", "l")
 GLOBAL_STEP = (
@@ -42,7 +42,7 @@ CHATTER = (
     "action_selected", "ack", "hello", "bye", "shutdown",
 )  # fmt: skip
 NAMES_AGENT = ("run_started", "ready")
-"""Kinds whose agent is the agent of the stream's lines that name none."""
+"""Kinds whose agent becomes the agent of later lines that name none."""
 
 _NUMBER_OF_TRUTH = {"true": "1", "false": "0"}
 _EPISODE_ID = re.compile(r"(?:^|[-_/:])ep(?:isode)?[-_]?(\d{1,18})$|^(\d{1,18})$", re.I | re.A)
@@ -52,7 +52,7 @@ _BATCH_COLUMNS = ("obs", "actions", "new_obs", "next_obs", "dones", "terminateds
 
 
 class UnusableError(ValueError):
-    """A line that was meant as an event and cannot be one."""
+    """A line that looks like an event and cannot be used as one."""
 
     field = None
 
@@ -60,7 +60,7 @@ class UnusableError(ValueError):
         super().__init__(message)
         self.reason = reason
         self.raw = raw
-        """The bytes at fault, where they are others than the line's."""
+        """The bytes at fault, if they are not the line's."""
 
 
 def step(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
@@ -84,7 +84,7 @@ def episode(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     }
     columns |= _ended(said, said.fields.get("info"))
     columns["seed"] = _seed(said)
-    # Gymnasium's `t` is the time of this episode, that of a Monitor the time since it began.
+    # Gymnasium's `t` is the duration of the episode; a Monitor's `t` is the time since it began.
     elapsed = ("elapsed", "t") if context.monitor else ("elapsed",)
     columns["elapsed"] = said.double("elapsed", *elapsed)
     columns["duration"] = said.double("duration", "duration_seconds", "duration", "t")
@@ -101,13 +101,13 @@ def metrics(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
 
 
 def sdk_metrics(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
-    """What `run.log` writes: numbers whose names mean nothing else stand below `metrics`."""
+    """What `run.log` writes: numbers with reserved names are inside `metrics`."""
     global_step = said.integer("step")
     return Kind.METRICS, {"global_step": global_step} | said.rest()
 
 
 def run_event(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
-    """A life cycle event; `event` holds the kind, the payload all else."""
+    """A life cycle event; `event` holds the kind, `payload` all other fields."""
     return Kind.RUNS, {"event": said.kind, "payload": said.joined()}
 
 
@@ -118,7 +118,7 @@ def monitor_header(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
 
 
 def other(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
-    """Chatter: kept, with its kind in the payload."""
+    """Other events: kept, with the kind in the payload."""
     return Kind.RUNS, {"event": "other", "payload": said.joined()}
 
 
@@ -132,7 +132,7 @@ def log_line(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
 
 
 def unreadable(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
-    """A record of another tracker that the importer could not read; the message says why."""
+    """A record of another tracker that the importer could not read, with the reason."""
     message = said.take("message")
     raise UnusableError("unreadable", clean(string(message[1])) if message else "It could not be read.")
 
@@ -145,7 +145,7 @@ KINDS: dict[str, Handler] = {
     **dict.fromkeys(LIFE_CYCLE, run_event),
     **dict.fromkeys(CHATTER, other),
 }
-"""Kind → what reads it."""
+"""Kind → its handler."""
 
 SDK_KINDS: dict[str, Handler] = {
     **KINDS,
@@ -158,7 +158,7 @@ META_KINDS: dict[str, Handler] = {**KINDS, "log": log_line}
 
 
 def kind_of(fields: Fields, kinds: dict[str, Handler]) -> tuple[str | None, str | None]:
-    """The kind that a line names and we know, and the field that names it."""
+    """The known kind that a line names, and the field that names it."""
     for name in KIND_NAMES:
         text = fields.get(name, "")
         if text[:1] == '"' and (kind := string(text).strip().lower()) in kinds:
@@ -167,10 +167,10 @@ def kind_of(fields: Fields, kinds: dict[str, Handler]) -> tuple[str | None, str 
 
 
 def classified(said: FieldReader, context: Context) -> Handler:
-    """What reads a line of no kind, or of one that we do not know.
+    """The handler of a line without a kind, or of an unknown kind.
 
     Raises:
-        UnusableError: a batch of many steps, or nothing that could be an event.
+        UnusableError: the line is a batch of many steps, or no event at all.
     """
     if _is_batch(said):
         raise UnusableError("batch", "One line holds a batch of many steps: print one line for each step.")
@@ -194,8 +194,8 @@ def classified(said: FieldReader, context: Context) -> Handler:
 
 
 def _is_step(said: FieldReader, context: Context) -> bool:
-    """Whether `reward` is that of one step: of a numbered one, one with what was seen or done, one that goes
-    on, or one like those before it. With a length it is an episode's return."""
+    """Whether `reward` is that of one step: the line has a step number, an observation, an action, a flag
+    that the episode goes on, or the same names as the step before. With a length, it is a return."""
     if "reward" not in said.fields:
         return False
     acted = said.has("action", "observation", "obs") or said.fields.get("state", '"')[0] not in '"n'
@@ -210,7 +210,7 @@ def _is_step(said: FieldReader, context: Context) -> bool:
 
 
 def _flags(said: FieldReader) -> list[bool]:
-    """Of `terminated`, `truncated` and `done` those that say something."""
+    """Those of `terminated`, `truncated` and `done` that are not null."""
     found = []
     for name in ENDED:
         if said.has(name):
@@ -220,7 +220,7 @@ def _flags(said: FieldReader) -> list[bool]:
 
 
 def _is_episode(said: FieldReader) -> bool:
-    """Whether it has a return and a length or a number; what says that it goes on has not ended."""
+    """Whether it has a return, and a length or a number, and does not say that the episode goes on."""
     if (flags := _flags(said)) and not any(flags):
         return False
     returned = said.has(*RETURN)
@@ -237,7 +237,7 @@ def _is_batch(said: FieldReader) -> bool:
 
 
 def episode_index(said: FieldReader) -> int | None:
-    """The episode's number. That in the metadata is right: `episode` is a display number then."""
+    """The episode's index. If the metadata has one, it is right, and `episode` is a number for display."""
     right = _episode_in_metadata(said)
     if right is not None:
         said.fields = {
@@ -273,7 +273,7 @@ def worker_of(said: FieldReader) -> str | None:
 
 
 def _seed(said: FieldReader) -> int | None:
-    """A seed that is no whole number is no fault: it stays in extras."""
+    """A seed that is no whole number stays in extras; the line is not refused."""
     try:
         integer("seed", said.fields.get("seed", "null"))
     except BadValueError:
@@ -284,7 +284,7 @@ def _seed(said: FieldReader) -> int | None:
 
 
 def _ended(said: FieldReader, info: str | None) -> Columns:
-    """terminated and truncated; old Gym's `done` is told apart by `TimeLimit.truncated`."""
+    """terminated and truncated; for old Gym's `done`, `TimeLimit.truncated` says which."""
     terminated, truncated = said.boolean("terminated"), said.boolean("truncated")
     if terminated is None and said.has("done"):
         done = said.boolean("done")
@@ -315,7 +315,7 @@ def _global_step(numbers: Fields, others: Fields) -> int | None:
 
 
 def _step_names(numbers: Fields, others: Fields) -> list[str]:
-    """Names of a global step that the line has, the best first; a string may hold one as well."""
+    """Names of a global step in the line, the best first; its value may be a string."""
     rank = {name: place for place, name in enumerate(GLOBAL_STEP)}
     there = [name for name in (*numbers, *others) if name in rank]
     below = [name for name in numbers if "/" in name and name.rpartition("/")[2] in rank]

@@ -39,7 +39,7 @@ OPTIONAL: tuple[tuple[str, Any], ...] = (
     ("truncated", bool | None),
     ("packed", list[str]),
 )
-"""Names that mean what they say, and the types in which a common line has them."""
+"""Names with their usual meaning, and the types that they have in a common line."""
 
 UNCOMMON = frozenset(
     {
@@ -61,20 +61,20 @@ UNCOMMON = frozenset(
 """Names for which the normaliser reads the line."""
 
 PICTURES = (b'"rgb"', b'"text"', b'_b64"', b"\\")
-"""What a line with a `render_payload` holds where that may be a picture; the last may spell any name."""
+"""A line with a `render_payload` and one of these may hold a picture; a backslash can spell any name."""
 
 MOST_NAMES = 64
 MOST_KEPT = 10_000
 STAMP = len("2025-10-20T10:11:12.345678+00:00")
 
 _UNFIT = re.compile('["\\\\\0-\x1f\ud800-\udfff]')
-"""In a name, it is more than msgspec's Structs take."""
+"""Characters that msgspec's Structs do not take in a name."""
 _refusals = (msgspec.MsgspecError, RecursionError, UnicodeError)
-"""A name that is no UTF-8 is the last: msgspec names the unknown field, and cannot."""
+"""UnicodeError: msgspec fails to report an unknown field whose name is not UTF-8."""
 
 
 class FastStep:
-    """For one stream.
+    """The fast step of one stream.
 
     Args:
         identity, context: of the stream's normaliser, which reads all other lines.
@@ -87,10 +87,10 @@ class FastStep:
         self._labels: tuple[bytes, ...] = ()
         self._names: dict[str, None] = {}
         self._chosen: tuple[str, str, str] = ("", "", "")
-        """The names of the episode's number, the step's number and the observation in the lines; "": none."""
+        """The lines' names of episode index, step index and observation; "": none."""
         self._draws = False
         self._said_run: str | None = None
-        self._run_id: str | None = ""  # none is named so
+        self._run_id: str | None = ""  # no run has this name
         self._stream = self.key = b""
         self._packed: dict[tuple[str, ...], list[bytes]] = {}
         self._who: dict[tuple[str, str | None], bytes] = {}
@@ -165,7 +165,7 @@ class FastStep:
         )
 
     def _unpacked(self, packed: list[str]) -> list[bytes] | None:
-        """Name and text of each of the SDK's floats; None: something is uncommon about them."""
+        """Name and text of each float that the SDK packed; None: they have an uncommon form."""
         try:
             texts = floats.digits(packed)
         except ValueError:
@@ -181,7 +181,7 @@ class FastStep:
         return list(map(add, labels, texts))
 
     def _divided(self, numbers: list[bytes], others: list[Raw | None]) -> tuple[bytes | None, bytes | None]:
-        """Numbers and the rest, by the first byte of their text; `numbers` are some already."""
+        """Split values into numbers and the rest by the first byte of their text; adds to `numbers`."""
         rest: list[bytes] = []
         for label, raw in zip(self._labels, others, strict=True):
             if raw is not None:
@@ -220,7 +220,7 @@ class FastStep:
         self._stream = step_codec.beginning(self._header, named, self._identity.stream_id)
 
     def _whose(self, agent_id: str, worker_id: str | None) -> bytes:
-        """Agent and worker as they are written; empty: one has too long an id."""
+        """Agent and worker as Avro; empty: an id is too long."""
         if max(len(agent_id), len(worker_id or "")) > LONGEST_ID:
             return b""
         who = step_codec.whose(clean(agent_id), None if worker_id is None else clean(worker_id))
@@ -232,12 +232,12 @@ class FastStep:
         names = ["type", *(name for name, _ in OPTIONAL), *chosen, *others]
         types = [Literal["step"], *(kind for _, kind in OPTIONAL), Long, Long, Raw, *[Raw] * len(others)]
         required = {"type", *chosen[:2]} - {""}
-        if not others.keys().isdisjoint(OBSERVATION):  # where it is missing, one of those takes its place
+        if not others.keys().isdisjoint(OBSERVATION):  # if it is missing, one of those is the observation
             required.add(chosen[2])
         fields: list[tuple[str, Any, Any]] = []
         renamed: dict[str, str] = {}
         for place, (name, kind) in enumerate(zip(names, types, strict=True)):
-            renamed[f"f{place}"] = name or f"\ufffe{place}"  # a field that the lines do not have
+            renamed[f"f{place}"] = name or f"\ufffe{place}"  # a placeholder: no line has a field of this name
             fields.append((f"f{place}", kind, msgspec.NODEFAULT if name in required else None))
         struct = msgspec.defstruct(
             "Step", fields, rename=renamed, forbid_unknown_fields=True, gc=False, kw_only=True

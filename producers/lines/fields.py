@@ -1,4 +1,4 @@
-"""What one line says: its fields, taken one by one; what nobody takes becomes `metrics` and `extras`."""
+"""The fields of one line. Handlers take them one by one; the others become `metrics` and `extras`."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ IN_JSON = {
     "render_hint_json": "render_hint",
     "metadata_json": "metadata",
 }
-"""Fields whose string holds JSON, and the name of the value itself."""
+"""Fields whose string holds JSON → the name of the parsed value."""
 
 TIME_NAMES = ("ts", "timestamp", "ts_unix_ns")
 
 DEEPEST = 32
-"""Names are joined down to this depth; what is deeper stays as it is."""
+"""Nested names are joined by `/` down to this depth; deeper objects stay as they are."""
 
 
 class FieldReader:
-    """The fields of a line that nobody has taken yet.
+    """The fields of a line that were not taken yet.
 
     Args:
-        fields: name → JSON text; what is taken is removed.
-        kind: the kind that the line names and we know; None: none.
+        fields: name → JSON text; taking one removes it.
+        kind: the known kind that the line names, if any.
     """
 
     def __init__(self, fields: Fields, kind: str | None = None) -> None:
         self.fields = fields
         self.kind = kind
         self.beside: list[tuple[Kind, dict[str, Any]]] = []
-        """Columns of further records that the line holds; without a key of their own, under the line's."""
+        """Columns of further records in the line; they have the line's key."""
         self._notes: Fields = {}
         self._flat: tuple[Fields, Fields] | None = None
 
     def has(self, *names: str) -> bool:
-        """Whether one of the fields is there and not null."""
+        """Whether one of the fields is present and not null."""
         return any(self.fields.get(name, "null") != "null" for name in names)
 
     def take(self, *names: str) -> tuple[str, str] | None:
-        """Name and text of the first of the fields that is there and not null; null ones go."""
+        """Take the first of the fields that is not null: name and text. Null ones are removed."""
         for name in names:
             if name in self.fields:
                 text = self.fields[name]
@@ -56,26 +56,26 @@ class FieldReader:
         return None
 
     def json(self, *names: str) -> str | None:
-        """The own JSON text of the first of the fields that is there; null is kept as JSON's null."""
+        """Take the JSON text of the first of the fields that is present, also where it is null."""
         return next((self.fields.pop(name) for name in names if name in self.fields), None)
 
     def note(self, name: str, text: str) -> None:
-        """Keep what was taken and no column holds: it will stand in extras."""
+        """Put a taken value that no column holds into extras."""
         self._notes[name] = text
 
     def joined(self) -> str:
-        """All that nobody has taken, and what was noted, as one object."""
+        """The fields that were not taken, and the noted values, as one object."""
         return join(self.fields | self._notes)
 
     def double(self, column: str, *names: str) -> float | None:
-        """A double. NaN is noted in extras too, as SQLite has none."""
+        """A double. NaN is also noted in extras, as SQLite has no NaN."""
         value = self._read(number, names)
         if value is not None and value != value:  # noqa: PLR0124 - NaN alone differs from itself
             self.note(column, '"NaN"')
         return value
 
     def integer(self, *names: str) -> int | None:
-        """A whole number; one that 64 bits do not hold stays in extras."""
+        """A whole number; one of more than 64 bits stays in extras."""
         found = self.take(*names)
         if found is None:
             return None
@@ -94,15 +94,15 @@ class FieldReader:
         return None if found is None else read(*found)
 
     def inside(self, name: str) -> Fields:
-        """The fields of a field that is an object; empty where it is none. It stays."""
+        """The fields of an object; empty if it is none. The object is not taken."""
         return _inside(self.fields.get(name, ""))
 
     def rest(self) -> dict[str, Any]:
-        """`metrics` and `extras`: what was not taken."""
+        """`metrics` and `extras`: the fields that were not taken."""
         return self._divided(self._column_named("metrics"), self._column_named("extras"))
 
     def _column_named(self, name: str) -> Fields:
-        """An object under a column's own name is that column."""
+        """An object with a column's own name becomes that column."""
         return _inside(self.fields.pop(name)) if self.fields.get(name, "")[:1] == "{" else {}
 
     def _divided(self, named: Fields, extras: Fields) -> dict[str, Any]:
@@ -112,14 +112,14 @@ class FieldReader:
         return self.columns(numbers, extras)
 
     def columns(self, numbers: Fields, extras: Fields) -> dict[str, Any]:
-        """The two columns, with what was noted on the way."""
+        """The two columns, with the noted values."""
         extras |= self._notes
         return {"metrics": join(numbers) if numbers else None, "extras": join(extras) if extras else None}
 
     def flattened(self) -> tuple[Fields, Fields]:
-        """Numbers and the rest; names of nested objects joined by `/`. Asked twice, it is the same.
+        """Numbers and the rest; names of nested objects are joined by `/`.
 
-        A time beside the one that was read is no number by name.
+        A second time in the line is no metric.
         """
         if self._flat is None:
             for name in TIME_NAMES:
@@ -149,7 +149,7 @@ def _inside(text: str) -> Fields:
 
 
 def unpack(fields: Fields) -> None:
-    """JSON in JSON: a string that holds JSON becomes the value itself, under the name without `_json`."""
+    """JSON in JSON: a string that holds JSON becomes its value, under the name without `_json`."""
     for name, target in IN_JSON.items():
         if name not in fields:
             continue

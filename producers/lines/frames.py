@@ -1,6 +1,6 @@
-"""Pictures in lines: found, taken out, decoded and compressed.
+"""Pictures in lines: find, take out, decode and compress them.
 
-Finding one costs little, as its pixels stay text: only what is sent is decoded.
+Finding one is cheap, as its pixels stay text: only pictures that are sent are decoded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _pixels = msgspec.json.Decoder(list[list[list[int]]])
 
 
 class NotAPictureError(ValueError):
-    """What looked like one cannot be decoded."""
+    """The data is no picture that can be decoded."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Picture:
 
 
 def take(fields: Fields) -> Picture | None:
-    """Take the picture out of the fields; what stands beside it stays. None: they hold none."""
+    """Take the picture out of the fields; None: they hold none. Other fields stay."""
     thinned = _whole(fields, "frame_thinned") or 0
     found = _from_payload(fields) if fields.get("render_payload", "")[:1] == "{" else None
     found = found or _encoded(fields, fields)
@@ -113,13 +113,13 @@ def _whole(fields: Fields, name: str) -> int | None:
 
 
 def encode(picture: Picture, image_format: str) -> tuple[str, bytes, int | None, int | None]:
-    """Media type, data, width and height of what the frames topic takes.
+    """Media type, data, width and height for the frames topic.
 
     Args:
-        image_format: `webp` or `png`, both without loss; what came encoded stays as it is.
+        image_format: `webp` or `png`, both lossless; a picture that is encoded already stays as it is.
 
     Raises:
-        NotAPictureError: the data is none.
+        NotAPictureError: the data is no picture.
     """
     if picture.media_type == "text/x-ansi":
         return picture.media_type, str(picture.data).encode("utf-8", "replace"), None, None
@@ -128,7 +128,7 @@ def encode(picture: Picture, image_format: str) -> tuple[str, bytes, int | None,
     try:
         if picture.media_type in _MAGIC.values():
             assert isinstance(picture.data, bytes)
-            with Image.open(io.BytesIO(picture.data)) as file:  # reads the header, no pixel
+            with Image.open(io.BytesIO(picture.data)) as file:  # reads only the header
                 return picture.media_type, picture.data, *_sane(*file.size)
         image = Image.fromarray(_array(picture))
         _sane(*image.size)
@@ -138,7 +138,7 @@ def encode(picture: Picture, image_format: str) -> tuple[str, bytes, int | None,
         else:
             image.save(buffer, "PNG", compress_level=1)
         return f"image/{image_format}", buffer.getvalue(), image.width, image.height
-    except Exception as error:  # Pillow raises whatever broken or hostile bytes lead it to
+    except Exception as error:  # broken or hostile bytes can make Pillow raise anything
         raise NotAPictureError(f"{type(error).__name__}: {error}") from error
 
 

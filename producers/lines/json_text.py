@@ -1,7 +1,7 @@
-"""JSON as text: a line's fields with their values unparsed, so that what is kept is the worker's own text.
+"""JSON as text: a line's fields with unparsed values, so that the worker's own text is stored.
 
-msgspec splits a line; where it refuses what workers print all the same (NaN, lone surrogates), the
-scanner of the standard library does, with the same result.
+msgspec splits a line. Where it refuses what workers print (NaN, lone surrogates), the scanner of the
+standard library splits it, with the same result.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from producers.lines import python_text
 from schemas.values import clean
 
 Fields = dict[str, str]
-"""Name → the value's own JSON text, in which the bare words NaN, Infinity and -Infinity may stand."""
+"""Name → the value's JSON text, which may hold the bare words NaN, Infinity and -Infinity."""
 
 WORDS = frozenset({"NaN", "Infinity", "-Infinity"})
 
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _BLANK = re.compile(r"[ \t\n\r]*")
 _WORD_OR_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|NaN')
-# Values are only measured, not read: a number of 5,000 digits is a number.
+# Values are only delimited, not converted: a number may have 5,000 digits.
 _scan = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len).raw_decode
 
 
@@ -34,10 +34,10 @@ class NotJsonError(ValueError):
 
 
 def split(text: str) -> Fields:
-    """The fields of a JSON object. Of a name that occurs twice, the last counts.
+    """The fields of a JSON object. If a name occurs twice, the last one counts.
 
     Raises:
-        NotJsonError: it is none.
+        NotJsonError: the text is no JSON object.
     """
     try:
         return {name: str(raw, "utf-8") for name, raw in _split(text).items()}
@@ -48,7 +48,7 @@ def split(text: str) -> Fields:
 
 
 def _json(text: str) -> str:
-    """The JSON of what Python printed as a dict; any other text as it is."""
+    """The JSON of a dict that Python printed; any other text unchanged."""
     if not python_text.is_dict(text):
         return text
     try:
@@ -110,12 +110,12 @@ def is_number(text: str) -> bool:
 
 
 def strict(text: str) -> str:
-    """The text with the words that are no JSON as strings, all else as it was."""
+    """The text with NaN and the infinities as strings."""
     if "NaN" not in text and "Infinity" not in text:
         return text
     return _WORD_OR_STRING.sub(lambda found: found[0] if found[0][0] == '"' else f'"{found[0]}"', text)
 
 
 def join(fields: Mapping[str, str]) -> str:
-    """The JSON object of these fields. A NUL in a name would keep PostgreSQL's `->>` from every other."""
+    """The JSON object of these fields. A NUL in a name would break PostgreSQL's `->>` for all of it."""
     return "{" + ",".join([f"{quote(clean(name))}:{strict(text)}" for name, text in fields.items()]) + "}"

@@ -1,4 +1,4 @@
-"""A worker's line → a record. Pure: the same line at the same place of a stream is the same record.
+"""A worker's line → a record. Pure: the same line with the same context becomes the same record.
 
 line ── no `{` ──────────────▶ logs
   ├──── not usable ──────────▶ dead letter, with the reason
@@ -42,17 +42,17 @@ Record = dict[str, Any]
 BOM = b"\xef\xbb\xbf"
 BLANKS = b" \t\r\v\f"
 LETTER_BYTES = 8 * 1024 * 1024
-"""A dead letter keeps so much of its line."""
+"""Bytes of a line that its dead letter keeps."""
 HEAD_BYTES = 1024 * 1024
-"""So much of a line over the size limit."""
+"""Bytes that are kept of a line over the size limit."""
 AGENT_NAMES = ("agent_id", "agent", "player_id")
 IDENTITY = ("run_id", "stream_id", "seq", "agent_id", "worker_id", "event_time")
 EVENTS = frozenset({*LIFE_CYCLE, *CHATTER})
-"""Kinds whose data may stand under `payload`; of the others, where one of these names the kind."""
+"""Kinds whose data may be in `payload`; other kinds only where one of ENVELOPES names the kind."""
 ENVELOPES = ("event", "event_type")
 PRODUCER_VERSION = version("stepstream-server")
 OF_SDK = "+sdk"
-"""Ends the version in a letter of a line that our SDK wrote: its kinds have a meaning of their own."""
+"""Ends the version in a dead letter of the SDK's line, whose kinds have a meaning of their own."""
 
 OWN_KINDS = SDK_KINDS | rollout.KINDS
 _LIFE = {
@@ -80,7 +80,7 @@ class Normaliser:
     """One stream's lines → records.
 
     Args:
-        identity: whose the stream is.
+        identity: ids of the stream.
         context: what its earlier lines named; changed with each line.
     """
 
@@ -132,10 +132,10 @@ class Normaliser:
         """The dead letter of a line.
 
         Args:
-            record: whose identity it keeps: run, stream, number, agent, worker, time.
+            record: its run, stream, number, agent, worker and time are kept.
             reason: a short, stable word.
             message: one sentence.
-            field: at fault, where one is.
+            field: the field at fault, if there is one.
         """
         about = {
             "reason": reason,
@@ -150,7 +150,7 @@ class Normaliser:
         return Event(Kind.DLQ, {name: record[name] for name in IDENTITY} | about)
 
     def _failed(self, record: Record, line: bytes, error: Exception) -> Event:
-        """Our own code could not take the line: a fault of ours, which costs that line alone."""
+        """Our own code failed on the line: our fault, and only this line is lost."""
         message = f"stepstream failed on this line ({error!r:.200}): please report it with the line."
         return self.letter(record, line, "failed", clean(message))
 
@@ -204,7 +204,7 @@ class Normaliser:
         return other if self.identity.meta else classified(said, self.context)
 
     def _who(self, record: Record, said: FieldReader) -> None:
-        """Run, agent, worker and time: the line's own, where it names them."""
+        """Set run, agent, worker and time, if the line names them."""
         found = said.take("run_id")
         if found is not None and (run_id := name_of(*found)):
             self.context.run_id = record["run_id"] = run_id
@@ -226,7 +226,7 @@ class Normaliser:
 
 
 def _unfold(fields: Fields) -> None:
-    """An event's data under `payload` becomes fields; what the line itself has wins and the rest stays."""
+    """Move the data in `payload` into the line's fields, which win; the rest stays in `payload`."""
     if fields.get("payload", "")[:1] != "{":
         return
     try:
@@ -241,7 +241,7 @@ def _unfold(fields: Fields) -> None:
 
 
 def _agent(said: FieldReader) -> str | None:
-    """The agent that a line names. `agent` and `player_id` may be something else: then they stay."""
+    """The agent that a line names. `agent` and `player_id` may mean something else and then stay."""
     for name in AGENT_NAMES:
         text = said.fields.get(name, "null")
         if text == "null" or (name != "agent_id" and text[0] in "{[tf"):
@@ -253,7 +253,7 @@ def _agent(said: FieldReader) -> str | None:
 
 
 def _when(said: FieldReader, arrived: int) -> int:
-    """The first time that can be read, else the arrival. One that cannot is noted, and stands in extras."""
+    """The first time that can be read, else the arrival. Unreadable ones are noted in extras."""
     while (found := said.take(*TIME_NAMES)) is not None:
         try:
             return nanoseconds(*found) if found[0] == "ts_unix_ns" else moment(*found)

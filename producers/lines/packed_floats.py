@@ -1,7 +1,7 @@
-"""A step's floats as the SDK packs them: their bits in hex, then their names.
+"""The floats of a step as the SDK packs them: their bits in hex, then their names.
 
-`"packed": ["3fd3333333333333…", "loss", …]` costs a training loop a tenth of what their digits would, as a
-double has seventeen of them. This module formats them as decimals.
+`"packed": ["3fd3333333333333…", "loss", …]` costs a training loop a tenth of printing 17 digits for each
+double. This module formats them as decimals.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def digits(packed: list[str]) -> list[bytes]:
     """JSON text of each float; `null` where it is not finite.
 
     Raises:
-        ValueError: not as many floats as names, or no hex.
+        ValueError: the number of floats differs from that of names, or the text is no hex.
     """
     return msgspec.json.encode(_doubles(packed))[1:-1].split(b",")
 
 
 def unpack(fields: Fields) -> None:
-    """The field `packed` becomes part of `metrics`; one that is something else stays."""
+    """Move the floats of the field `packed` into `metrics`; a `packed` of another form stays."""
     text, others = fields.get("packed"), fields.get("metrics", "{}").strip()
     if text is None or others[0] != "{":
         return

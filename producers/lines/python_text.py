@@ -8,19 +8,19 @@ import re
 from typing import Any
 
 LONGEST = 1024 * 1024
-"""A longer text is not parsed: Python's parser takes many times its size."""
+"""A longer text is not parsed: Python's parser would take many times its size in memory."""
 NUMPY = re.compile(r"(?:np|numpy)\.(?:float|int|uint|bool|str)\w*\((.+)\)", re.A | re.S)
-"""The text of a NumPy scalar; the group is its value's."""
+"""The text of a NumPy scalar; the group holds its value."""
 _BEGIN = re.compile(r"\{\s*(?:'|\}$)")
 _NAMES = {"nan": float("nan"), "inf": float("inf"), "True_": True, "False_": False}
 
 
 class NoValueError(ValueError):
-    """A part of the text has no JSON; the message is the part."""
+    """A part of the text has no JSON form; the message is that part."""
 
 
 def is_dict(text: str) -> bool:
-    """Whether it begins as a dict does: JSON's names have double quotes."""
+    """Whether the text begins like a Python dict, whose names have single quotes."""
     return _BEGIN.match(text) is not None
 
 

@@ -1,8 +1,7 @@
-"""Lines of our own about rollouts of language models: by the SDK, and by `watch` for files of trainers.
+"""Our own lines about rollouts of language models, written by the SDK and by `watch`.
 
-A `rollout` line is its episode's record, and one more in `rollouts`; what is known of each token is one in
-`tokens`; turns that it holds are steps, in a stream of their own beside the line's. A `tokens` line alone
-is an event of the run.
+A `rollout` line becomes an episode and a record of `rollouts`; its token arrays become one of `tokens`; its
+turns become steps in a stream beside the line's. A `tokens` line without a rollout is an event of the run.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ Record = dict[str, Any]
 
 STATUSES = ("ok", "truncated", "failed", "aborted")
 TURNS_SUFFIX = ".turns"
-"""Ends the id of the stream whose records are the turns in a stream's lines."""
+"""Ends the id of the stream that holds the turns of a stream's lines."""
 MARK = "watch_at"
-"""Field in which `watch` notes for itself what a line was made of."""
+"""Field in which `watch` notes the source of a line."""
 
 
 def rollout(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
-    """A finished rollout: its episode, and beside it the rollout with its turns and tokens."""
+    """A finished rollout: its episode, and further records of the rollout, its turns and its tokens."""
     reward, spoken = said.double("reward", "reward"), _turns(said)
     turns = said.integer("turns") if spoken is None else len(spoken)
     columns = _columns(said, reward, turns)
@@ -56,7 +55,7 @@ def rollout(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
 
 
 def own_episode(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
-    """An episode as the SDK writes it: `rollout` holds what makes it one, beside steps of its own."""
+    """An episode of the SDK; `rollout` holds the columns of a rollout whose turns were logged as steps."""
     inside = FieldReader(said.inside("rollout"))
     if not inside.fields:
         return episode(said, context)
@@ -78,7 +77,7 @@ def _stand_beside(said: FieldReader, columns: Columns, episode: Columns) -> None
 
 
 def _columns(said: FieldReader, reward: float | None, turns: int | None) -> Columns:
-    """The columns of `rollouts`. Who names no sample has one of its own."""
+    """The columns of `rollouts`. A line that names no sample is a sample of its own."""
     columns: Columns = {
         "split": _text(said, "split"),
         "training_step": said.integer("training_step"),
@@ -112,7 +111,7 @@ def _columns(said: FieldReader, reward: float | None, turns: int | None) -> Colu
 
 
 def tokens(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
-    """Token arrays that name no rollout: an event of the run, the arrays beside it."""
+    """Token arrays without a rollout: an event of the run, and a record of `tokens`."""
     arrays = said.take("tokens")
     if arrays is None:
         raise BadValueError("tokens", "tokens must hold arrays, and there are none.")
@@ -131,7 +130,7 @@ def tokens(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
 
 
 def unusable(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
-    """What a file held and nobody can use: a dead letter of the file's own bytes."""
+    """A part of a file that cannot be used: a dead letter with the file's bytes."""
     reason, message, raw = (_text(said, name) or "" for name in ("reason", "message", "raw"))
     raise UnusableError(reason or "unusable", message, base64.b64decode(raw))
 
@@ -146,7 +145,7 @@ KINDS: dict[str, Handler] = {
 
 
 class Spoken(msgspec.Struct, array_like=True):
-    """A turn in a line: JSON texts of what the model read and said, its reward, other numbers."""
+    """A turn: JSON texts of what the model read and said, its reward, other numbers."""
 
     observation: msgspec.Raw
     action: msgspec.Raw
@@ -158,7 +157,7 @@ _read_turns = msgspec.json.Decoder(list[Spoken]).decode
 
 
 def _turns(said: FieldReader) -> list[Spoken] | None:
-    """The turns, where the line holds them; None: it only counts them."""
+    """The turns; None: the line only counts them."""
     if said.fields.get("turns", "")[:1] != "[":
         return None
     text = said.fields.pop("turns")
@@ -171,7 +170,7 @@ def _turns(said: FieldReader) -> list[Spoken] | None:
 
 
 def _steps(said: FieldReader, spoken: list[Spoken], episode: Columns) -> list[tuple[Kind, Columns]]:
-    """A step for each turn, numbered on from `turns_before` in the stream `<stream>.turns`."""
+    """A step for each turn, numbered from `turns_before` + 1 in the stream `<stream>.turns`."""
     before = said.integer("turns_before") or 0
     last = len(spoken) - 1
     return [
@@ -221,7 +220,7 @@ def _tokens(said: FieldReader, place: Columns, name: str, text: str) -> Columns:
 
 
 def _packed(text: str) -> bytes:
-    """Packed already, in base64, or lists by name."""
+    """Token arrays: packed as base64, or lists by name."""
     if text[0] == '"':
         return base64.b64decode(string(text), validate=True)
     return token_arrays.pack(
@@ -249,7 +248,7 @@ def _text(said: FieldReader, name: str) -> str | None:
 
 
 def completed(record: Record, columns: Columns) -> Columns:
-    """A rollout's columns that follow from the key of its line, where it names no group or sample."""
+    """Columns of a rollout that names no group or sample: made from the key of its line."""
     own = f"{record['stream_id']}:{record['seq']}"
     key = columns["sample_key"] or own
     number = str(record["seq"] if columns["episode_index"] is None else columns["episode_index"])

@@ -1,8 +1,8 @@
-"""When a line's event was: the forms in which programs print a time, as microseconds since 1970, UTC.
+"""Times in the forms that programs print, as microseconds since 1970, UTC.
 
 A text is ISO-8601, what Go, Java and `date` print, or what e-mail has; without a zone it is UTC. A number is
-seconds, or milli-, micro- or nanoseconds where it is too large for that. What is no time of our age (a step
-counter under the name `ts`, Go's zero time) is refused: the line's arrival is the better answer.
+seconds, or milli-, micro- or nanoseconds where it is too large for that. A time before September 2001 or
+after 2100 (a step counter named `ts`, Go's zero time) is refused: the line's arrival is used instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NEWEST_US = 4_102_444_800_000_000
 LONGEST = 80
 """Characters of a text that may be a time."""
 
-# A number of seconds as large as these is none: milliseconds, microseconds, nanoseconds since 1970.
+# From these sizes on, a number is no seconds: milliseconds, microseconds, nanoseconds since 1970.
 _UNITS = ((1e11, 1_000_000.0), (1e14, 1_000.0), (1e17, 1.0), (float("inf"), 0.001))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:e[+-]?\d+)?", re.I | re.A)
@@ -33,14 +33,14 @@ _ALMOST_ISO = re.compile(
 """`2025-11-29 08:00:00.5 +0000 UTC m=+0.1`, `2025/11/29 08:00:00`, 24:00, a second 60, `…[Europe/Paris]`."""
 _CAPITALS = re.compile(r"\b[A-Z]{2,}\b", re.A)
 _ZONES = frozenset({"UT", "UTC", "GMT", "EST", "EDT", "CST", "CDT", "MST", "MDT", "PST", "PDT"})
-"""Names of zones that `email.utils` knows; another one, or AM and PM, would be passed over."""
+"""Names of zones that `email.utils` knows; it would ignore others, and AM and PM."""
 
 
 def moment(name: str, text: str) -> int:
     """Microseconds since 1970, UTC, of a time in any of these forms.
 
     Raises:
-        BadValueError: it is none, or of no age in which anything trained.
+        BadValueError: it is no time, or before September 2001 or after 2100.
     """
     written = string(text).strip() if text[0] == '"' else text
     if _NUMBER.fullmatch(written) and (text[0] != '"' or len(written) != len("20251129")):
@@ -74,7 +74,7 @@ def microseconds(found: datetime) -> int:
 
 
 def _plausible(name: str, text: str, value: float, oldest: int) -> int:
-    if not oldest <= value <= NEWEST_US:  # NaN is outside, too
+    if not oldest <= value <= NEWEST_US:  # also refuses NaN
         raise BadValueError(name, f"{name} must be a time of this age, and it is {shown(text)}.")
     return round(value)
 
@@ -83,13 +83,13 @@ def _read(written: str) -> datetime | None:
     for form in (datetime.fromisoformat, _almost_iso, _worded):
         try:
             return form(written)
-        except (ValueError, OverflowError, TypeError, IndexError):  # e-mail's parser raises them all
+        except (ValueError, OverflowError, TypeError, IndexError):  # email.utils raises all of these
             continue
     return None
 
 
 def _almost_iso(written: str) -> datetime:
-    """ISO-8601 but for its zone, its signs, or an hour 24 or a second 60, which belong to what follows."""
+    """Almost ISO-8601: other zones or signs; hour 24 or second 60 belong to the next day or minute."""
     found = _ALMOST_ISO.fullmatch(written)
     if found is None or (found["name"] and not found["zone"]):
         raise ValueError(written)

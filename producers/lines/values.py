@@ -1,4 +1,4 @@
-"""What a value means: numbers, booleans and names from JSON texts, where there is one meaning."""
+"""Numbers, booleans and names from JSON texts, where they have one clear meaning."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 _NUMBERS_OF_WORDS = {"true": 1.0, "false": 0.0}
 
 _LONGEST_LONE = 1000
-"""A longer list holds more than one value."""
+"""A longer list cannot be one value."""
 
 LONGEST = 2**63
-"""Whole numbers from here on have no column."""
+"""Whole numbers from here on fit no column."""
 
 
 class BadValueError(ValueError):
-    """A field has no meaning that could be told."""
+    """The value of a field has no clear meaning."""
 
     reason = "bad_value"
     raw = b""
@@ -34,13 +34,13 @@ class BadValueError(ValueError):
 
 
 class TooWideError(ValueError):
-    """A whole number that 64 bits do not hold."""
+    """A whole number of more than 64 bits."""
 
 
 def number(name: str, text: str) -> float:
     """A double: a number, a string that holds one, or either alone in nested lists, as numpy prints it.
 
-    true is 1 and false is 0, as environments that reward by a comparison have it.
+    true is 1 and false is 0: some environments use a comparison as reward.
 
     Raises:
         BadValueError: it has no such meaning.
@@ -50,7 +50,7 @@ def number(name: str, text: str) -> float:
 
 
 def integer(name: str, text: str) -> int:
-    """A whole number, written as above; 31.0 is 31.
+    """A whole number in the same forms; 31.0 is 31.
 
     Raises:
         BadValueError: it has no such meaning.

@@ -74,7 +74,7 @@ class SpoolReader:
         self._scanned = 0
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for descriptor in (self._file, self._times_file):
             if descriptor >= 0:
                 os.close(descriptor)

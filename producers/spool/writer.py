@@ -95,7 +95,7 @@ class SpoolWriter:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for descriptor in (self._data, self._times, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)

@@ -78,8 +78,8 @@ class Transaction(ABC):
         self._writer = writer
 
     def places(self, partitions: Sequence[Partition]) -> dict[Partition, Position]:
-        """The next offsets of these partitions, without those that were never read. Their rows stay locked, in
-        a fixed order, until the transaction ends."""
+        """The next offsets of these partitions, without those never read. Locks their rows, in a fixed order,
+        until the transaction ends."""
         table = ConsumerOffset
         query = (
             select(table.topic, table.topic_partition, table.next_offset, table.topic_id)
