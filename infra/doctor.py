@@ -1,4 +1,4 @@
-"""What `doctor` tries: each address and the home folder; what is wrong there, and what to do."""
+"""Checks of `doctor`: each address and the home folder; what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LITTLE_DISK_BYTES = 1024**3
 EVERYTHING = Rights(
     ("home", "kafka", "registry", "sql", "redis", "dashboard"), dict.fromkeys(Kind, READ | WRITE)
 )
-"""What is asked for where no service is named."""
+"""The rights that are checked where no service is named."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One part of the system: whether it is well, and a sentence for the user."""
+    """The check of one part of the system: whether it passed, and a sentence for the user."""
 
     part: str
     ok: bool
@@ -41,7 +41,7 @@ Check = Callable[[Settings, Rights], Iterator[str]]
 
 
 def examine(settings: Settings, service: str = "") -> list[Finding]:
-    """Try every part that a service uses; one that fails never hides another.
+    """Check every part that a service uses; a failure does not stop the other checks.
 
     Args:
         settings: addresses.
@@ -109,7 +109,7 @@ def _complain(what: str, names: set[str]) -> None:
 def _complain_of_rights(
     question: kafka.Question, settings: Settings, topics: Mapping[str, frozenset[str]]
 ) -> None:
-    """What the user may not do; a cluster without ACLs allows everything."""
+    """The rights that the user lacks; a cluster without ACLs grants all."""
     described = question.client.describe_topics(
         TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=kafka.TIMEOUT_S
     )

@@ -1,4 +1,4 @@
-"""What changes below a folder: told by the system where it can, by looking again where it cannot."""
+"""Changes below a folder: by the system's notifications, or by polling where there are none."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ NETWORK = (
     *("nfs", "cifs", "smb", "fuse", "9p", "lustre", "ceph", "gpfs", "beegfs", "afs", "glusterfs", "gcsfuse"),
     *("juicefs", "weka", "vboxsf", "virtiofs"),
 )
-"""File systems on which another machine's writes are not told."""
+"""File systems that do not notify of another machine's writes."""
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 0.5
-"""Without the system's word all files are looked at so often."""
+"""Seconds between polls without notifications."""
 CHECK_SECONDS = 2.0
-"""With it, so often all the same: words get lost where a folder is new or the queue is full."""
+"""Seconds between polls with notifications: some are lost when a folder is new or the queue is full."""
 
 
 def tells_changes(folder: Path) -> bool:
-    """Whether the system tells every change below a folder: not on a network disk."""
+    """Whether the system notifies of every change below a folder; on a network disk it does not."""
     return not _file_system(folder).startswith(NETWORK)
 
 
 def changes(folder: Path, stop: threading.Event, tell: Callable[[str], None]) -> Iterator[set[Path] | None]:
-    """Files that changed, a few times a second; None: look at all of them. Ends when `stop` is set.
+    """Changed files, a few times a second; None: look at all files. Ends when `stop` is set.
 
     Args:
-        tell: takes a sentence where the system refuses to tell changes.
+        tell: called with a sentence if the system refuses to notify.
     """
     if tells_changes(folder):
         try:
@@ -76,7 +76,7 @@ def _looked(stop: threading.Event) -> Iterator[None]:
 
 
 def _file_system(folder: Path) -> str:
-    """The kind of file system that a folder is on; empty where the system does not say."""
+    """The type of a folder's file system; empty: unknown."""
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

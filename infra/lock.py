@@ -1,4 +1,4 @@
-"""File locks that a crash cannot leave behind: the kernel drops an flock with the process that holds it."""
+"""File locks that no crash leaves behind: the kernel releases an flock when its process ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.private import opened
 
 
 def try_lock(path: Path) -> int | None:
-    """An exclusive flock on a file, which is made where it is missing.
+    """Take an exclusive flock on a file, which is created if missing.
 
     Returns:
         The descriptor that holds the lock; None: another process holds it.
@@ -32,7 +32,7 @@ def is_held(path: Path) -> bool:
     """Whether a process holds the lock; False where the file is missing.
 
     Raises:
-        OSError: it is there and cannot be opened, so nobody knows.
+        OSError: the file exists and cannot be opened, so the answer is unknown.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -48,7 +48,7 @@ def is_held(path: Path) -> bool:
 
 
 class FileLock:
-    """An exclusive lock that may be waited for, and whose file may be removed at the end.
+    """An exclusive lock with a time-out, whose file can be removed at the end.
 
     A child process that inherits the descriptor holds the lock as long as it lives.
     """
@@ -58,10 +58,10 @@ class FileLock:
         self._descriptor = -1
 
     def acquire(self, wait: float = 0.5) -> bool:
-        """Whether the lock is ours now.
+        """Take the lock; returns whether that succeeded.
 
         Args:
-            wait: seconds to try; others hold it for a moment when they look.
+            wait: seconds to try; a process that checks the lock holds it for a moment.
         """
         deadline = time.monotonic() + wait
         while not self._try():
@@ -71,11 +71,11 @@ class FileLock:
         return True
 
     def fileno(self) -> int:
-        """The descriptor that carries the lock."""
+        """The descriptor that holds the lock."""
         return self._descriptor
 
     def release(self, *, remove: bool = False) -> None:
-        """Let go here; a child that inherited the descriptor keeps the lock."""
+        """Close our descriptor; a child that inherited it keeps the lock."""
         if self._descriptor >= 0:
             if remove:
                 self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Logs of stepstream's own services: one structured line an event, to stderr."""
+"""Logs of stepstream's own services: one structured line for each event, on stderr."""
 
 from __future__ import annotations
 

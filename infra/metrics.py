@@ -1,6 +1,6 @@
-"""What a service tells Prometheus and Kubernetes: /metrics, /livez and /readyz on a port of its own.
+"""Pages for Prometheus and Kubernetes: /metrics, /livez and /readyz on a port of the service.
 
-Names follow Prometheus' conventions. Values are set once a batch, or read when they are asked for.
+Names follow Prometheus' conventions. Values are set once for each batch, or computed on request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from infra.settings import Settings
 from schemas.errors import StepstreamError
 
 WEDGED_S = 120.0
-"""A loop that did not come round for so long is not alive."""
+"""Seconds without a turn of the loop after which a service is not alive."""
 LABEL = "service"
 
 RECORDS = Counter(
@@ -44,16 +44,16 @@ LAG_SECONDS = Gauge(
 BUILD = Info("stepstream_build", "Version of this program.")
 
 Check = Callable[[], str]
-"""Why a server cannot be used just now; empty: it can."""
+"""Returns why a server cannot be used now; empty: it can."""
 
 
 class Health:
-    """Whether a service lives and is ready, and a server of its three pages.
+    """Whether a service is alive and ready, and the server of its three pages.
 
     Args:
         service: its name.
-        checks: server (kafka, sql, redis) → whether it can be used; called from another thread.
-        beats: whether the service says that its loop comes round.
+        checks: server (kafka, sql, redis) → its check; called from another thread.
+        beats: whether the service calls `beat` in its loop.
     """
 
     def __init__(self, service: str, checks: Mapping[str, Check], *, beats: bool = True) -> None:
@@ -64,19 +64,19 @@ class Health:
         self._server: ThreadingHTTPServer | None = None
 
     def beat(self) -> None:
-        """The service's loop came round."""
+        """Called by the service at each turn of its loop."""
         self._beat_at = time.monotonic()
 
     def lives(self) -> bool:
-        """Whether the loop came round lately."""
+        """Whether the loop had a turn lately."""
         return not self._beats or time.monotonic() - self._beat_at < WEDGED_S
 
     def reasons(self) -> dict[str, str]:
-        """Server → why it cannot be used; empty where it can."""
+        """Server → why it cannot be used; empty: it can."""
         return {server: check() for server, check in self._checks.items()}
 
     def serve(self, settings: Settings) -> int:
-        """Answer on the port of the settings, in threads of its own; the port, 0 where there is none.
+        """Serve on the port of the settings, in threads; returns the port, 0: none.
 
         Raises:
             StepstreamError: the port is taken.
@@ -114,7 +114,7 @@ def _answer(reason: str) -> tuple[HTTPStatus, str, bytes]:
 
 
 class _Servers(Collector):
-    """Which servers can be used, asked when somebody looks."""
+    """Collects which servers can be used, on request."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
@@ -132,12 +132,12 @@ class _Servers(Collector):
 
 
 def on_scrape(name: str, text: str, value: Callable[[], float]) -> None:
-    """A gauge that is asked for its value when somebody looks."""
+    """Sets a gauge's value on request."""
     Gauge(name, text).set_function(value)
 
 
 def cached(seconds: float, ask: Callable[[], object]) -> Check:
-    """A check that asks a server at most so often; an error of ours is the reason."""
+    """A check that calls a server at most every `seconds`; our error's message is the reason."""
     lock, found = threading.Lock(), [(float("-inf"), "")]
 
     def check() -> str:
@@ -159,7 +159,7 @@ def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
         """The three pages."""
 
         def do_GET(self) -> None:
-            """Answer one."""
+            """Answer a request."""
             status, kind, body = health.page(self.path.partition("?")[0])
             self.send_response(status)
             self.send_header("Content-Type", kind)
@@ -168,6 +168,6 @@ def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """A probe every few seconds is no news."""
+            """Log no requests: there is a probe every few seconds."""
 
     return Handler

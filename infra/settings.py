@@ -4,15 +4,15 @@ The first of these that names a setting wins:
 
 1. the environment: `STEPSTREAM_<NAME>`;
 2. a TOML file: `STEPSTREAM_CONFIG`, else `stepstream.toml` in the working folder, else in the home folder;
-3. `stack.json` in the home folder: the addresses of the embedded servers that `up` runs just now;
+3. `stack.json` in the home folder: the addresses of the embedded servers of a running `up`;
 4. the default.
 
 Any librdkafka property passes through: `STEPSTREAM_KAFKA_SASL_USERNAME` is `sasl.username` (a table
 `[kafka]` in the file, keys as librdkafka writes them). `STEPSTREAM_TOPICS_STEPS_RETENTION_MS` is
 `retention.ms` of the steps topic, `STEPSTREAM_TOPICS_ALL_…` of all (`[topics.steps]`, `[topics.all]`).
 
-A setting's type says what it may be: a choice (`Literal`), or a range or pattern (`msgspec.Meta`). msgspec
-checks it; pydantic-settings would, too, but does not say where a value came from and takes half a second.
+A setting's type gives its allowed values: a choice (`Literal`), or a range or pattern (`msgspec.Meta`), which
+msgspec checks. pydantic-settings does not say where a value came from, and takes half a second to import.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from schemas.errors import UsageError
 PREFIX = "STEPSTREAM_"
 STACK_FILE = "stack.json"
 TABLES = ("kafka", "topics")
-"""Settings of Kafka's own names, which pass through."""
+"""Tables of settings with Kafka's own names, which are passed through."""
 STACK_LOCK = "stack.lock"
-"""Whoever runs `up` on a home holds an flock on this file: only then is `stack.json` believed."""
+"""A running `up` holds an flock on this file; otherwise `stack.json` is ignored."""
 
 
 OF_WORKERS = {
     *("CONFIG", "RUN_ID", "AGENT_ID", "PARENT_STREAM", "WORKER_OF", "FLUSH_INTERVAL", "MODE"),
     *("TEST_NO_SKIP", "BENCH_HOURS"),
 }
-"""Variables, without the prefix, that are none of the settings below: the SDK and the tests read them."""
+"""Variables (without the prefix) that are no settings: the SDK and the tests read them."""
 
 _UNSET = Path()
 
@@ -71,7 +71,7 @@ def _setting(default: Any, help: str, *, secret: bool = False) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting. `stepstream config` prints them with where each came from."""
+    """Every setting. `stepstream config` prints each with its source."""
 
     home: Path = _setting(_UNSET, "Folder for data: spools, the embedded servers, SQLite.")
     # Addresses
@@ -263,9 +263,9 @@ def explain(environ: Mapping[str, str] = os.environ) -> dict[str, Sourced]:
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Variables that begin like a setting and are none: by name, the name with the nearest one that is.
+    """Variables with our prefix that are no setting: name → the name and the most similar setting.
 
-    They are no error: other programs, Kubernetes among them, may set such variables, too.
+    They are no error: other programs, such as Kubernetes, may set such variables, too.
     """
     known = {PREFIX + name.upper() for name in (*get_type_hints(Settings), *OF_WORKERS)}
     of_tables = tuple(f"{PREFIX}{table.upper()}_" for table in TABLES)
@@ -281,7 +281,7 @@ def _with_nearest(name: str, known: Iterable[str]) -> str:
 
 
 def running_stack(home: Path) -> dict[str, Any]:
-    """The addresses of the `up` that runs on this home just now; empty where none does."""
+    """The addresses of the `up` that runs on this home; empty if none does."""
     try:
         if not is_held(home / STACK_LOCK):
             return {}
@@ -311,7 +311,7 @@ def _read_file(environ: Mapping[str, str], home: Path) -> tuple[Path, dict[str, 
 def _properties(
     table: str, environ: Mapping[str, str], from_file: Mapping[str, Any]
 ) -> tuple[dict[str, str], str]:
-    """Settings of Kafka's own names: a table of the file, keys nested or not, then the environment."""
+    """Settings with Kafka's own names: a table of the file (keys nested or dotted), then the environment."""
     properties = dict(_flat(from_file))
     marker = f"{PREFIX}{table.upper()}_"
     named = {
@@ -332,7 +332,7 @@ def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str
 
 
 def _without_service_links(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what Kubernetes adds for a Service that is called stepstream-NAME."""
+    """The environment without the variables that Kubernetes adds for a Service named stepstream-NAME."""
     services = {name.removesuffix("_SERVICE_HOST") for name in environ if name.endswith("_SERVICE_HOST")}
     added = [
         re.compile(rf"{re.escape(name)}_(SERVICE_|PORT(_\d+_|$))")
@@ -343,7 +343,7 @@ def _without_service_links(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _typed(item: Any, value: Any, kind: Any, where: str) -> Any:
-    """A value as its setting's type has it.
+    """A value converted to its setting's type.
 
     Raises:
         UsageError: it is not of that type, or outside its range.
@@ -372,7 +372,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def allowed(kind: Any) -> str:
-    """What a setting of this type may be, for people."""
+    """The allowed values of a type, as text for users."""
     if get_origin(kind) is Literal:
         return " or ".join(sorted(get_args(kind)))
     if get_origin(kind) is not Annotated:

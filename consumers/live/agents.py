@@ -1,7 +1,7 @@
-"""What the live path holds of an agent and of a run between two writes to Redis. Pure.
+"""The pending records and totals of agents and runs between two writes to Redis. Pure.
 
-Packed entries are capped by steps and by bytes: a stream may hold as many entries as the wanted steps
-fill, and no more than its share of the memory.
+A Redis stream is capped by steps and by bytes: it holds as many entries as the wanted number of steps needs,
+within its share of the memory.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from schemas.topics import Kind
 RETURNS = 100
 """Newest returns that are kept, of an agent and of a run."""
 RATE_S = 2.0
-"""Rates are means over about so long."""
+"""Rates are means over about this many seconds."""
 LEAST_ENTRIES = 20
 NOT_LIVE_US = 3_600_000_000
-"""A step that is older by then is no live one, but a file of last week: its delay is told as 0."""
+"""A step that is older on arrival comes from an old file: its delay counts as 0."""
 ENTRY_BYTES = 128 * 1024
-"""The steps of one poll are split where they are larger: caps count entries."""
+"""Steps of one poll that are larger are split over several entries, as caps count entries."""
 
 
 class Rate:
@@ -50,13 +50,13 @@ class Rate:
         self._at: float | None = None
 
     def add(self, count: int = 1) -> None:
-        """So many more."""
+        """Count events."""
         self._count += count
 
     def take(self, now: float) -> float:
-        """The rate now (seconds of any clock that only goes forward)."""
+        """The rate now, in events per second; `now` in seconds of a monotonic clock."""
         if self._at is None:
-            self._at, self._count = now, 0  # how long these took to come is not known
+            self._at, self._count = now, 0  # it is unknown how long these took
         elif now > self._at:
             passed = now - self._at
             share = 1 - math.exp(-passed / RATE_S)
@@ -66,7 +66,7 @@ class Rate:
 
 
 class Cap:
-    """How many entries a stream may hold, by what its entries are like."""
+    """How many entries a stream may hold, by the average size of its entries."""
 
     __slots__ = ("_bytes", "_rows")
 
@@ -74,7 +74,7 @@ class Cap:
         self._bytes = self._rows = 0.0
 
     def entries(self, rows: int, size: int, most_rows: int, most_bytes: int) -> int:
-        """Entries to keep, now that one of so many rows and bytes is added."""
+        """Entries to keep, after one with so many rows and bytes was added."""
         grow = 1.0 if not self._rows else 0.05
         self._rows += grow * (rows - self._rows)
         self._bytes += grow * (size - self._bytes)
@@ -84,7 +84,7 @@ class Cap:
 
 @dataclass(slots=True)
 class Agent:
-    """An agent's pending records, and the sums that go into its rows."""
+    """An agent's pending records, and the totals that go into its rows."""
 
     run_id: str
     agent_id: str
@@ -93,7 +93,7 @@ class Agent:
     episodes: list[LiveEpisode] = field(default_factory=list)
     frame: LiveFrame | None = None
     grid: LiveStep | None = None
-    """The newest step with a grid in its extras; a picture is made of it when written."""
+    """The newest step with a grid in its extras; when it is written, the grid becomes a picture."""
     sums: AgentSteps = field(default_factory=AgentSteps)
     returns: AgentReturns = field(default_factory=AgentReturns)
     newest: deque[float] = field(default_factory=lambda: deque(maxlen=RETURNS))
@@ -101,16 +101,16 @@ class Agent:
     steps_cap: Cap = field(default_factory=Cap)
     episodes_cap: Cap = field(default_factory=Cap)
     new: bool = True
-    """Redis has no row of it yet."""
+    """Redis has no row of the agent yet."""
     keys: dict[str, str] = field(default_factory=dict)
-    """Stream → its key: quoting costs more than packing."""
+    """Redis stream → its key, kept because quoting costs more than packing."""
     expires_set: dict[str, float] = field(default_factory=dict)
-    """Stream → when its expiry was put off last."""
+    """Redis stream → time of the last renewal of its expiry."""
     renewed: float = math.inf
-    """The newest of these; inf before the first."""
+    """The newest of these times; inf before the first."""
 
     def add_step(self, step: LiveStep, at_ms: int, size: int) -> None:
-        """Take a step of so many bytes."""
+        """Add a step of so many bytes."""
         self.steps.append(step)
         self.steps_bytes += size
         self.rate.add()
@@ -118,7 +118,7 @@ class Agent:
         self.sums.last_seen = max(self.sums.last_seen, at_ms)
 
     def add_episode(self, episode: LiveEpisode, at_ms: int) -> None:
-        """Take an episode."""
+        """Add an episode."""
         self.episodes.append(episode)
         self.returns.last_seen = max(self.returns.last_seen, at_ms)
         value = episode.episode_return
@@ -127,7 +127,7 @@ class Agent:
             self.returns.best = value if self.returns.best is None else max(self.returns.best, value)
 
     def restore(self, held: HeldAgent) -> None:
-        """Put what Redis held below what came since. Its newest entries know best how many came before."""
+        """Add what Redis held before. Its newest entries have the exact number of records before them."""
         self.new = held.sums is None and held.returns is None
         if held.sums is not None:
             sums = live.AGENT_STEPS.unpack(held.sums)
@@ -147,7 +147,7 @@ class Agent:
             self.returns.episodes = newest.first + len(newest.episodes)
 
     def take_steps(self) -> Iterator[tuple[int, bytes]]:
-        """The pending steps, packed in entries of no more than some size; they count as written."""
+        """The pending steps, packed in entries of limited size; from then on they count as written."""
         steps, size = self.steps, self.steps_bytes
         self.steps, self.steps_bytes = [], 0
         rows = max(1, len(steps) * ENTRY_BYTES // size if size > ENTRY_BYTES else len(steps))
@@ -158,7 +158,7 @@ class Agent:
             yield len(some), entry
 
     def take_episodes(self) -> bytes:
-        """The pending episodes, packed; they count as written."""
+        """The pending episodes, packed; from then on they count as written."""
         entry = live.EPISODES.pack(live.EpisodesEntry(self.returns.episodes, self.episodes))
         self.returns.episodes += len(self.episodes)
         self.episodes = []
@@ -172,12 +172,12 @@ class Agent:
         return frame
 
     def row_of_steps(self, now: float) -> AgentSteps:
-        """Its cell of sums over steps."""
+        """The packed totals of its steps."""
         self.sums.rate = round(self.rate.take(now), 3)
         return self.sums
 
     def row_of_returns(self) -> AgentReturns:
-        """Its cell of sums over episodes."""
+        """The packed totals of its episodes."""
         self.returns.newest = list(self.newest)
         return self.returns
 
@@ -200,16 +200,16 @@ class Run:
     last_seen: int = 0
     """Kafka's time of its newest record, ms."""
     newest_step_at: int | None = None
-    """The worker's time of its newest step, µs, until the delay is taken of it."""
+    """The worker's time of its newest step, µs; None after its delay was computed."""
     latency_us: float | None = None
     heartbeat: str | None = None
     told: bool = False
-    """A record of the runs topic came since the last row: name, status and the rest may be new."""
+    """A record of the runs topic came since the last write: name, status and others may have changed."""
     status: str | None = None
-    """As it was written last."""
+    """The row as it was written last."""
     new: bool = True
     born_here: bool = False
-    """Redis knew nothing of it: what is not held here, Redis does not hold."""
+    """Redis had no row of the run: Redis holds nothing that is not held here."""
     partition: int = 0
     expires_set: float = -math.inf
     renewed: float = math.inf
@@ -218,7 +218,7 @@ class Run:
     """Kind and stream → the highest seq that was seen."""
 
     def has_seen(self, kind: Kind, stream_id: str, seq: int) -> bool:
-        """This one, or a later one of its kind and stream; else remembers it."""
+        """Whether this record or a later one of its kind and stream was seen; else remembers it."""
         stream = (kind, stream_id)
         if seq <= self.marks.get(stream, -1):
             return True
@@ -226,40 +226,40 @@ class Run:
         return False
 
     def count(self, name: str, number: int = 1) -> None:
-        """So many more of a kind."""
+        """Count records of a kind."""
         self.counts[name] = self.counts.get(name, 0) + number
 
     def add_return(self, value: float | None) -> None:
-        """An episode of any of its agents ended."""
+        """Add an episode of any of its agents."""
         if value is not None and math.isfinite(value):
             self.newest.append(value)
 
     def add_metrics(self, point: MetricPoint | None) -> None:
-        """Numbers by name, if there are any."""
+        """Add numbers by name, if there are any."""
         if point is not None:
             self.metrics.append(point)
 
     def take_metrics(self) -> bytes:
-        """The pending numbers, packed; they count as written."""
+        """The pending numbers, packed; from then on they count as written."""
         entry = live.METRICS.pack(live.MetricsEntry(self.metrics_before, self.metrics))
         self.metrics_before, self.metrics = self.metrics_before + len(self.metrics), []
         return entry
 
     def take_logs(self) -> bytes:
-        """The pending lines, packed; they count as written."""
+        """The pending lines, packed; from then on they count as written."""
         entry = live.LOGS.pack(live.LogsEntry(self.logs_before, self.logs))
         self.logs_before, self.logs = self.logs_before + len(self.logs), []
         return entry
 
     def tell(self, event: str, payload: str | None) -> None:
-        """A record of the runs topic."""
+        """Add a record of the runs topic."""
         if event != "heartbeat":
             self.told = True
         elif payload:
             self.heartbeat = payload
 
     def delayed(self, microseconds: float) -> None:
-        """A step took so long from its worker to here."""
+        """Add the time that a step took from its worker to this process, in µs."""
         known, self.newest_step_at = self.latency_us, None
         if microseconds > NOT_LIVE_US:
             self.latency_us = 0.0
@@ -267,7 +267,7 @@ class Run:
             self.latency_us = microseconds if not known else known + 0.2 * (microseconds - known)
 
     def restore(self, held: HeldRun) -> None:
-        """Put what Redis held below what came since."""
+        """Add what Redis held before."""
         self.new = not held.fields
         self.last_seen = max(self.last_seen, int(held.fields.get(b"last_seen_at", 0)))
         if returns := held.fields.get(b"returns"):

@@ -13,7 +13,7 @@ from schemas.live import LiveEpisode, LiveFrame, LiveStep, LogRow, MetricPoint
 Record = dict[str, Any]
 
 LONG = 16_384
-"""A record of fewer bytes has no field that is too long."""
+"""A smaller record, in bytes, has no field that is too long."""
 LONGEST_TEXT = 8_192
 """Characters of one text in the live buffer; SQL has it in full."""
 CUT_MARK = " … (cut here; SQL has all of it)"
@@ -46,7 +46,7 @@ def step(record: Record, size: int) -> LiveStep:
 
 
 def cut(made: LiveStep) -> LiveStep:
-    """A step whose long texts are JSON strings of their heads; objects that others read are left out."""
+    """A step with long texts cut to JSON strings of their heads; long `metrics` and `extras` are left out."""
     for name in ("action", "observation", "info"):
         text = getattr(made, name)
         if text is not None and len(text) > LONGEST_TEXT:
@@ -80,7 +80,7 @@ def episode(record: Record, size: int) -> LiveEpisode:
 
 
 def metric_point(record: Record) -> MetricPoint | None:
-    """Numbers by name; None where there are none. Those that are no numbers (NaN) are null."""
+    """Numbers by name; None where there are none. NaN and the infinities become null."""
     try:
         values = json.loads(record["metrics"] or "{}", parse_int=float)
     except (ValueError, RecursionError):
@@ -98,7 +98,7 @@ def metric_point(record: Record) -> MetricPoint | None:
 
 
 def log_row(record: Record) -> LogRow:
-    """A log line, its head where it is long."""
+    """A log line; of a long one only the head."""
     line = record["line"]
     return LogRow(
         record["event_time"],
@@ -116,7 +116,7 @@ def frame(record: Record) -> LiveFrame:
 
 
 def has_grid(extras: str | None) -> bool:
-    """Extras may hold a grid to be drawn: looked at before anything is parsed."""
+    """Whether extras may hold a grid: a search in the text, without parsing it."""
     return extras is not None and '"render_payload"' in extras and '"grid"' in extras
 
 
@@ -133,7 +133,7 @@ _read_payload = msgspec.json.Decoder(_Payload).decode
 
 
 def grid_frame(of: LiveStep, extras: str) -> LiveFrame | None:
-    """A step's grid as a picture of media type `application/json`: the worker's render payload as it is."""
+    """A step's grid as a picture of media type `application/json`: the unchanged render payload."""
     try:
         payload = bytes(_read_extras(extras).render_payload)
         drawable = len(payload) <= LONGEST_GRID and _read_payload(payload).mode == "grid"

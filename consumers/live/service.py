@@ -1,18 +1,18 @@
 """The live path: Kafka's newest records into Redis, for the dashboard.
 
-What holds, in numbered steps:
+The guarantee, in steps:
 
-1. Partitions are shared by the live processes of a group. Where each goes on stands in Redis, written by
-   the same script that writes the records before it: a restart neither skips nor doubles a step.
-2. No position, or one that Kafka no longer holds: it begins a little before the end, so that pages fill
-   at once.
-3. Further behind than `live_max_lag_seconds`, with more waiting than that little: it jumps there, and
-   counts what it skipped. Nobody looks at a backlog being worked off.
-4. A script writes only into the Redis it knows, from the positions it knows. Flushed, replaced, or written
-   by another process since: the state is dropped, read again, and it begins at 2.
-5. Redis away: it waits, and begins at 1.
+1. The live processes of a group share the partitions. The script that writes records to Redis also writes the
+   next offset of their partition, so a restart neither skips nor doubles a step.
+2. Without a position, or with one that Kafka no longer holds, it begins a little before the end, so that
+   pages have content at once.
+3. If it lags by more than `live_max_lag_seconds`, it jumps to that place, and counts the skipped records:
+   a live page must not show a backlog.
+4. The script writes only if the buffer id and the positions are those that the process knows. If Redis was
+   flushed, or another process has written, the state is dropped and it begins again at 2.
+5. While Redis is away, it waits, and then begins again at 1.
 
-It only shows: SQL has every record, written by `persist`, which this neither slows nor waits for.
+It serves the page only: `persist` writes every record to SQL, independently of this service.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ TAIL = {
     Kind.FRAMES: 200,
     Kind.DLQ: 500,
 }
-"""Kind of what it shows → records at a partition's end that it begins with."""
+"""Kind → records at a partition's end with which it begins."""
 
 RECORDS = 2_000
-"""Of one poll, at most."""
+"""Records of one poll, at most."""
 BETWEEN_WRITES_S = 0.003
-"""Redis is written to no more often: what came meanwhile is packed together."""
+"""Seconds between two writes to Redis: records in between are packed together."""
 IDLE_S = 0.25
 LOOK_S = 1.0
-"""How often an idle process asks Redis whether it is still the one it knows."""
+"""How often an idle process checks whether Redis was flushed."""
 AWAY_S = 0.5
 SAY_EVERY_S = 10.0
 SERVICE_KEPT_S = 60 * 60
@@ -62,7 +62,7 @@ log = structlog.get_logger(service="live")
 
 
 class Restart(Exception):  # noqa: N818 - no error: what was known no longer holds
-    """Redis is another one, or another process writes here: begin anew."""
+    """Redis was flushed, or another process has written: drop the state."""
 
 
 class Live:
@@ -70,7 +70,7 @@ class Live:
 
     Args:
         settings: addresses, buffer sizes, the lag that is too much.
-        store: the way into Redis.
+        store: the connection to Redis.
         tail: the partitions.
         decode: a decoder of each kind.
     """
@@ -123,7 +123,7 @@ class Live:
     def _once(self) -> None:
         gather = max(0.0, self._wrote_at + BETWEEN_WRITES_S - time.monotonic())
         messages = self._tail.poll(RECORDS, IDLE_S, gather)
-        if self._tail.lost_any:  # others write there now
+        if self._tail.lost_any:  # other processes write those partitions now
             self._tail.lost_any = False
             self._forget()
         if self._tail.unplaced:
@@ -149,7 +149,7 @@ class Live:
         self._tail.unplace()
 
     def _place(self, wanted: list[Partition]) -> None:
-        """Begin where Redis says, else a little before the end."""
+        """Set the position of partitions: the one in Redis, else a little before the end."""
         held = self._store.begin()
         watermarks = self._tail.watermarks(wanted)
         starts = {
@@ -166,7 +166,7 @@ class Live:
         return TAIL[self._kinds[partition.topic]]
 
     def _behind(self, messages: list[Message]) -> list[Message]:
-        """The messages without those of partitions that are too far behind: these jump."""
+        """Jump ahead in partitions that lag too far; returns the other partitions' messages."""
         oldest: dict[Partition, Message] = {}
         for message in messages:
             oldest.setdefault(partition_of(message), message)
@@ -197,7 +197,7 @@ class Live:
                 self._state.add(kind, record, message.timestamp()[1], len(value), message.partition() or 0)
             except SchemaError:
                 unreadable += 1  # persist makes a dead letter of it
-            except Exception:  # whatever it is: one record may not keep all others from being shown
+            except Exception:  # one bad record must not hold up the others
                 log.exception("a record cannot be shown", topic=message.topic(), offset=message.offset())
         metrics.RECORDS.labels("live", "shown").inc(len(messages) - unreadable)
         if unreadable:
@@ -225,7 +225,7 @@ class Live:
         self._wrote_at = self._looked_at = now
 
     def _restore(self) -> None:
-        """What Redis knows of the runs and agents that were not heard before."""
+        """Restore from Redis the runs and agents that are new to this process."""
         state = self._state
         for run_id, held in self._store.runs(list(state.unknown_runs)).items():
             state.restore_run(run_id, held)
@@ -233,7 +233,7 @@ class Live:
             state.restore_agent(key, held_of_agent)
 
     def _lag(self, now: float) -> dict[int, int]:
-        """Partition of the steps topic → records that wait there."""
+        """Partition of the steps topic → records that wait on Kafka."""
         if now - self._lags_at > IDLE_S:
             steps = Kind.STEPS.topic(self._settings.topic_prefix)
             mine = [partition for partition in self._tail.positions if partition.topic == steps]
@@ -265,7 +265,7 @@ class Live:
 
 
 def start(held: int | None, marks: Watermarks, tail: int) -> int:
-    """Where to go on: at the position held, where Kafka still has it; else a little before the end."""
+    """The offset to start at: the stored position if Kafka still has it, else a little before the end."""
     if held is not None and marks.low <= held <= marks.high:
         return held
     return max(marks.low, marks.high - tail)
@@ -277,5 +277,5 @@ def name_of(partition: Partition) -> str:
 
 
 def partition_of(message: Message) -> Partition:
-    """Where a message lies."""
+    """The partition of a message."""
     return Partition(message.topic() or "", message.partition() or 0)

@@ -1,7 +1,7 @@
-"""From records to Redis' commands: what one poll brought, packed. Pure: no clock, no client.
+"""Turns the records of a poll into Redis commands. Pure: no clock, no client.
 
 state.add(kind, record, timestamp_ms, size)     for every record of a poll
-state.unknown_runs, state.unknown_agents        their sums may be in Redis: restore them
+state.unknown_runs, state.unknown_agents        Redis may hold their totals: restore them
 commands = state.commands(now, now_us, lags)    everything to write now, in order
 """
 
@@ -22,12 +22,12 @@ Command = tuple[bytes | str | int | float, ...]
 AgentKey = tuple[str, str]
 
 ROWS_EVERY_S = 0.25
-"""Counters are written this often; steps, episodes and frames with every poll."""
+"""Seconds between writes of counters; steps, episodes and frames are written with every poll."""
 KEEP_S = 6 * 60 * 60
-"""What nobody has written to for so long expires: SQL has it."""
+"""Keys without a write for this long expire: SQL has the records."""
 RENEW_S = 60.0
 FORGET_S = 600.0
-"""A run or agent silent for so long is restored from Redis when it is heard again."""
+"""A run or agent without records for this long is dropped, and restored from Redis when one comes."""
 MOST_RUNS = 500
 MOST_METRICS, MOST_METRIC_BYTES = 5_000, 2 * 1024 * 1024
 MOST_LINES, MOST_LINE_BYTES = 2_000, 1024 * 1024
@@ -35,9 +35,9 @@ MOST_EPISODES = 5_000
 CELLS_A_SECOND = 400
 """Rows of many agents are written less often, at least once a second."""
 CELLS_AT_ONCE = 500
-"""Lua's stack holds some thousand arguments of one command."""
+"""Arguments of one command: Lua's stack holds a few thousand."""
 LEAST_BYTES, MOST_BYTES = 32 * 1024, 4 * 1024 * 1024
-"""Memory that one agent's steps get, at least and at most."""
+"""Bytes for the steps of one agent, at least and at most."""
 
 _TIMES = ("started_at", "ended_at")
 _FACTS = ("name", "project", "env_id", "algorithm", "config", "host", "git_commit")
@@ -53,10 +53,10 @@ _COUNTED = {
 
 
 class LiveState:
-    """What came and is not written yet, and the sums of the runs and agents that are active.
+    """Pending records, and the totals of active runs and agents.
 
     Args:
-        keys: of Redis.
+        keys: the keys in Redis.
         buffer_steps: newest steps that are kept of an agent.
         buffer_bytes: memory for the steps of all agents together.
     """
@@ -75,11 +75,11 @@ class LiveState:
         self.unknown_runs: dict[str, Run] = {}
         self.unknown_agents: dict[AgentKey, Agent] = {}
         self.rate = Rate()
-        """Of all records."""
+        """The fold of all records."""
 
     @property
     def dirty(self) -> bool:
-        """Rows wait to be written."""
+        """Whether something is to be written."""
         return bool(self._dirty_runs or self._dirty_agents)
 
     def add(self, kind: Kind, record: Record, timestamp_ms: int, size: int, partition: int = 0) -> None:
@@ -90,11 +90,11 @@ class LiveState:
             record: its fields.
             timestamp_ms: Kafka's time of it.
             size: bytes of its value.
-            partition: where it lies: its run's records wait there.
+            partition: the record's partition, whose lag is shown for its run.
         """
         run = self._run(record["run_id"])
         if run.has_seen(kind, record["stream_id"], record["seq"]):
-            return  # a forwarder that was killed repeats its last window
+            return  # a forwarder repeats its last window after a kill
         run.partition, run.last_seen = partition, max(run.last_seen, timestamp_ms)
         self.rate.add()
         self._dirty_runs[run.run_id] = run
@@ -145,10 +145,10 @@ class LiveState:
             agent.grid = made
 
     def restore_run(self, run_id: str, held: HeldRun) -> None:
-        """Put what Redis holds of a run below what came since."""
+        """Add what Redis holds of a run."""
         run, since = self.unknown_runs.pop(run_id), self._fold.runs.get(run_id)
         run.restore(held)
-        if not held.fields:  # then Redis knows none of its agents either
+        if not held.fields:  # then Redis has none of its agents either
             run.born_here = True
             for key in [key for key in self.unknown_agents if key[0] == run_id]:
                 del self.unknown_agents[key]
@@ -160,7 +160,7 @@ class LiveState:
             self._fold.runs[run_id] = state
 
     def forget(self, run_id: str) -> None:
-        """Let go of a run that was deleted: what comes of it later is the run begun anew."""
+        """Forget a deleted run: later records are the run begun again."""
         for runs in (self._runs, self._dirty_runs, self.unknown_runs, self._fold.runs):
             runs.pop(run_id, None)
         for agents in (
@@ -174,14 +174,14 @@ class LiveState:
                 del agents[key]
 
     def restore_agent(self, key: AgentKey, held: HeldAgent) -> None:
-        """Put what Redis holds of an agent below what came since."""
+        """Add what Redis holds of an agent."""
         self.unknown_agents.pop(key).restore(held)
 
     def commands(self, now: float, now_us: int, lags: Mapping[int, int]) -> list[Command]:
-        """All that is to be written now.
+        """Every command that is to be run now.
 
         Args:
-            now: seconds of a clock that only goes forward.
+            now: seconds of a monotonic clock.
             now_us: the time of day, µs since 1970.
             lags: partition → records that wait in it.
         """
@@ -198,7 +198,7 @@ class LiveState:
         return out
 
     def _due(self, now: float) -> tuple[dict[str, Run], dict[AgentKey, Agent]]:
-        """The runs and agents whose rows are to be written now; what is new is shown at once."""
+        """The runs and agents whose rows are to be written now; new ones at once."""
         runs, agents = self._dirty_runs, self._dirty_agents
         if now - self._rows_at < ROWS_EVERY_S:
             agents = {key: agent for key, agent in agents.items() if agent.new}
@@ -304,7 +304,7 @@ class LiveState:
         run.new, run.told, run.heartbeat = False, False, None
 
     def _forget(self, now: float) -> None:
-        """Let go of who is silent: sums are in Redis."""
+        """Drop silent runs and agents: Redis holds their totals."""
         silent = [key for key, agent in self._agents.items() if now - agent.renewed > FORGET_S]
         for key in silent:
             del self._agents[key]
@@ -320,7 +320,7 @@ class LiveState:
 
 
 def _state_row(key: str, state: RunState, told: bool) -> Iterator[Command]:
-    """What the runs topic told. A process that saw only a run's steps must not overrule one that saw more."""
+    """Fields from the runs topic. A process that read only a run's steps must not overwrite them."""
     if not told:
         yield ("HSETNX", key, "status", state.status)
         yield ("HSETNX", key, "started_at", (state.started_at or 0) // 1000)
@@ -333,7 +333,7 @@ def _state_row(key: str, state: RunState, told: bool) -> Iterator[Command]:
 
 
 def _held_state(run_id: str, fields: Mapping[bytes, bytes]) -> RunState:
-    """A run's hash as the fold has it."""
+    """A run's hash from its fold."""
     state = RunState(run_id)
     for name in ("status", "reason", *_FACTS):
         if text := fields.get(name.encode()):

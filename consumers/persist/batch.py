@@ -1,4 +1,4 @@
-"""Store one batch in one transaction: the fast way first, then ever more carefully. Always atomic."""
+"""Stores one batch in one transaction: the fast method first, then more careful ones. Always atomic."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Outcome:
     refused: list[Refused] = field(default_factory=list)
     contradicted: int = 0
     rollouts: list[Touched] = field(default_factory=list)
-    """The groups that the rollouts among them belong to; a group more is harmless."""
+    """The groups of the rollouts among them, possibly some more."""
 
     def add(self, other: Outcome) -> None:
         """Add another outcome."""
@@ -108,7 +108,7 @@ class Storer:
         outcome = Outcome()
         records: list[tuple[Record, int, Any]] = []
         rows = list(self._decoded(messages, deleted, outcome, keep=records))
-        # They hold all of them: only what is new may count.
+        # The folds hold all records: count only the new ones.
         outcome.fold, outcome.seek = Fold(), SeekPoints()
         self._insert_new(tx, rows, records, outcome)
         return outcome
@@ -120,7 +120,7 @@ class Storer:
         outcome: Outcome,
         keep: list[tuple[Record, int, Any]] | None = None,
     ) -> Iterator[Row]:
-        """Rows, made while the database takes them; what cannot be a row is put aside."""
+        """Rows, made while the database reads them; records that cannot be rows are put aside."""
         kind, decode, check, row_of = self.kind, self._decode, self._check, self._row_of
         add, index, is_line = outcome.fold.add, outcome.seek.add, kind in LINES
         for message in messages:
@@ -222,9 +222,9 @@ _POINTER_COLUMNS = ("run_id", "stream_id", "seq", "agent_id", "worker_id", "even
 
 
 def _pointer_row(record: Record, message: Any) -> Row:
-    """Of a picture only where it lies."""
+    """A picture's row has only its place on Kafka."""
     return [*(record[name] for name in _POINTER_COLUMNS), message.partition(), message.offset()]
 
 
 _ROWS = {Kind.DLQ: _letter_row, Kind.FRAMES: _pointer_row}
-"""Kinds whose rows are not their records as they are."""
+"""Kinds whose rows differ from their records."""

@@ -13,7 +13,7 @@ from schemas.topics import Kind
 from schemas.values import EARLIEST_US, LATEST_US, LONGEST_ID, clean
 
 RAW_BYTES = 15 * 1024 * 1024
-"""A larger record is kept by its head: with its headers, a letter must fit the topic's 72 MiB."""
+"""Of a larger record only the head is kept: with its headers, a letter must fit the topic's 72 MiB."""
 MESSAGE_LETTERS = 1000
 CONNECTOR = "stepstream.persist"
 
@@ -30,7 +30,7 @@ class DeadLetterWriter:
         self._version = version("stepstream-server")
 
     def __call__(self, refused: Refused) -> Letter:
-        """The letter about a refused record: under its own identity where that can be read."""
+        """The letter about a refused record, with the record's own identity if that can be read."""
         message, text = refused.message, clean(str(refused.error))[:MESSAGE_LETTERS]
         record = _identity(refused) | {
             "reason": "unreadable" if refused.record is None else "refused",
@@ -61,8 +61,8 @@ def _identity(refused: Refused) -> Record:
     if not EARLIEST_US <= own["event_time"] <= LATEST_US:
         own["event_time"] = by_place["event_time"]
     if refused.kind is Kind.DLQ or len(own["stream_id"]) > LONGEST_ID:
-        # A letter about a letter must not take that one's place, and one about a stream's id that is too
-        # long cannot have it: it would be refused for ever.
+        # A letter about a letter must not replace that one, and a stream id that is too long would be
+        # refused for ever.
         own |= {name: by_place[name] for name in ("stream_id", "seq")}
     cut = ("run_id", "agent_id", "worker_id")
     return own | {name: own[name][:LONGEST_ID] for name in cut if own[name] is not None}

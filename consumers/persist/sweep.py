@@ -1,4 +1,4 @@
-"""What persist does between batches: mark silent runs as lost, delete runs past their retention."""
+"""The work of persist between batches: mark silent runs as lost, delete runs past their retention."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RETENTION_EVERY_S = 3600.0
 
 
 class SilenceWatch:
-    """Tells the silence of a run from the lag of persist.
+    """Distinguishes a silent run from the lag of persist.
 
     It remembers the ends of the partitions at a moment. When the database has everything up to there, runs
     that were silent for `lost_seconds` before that moment are lost.
@@ -47,7 +47,7 @@ class SilenceWatch:
 
 
 def index_old_runs(engine: Engine, stop: threading.Event) -> None:
-    """In a thread of its own, make the seek points of runs whose rows are from before there were any."""
+    """Start a thread that makes the seek points of runs that were stored before seek points existed."""
 
     def work() -> None:
         try:

@@ -1,4 +1,4 @@
 """Real servers that need no installation: Apache Kafka on a wheel's Java, Valkey from a wheel.
 
-Each dies with the process that started it, keeps to the loopback, and holds its data in one folder.
+Each ends with the process that started it, listens on the loopback only, and keeps its data in one folder.
 """

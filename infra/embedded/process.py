@@ -1,4 +1,4 @@
-"""Starting and ending programs that must not outlive the one that started them."""
+"""Starts and ends programs that must not outlive this one."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def spawn(
     death_signal: int = signal.SIGKILL,
     tie: str = TIE,
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a process group of its own, so that the terminal's Ctrl-C is ours to pass on.
+    """Start a program in a process group of its own, so that we pass the terminal's Ctrl-C on.
 
     It gets `death_signal` when this process ends in any way, SIGKILL included. Call it from the main
     thread: on Linux the kernel watches the thread.
 
     Args:
-        output: where its stdout and stderr go; None: where ours go.
-        errors: where its stderr goes, if elsewhere.
-        variables: set in its environment, on top of ours.
-        keep_open: file descriptors that it inherits, such as one that carries an flock.
-        tie: `kernel` (Linux) or `watch`: how its death is bound to ours.
+        output: its stdout and stderr; None: the same as ours.
+        errors: its stderr, if different.
+        variables: added to our environment.
+        keep_open: file descriptors that it inherits, such as that of an flock.
+        tie: `kernel` (Linux) or `watch`: how it is made to end with this process.
     """
     return subprocess.Popen(
         [sys.executable, "-IS", str(LAUNCHER), str(os.getpid()), str(int(death_signal)), tie, *command],
@@ -51,7 +51,7 @@ def spawn(
 
 
 def end(process: subprocess.Popen[bytes], grace: float = 10.0) -> int:
-    """SIGTERM, and after `grace` seconds SIGKILL to its whole group; returns the exit code."""
+    """Send SIGTERM, and after `grace` seconds SIGKILL to its group; returns the exit code."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -62,6 +62,6 @@ def end(process: subprocess.Popen[bytes], grace: float = 10.0) -> int:
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the program and whatever it started."""
+    """Send SIGKILL to the program and its process group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

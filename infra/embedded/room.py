@@ -1,4 +1,4 @@
-"""Folders for data and caches: whether they can be used, asked before anything is half written."""
+"""Checks of folders for data and caches, before anything is written into them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from schemas.errors import StepstreamError
 
 FREE_BYTES = 200 * 1024 * 1024
-"""With less than this Kafka would come up, only to halt at its first full segment."""
+"""With less free space than this, Kafka would start and halt at its first full segment."""
 
 
 def check_room(folder: Path) -> None:
-    """Make the folder, and see that there is room in it.
+    """Make the folder, and check its free space.
 
     Raises:
         StepstreamError: it cannot be made or written, or the disk is full.
@@ -36,7 +36,7 @@ def check_room(folder: Path) -> None:
 
 
 def sweep(folder: Path, prefix: str, older_than: float = 0.0) -> None:
-    """Remove temporary folders that a killed program left behind, last changed so many seconds ago."""
+    """Remove temporary folders of killed programs that did not change for so many seconds."""
     for left in folder.glob(f"{prefix}*"):
         if time.time() - left.stat().st_mtime >= older_than:
             shutil.rmtree(left, ignore_errors=True)

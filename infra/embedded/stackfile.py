@@ -1,7 +1,7 @@
 """`stack.json` and `stack.lock` in the home: which `up` runs there, and at which addresses.
 
 `infra.settings` reads the addresses, so that `stepstream run` in another shell needs no variable. It
-believes the file only while somebody holds the lock, so what a killed `up` left behind harms nobody.
+ignores the file unless the lock is held, so the file of a killed `up` does no harm.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from schemas.errors import AlreadyRunning
 
 @contextmanager
 def claimed(home: Path) -> Iterator[None]:
-    """Hold the home: one `up` at a time.
+    """Lock the home: one `up` at a time.
 
     Raises:
         AlreadyRunning: another one holds it; the sentence has its pid and address.
@@ -45,7 +45,7 @@ def claimed(home: Path) -> Iterator[None]:
 
 
 def publish(home: Path, addresses: dict[str, Any]) -> None:
-    """Write the addresses in one step, for settings and for people."""
+    """Write the addresses atomically, for `infra.settings` and for users."""
     file = home / STACK_FILE
     temporary = file.with_suffix(".new")
     temporary.write_text(json.dumps({"pid": os.getpid(), **addresses}, indent=2) + "\n", encoding="utf-8")

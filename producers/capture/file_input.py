@@ -1,4 +1,4 @@
-"""The bytes of a file that may grow, be cut off, be renamed or be replaced, as `tail -F` follows it."""
+"""Follows a file that may grow, be truncated, renamed or replaced, as `tail -F` does."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from producers.spool.format import READ_BYTES
 
 REMEMBERED = 256
-"""So many bytes before the place where it is read tell whether the file is still the same one."""
+"""Bytes before the position that are compared, to see whether the file is still the same."""
 
 
 class FollowedFile:
-    """Reads a file from its beginning on.
+    """Reads a file from its beginning.
 
     Args:
-        name: its path; whichever file has it is read.
+        name: its path; the file that has this path at the time is read.
     """
 
     def __init__(self, name: str) -> None:
@@ -26,25 +26,25 @@ class FollowedFile:
         self._waited = False
 
     def read(self) -> bytes:
-        """The next bytes; none: there are none now."""
+        """The next bytes; empty: there are none now."""
         data = os.pread(self._descriptor, READ_BYTES, self._at)
         if data and self._waited and self._before_changed():
-            return b""  # it was cut off, and is longer by now than it was
+            return b""  # it was truncated, and is longer than before by now
         self._waited = not data
         self._at += len(data)
         self._before = (self._before + data)[-REMEMBERED:]
         return data
 
     def begins_anew(self) -> str:
-        """Whether it is read from a beginning now: "replaced", "truncated" or, if it is not, empty."""
+        """Whether the file began again: "replaced", "truncated", or empty: it did not."""
         ours = os.fstat(self._descriptor)
         try:
             named = Path(self._name).stat()
         except OSError:
-            return ""  # renamed, and the new one is not there yet
+            return ""  # renamed, and there is no new one yet
         if (named.st_dev, named.st_ino) != (ours.st_dev, ours.st_ino):
             if ours.st_size > self._at:
-                return ""  # what came last is read first
+                return ""  # first read the rest of the old file
             other = os.open(self._name, os.O_RDONLY | os.O_CLOEXEC)
             os.close(self._descriptor)
             self._descriptor, happened = other, "replaced"

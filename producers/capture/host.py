@@ -1,4 +1,4 @@
-"""What is known of a run before its worker says a word: host, command, git commit, packages."""
+"""Facts about a run before its worker prints anything: host, command, git commit, packages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES_MOST = 2000
 
 
 def facts(command: list[str], folder: Path, secret_words: str = "") -> dict[str, Any]:
-    """For the payload of `run_started`; what cannot be found out is left out, secrets are masked."""
+    """The payload of `run_started`; unknown facts are left out, secrets are masked."""
     return {
         "host": socket.gethostname(),
         "command": masked(command, secret_words),
@@ -50,7 +50,7 @@ def _said(folder: Path, *arguments: str) -> str | None:
 
 
 def _packages(command: list[str]) -> dict[str, str] | None:
-    """Versions in the environment of the worker's Python, read from its folder without starting it."""
+    """Package versions of the worker's Python, read from its folder without starting it."""
     python = _python(command)
     if python is None:
         return None

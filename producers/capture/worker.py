@@ -1,4 +1,4 @@
-"""A training program as a child: its stdout into the spool and on, its stderr into the log and on."""
+"""A training program as a child process: its stdout goes to the spool, its stderr to the log."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from schemas.errors import StepstreamError
 READ_BYTES = 256 * 1024
 LAST_LINES = 20
 LINE_BYTES = 64 * 1024
-"""A longer line of stderr is kept in parts."""
+"""A longer line of stderr is stored in parts."""
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 POLL_SECONDS = 0.1
 SILENCE_SECONDS = 1.0
-"""What a program started and left behind may still hold its pipes: after so much silence it is over."""
+"""Seconds of silence after which pipes are closed that a process left behind by the program keeps open."""
 
 
 class CannotStartError(StepstreamError):
-    """The program is not there (127), or is none (126)."""
+    """The program is missing (127), or cannot be executed (126)."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -40,8 +40,8 @@ class Worker:
     Args:
         command: the program and its arguments.
         environment: its variables.
-        on_data: takes what each read of stdout brought, before anything else happens to it.
-        on_log: takes a line of stderr.
+        on_data: called with the bytes of each read of stdout, before anything else is done with them.
+        on_log: called with each line of stderr.
         show_stdout: also pass stdout through to ours.
 
     Raises:
@@ -58,7 +58,7 @@ class Worker:
         show_stdout: bool = True,
     ) -> None:
         self.stopped_by: int | None = None
-        """The last signal that was sent to us and passed on."""
+        """The last signal that we got and passed on."""
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._on_data, self._on_log = on_data, on_log
         self._show_stdout = show_stdout
@@ -86,7 +86,7 @@ class Worker:
         return self._child.pid
 
     def wait(self, seconds: float) -> int | None:
-        """Wait, at most so long, until it has ended and all it said is read: its return code."""
+        """Wait at most `seconds` until it has ended and all its output is read; returns its return code."""
         assert self._child is not None
         until = time.monotonic() + seconds
         for thread in self._threads:
@@ -95,7 +95,7 @@ class Worker:
             raise self.error
         reading = any(thread.is_alive() for thread in self._threads)
         code = self._child.poll()
-        if not reading and code is None:  # it closed its pipes and lives on
+        if not reading and code is None:  # it closed its pipes and still runs
             try:
                 return self._child.wait(max(until - time.monotonic(), 0))
             except subprocess.TimeoutExpired:
@@ -105,10 +105,10 @@ class Worker:
         return code
 
     def finish(self, waiting: Callable[[], object] = lambda: None) -> None:
-        """Take what is still in the pipes, also of a child that was left behind; then nothing more comes.
+        """Read the rest of the pipes, also of a process that was left behind, and close them.
 
         Args:
-            waiting: called again and again while that takes time.
+            waiting: called repeatedly meanwhile.
         """
         os.close(self._end_reading)
         for thread in self._threads:
@@ -145,7 +145,7 @@ class Worker:
         if child is None or child.poll() is not None:
             return
         if number in (signal.SIGINT, signal.SIGQUIT) and _is_foreground():
-            return  # the terminal sent it to the whole group: the child has it already
+            return  # the terminal sent it to the whole process group, so to the child, too
         child.send_signal(number)
 
     def _read(self, pipe: int, take: Callable[[bytes], None]) -> None:
@@ -157,7 +157,7 @@ class Worker:
             self.error = error
 
     def _next(self, pipe: int) -> bytes:
-        """What one read brings; nothing at the pipe's end, or after `finish` once the pipe is empty."""
+        """The bytes of one read; empty at the pipe's end, or after `finish` once the pipe is empty."""
         ready, _, _ = select.select([pipe, self._over], [], [])
         return os.read(pipe, READ_BYTES) if pipe in ready else b""
 
@@ -182,7 +182,7 @@ class Worker:
 
 
 def _show(descriptor: int, data: bytes) -> bool:
-    """Write to our own stdout or stderr; False: nobody reads it any more."""
+    """Write to our own stdout or stderr; False: its reader is gone."""
     try:
         view = memoryview(data)
         while view:
