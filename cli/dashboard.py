@@ -17,7 +17,7 @@ from infra.sql import migrations
 from schemas.errors import StepstreamError, UsageError
 
 PROBED_EVERY_S = 5.0
-"""A probe asks Redis and SQL at most so often."""
+"""Seconds between two checks of Redis and SQL by probes."""
 
 
 @click.command(short_help="Service: the web page.")
@@ -28,7 +28,7 @@ def dashboard(host: str | None, port: int | None) -> None:
     found = settings.load()
     logger = log.configure(found, "dashboard")
     host = host or found.dashboard_host
-    found = replace(found, dashboard_host=host)  # who may see the page depends on it
+    found = replace(found, dashboard_host=host)  # the access to the page depends on it
     listening = _listen(host, found.dashboard_port if port is None else port)
     engine = sql.engine(found)
     address, taken = listening.getsockname()[:2]
@@ -39,7 +39,7 @@ def dashboard(host: str | None, port: int | None) -> None:
         access_log=False,
         timeout_graceful_shutdown=3,
         ws_max_size=64 * 1024,
-        ws_per_message_deflate=False,  # deltas are small and many: packing them costs more than it saves
+        ws_per_message_deflate=False,  # deltas are small and many: compression costs more than it saves
         server_header=False,
     )
     checks = {
@@ -47,12 +47,12 @@ def dashboard(host: str | None, port: int | None) -> None:
         "sql": metrics.cached(PROBED_EVERY_S, lambda: migrations.check(engine)),
     }
     metrics.Health("dashboard", checks, beats=False).serve(found)
-    gc.freeze()  # what is imported stays: to look through it holds up every page for 0.1 s
+    gc.freeze()  # Freeze the heap: a full collection would hold up every page for 0.1 s
     uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Bound before anything else is made, so that a port in use is said at once."""
+    """The socket, bound first, so that a port in use is reported at once."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         made = socket.socket(family, socket.SOCK_STREAM)

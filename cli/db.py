@@ -23,8 +23,8 @@ def db() -> None:
 def upgrade(as_json: bool) -> None:
     """Bring the tables to this version; harmless where they are.
 
-    Runs from before there were seek points are indexed then. Services may run meanwhile; what Ctrl-C leaves
-    is done by persist, or by the next call.
+    It also indexes runs that were stored before seek points existed. Services may run meanwhile. After
+    Ctrl-C, persist or the next call does the rest.
     """
     settings = load()
     sql.make_folder(settings)

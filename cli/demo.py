@@ -27,7 +27,7 @@ TRAININGS = {
     "tictactoe": "tictactoe_selfplay.py",
 }
 """Name → program of `examples`; all of them learn within two minutes."""
-# Niced and single-threaded, four of them leave two cores to the page and the pipeline.
+# Niced and single-threaded, so that four of them leave CPU to the page and the services.
 ALONE = ("env", "OMP_NUM_THREADS=1", "nice", "-n", "10")
 NEEDED = ("gymnasium", "pettingzoo", "pygame")
 
@@ -59,7 +59,7 @@ def demo(port: int | None, opens: bool, verbose: bool) -> None:
 
 
 def _examples() -> Path:
-    """The folder of training programs: beside us in a checkout, else where the wheel put it."""
+    """The folder of training programs: in the checkout, else where the wheel installed it."""
     if lacking := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise UsageError(
             f"The demo's trainings need {', '.join(lacking)}: install stepstream-server[examples]."
@@ -72,20 +72,20 @@ def _training(name: str, run_id: str, file: Path) -> Service:
     worker = [*ALONE, sys.executable, str(file)]
 
     def spawn() -> subprocess.Popen[bytes]:
-        # `run` ends its worker and says so in the run's record, so it is asked to end, also when we die.
+        # `run` ends its worker and records that, so it gets SIGTERM, also when we die.
         return process.spawn(
             program("run", "--quiet", "--run-id", run_id, "--", *worker),
             output=subprocess.DEVNULL,
             errors=subprocess.PIPE,
             death_signal=signal.SIGTERM,
-            variables=dict.fromkeys(unknown_variables(), ""),  # said by this command already
+            variables=dict.fromkeys(unknown_variables(), ""),  # this command has said it already
         )
 
     return Service(name, spawn, keep=False, due=None)
 
 
 def _start(trainings: list[Service], supervisor: Supervisor, stack: LocalStack) -> None:
-    """Let them begin now that somebody can look."""
+    """Start the trainings, now that the page can be opened."""
     left = {training.name for training in trainings}
 
     def ended(name: str, code: int) -> None:

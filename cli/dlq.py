@@ -52,7 +52,7 @@ def list_(
         about = [letter["run_id"], letter["stream_id"], str(letter["seq"]), letter["reason"]]
         table.add_row(*about, letter["field"] or "", redriven, _text(letter["raw"])[:60])
     console = Console()
-    console.width = max(console.width, WIDE)  # ids are to be copied: no line of theirs is cut
+    console.width = max(console.width, WIDE)  # users copy the ids: never cut them
     console.print(table if table.row_count else "No dead letters.")
 
 
@@ -130,7 +130,7 @@ def _tell(outcomes: list[Outcome], *, as_json: bool) -> None:
 
 
 def _plain(letter: dict[str, Any], most: int | None = None) -> dict[str, Any]:
-    """A letter as JSON has it; of its bytes what UTF-8 shows, at most so many characters."""
+    """A letter as JSON; its bytes as UTF-8, at most so many characters."""
     shown = {
         name: value.isoformat() if isinstance(value, datetime) else value for name, value in letter.items()
     }

@@ -35,8 +35,8 @@ from schemas.errors import UsageError
 def forward(folder: Path | None, drain: float) -> None:
     """Ship every spool in a folder, new ones as they appear, until SIGTERM.
 
-    These are the SDK's, and those of a `run` or `ingest` that is gone. Part of `up`; in a cluster it runs
-    beside the workers that share the folder.
+    These are the SDK's spools, and those of a killed `run` or `ingest`. It is part of `up`; in a cluster it
+    runs beside the workers that share the folder.
     """
 
     def load() -> Settings:
@@ -45,10 +45,10 @@ def forward(folder: Path | None, drain: float) -> None:
 
     settings = load()
     log = logs.configure(settings, "forward")
-    client_config(settings)  # says so at once where no Kafka is known
+    client_config(settings)  # fails at once if no Kafka is known
     if settings.spool_dir.exists() and not settings.spool_dir.is_dir():
         raise UsageError(f"{settings.spool_dir} is no folder.")
-    settings.spool_dir.mkdir(parents=True, exist_ok=True)  # said before the log begins
+    settings.spool_dir.mkdir(parents=True, exist_ok=True)  # printed before the log begins
     _allow_many_files()
     caretaker = ForwardService(load, threading.Event(), drain)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -63,7 +63,7 @@ def forward(folder: Path | None, drain: float) -> None:
 
 
 def _allow_many_files() -> None:
-    """Each stream holds a lock and up to two files open."""
+    """Raise the limit of open files: each stream holds a lock and up to two files open."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -29,13 +29,13 @@ from producers.spool.format import Checkpoint
 from schemas.errors import StepstreamError
 
 LINES = 1000
-"""Lines that are handed over at once."""
+"""Lines of one chunk."""
 COMPARED = 20
-"""Lines at the beginning that tell whether a run at another place is the same one."""
+"""First lines that are compared to see whether a run at another place is the same."""
 
 
 class Importing(Session):
-    """All runs are one stream; each line names its run, and is as the SDK writes it."""
+    """All runs are one stream; each line names its run and has the SDK's form."""
 
     writer = "import"
 
@@ -44,7 +44,7 @@ class Importing(Session):
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…", type=click.Path(path_type=Path))
 @click.option("--run-id", help="Name of the run, where PATH holds one. Default: the tracker's own.")
 @click.option("--agent-id", help="The agent of the runs.")
-@click.option("--again", is_flag=True, help="Also what was imported before: as further rows.")
+@click.option("--again", is_flag=True, help="Import again what was imported before, as further rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--timeout", type=float, help="Give up after so many seconds; the lines stay in the spool.")
 def imports(
@@ -56,7 +56,7 @@ def imports(
     as_json: bool,
     timeout: float | None,
 ) -> int:
-    """Take in what other trackers wrote: files, or folders that hold some.
+    """Import runs that other trackers wrote: files, or folders with such files.
 
     TensorBoard event files, W&B offline folders, Monitor CSV, RLlib's result.json, SQLite files of Trackio
     and MLflow. What was imported before is left out. Exit code 1: something of a file could not be used.
@@ -66,7 +66,7 @@ def imports(
     found = find(*paths)
     if run_id is not None and len(found.sources) > 1:
         raise click.UsageError(f"--run-id names one run, and there are {len(found.sources)}.")
-    client_config(settings)  # says so at once where no Kafka is known
+    client_config(settings)  # fails at once if no Kafka is known
     for remark in found.remarks:
         say(remark)
     began = time.monotonic()
@@ -83,7 +83,7 @@ def imports(
 
 
 class Runs:
-    """The runs that were found, in the form of an input of `ingest`."""
+    """The runs that were found, as an input of `ingest`."""
 
     name, live = "the runs", False
     before: Checkpoint | None = None
@@ -92,9 +92,9 @@ class Runs:
         self, settings: Settings, found: Found, run_id: str | None, agent_id: str | None, *, again: bool
     ) -> None:
         self.faults = dict(found.bad)
-        """File → the sentence that says what of it could not be used."""
+        """File → a sentence about what could not be used."""
         self.taken = 0
-        """Runs of which something was taken."""
+        """Runs of which something was imported."""
         self._run_id, self._agent_id, self._again = run_id, agent_id, again
         self._known = KnownRuns(settings)
         self._ledger = Ledger(settings.home, self._known.deleted_us)
@@ -117,7 +117,7 @@ class Runs:
                 yield from self._run(source, run_id, entry, over)
 
     def _run(self, source: Source, run_id: str, entry: Entry, over: Callable[[], bool]) -> Iterator[bytes]:
-        """A chunk is noted as taken when the next one is asked for: it is in the spool then."""
+        """A chunk is recorded as imported when the next one is requested: it is in the spool then."""
         lines, bad, begun = self._new(source, run_id), 0, False
         while not over() and (some := list(islice(lines, LINES))):
             bad += sum(line["type"] == UNREADABLE for _, line in some)
@@ -139,7 +139,7 @@ class Runs:
             self._owners[run_id].append(entry)
 
     def _new(self, source: Source, run_id: str) -> Iterator[tuple[int, Line]]:
-        """The lines of a run that were not taken before, each with its digest."""
+        """The lines of a run that were not imported before, each with its digest."""
         before: Counter[int] = Counter()
         for entry in [] if self._again else self._owners[run_id]:
             before.update(entry.digests())
@@ -161,7 +161,7 @@ class Runs:
             say(f"{source.where}: {passed:,} lines of run {run_id} are in the database already: left out.")
 
     def _lines(self, source: Source) -> Iterator[Line]:
-        """The lines of a run; a file that cannot be read ends here, and is told of."""
+        """The lines of a run; a file that cannot be read ends here and is reported."""
         try:
             for line in source.read():
                 if isinstance(line, str):
@@ -172,17 +172,17 @@ class Runs:
                     yield line
         except StepstreamError as error:
             self.faults[source.where] = str(error)
-        except Exception as error:  # whatever a file holds, it costs no other file
+        except Exception as error:  # a bad file must not stop the others
             reason = f"{type(error).__name__}: {error}"
             self.faults[source.where] = f"{source.where} cannot be read to its end ({reason})."
 
     def shipped(self, source: Stream, runs: list[str]) -> None:
-        """What was taken is noted with each chunk."""
+        """Does nothing: each chunk is recorded on its way."""
 
     # Names
 
     def _names(self, sources: Sequence[Source]) -> list[str]:
-        """The run of each: that which it became before, else the best name that is free."""
+        """The run id of each: its earlier one, else the best name that is free."""
         if self._run_id is not None:
             return [self._run_id]
         entries = {source.key: self._ledger.entry(self._key(source)) for source in sources}
@@ -193,7 +193,7 @@ class Runs:
         return [(before[source.key] or [names[source.key]])[0] for source in sources]
 
     def _moved(self, source: Source, places: set[Path]) -> list[str]:
-        """The run of its name that was taken from a place that is none of these, if it is the same."""
+        """The run of this name that was imported from none of these places, if it is the same run."""
         return [
             name
             for name in source.names()
@@ -216,11 +216,11 @@ def _there(source: Source, run_id: str) -> str:
 
 
 def _same(source: Source, entry: Entry) -> bool:
-    """Whether a run begins as one that was taken from another place: it was moved or copied, then."""
+    """Whether a run begins like one that was imported from another place, so was moved or copied."""
     try:
         lines = islice((line for line in source.read() if not isinstance(line, str)), COMPARED)
         here = [digest(line) for line in lines]
-    except Exception:  # it is told when it is read
+    except Exception:  # reported when it is read
         return False
     there = list(entry.digests()[: len(here)])
     return len(here) > 1 and len(there) > 1 and here[: len(there)] == there

@@ -28,12 +28,12 @@ from producers.spool.writer import SpoolWriter
 from schemas.errors import UsageError
 
 AT_ONCE = 32
-"""Streams that are under way to Kafka at a time: each holds files open."""
+"""Streams that are shipped at a time: each holds files open."""
 GRACE_SECONDS = 5.0
-"""After a signal so long is waited for Kafka."""
+"""After a signal, seconds to wait for Kafka."""
 ROLLOUT_SUFFIXES = (".jsonl", ".json", ".parquet", ".pt", ".pth", ".pkl", ".pickle")
 STATUS = {OPEN: "lost", SILENT: "completed"}
-"""How a run stands whose stream ended without a word about it."""
+"""Status of a run whose stream ended without saying it."""
 REASONS = {
     "lost": "the lines end before the run does",
     "completed": "the lines end, and tell of no life cycle",
@@ -44,7 +44,7 @@ REASONS = {
 @click.argument("files", nargs=-1, metavar="[FILE… | -]")
 @click.option("--run-id", help="The run of lines that name none. Default: the first that the file names.")
 @click.option("--agent-id", help="The agent of lines that name none.")
-@click.option("--again", is_flag=True, help="Also what was ingested before: as further rows.")
+@click.option("--again", is_flag=True, help="Ingest again what was ingested before, as further rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--follow", is_flag=True, help="Go on with what is appended, until Ctrl-C.")
 @click.option("--force", is_flag=True, help="Take files that look like no text.")
@@ -73,7 +73,7 @@ def ingest(
     if not files and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError("Nothing to ingest: name a file, or pipe lines in: worker | stepstream ingest -")
     inputs = [Input(name, force=force) for name in files or ("-",)]
-    client_config(settings)  # says so at once where no Kafka is known
+    client_config(settings)  # fails at once if no Kafka is known
     began = time.monotonic()
     inputs = _new(settings, inputs, again=again, **options)
     session = Session(settings, timeout, **options)
@@ -96,7 +96,7 @@ def _new(
     again: bool,
     follow: bool,
 ) -> list[Input]:
-    """The inputs that hold what was not ingested before; each is read from there."""
+    """The inputs with content that was not ingested before; each is read from there."""
     known, found = KnownRuns(settings), []
     ledger = Ledger(settings.home, known.deleted_us)
     for given in inputs:
@@ -116,7 +116,7 @@ def _new(
 
 
 def may_be_rollouts(name: str) -> bool:
-    """Whether a file may hold rollouts of language models: `watch` looks closer."""
+    """Whether a file may hold rollouts of language models, by its name."""
     return name != "-" and Path(name).suffix in ROLLOUT_SUFFIXES and Path(name).is_file()
 
 
@@ -124,7 +124,7 @@ class Session:
     """Every input is a stream of its own."""
 
     writer = "ingest"
-    """Who wrote the lines: it says which dialect they are."""
+    """The writer of the lines, which decides their dialect."""
 
     def __init__(
         self,
@@ -142,12 +142,12 @@ class Session:
         self.read = 0
         """Lines so far, shipped or not."""
         self.complete = True
-        """Every input was read to its end, and nothing was dropped."""
+        """Whether every input was read to its end, and nothing was dropped."""
         self._spool: SpoolWriter | None = None
         self._given_up = False
 
     def go(self, inputs: Sequence[Given]) -> bool:
-        """Ship all of it; False: the time was up before Kafka had it."""
+        """Ship all inputs; False: the time was up before Kafka had them."""
         self.shipping.start()
         under_way: deque[_UnderWay] = deque()
         acknowledged = True
@@ -166,12 +166,12 @@ class Session:
         return acknowledged
 
     def _stop(self) -> None:
-        """After a signal nothing waits for room: what was read goes into the spool past its limit."""
+        """After a signal do not wait for room: what was read is written into the spool past its limit."""
         if self._spool is not None:
             self._spool.lift_limit()
 
     def _copy(self, given: Given, over: Callable[[], bool]) -> _UnderWay:
-        """All of an input into a spool of its own, which is shipped meanwhile."""
+        """Write an input into a spool of its own, which is shipped meanwhile."""
         about = about_new(self.writer, self.run_id, self.agent_id)
         spool = self._spool = SpoolWriter(self.settings, about)
         if given.before is not None:
@@ -203,7 +203,7 @@ class Session:
         return _UnderWay(given, stream, meta, spool.dropped)
 
     def _land(self, each: _UnderWay) -> bool:
-        """Wait for the stream's lines; then say how its runs stand, and wait for that."""
+        """Wait for the stream's lines; then write the status of its runs, and wait for that."""
         stream, meta = each.stream, each.meta
         give_up = self._patience()
         acknowledged = self.shipping.acknowledged(stream.stream_id, give_up)
@@ -217,7 +217,7 @@ class Session:
         return self.shipping.acknowledged(meta.about.stream_id, give_up) and acknowledged
 
     def _patience(self) -> Callable[[], bool]:
-        """Says whether to wait no longer: the time is up, or a signal came."""
+        """Returns whether to stop waiting: the time is up, or a signal came."""
         until = None if self.timeout is None else time.monotonic() + self.timeout
 
         def is_over() -> bool:

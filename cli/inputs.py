@@ -1,4 +1,4 @@
-"""What `ingest` reads: files, compressed or not, pipes and stdin."""
+"""The inputs of `ingest`: files, compressed or not, pipes and stdin."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ FOLLOW_SECONDS = 0.02
 
 
 class Given(Protocol):
-    """Lines from somewhere."""
+    """A source of lines."""
 
     name: str
     live: bool
     before: Checkpoint | None
 
     def chunks(self, over: Callable[[], bool], *, follow: bool) -> Iterator[bytes]:
-        """What there is to read; empty bytes while nothing is."""
+        """The next bytes; empty while there are none."""
 
     def shipped(self, stream: Stream, runs: list[str]) -> None:
-        """Its stream is in the spool, and on Kafka as far as it will be; the runs that it speaks of."""
+        """Called when its stream is in the spool and shipped; `runs` are those in its lines."""
 
 
 class Input:
@@ -47,14 +47,14 @@ class Input:
     def __init__(self, name: str, *, force: bool) -> None:
         self.name, self.live, self.head = name, name == "-", b""
         self.before: Checkpoint | None = None
-        """What the lines that were taken before named."""
+        """What the lines that were ingested before named."""
         self.progress = Progress()
         self._entry: Entry | None = None
         self.skipped = 0
-        """Bytes at its beginning that were taken before."""
+        """Bytes at its beginning that were ingested before."""
         self._descriptor = 0
         if self.live:
-            if sys.stdin is None or sys.stdin.name != "<stdin>":  # not as the shell gave it to us
+            if sys.stdin is None or sys.stdin.name != "<stdin>":  # stdin was closed before we started
                 raise UsageError(
                     "stdin is closed: name a file, or pipe lines in: worker | stepstream ingest -"
                 )
@@ -73,18 +73,18 @@ class Input:
             raise UsageError(f"{name} looks like no text (a NUL byte in its first 4 KiB): --force takes it.")
 
     def first_run(self) -> str | None:
-        """The run that one of its first lines names."""
+        """The run that one of its first lines names, if any."""
         named = (named_run(line) for line in self.head.split(b"\n")[:-1])
         return next((run_id for run_id in named if run_id is not None), None)
 
     def compare(self, entry: Entry, *, again: bool) -> bool:
-        """Compare it with what was taken of it before: it will be read from where that ended.
+        """Compare the file with what was ingested of it before; it is read from where that ended.
 
         Args:
-            again: from its beginning all the same.
+            again: read it from its beginning nevertheless.
 
         Returns:
-            Whether there is anything more.
+            Whether there is more to read.
         """
         self._entry, said = entry, entry.said
         if again or not entry.taken_us:
@@ -104,18 +104,18 @@ class Input:
         return bool(len(rest) != longest or there.digest(rest) != said["all"])
 
     def chunks(self, over: Callable[[], bool], *, follow: bool) -> Iterator[bytes]:
-        """What there is to read, and with `follow` what is appended; empty bytes while nothing is."""
+        """The next bytes, and with `follow` what is appended; empty while there are none."""
         skip = self.skipped
         for data in self._decoded(over, follow=follow):
             if rest := data[skip:] if skip else data:
                 yield rest
-                self.progress.take(rest)  # it is in the spool now
+                self.progress.take(rest)  # the last chunk is in the spool now
             elif not data:
                 yield data
             skip = max(skip - len(data), 0)
 
     def shipped(self, stream: Stream, runs: list[str]) -> None:
-        """Remember how far it was taken, and what its lines named."""
+        """Remember how far it was ingested, and what its lines named."""
         if self._entry is not None:
             self._entry.said = {
                 "runs": runs,
@@ -138,7 +138,7 @@ class Input:
         """Lines in UTF-8; empty bytes while there are none."""
         decoder, last = Decoder(), b"\n"
         for raw in self._raw(over, follow=follow):
-            if raw is None:  # it begins anew: a line that was being written then is cut
+            if raw is None:  # the file begins again: an incomplete line is dropped
                 yield from decoder.finish()
                 if not last.endswith(b"\n"):
                     yield b"\n"
@@ -154,7 +154,7 @@ class Input:
             say(f"{self.name} cannot be read to its end: {decoder.cut}. The lines before are taken.")
 
     def _raw(self, over: Callable[[], bool], *, follow: bool) -> Iterator[bytes | None]:
-        """Bytes as they stand; empty ones while there are none; None: the file begins anew."""
+        """The next bytes as they are; empty while there are none; None: the file begins again."""
         return self._piped(over) if self.live else self._stored(over, follow=follow)
 
     def _piped(self, over: Callable[[], bool]) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from schemas.codec import Decoder
 def live() -> None:
     """Service: Kafka to Redis, the newest for the dashboard.
 
-    Start as many as there are partitions; they share them. Where each goes on stands in Redis.
+    Start up to one for each partition; they share the partitions. Their positions are in Redis.
     """
     settings = load()
     logger = log.configure(settings, "live")
@@ -35,6 +35,6 @@ def live() -> None:
     service = Live(settings, store, tail, decode=lambda kind: Decoder(kind, registry.schema))
     service.health.serve(settings)
     logger.info("started", redis=redis.check(settings), group=settings.group("live"))
-    gc.freeze()  # what is imported stays: to look through it holds up every step for 15 ms
+    gc.freeze()  # Freeze the heap: a full collection would hold up every step for 15 ms
     service.run(stop)
     logger.info("stopped")

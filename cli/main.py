@@ -1,4 +1,4 @@
-"""The program `stepstream`: finds a command's module only when it is called, so that `--help` is quick."""
+"""The program `stepstream`. It imports a command's module only when that is called, so `--help` is quick."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ COMMANDS = {
     "dashboard": ("cli.dashboard", "dashboard", "Service: the web page."),
     "replay": ("cli.replay", "replay", "Play a run again, from any offset or time."),
     "runs": ("cli.runs", "runs", "List, show, delete and export runs."),
-    "import": ("cli.imports", "imports", "Take in what other trackers wrote."),
+    "import": ("cli.imports", "imports", "Import runs that other trackers wrote."),
     "dlq": ("cli.dlq", "dlq", "Look at dead letters, and send them again."),
     "topics": ("cli.topics", "topics", "Create the topics, compare and change them."),
     "db": ("cli.db", "db", "Create and upgrade the tables."),
     "config": ("cli.ops", "config", "Print every setting and where it comes from."),
     "doctor": ("cli.ops", "doctor", "Try each address; say what is wrong and what to do."),
 }
-"""Command → module, function, one line of help. The whole command line, to be read here."""
+"""Command → module, function, one line of help: the whole command line."""
 
 
 class LazyGroup(click.Group):
@@ -95,15 +95,15 @@ def main() -> None:
 
 
 def open_standard_streams() -> None:
-    """Open those of the descriptors 0, 1 and 2 that are closed to /dev/null, as a shell's `>&-` leaves them.
+    """Open /dev/null for each of the descriptors 0, 1 and 2 that is closed, as after a shell's `>&-`.
 
-    The next file that is opened would get such a number, and with it what is printed by us or by a worker.
+    Otherwise the next file that is opened would get that number, and with it our output or a worker's.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free: this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number: this one
         if getattr(sys, name) is None:
             stream = open(number, mode, closefd=False)  # noqa: SIM115 - as long as the program lives
             setattr(sys, name, stream)
@@ -111,7 +111,7 @@ def open_standard_streams() -> None:
 
 
 def _refused(error: OSError) -> str:
-    """What the system refused, and where that may be changed."""
+    """A sentence about what the system refused, and where that can be changed."""
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
     if isinstance(error, ConnectionError) or error.filename is None:
         return f"the system refused: {what}."

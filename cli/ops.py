@@ -1,4 +1,4 @@
-"""`config`, `doctor`: explain what is set up."""
+"""`config`, `doctor`: show the settings, and check what they lead to."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def config(as_json: bool, show_secrets: bool) -> None:
 
 
 def _shown(name: str, item: Sourced, settings: Settings, show_secrets: bool) -> Any:
-    """A setting's value as it holds: with defaults filled in, and masked where it is secret."""
+    """A setting's effective value: with defaults filled in, and masked if it is secret."""
     value = settings.sql_url if name == "database_url" else item.value
     if isinstance(value, Mapping):
         return {key: text if show_secrets else _property(key, text) for key, text in item.value.items()}

@@ -20,14 +20,14 @@ from schemas.codec import Decoder
 from schemas.topics import Kind
 
 LAST_WORD_S = 4.5
-"""A database or broker that hangs may not keep us longer: what was not committed is read again."""
+"""Seconds to wait for a database or broker that hangs: what was not committed is read again."""
 
 
 @click.command()
 def persist() -> None:
     """Service: Kafka to SQL, every record exactly once.
 
-    Start as many as there are partitions; they share them. Where each goes on stands in the database.
+    Start up to one for each partition; they share the partitions. Their positions are in the database.
     """
     settings = load()
     logger = log.configure(settings, "persist")

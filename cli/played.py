@@ -1,4 +1,4 @@
-"""A replay's progress bar on stderr. Its library is imported when a bar is shown: a replay begins at once."""
+"""A replay's progress bar on stderr. Its library is imported late, so that a replay begins at once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from typing import Any
 
 MANY = 200_000
-"""To read so many records takes long enough to be shown."""
+"""From so many records on, reading takes long enough to show a bar."""
 
 
 class Played:
-    """The bar: first of what is read to know the order, then of what is played.
+    """The bar: first for reading the order of records, then for playing them.
 
     Args:
-        stop: told to stop, reading ends.
+        stop: ends reading when set.
     """
 
     def __init__(self, stop: threading.Event) -> None:
@@ -25,10 +25,10 @@ class Played:
         self._task: Any = None
 
     def reading(self, done: int, total: int) -> None:
-        """So many records of Kafka were read.
+        """Show the number of records that were read.
 
         Raises:
-            KeyboardInterrupt: told to stop.
+            KeyboardInterrupt: `stop` was set.
         """
         if self._stop.is_set():
             raise KeyboardInterrupt
@@ -36,11 +36,11 @@ class Played:
             self._update("reading Kafka", done, total)
 
     def playing(self, done: int, total: int | None) -> None:
-        """So many records were played."""
+        """Show the number of records that were played."""
         self._update("playing", done, total)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._shown is not None:
             self._shown.stop()
 

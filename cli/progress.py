@@ -1,4 +1,4 @@
-"""A bar on stderr for what takes long; nothing where no terminal is."""
+"""A progress bar on stderr for slow work; nothing where there is no terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar; call what it gives with the number done so far."""
+    """A bar; yields a function that takes the number done so far."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:

@@ -30,7 +30,7 @@ from schemas.errors import UsageError
 
 TICK_SECONDS = 0.1
 GRACE_SECONDS = 5.0
-"""So long is waited for Kafka after a failed start, or a signal that ends a worker. Docker kills after 10."""
+"""Seconds to wait for Kafka after a failed start, or a signal that ends a worker. Docker kills after 10."""
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -100,7 +100,7 @@ class Session:
         self.rollouts = None if watched is None else self._rollouts(watched, agent_id)
 
     def _rollouts(self, folder: Path, agent_id: str | None) -> FolderThread:
-        """The rollout files below a folder, which the worker may make."""
+        """Watch the rollout files below a folder, which the worker may create."""
         folder.mkdir(parents=True, exist_ok=True)
         run_of = lambda: self.stream.run_id or self.fallback_run  # noqa: E731 - asked for each file
         return FolderThread(
@@ -138,7 +138,7 @@ class Session:
         return code if code >= 0 else 128 - code
 
     def summary(self, *, as_json: bool) -> None:
-        """Print what became of the lines."""
+        """Print the summary."""
         totals = self.shipping.totals()
         self._say_where(next(iter(totals.runs), self.fallback_run))
         seconds = time.monotonic() - self.began
@@ -158,7 +158,7 @@ class Session:
         self.shipping.wake()
 
     def _watch(self, worker: Worker) -> int:
-        """Until the worker has ended: heartbeats, and the spool to the platter."""
+        """Until the worker has ended: write heartbeats, and sync the spool to disk."""
         beat_at = time.monotonic() + self.settings.heartbeat_seconds
         while (code := worker.wait(TICK_SECONDS)) is None:
             self._say_where(self.stream.run_id)
@@ -168,7 +168,7 @@ class Session:
         return code
 
     def _say_where(self, run_id: str | None) -> None:
-        """Once, as soon as the run is known: the address of its page, where a dashboard runs."""
+        """Print the address of the run's page, once the run is known and if a dashboard runs."""
         if run_id is not None and self.says_where:
             self.says_where = False
             if address := page(self.settings, run_id):
@@ -189,16 +189,16 @@ class Session:
         for run_id in begun - {
             self.stream.run_id,
             None,
-        }:  # the lines, or the SDK in the worker, named another
+        }:  # the lines, or the SDK in the worker, named another run
             self.meta.say("heartbeat", run_id=run_id)
 
     def _give_up_if(self, over: Callable[[], bool]) -> None:
-        """A spool that is full keeps nobody waiting who wants to leave: what has no room is counted."""
+        """A full spool must not delay the end: lines without room are dropped and counted."""
         if self._is_over(over):
             self.spool.give_up()
 
     def _end(self, event: str, over: Callable[[], bool], **said: Any) -> None:
-        """Ship what is left, say how it ended where the worker did not, ship that."""
+        """Ship the rest, write how the worker ended if it did not, and ship that."""
         self.spool.finish()
         if self.rollouts is not None:
             self.rollouts.close()
@@ -218,7 +218,7 @@ class Session:
         return over() or self.shipping.knows_no_kafka
 
     def _runs_without_end(self) -> list[str]:
-        """Also the run that was announced, where every line named another."""
+        """End the announced run, too, if every line named another."""
         runs = {self.stream.announced or self.fallback_run: SILENT} | self.shipping.totals().runs
         for stream_id in self.shipping.of_workers():
             runs |= life_ahead(self.settings, stream_id)
@@ -233,7 +233,7 @@ def _verdict(code: int, worker: Worker) -> str:
 
 
 def _how(code: int, worker: Worker) -> dict[str, Any]:
-    """Exit code or signal, and the worker's last words."""
+    """The reason of a failure: exit code or signal, and the end of stderr."""
     if code == 0:
         return {"exit_code": 0}
     ended = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
@@ -247,7 +247,7 @@ def _how(code: int, worker: Worker) -> dict[str, Any]:
 
 
 def _environment(settings: Settings, about: About, run_id: str) -> dict[str, str]:
-    """The worker's variables: the SDK in it writes its own streams beside ours."""
+    """The worker's environment: the SDK in it writes its streams beside ours."""
     ours = {
         "STEPSTREAM_HOME": str(settings.home.absolute()),
         "STEPSTREAM_SPOOL_DIR": str(settings.spool_dir.absolute()),
@@ -256,6 +256,6 @@ def _environment(settings: Settings, about: About, run_id: str) -> dict[str, str
     }
     if about.agent_id:
         ours["STEPSTREAM_AGENT_ID"] = about.agent_id
-    # Python keeps 8 KiB of lines back where stdout is a pipe: then nothing would be live.
-    # SDL, below pygame, would catch the signals that end a worker.
+    # Python buffers 8 KiB when stdout is a pipe: then nothing would be live.
+    # pygame's SDL would catch the signals that end a worker.
     return {"PYTHONUNBUFFERED": "1", "SDL_NO_SIGNAL_HANDLERS": "1", **os.environ, **ours}

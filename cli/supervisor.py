@@ -1,7 +1,7 @@
-"""Runs programs side by side: prefixes what they print, starts again what ends, ends all of them in order.
+"""Runs programs side by side: prefixes their output, restarts those that end, and ends all in order.
 
-One thread and one loop over pipes, signals and ends: the kernel ties a child's life to the thread that
-started it, and nothing here can wait on anything else.
+One thread loops over pipes, signals and ends of children: the kernel binds a child's life to the thread that
+started it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ TICK_SECONDS = 0.2
 LONGEST_PAUSE = 30.0
 SAME_WISH_SECONDS = 0.5
 STEADY_SECONDS = 60.0
-"""Who ran for so long begins with the shortest pause again when it ends."""
+"""A service that ran this long is restarted with the shortest pause again."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_green", "bright_magenta")
 
 
 def program(*arguments: str) -> list[str]:
-    """The command line of one of our own commands, with this Python, whatever the working folder holds."""
+    """The command line of one of our own commands, with this Python, independent of the working folder."""
     return [sys.executable, "-P", "-m", "cli.main", *arguments]
 
 
@@ -42,7 +42,7 @@ def program(*arguments: str) -> list[str]:
 class Service:
     """One program to keep running (or, with `keep=False`, to let run once).
 
-    `due` is when it is next started, by the monotonic clock; None: not until somebody says when.
+    `due` is the time of its next start, by the monotonic clock; None: not scheduled.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Service:
 
 
 class Supervisor:
-    """Runs stages of services. The last stage is what the others need, so it ends last."""
+    """Runs stages of services. The others need the last stage, so it ends last."""
 
     def __init__(self, stages: Sequence[Sequence[Service]], console: Console) -> None:
         self.stages = [list(stage) for stage in stages]
@@ -67,7 +67,7 @@ class Supervisor:
         self.console = console
         self._width = max(len(service.name) for service in self.services)
         self._selector = selectors.DefaultSelector()
-        self._stops: list[float] = []  # when somebody asked for it
+        self._stops: list[float] = []  # time of the request
         self._kills = False
         self._waiting: list[tuple[Callable[[], bool], Callable[[], None]]] = []
         for service, colour in zip(self.services, COLOURS * 9, strict=False):
@@ -75,11 +75,11 @@ class Supervisor:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether somebody has asked to stop."""
+        """Whether a stop was requested."""
         return bool(self._stops)
 
     def when(self, ready: Callable[[], bool], then: Callable[[], None]) -> None:
-        """Call `then` once, as soon as `ready` says so; it is asked five times a second."""
+        """Call `then` once, as soon as `ready()` is true; it is checked five times a second."""
         self._waiting.append((ready, then))
 
     def say(self, name: str, text: str, style: str = "") -> None:
@@ -96,7 +96,7 @@ class Supervisor:
             self._stops.append(time.monotonic())
 
     def run(self) -> None:
-        """Keep everything running until SIGINT, SIGTERM or SIGHUP, then end it in order."""
+        """Keep all services running until SIGINT, SIGTERM or SIGHUP, then end them in order."""
         with self._signals():
             try:
                 while not self._stops:
@@ -113,7 +113,7 @@ class Supervisor:
                 service.started, service.due = time.monotonic(), None
                 try:
                     self._adopt(service, service.spawn())
-                except Exception as error:  # whatever it is, the other services go on
+                except Exception as error:  # whatever fails, the other services go on
                     self._after_an_end(service, f"did not start: {str(error).rstrip('.')}")
 
     def _adopt(self, service: Service, child: subprocess.Popen[bytes]) -> None:
@@ -130,7 +130,7 @@ class Supervisor:
                 self._selector.unregister(key.fileobj)
 
     def _read(self, service: Service, pipe: int) -> bool:
-        """Print the whole lines that came; False at the pipe's end."""
+        """Print the complete lines that came; False at the pipe's end."""
         try:
             data = os.read(pipe, 65536)
         except BlockingIOError:
@@ -152,7 +152,7 @@ class Supervisor:
                     self._after_an_end(service, f"ended ({how_it_ended(code)})", code)
 
     def _close_pipe(self, service: Service, child: subprocess.Popen[bytes]) -> None:
-        """Print the last words. A grandchild may hold the pipe open: nobody waits for its end."""
+        """Print the rest. A grandchild may keep the pipe open: do not wait for its end."""
         if (pipe := child.stdout or child.stderr) is None:
             return
         while select.select([pipe], [], [], 0)[0] and self._read(service, pipe.fileno()):
@@ -199,11 +199,11 @@ class Supervisor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGINT, SIGTERM and SIGHUP ask to stop, a later Ctrl-C kills; each wakes the loop at once."""
+        """SIGINT, SIGTERM and SIGHUP request a stop, a later Ctrl-C kills; each wakes the loop."""
 
         def note(number: int, _frame: FrameType | None) -> None:
             now = time.monotonic()
-            # make and uv pass the terminal's signal on: two at once are one wish.
+            # make and uv pass the terminal's signal on: two at once count as one.
             again = bool(self._stops) and now - self._stops[0] > SAME_WISH_SECONDS
             self._kills |= again and number == signal.SIGINT
             self._stops.append(now)
@@ -225,7 +225,7 @@ class Supervisor:
 
 
 def how_it_ended(code: int) -> str:
-    """An exit code or a signal, as people say it."""
+    """An exit code or a signal as text for users."""
     if code >= 0:
         return f"exit code {code}"
     try:

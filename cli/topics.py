@@ -50,8 +50,8 @@ def diff(ctx: click.Context, as_json: bool) -> None:
 def alter(as_json: bool, dry_run: bool) -> None:
     """Create what is missing, change settings that differ, add partitions; shows the plan first.
 
-    Partitions and settings only: replicas are moved by Kafka's own tools. New partitions lose and double
-    nothing.
+    It changes partitions and settings only: Kafka's own tools move replicas. New partitions neither lose nor
+    double a record.
     """
     settings = load()
     found = kafka_topics.plan(settings)

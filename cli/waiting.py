@@ -33,7 +33,7 @@ def not_acknowledged(settings: Settings) -> NotAcknowledgedError:
 
 
 class Waiting:
-    """Speaks of what one command waits for.
+    """Tells the user what one command waits for.
 
     Args:
         on_signal: called in the handler of SIGINT and SIGTERM.
@@ -47,7 +47,7 @@ class Waiting:
         """When the first signal came, by the monotonic clock."""
 
     def told(self, reason: str) -> None:
-        """Say what is waited for; "" when that is over."""
+        """Print the reason of a wait; "" when it is over."""
         if reason:
             self._since = self._since or time.monotonic()
             say(f"waiting for Kafka, lines are kept on disk meanwhile: {reason}")
@@ -61,7 +61,7 @@ class Waiting:
 
     @contextmanager
     def until_signal(self, timeout: float | None) -> Iterator[Callable[[], bool]]:
-        """Inside, SIGINT and SIGTERM only end the waiting; gives what says whether it is over."""
+        """In this block SIGINT and SIGTERM only end the waiting. Yields a function: whether to stop waiting."""
         until = None if timeout is None else time.monotonic() + timeout
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -77,7 +77,7 @@ class Waiting:
 
 
 def page(settings: Settings, run_id: str) -> str | None:
-    """The address of a run's page; None where no dashboard is known to run."""
+    """The address of a run's page; None if no running dashboard is known."""
     url = running_stack(settings.home).get("dashboard_url")
     return f"{url}/runs/{quote(run_id, safe='')}" if url else None
 
@@ -88,10 +88,10 @@ def say(text: str) -> None:
 
 
 def print_summary(totals: Totals, seconds: float, *, as_json: bool, err: bool, read: int = 0) -> None:
-    """The last line of a command: what became of the lines.
+    """Print the summary, the last line of a command.
 
     Args:
-        read: lines in our own spools, also those that Kafka has not acknowledged.
+        read: lines in our own spools, also unacknowledged ones.
     """
     counts, run_ids = totals.summary(), list(totals.runs)
     counts["read"] = max(counts["read"], read)

@@ -28,7 +28,7 @@ from schemas.errors import StepstreamError, UsageError
 PROGRESS_SECONDS = 5.0
 GRACE_SECONDS = 5.0
 DEEPEST = 4
-"""Folders above a single file that a format may know it by."""
+"""Folders above a single file that help to recognise its format."""
 UNREADABLE = (*PICKLES, ".parquet")
 
 
@@ -44,20 +44,19 @@ class NoRolloutsError(StepstreamError):
 )
 @click.option("--run-id", help="The run of files that name none. Default: by the name of their folder.")
 @click.option("--agent-id", help="The agent of all rollouts.")
-@click.option("--again", is_flag=True, help="Also what was read before: as further rows.")
+@click.option("--again", is_flag=True, help="Read again what was read before, as further rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--timeout", type=float, help="Wait at most so many seconds for Kafka at the end.")
 def watch(folder: Path, as_json: bool, timeout: float | None, **options: Any) -> int:
     """Stream the rollout files that a trainer of language models writes below DIR.
 
-    New files and lines are read as they come, a rewritten file is a new attempt, nothing is read twice: it
-    goes on where it was, also after a kill. While no broker answers, what was read is kept on disk. Ctrl-C
-    ends it with a summary.
+    New files and lines are read as they come; a rewritten file is a new attempt. Nothing is read twice, also
+    after a kill. While no broker answers, what was read is kept on disk. Ctrl-C ends it with a summary.
     """
     settings = settings_module.load()
     logs.configure(settings, "watch")
     folder = checked(folder)
-    client_config(settings)  # says so at once where no Kafka is known
+    client_config(settings)  # fails at once if no Kafka is known
     format_, once = options.pop("format_"), options.pop("once")
     session = WatchSession(settings, folder, wanted=by_name(format_) if format_ else None, **options)
     acknowledged = session.go(once=once, timeout=timeout)
@@ -70,7 +69,7 @@ def checked(folder: Path) -> Path:
     """The folder, absolute.
 
     Raises:
-        UsageError: it is none, or cannot be read.
+        UsageError: the path is no folder, or cannot be read.
     """
     if not folder.is_dir():
         what = "is no folder: `stepstream ingest` takes a file" if folder.exists() else "is not there"
@@ -83,7 +82,7 @@ def checked(folder: Path) -> Path:
 def ingest_rollouts(
     settings: Settings, files: list[Path], *, as_json: bool, timeout: float | None, **options: Any
 ) -> set[Path]:
-    """Take in the files that hold rollouts, and print what was read; which they were.
+    """Ingest the files that hold rollouts, and print the summary; returns those files.
 
     Raises:
         UsageError: a pickle, or Parquet that cannot be read here.
@@ -121,11 +120,11 @@ class WatchSession:
 
     @property
     def seconds(self) -> float:
-        """Since it began."""
+        """Seconds since it began."""
         return time.monotonic() - self.began
 
     def go(self, *, once: bool, timeout: float | None) -> bool:
-        """Read and ship; False: the time was up before Kafka had all of it."""
+        """Read and ship; False: the time was up before Kafka had everything."""
         self.shipping.start()
         with self.waiting.until_signal(None) as over:
             if once:
@@ -147,17 +146,17 @@ class WatchSession:
         return acknowledged
 
     def _gives_up(self, told: Callable[[], bool]) -> bool:
-        """Whether Kafka is no longer waited for; after a signal it has a few seconds."""
+        """Whether to stop waiting for Kafka; after a signal it has a few seconds."""
         since = self.waiting.signalled_at
         if not since:
             return told()
         return self.waiting.signals > 1 or time.monotonic() >= since + GRACE_SECONDS
 
     def judge(self, acknowledged: bool) -> None:
-        """Say what went wrong.
+        """Raise what went wrong.
 
         Raises:
-            NotAcknowledgedError: Kafka does not have all of it yet.
+            NotAcknowledgedError: Kafka does not have everything yet.
             NoRolloutsError: no file held a rollout.
         """
         totals = self.stream.watcher.totals
@@ -172,7 +171,7 @@ class WatchSession:
             say(f"what is below {self.folder} was read before: nothing is new (--again reads it once more).")
 
     def _follow(self, over: Callable[[], bool]) -> None:
-        """Until a signal."""
+        """Watch until a signal."""
         stop = threading.Event()
         beat = progress = time.monotonic()
         said = 0
@@ -201,7 +200,7 @@ class WatchSession:
 
 
 def nothing_found(folder: Path, totals: Totals) -> str:
-    """Why there is nothing."""
+    """Why there are no rollouts."""
     if totals.pickles:
         return (
             f"{folder} holds only pickles, which are never loaded, as they may run code: call "
@@ -211,7 +210,7 @@ def nothing_found(folder: Path, totals: Totals) -> str:
 
 
 def print_totals(totals: Totals, seconds: float, *, as_json: bool) -> None:
-    """The last line: what was read."""
+    """Print the summary, the last line."""
     counts = {
         "files": sum(totals.formats.values()),
         "read": totals.read,

@@ -198,16 +198,13 @@ class KafkaServer:
             before = int(known.get("stepstream.port", 0)), int(known.get("stepstream.controller.port", 0))
             self.port, self._controller_port = ports.free_ports([self.port or before[0], before[1]])
         controller = self._controller_port
-        text = (
-            NODE
-            + (
-                f"listeners=PLAINTEXT://{self.address},CONTROLLER://{ports.LOOPBACK}:{controller}\n"
-                f"advertised.listeners=PLAINTEXT://{self.address}\n"
-                # Static voters: the controller's port may be another one at the next start.
-                f"controller.quorum.voters=1@{ports.LOOPBACK}:{controller}\n"
-                "log.dirs=data\n"  # relative: Java misreads some characters of paths, such as commas
-                f"stepstream.port={self.port}\nstepstream.controller.port={controller}\n"
-            )
+        text = NODE + (
+            f"listeners=PLAINTEXT://{self.address},CONTROLLER://{ports.LOOPBACK}:{controller}\n"
+            f"advertised.listeners=PLAINTEXT://{self.address}\n"
+            # Static voters: the controller's port may be another one at the next start.
+            f"controller.quorum.voters=1@{ports.LOOPBACK}:{controller}\n"
+            "log.dirs=data\n"  # relative: Java misreads some characters of paths, such as commas
+            f"stepstream.port={self.port}\nstepstream.controller.port={controller}\n"
         )
         temporary = file.with_suffix(".new")
         temporary.write_text(text)

@@ -1,6 +1,6 @@
-"""What other trackers wrote, as lines: an importer is an iterator of dicts that `ingest` could have read.
+"""Reads what other trackers wrote: an importer yields lines as dicts, as `ingest` could read them.
 
-`find` tells by a file's name and head which importer reads it:
+`find` chooses the importer by a file's name and first bytes:
 
 | file | of |
 |---|---|
@@ -32,11 +32,11 @@ _BY_NAME: dict[str, Callable[[Path], Source | None]] = {
 
 @dataclass
 class Found:
-    """What is to be imported.
+    """What `find` found.
 
     Args:
-        sources: each run once.
-        bad: files that cannot be read at all → why.
+        sources: the runs, each once.
+        bad: file that cannot be read → the reason.
         remarks: what is left out, and why.
     """
 

@@ -68,7 +68,7 @@ def _mlflow(database: SqliteFile, run: Line, experiment: Any) -> Lines:
 
 
 def _once_each(rows: Iterator[Line]) -> Iterator[Line]:
-    """The values of one moment by name; what comes again under a name is one more set of values."""
+    """The values of one moment by name; a name that occurs again begins another set of values."""
     sets: list[Line] = []
     for row in rows:
         free = next((values for values in sets if row["key"] not in values), None)
@@ -122,7 +122,7 @@ def _loaded(content: Any) -> Line:
 
 
 def _numbered(value: Any) -> Any:
-    """The value with its texts of special numbers as numbers."""
+    """The value, in which NaN and the infinities are numbers instead of texts."""
     if isinstance(value, dict):
         return {name: _numbered(each) for name, each in value.items()}
     return _SPECIAL.get(value, value) if isinstance(value, str) else value

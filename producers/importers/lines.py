@@ -1,6 +1,6 @@
-"""Lines as the SDK writes them (the names are those of `producers.lines.dialects`), without their run.
+"""Lines as the SDK writes them (names as in `producers.lines.dialects`), without their run.
 
-An importer yields lines, and texts: a text is a remark for the user on what it leaves out.
+An importer yields lines and texts: a text tells the user what it leaves out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Beginnings of a file that is not UTF-8. PowerShell's `>` writes UTF-16."""
+"""First bytes of a file that is not UTF-8. PowerShell's `>` writes UTF-16."""
 
 
 def encoding_of(head: bytes) -> str:
@@ -33,14 +33,14 @@ def encoding_of(head: bytes) -> str:
 
 
 def open_text(file: Path) -> IO[str]:
-    """A text file in the encoding that its beginning tells; what cannot be decoded becomes U+FFFD."""
+    """A text file, opened in the encoding of its first bytes; undecodable bytes become U+FFFD."""
     with file.open("rb") as opened:
         encoding = encoding_of(opened.read(4))
     return file.open(encoding=encoding, errors="replace", newline="")
 
 
 def iso(seconds: Any) -> str | None:
-    """A time as lines have it; None: it is none since 1970.
+    """A time in the form of our lines; None: no time since 1970.
 
     Args:
         seconds: since 1970, UTC.
@@ -51,7 +51,7 @@ def iso(seconds: Any) -> str | None:
 
 
 def when(name: str, seconds: Any) -> Line:
-    """The time of a line; what is no time is kept under its name."""
+    """The time of a line; a value that is no time is kept under its name."""
     if seconds is None:
         return {}
     ts = iso(seconds)
@@ -69,15 +69,15 @@ def whole(value: Any) -> int | None:
 
 
 def started(ts: str | None, **facts: Any) -> Line:
-    """The begin of a run: name, project, config, env_id; what is None is left out.
+    """The start of a run: name, project, config, env_id; None is left out.
 
-    A run without a config says so: else what is told of it beside would be taken for one.
+    A run without a config has an empty one: otherwise its other fields would be read as the config.
     """
     return _line("run_started", ts=ts, **facts | {"config": facts.get("config") or {}})
 
 
 def metrics(moment: Line, step: int | None, values: Line) -> Line:
-    """Values by name, below `metrics`, so that none is taken for a field; texts become extras."""
+    """Values by name, inside `metrics`, so that none is read as a field; texts become extras."""
     return _line("metrics", **moment, step=step, metrics=values)
 
 
@@ -103,7 +103,7 @@ def _line(kind: str, **said: Any) -> Line:
 
 
 def flat(values: Line, prefix: str = "") -> Line:
-    """The values of nested objects, names joined by `/`. An object that has a type is a value."""
+    """The values of nested objects, names joined by `/`. An object with a type is one value."""
     found: Line = {}
     for name, value in values.items():
         inside = isinstance(value, dict) and "_type" not in value and bool(value)

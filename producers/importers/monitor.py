@@ -1,7 +1,7 @@
 """Monitor's CSV, of Stable-Baselines3 and old Gym: a comment with JSON, then `r,l,t` for each episode.
 
-Processes that go on with a file write the comment and the names again, and one that was killed leaves a
-row without an end, on which the next one's header or row follows at once.
+A process that continues a file writes the comment and the names again. A killed process leaves an incomplete
+row, directly followed by the next header or row.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COLUMNS = ("r", "l", "t")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf|infinity)", re.I | re.A)
 _FLAGS = {"true": 1.0, "false": 0.0}
 _LONGEST_QUOTED = 50
-"""A quoted text goes over so many lines at most: else one stray quote would swallow the file."""
+"""Lines of a quoted text, at most: otherwise one stray quote would swallow the file."""
 
 
 def source(file: Path) -> Source:
@@ -58,7 +58,7 @@ def read(file: Path) -> Lines:
 
 
 class _Pieces:
-    """The lines of a file, a header a line of its own, whatever stands before and behind it."""
+    """The lines of a file, with each header as a line of its own."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
@@ -75,7 +75,7 @@ class _Pieces:
         return line is not None
 
     def quoted(self, text: str) -> str:
-        """A row with the further lines that its quotes hold."""
+        """A row with the further lines inside its quotes."""
         taken: list[str] = []
         while (text + "".join(taken)).count('"') % 2 and len(taken) < _LONGEST_QUOTED:
             if not (self._held or self._more()):
@@ -103,7 +103,7 @@ def _divided(line: str) -> Iterator[str]:
 
 
 def _header(text: str) -> Line | None:
-    """What Monitor's comment tells; None: the text does not begin with one."""
+    """The JSON of Monitor's comment; None: the text does not begin with one."""
     body = text.lstrip("#")
     if not body.startswith("{"):
         return None
@@ -115,7 +115,7 @@ def _header(text: str) -> Line | None:
 
 
 class _Rows:
-    """Rows under the header and the names that stood before them."""
+    """Rows with the header and the names before them."""
 
     def __init__(self, begin: Any) -> None:
         self._begin = begin
@@ -125,7 +125,7 @@ class _Rows:
         """The newest time that a row had."""
 
     def take(self, text: str, pieces: _Pieces) -> Iterator[Line]:
-        """What one line of the file becomes."""
+        """The lines of one row of the file."""
         if (about := _header(text)) is not None:
             self._begin = about["t_start"]
             return
@@ -141,7 +141,7 @@ class _Rows:
             self._number += 1
 
     def _names_taken(self, row: list[str]) -> list[list[str]]:
-        """The row, but for names: those of the columns, and what follows them on their line."""
+        """The row; or a line of column names, and what follows on the same line."""
         if set(COLUMNS) <= set(row) and not any(_NUMBER.fullmatch(text) for text in row):
             self._columns = row
             return []

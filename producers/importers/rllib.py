@@ -23,7 +23,7 @@ from producers.importers.source import Source, trail_of
 
 _STEP = ("num_env_steps_sampled_lifetime", "num_env_steps_sampled", "timesteps_total", "training_iteration")
 _OF_RLLIB = frozenset({*_STEP, "trial_id", "time_total_s"})
-"""A result has one of these: another program's `result.json` has none."""
+"""A result has one of these fields; another program's `result.json` has none."""
 _FACTS = ("hostname", "pid", "node_ip", "trial_id", "experiment_id", "experiment_tag")
 _NO_VALUES = (*_FACTS, "config", "timestamp", "date")
 

@@ -1,4 +1,4 @@
-"""A run that a tracker wrote, and what it is called here."""
+"""A run that a tracker wrote, and its run id here."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Source:
         path: the file or folder, absolute.
         read: reads its lines.
         trail: the parts of a path that name it; the last one is the shortest name.
-        own: the tracker's own name of it; empty: it has none but its path.
+        own: the tracker's own name of the run; empty: only the path names it.
         inner: the tracker's key of it, where a file holds several runs.
-        everywhere: `own` means this run in whichever file it stands.
+        everywhere: `own` identifies the run in every file.
     """
 
     path: Path
@@ -35,16 +35,16 @@ class Source:
 
     @property
     def where(self) -> str:
-        """Its place, for people: the file, and the run in it."""
+        """Its place as text for users: the file, and the run in it."""
         return f"{self.path} ({self.own})" if self.inner else str(self.path)
 
     @property
     def key(self) -> str:
-        """Its place, for comparison."""
+        """Its place as a key for comparison."""
         return f"{self.path}\0{self.inner}"
 
     def names(self) -> Iterator[str]:
-        """What it may be called, the best first; the last is its own in any case."""
+        """Possible run ids, the best first; the last one is always unique."""
         yield from (name for name in self._readable() if len(name) <= LONGEST_ID)
         digest = hashlib.sha256(self.key.encode("utf-8", "surrogateescape")).hexdigest()
         yield f"{(self.own or self.trail[-1])[: LONGEST_ID - 13]}-{digest[:12]}"

@@ -22,7 +22,7 @@ _CONFIG = "hyperparameters/"
 _STRING = 7
 """TensorFlow's number of the type of texts."""
 _NUMBERS = {1: ("f", 5), 2: ("d", 6), 3: ("i", 7), 9: ("q", 10)}
-"""Type of a tensor → `struct`'s letter of its numbers, and the field of those that stand alone."""
+"""Type of a tensor → `struct`'s letter of its numbers, and the field of single numbers."""
 _PICTURES = {4: "pictures", 6: "sounds"}
 """Fields of a value that are left out."""
 _LEFT_OUT = ("images", "audio", "pr_curves", "mesh", "hparams")
@@ -77,7 +77,7 @@ def read_folder(folder: Path) -> Lines:
 
 
 def _sort(values: list[Value]) -> None:
-    """By time; one that has none stays behind the one that it followed."""
+    """Sorted by time; a value without a time stays behind its predecessor."""
     newest, keys = 0.0, []
     for value in values:
         newest = value.time if iso(value.time) else newest

@@ -1,4 +1,4 @@
-"""TFRecords: length, its checksum, data, its checksum. What is damaged is passed over."""
+"""TFRecords: length, its checksum, data, its checksum. Damaged parts are skipped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HEAD = struct.Struct("<QI")
 _SUM = struct.Struct("<I")
 _MOST_BYTES = 1 << 30
 _MOST_CHECKED = 4096
-"""The checksum of longer data is not computed: that takes a microsecond for ten bytes."""
+"""The checksum of longer data is not computed, as ten bytes take a microsecond."""
 
 
 class Damage(NamedTuple):
@@ -40,7 +40,7 @@ def records(file: Path) -> Iterator[bytes | Damage | str]:
 
 
 def _has_sums(data: bytes) -> bool:
-    """Whether the file's checksums mean something: some writers leave them out."""
+    """Whether the file has checksums: some writers leave them out."""
     return len(data) >= _HEAD.size and _is_head(data, 0)
 
 
@@ -50,7 +50,7 @@ def _is_head(data: bytes, at: int) -> bool:
 
 
 def _end(data: bytes, at: int, *, sums: bool) -> int | None:
-    """Where the record ends that begins here; None: there is none, or it is damaged."""
+    """The end of the record that begins here; None: there is none, or it is damaged."""
     if at + _HEAD.size > len(data) or (sums and not _is_head(data, at)):
         return None
     length: int = _HEAD.unpack_from(data, at)[0]
@@ -65,9 +65,9 @@ def _end(data: bytes, at: int, *, sums: bool) -> int | None:
 
 
 def _following(data: bytes, at: int) -> int | None:
-    """The next place where a whole record begins."""
+    """The beginning of the next complete record."""
     for place in range(at, len(data) - _HEAD.size - _SUM.size + 1):
-        # Nearly every length is below 16 MiB, so its upper five bytes are zeros: a quick look first.
+        # Nearly every length is below 16 MiB, so its upper five bytes are zeros: search for those first.
         if data[place + 3 : place + 8] == b"\0\0\0\0\0" and _end(data, place, sums=True) is not None:
             return place
     return None

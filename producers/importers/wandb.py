@@ -74,7 +74,7 @@ def read(file: Path) -> Lines:
 
 
 class _Seen:
-    """What the records told of the run so far."""
+    """The facts of the run in the records so far."""
 
     def __init__(self) -> None:
         self.status = "failed"
@@ -86,7 +86,7 @@ class _Seen:
         self._begun = False
 
     def lines(self, record: bytes) -> Iterator[Line]:
-        """What a record becomes."""
+        """The lines of a record."""
         for number, body in wire.fields(record):
             if number == _HISTORY:
                 yield from self.begin()
@@ -97,7 +97,7 @@ class _Seen:
                 self.left_out[_LEFT_OUT[number]] += 1
 
     def begin(self) -> Iterator[Line]:
-        """The begin of the run, before its first history: what is told of it comes earlier."""
+        """The start of the run, written before its first history, when its facts are known."""
         if not self._begun:
             self._begun = True
             config = {name: value for name, value in self._config.items() if name != "_wandb"}
@@ -150,7 +150,7 @@ def records(file: Path) -> Iterator[bytes | Damage | str]:
         kind, data = piece
         if kind in (_FULL, _FIRST):
             parts = data
-        elif parts is not None:  # else its beginning is damaged, which was said
+        elif parts is not None:  # otherwise its beginning is damaged, which was reported
             parts += data
         if kind in (_FULL, _LAST) and parts is not None:
             yield parts
@@ -180,7 +180,7 @@ def _pieces(data: bytes) -> Iterator[tuple[int, bytes] | Damage | str]:
 
 
 def _end(data: bytes, at: int, *, sums: bool) -> int | None:
-    """Where the piece ends that begins here; None: there is none, or it is damaged."""
+    """The end of the piece that begins here; None: there is none, or it is damaged."""
     left = min(_BLOCK - at % _BLOCK, len(data) - at)
     if left < _HEADER or data[at + 6] not in (_FULL, _FIRST, _MIDDLE, _LAST):
         return None
@@ -193,7 +193,7 @@ def _end(data: bytes, at: int, *, sums: bool) -> int | None:
 
 
 def _following(data: bytes, at: int) -> int | None:
-    """The next place where a whole piece begins."""
+    """The beginning of the next complete piece."""
     return next((place for place in range(at, len(data)) if _end(data, place, sums=True) is not None), None)
 
 
