@@ -18,7 +18,8 @@ from producers.lines.dialects import Columns, Handler, UnusableError, episode, o
 from producers.lines.fields import FieldReader
 from producers.lines.json_text import join, strict
 from producers.lines.values import BadValueError, name_of, string
-from producers.rollouts.model import message_of, to_json
+from producers.rollouts.messages import message_of
+from producers.rollouts.model import to_json
 from schemas import token_arrays
 from schemas.topics import Kind
 from schemas.values import clean

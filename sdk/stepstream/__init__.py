@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 
 import importlib
 
-from stepstream import _api, _wandb
+from stepstream import _newest, _wandb
 from stepstream._api import define_metric, episode, finish, frame, init, log, step
 from stepstream._wandb import Histogram, Image
 from stepstream._warn import StepstreamWarning
@@ -56,8 +56,8 @@ def __getattr__(name: str) -> object:
 
         return Run
     if name == "run":
-        return _api.newest()
+        return _newest.newest()
     if name in ("config", "summary"):
-        run = _api.newest()
+        run = _newest.newest()
         return getattr(run, name) if run is not None else _wandb.missing(f"{name} before init")
     return _wandb.missing(name)

@@ -11,8 +11,17 @@ from stepstream import _warn
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
-    from stepstream._run import Run
+    class Run(Protocol):
+        """What the end of a process needs of a run."""
+
+        @property
+        def name(self) -> str: ...
+        def finish(self, status: str, *, error: str | None) -> None: ...
+        def _tell_late(self) -> None: ...
+        def _in_child(self) -> None: ...
+
 
 live: set[Run] = set()
 """Runs of this process that have not ended."""

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from stepstream import _ending, _ulid, _warn
 from stepstream._axes import Axes
 from stepstream._config import Config
-from stepstream._encoder import EPISODE, FRAME, LINE, MAX_PLANS, METRICS, STEP, Encoder, short, truth
+from stepstream._encoder import MAX_PLANS, Encoder, short
 from stepstream._frames import FrameGate
+from stepstream._plan import EPISODE, FRAME, LINE, METRICS, STEP, truth
 from stepstream._settings import Settings, fallback_spool_dir
 from stepstream._spool import Spool
-from stepstream._values import PLAIN, freeze
+from stepstream._values import PLAIN, flattened, freeze
 from stepstream._wandb import Image, Missing, missing
 from stepstream._writer import HIGH_WATER, Writer
 
@@ -185,7 +186,7 @@ class Run:
             what = type(data).__name__
             _warn.once("log", f"log takes a dictionary of numbers by name, not {what}: left out.")
             return
-        given = _flat(data)
+        given = flattened(data)
         flat = {name: value for name, value in given.items() if not isinstance(value, Missing)}
         if given and not flat:
             return
@@ -376,7 +377,7 @@ class Run:
 def joined(run_id: str, agent_id: str | None) -> Run:
     """The run of another process, in this one: one object for each run."""
     for run in list(_ending.live):
-        if run.id == run_id:
+        if isinstance(run, Run) and run.id == run_id:
             return run
     return Run(run_id, agent_id, owner=False)
 
@@ -389,17 +390,6 @@ def _shape(kind: int, named: Mapping, key: tuple | None) -> tuple:
 
 def _logged_key(data: Mapping) -> tuple:
     return (METRICS, *data, *map(type, data.values()))
-
-
-def _flat(data: Mapping[object, object], prefix: str = "") -> dict[str, object]:
-    """Nested names joined by `/`."""
-    flat: dict[str, object] = {}
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}/"))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _worker_name() -> str:

@@ -172,3 +172,14 @@ def _described(value: object) -> str:
         return str(value)[:1000]
     except Exception:
         return f"<{type(value).__name__}>"
+
+
+def flattened(data: Mapping[object, object], prefix: str = "") -> dict[str, object]:
+    """Nested names joined by `/`."""
+    flat: dict[str, object] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            flat.update(flattened(value, f"{prefix}{name}/"))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 
 from stepstream import _warn
-from stepstream._encoder import LINE, Encoder, metrics_row
+from stepstream._encoder import Encoder, metrics_row
+from stepstream._plan import LINE
 from stepstream._spool import Spool
 
 HIGH_WATER = 20_000

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from stepstream._api import newest_or_new
+from stepstream._newest import newest_or_new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

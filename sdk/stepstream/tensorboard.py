@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from stepstream import _warn
-from stepstream._api import newest_or_new
+from stepstream._newest import newest_or_new
 from stepstream._wandb import Histogram
 
 TYPE_CHECKING = False

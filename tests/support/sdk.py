@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import stepstream
-from stepstream import _api, _ending, _warn
+from stepstream import _ending, _newest, _warn
 
 
 class Home:
@@ -47,8 +47,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     for name in ("RUN_ID", "AGENT_ID", "PARENT_STREAM", "MODE", "SPOOL_DIR", "WORKER_OF"):
         monkeypatch.delenv(f"STEPSTREAM_{name}", raising=False)
     monkeypatch.setenv("STEPSTREAM_HOME", str(tmp_path))
-    monkeypatch.setattr(_api._Process, "newest", None)
-    monkeypatch.setattr(_api._Process, "used_run_id", False)
+    monkeypatch.setattr(_newest.Process, "newest", None)
+    monkeypatch.setattr(_newest.Process, "used_run_id", False)
     _warn.forget()
     yield Home(tmp_path)
     for run in list(_ending.live):

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from stepstream import Run
-from stepstream._api import newest_or_new
+from stepstream._newest import newest_or_new
 
 
 class Stream(gym.Wrapper):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stepstream import Run, rollouts
-from stepstream._api import newest_or_new
+from stepstream._newest import newest_or_new
 
 
 def logged(reward_func: Callable[..., Any], run: Run | None = None) -> Callable[..., Any]:

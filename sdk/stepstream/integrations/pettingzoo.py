@@ -11,7 +11,7 @@ from typing import Any
 from pettingzoo.utils.wrappers import BaseParallelWrapper, BaseWrapper
 
 from stepstream import Run
-from stepstream._api import newest_or_new
+from stepstream._newest import newest_or_new
 
 
 class StreamAEC(BaseWrapper):

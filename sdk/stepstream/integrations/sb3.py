@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 
 from stepstream import Run
-from stepstream._api import newest_or_new
+from stepstream._newest import newest_or_new
 
 
 class StepstreamWriter(KVWriter):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stepstream import rollouts
-from stepstream._api import newest_or_new
+from stepstream._newest import newest_or_new
 
 _STATUS = {"completed": "ok", "truncated": "truncated", "failed": "failed"}
 

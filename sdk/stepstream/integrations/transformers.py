@@ -10,7 +10,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from stepstream import Run
-from stepstream._api import newest_or_new
+from stepstream._newest import newest_or_new
 from stepstream.rollouts import log_rollout
 
 __all__ = ["StepstreamCallback", "log_rollout"]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stepstream import Run, _warn, rollouts
-from stepstream._api import newest_or_new
+from stepstream._newest import newest_or_new
 from stepstream.integrations import transformers
 
 _SCORE = "_generate_and_score_completions"

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 from stepstream import Run, rollouts
-from stepstream._api import newest_or_new
+from stepstream._newest import newest_or_new
 
 _indexes = count()
 """Rollouts run side by side, so each has the index of its episode from the start."""

@@ -12,7 +12,7 @@ from typing import Any
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 
 from stepstream import rollouts
-from stepstream._api import newest_or_new
+from stepstream._newest import newest_or_new
 
 
 class StepstreamRewardManager(NaiveRewardManager):

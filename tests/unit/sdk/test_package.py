@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 import pytest
-from stepstream import _encoder, _settings, tensorboard
+from stepstream import _plan, _settings, tensorboard
 
 from infra import settings as server
 from producers.lines import dialects
@@ -83,7 +83,7 @@ def test_every_name_that_the_reader_knows_is_reserved():
         *dialects.LENGTH,
         *dialects.KIND_NAMES,
     }
-    assert known <= _encoder.RESERVED
+    assert known <= _plan.RESERVED
 
 
 def test_the_package_is_documented():
