@@ -18,13 +18,14 @@ from dashboard.controls import patch
 from dashboard.page import Services
 from dashboard.panel import Drawn, History, News, Panel, attrs, live_attr
 from dashboard.panels import long_text
+from dashboard.sql import rows
 from dashboard.sql.queries import PageRequest
 from infra.sql import tables
 from schemas.errors import StepstreamError
 
 NONE_WORDS = "Every line of this run could be used."
 COLUMNS = grids.definitions(
-    tables.DEAD_LETTERS,
+    rows.kinds(tables.DEAD_LETTERS),
     [
         grids.Column("event_time", "Time", 112),
         grids.Column("reason", "Reason", 130),
