@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import insert, text
 
@@ -110,15 +111,22 @@ def _offset(settings: Settings, start: int) -> float:
 
 
 @contextmanager
-def _sqlite() -> Iterator[Settings]:
+def sqlite_settings() -> Iterator[Settings]:
+    """An empty SQLite file."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = settings_module.load({"STEPSTREAM_HOME": folder})
+        yield settings_module.load({"STEPSTREAM_HOME": folder})
+
+
+@contextmanager
+def _sqlite() -> Iterator[Settings]:
+    with sqlite_settings() as settings:
         _fill(settings)
         yield settings
 
 
 @contextmanager
-def _postgresql() -> Iterator[Settings]:
+def postgresql_settings() -> Iterator[tuple[Settings, Any]]:
+    """An empty database `bench`, and its server."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.support.postgres import PostgresServer
 
@@ -130,11 +138,17 @@ def _postgresql() -> Iterator[Settings]:
         settings = settings_module.load(
             {"STEPSTREAM_HOME": tempfile.gettempdir(), "STEPSTREAM_DATABASE_URL": url}
         )
+        yield settings, server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _postgresql() -> Iterator[Settings]:
+    with postgresql_settings() as (settings, server):
         _fill(settings)
         server.sql("ANALYZE", "bench")
         yield settings
-    finally:
-        server.stop()
 
 
 def _fill(settings: Settings) -> None:

@@ -140,7 +140,9 @@ def view(address: Address) -> dict[str, Any]:
     return {
         "words": address.get("q"),
         "sort": address.get("sort"),
-        "filter": model if isinstance(model, dict) else {},
+        "filter": {name: one for name, one in model.items() if isinstance(one, dict)}
+        if isinstance(model, dict)
+        else {},
         "superseded": bool(address.get("superseded")),
     }
 
@@ -248,8 +250,8 @@ def register(app: Dash, services: Services) -> None:
         if not request:
             return no_update, no_update
         address = Address.of((path or "/") + (search or ""))
-        asked = PageRequest.of(dict(request) | {"sortModel": sorting(address)})
         try:
+            asked = PageRequest.of(dict(request) | {"sortModel": sorting(address)})
             page = await services.queries.rollouts(chosen(address), asked)
         except StepstreamError as error:
             return {"rowData": [], "rowCount": 0}, f"These rows cannot be shown. {error}"

@@ -81,6 +81,7 @@ def test_a_data_set_as_a_table_and_as_a_chat(
     address = page.url
     page.keyboard.press("j")
     expect(page).not_to_have_url(address)
+    expect(page.get_by_role("button", name="Previous rollout")).to_be_enabled()  # the first one has none
     page.keyboard.press("ArrowLeft")
     expect(page).to_have_url(address)
     page.keyboard.press("1")
