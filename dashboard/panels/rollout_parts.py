@@ -148,7 +148,7 @@ def _score(row: Mapping[str, Any]) -> Component:
         html.Div([html.Dt(name), html.Dd(text), html.Small(note)], className="number")
         for name, text, note in cells
     ]
-    return html.Dl(made, className="card numbers")
+    return html.Section(html.Dl(made, className="numbers"), className="card numbers-card")
 
 
 def _rewards(row: Mapping[str, Any]) -> Component:

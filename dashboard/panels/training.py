@@ -60,8 +60,11 @@ class Training(Panel):
 
     def layout(self) -> Component:
         cells = [_cell(key, text, title) for key, (text, title) in CELLS.items()]
-        numbers = html.Dl(cells, className="card numbers", **attrs(aria_label="Numbers of the training"))
-        parts = [numbers, html.Div(id="training-charts", className="small-charts")]
+        numbers = html.Dl(cells, className="numbers", **attrs(aria_label="Numbers of the training"))
+        parts = [
+            html.Section(numbers, className="card numbers-card"),
+            html.Div(id="training-charts", className="small-charts"),
+        ]
         return html.Div(parts, className="training", **live_attr(data_there="training.there"))
 
     def take(self, news: News) -> None:
