@@ -66,6 +66,7 @@ RIGHTS: Mapping[str, Rights] = {
                 "xrevrange",
             ),
             *("zadd", "zremrangebyrank", "expire", "evalsha", "script"),
+            *("xrange", "hkeys", "zrem", "del"),  # of runs that were deleted
         ),
     ),
     "dashboard": Rights(
@@ -73,7 +74,7 @@ RIGHTS: Mapping[str, Rights] = {
         {Kind.FRAMES: READ},
         group="replay",
         tables=("SELECT",),
-        redis=("get", "hget", "hgetall", "hlen", "xread", "xrevrange", "zrevrange"),
+        redis=("info", "get", "hget", "hgetall", "hlen", "xread", "xrevrange", "zrevrange"),
     ),
     "replay": Rights(
         ("kafka", "registry", "sql"), dict.fromkeys(Kind, READ), group="replay", tables=("SELECT",)

@@ -1,69 +1,25 @@
-"""The image and the compose file: one command brings up the cluster, and its worker's run is completed."""
+"""The compose file: one command brings up a cluster of three brokers, and its worker's run is completed."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import DBAPIError
+import yaml
+from playwright.sync_api import sync_playwright
 
-from infra.embedded.ports import free_ports
-
-ROOT = Path(__file__).parents[2]
-FILE = ROOT / "infra" / "deploy" / "compose" / "compose.yaml"
-TOKEN = "an-open-secret"
+from tests.support.compose import FOLDER, TOKEN, Compose
+from tests.support.rolling import Training, restart, step_shown
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
-
-class Compose:
-    """One project of the compose file, on ports of its own."""
-
-    def __init__(self) -> None:
-        names = ("KAFKA_PORT", "POSTGRES_PORT", "DASHBOARD_PORT")
-        self.ports = dict(zip(names, free_ports([None] * len(names)), strict=True))
-        self._environment = os.environ | {
-            **{name: str(port) for name, port in self.ports.items()},
-            "STEPSTREAM_DASHBOARD_TOKEN": TOKEN,
-            "BUILD_NETWORK": "host",
-            "DEMO_EPISODES": "30",
-            "DEMO_STEPS_PER_SECOND": "0",
-        }
-
-    def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """`docker compose …`, to its end."""
-        command = ["docker", "compose", "-p", "stepstream-test", "-f", str(FILE), *arguments]
-        env = self._environment | environment
-        return subprocess.run(command, capture_output=True, text=True, timeout=600, env=env)
-
-    def runs(self) -> list[dict[str, Any]]:
-        """The table of runs, read from this machine."""
-        address = f"127.0.0.1:{self.ports['POSTGRES_PORT']}"
-        engine = create_engine(f"postgresql+psycopg://stepstream:stepstream@{address}/stepstream")
-        with engine.connect() as connection:
-            rows = connection.execute(text("SELECT * FROM runs")).mappings().all()
-        return [dict(row) for row in rows]
-
-    def page(self, path: str, token: str | None = None) -> int:
-        """HTTP status of a page; 0 while nobody answers."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        url = f"http://127.0.0.1:{self.ports['DASHBOARD_PORT']}{path}"
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            return 0
+SERVICES = {"persist", "live", "dashboard"}
+SETTING_UP = {"topics", "migrate"}
 
 
 @pytest.fixture(scope="module")
@@ -75,67 +31,161 @@ def compose() -> Iterator[Compose]:
         assert done.returncode == 0, done.stderr[-3000:]
         yield project
     finally:
-        project("down", "--volumes", "--timeout", "5")
-
-
-def wait_for(what: Callable[[], Any], compose: Compose, seconds: float = 120) -> Any:
-    """The first answer that is true; else the services' last words."""
-    until = time.monotonic() + seconds
-    while not (answer := what()):
-        assert time.monotonic() < until, compose("logs", "--tail", "30").stdout
-        time.sleep(0.5)
-    return answer
+        project("--profile", "monitoring", "down", "--volumes", "--timeout", "5")
 
 
 def test_the_workers_run_is_completed_in_postgresql(compose: Compose) -> None:
     """Worker → Kafka → persist → PostgreSQL, each in a container of its own; the worker ends with 0."""
-
-    def ended() -> list[dict[str, Any]]:
-        """A partition each: the end of the run may be there before its last episodes."""
-        try:
-            return [run for run in compose.runs() if (run["status"], run["episodes"]) == ("completed", 30)]
-        except DBAPIError:
-            return []
+    # A partition each: the end of the run may be there before its last episodes.
+    ended = "SELECT * FROM runs WHERE status = 'completed' AND episodes = 30"
+    [run] = compose.wait_for(lambda: compose.query(ended))
+    assert (run["run_id"], run["env_id"]) == ("demo", "FrozenLake-v1")
+    exited = '"ExitCode":0'
+    compose.wait_for(lambda: exited in compose("ps", "--all", "--format", "json", "worker").stdout)
 
     def steps_shown() -> bool:
         shown = compose("exec", "-T", "persist", "stepstream", "runs", "show", "demo", "--json")
-        return json.loads(shown.stdout)["steps"] == compose.runs()[0]["steps"] > 0
+        return json.loads(shown.stdout)["steps"] == compose.rows("SELECT steps FROM runs")[0]["steps"] > 0
 
-    [run] = wait_for(ended, compose)
-    assert (run["run_id"], run["env_id"]) == ("demo", "FrozenLake-v1")
-    wait_for(lambda: '"ExitCode":0' in compose("ps", "--all", "--format", "json", "worker").stdout, compose)
-    assert wait_for(steps_shown, compose)
+    assert compose.wait_for(steps_shown)
 
 
 def test_the_page_answers_whoever_logs_in(compose: Compose) -> None:
     """200 with the token; without it no page."""
-    assert wait_for(lambda: compose.page("/", TOKEN), compose) == 200
+    assert compose.wait_for(lambda: compose.page("/", TOKEN)) == 200
     assert compose.page("/healthz") == 200
     assert compose.page("/", "guessed") in (401, 403)
 
 
 def test_services_are_well_and_not_root(compose: Compose) -> None:
-    """doctor finds nothing wrong from inside a container."""
-    done = compose("exec", "-T", "live", "stepstream", "doctor")
-    assert done.returncode == 0, done.stdout + done.stderr
+    """doctor finds nothing wrong from inside a container; three brokers keep three replicas."""
+    for service in SERVICES:
+        told = compose.doctor(service)
+        assert "wrong" not in told
+        assert "3 broker(s)" in told
     assert compose("exec", "-T", "live", "id", "-u").stdout.strip() == "10001"
+    compose.wait_for(lambda: states(compose, "Health") == dict.fromkeys(SERVICES, "healthy"))
+    told = compose("exec", "-T", "kafka-1", "/opt/kafka/bin/kafka-topics.sh", *DESCRIBE).stdout
+    assert "ReplicationFactor: 3" in told
+    assert "min.insync.replicas=2" in told
+
+
+DESCRIBE = ("--bootstrap-server", "kafka-1:9092", "--describe", "--topic", "telemetry.steps")
+
+
+def states(compose: Compose, key: str) -> dict[str, str]:
+    """Service → a column of `docker compose ps`."""
+    lines = compose("ps", "--format", "json", *SERVICES).stdout.splitlines()
+    return {found["Service"]: found[key] for found in map(json.loads, lines)}
+
+
+def test_schemas_are_in_the_registry(compose: Compose) -> None:
+    """Under the topic's name, so that other programs read the records."""
+    subjects = "http://registry:8080/apis/ccompat/v7/subjects"
+    code = f"import urllib.request; print(urllib.request.urlopen('{subjects}').read())"
+    assert "telemetry.steps-value" in compose("exec", "-T", "persist", "python", "-c", code).stdout
 
 
 def test_a_worker_outside_streams_in(compose: Compose, run_cli: Callable[..., Any]) -> None:
-    """From this machine, by the published port, with one setting."""
-    address = f"127.0.0.1:{compose.ports['KAFKA_PORT']}"
+    """From this machine, by the published ports."""
     line = '{"type": "step", "step": 0, "reward": 1.5}\n'
-    done = run_cli(
-        "ingest", "-", "--run-id", "outside", env={"STEPSTREAM_BOOTSTRAP_SERVERS": address}, input=line
-    )
+    env = {"STEPSTREAM_BOOTSTRAP_SERVERS": compose.brokers}
+    done = run_cli("ingest", "-", "--run-id", "outside", env=env, input=line)
     assert done.returncode == 0, done.stderr
-    wait_for(lambda: any(run["run_id"] == "outside" and run["steps"] == 1 for run in compose.runs()), compose)
+    compose.wait_for(lambda: compose.query("SELECT 1 FROM runs WHERE run_id = 'outside' AND steps = 1"))
+
+
+@pytest.mark.browser
+def test_a_rolling_restart_of_everything_loses_and_doubles_nothing(
+    compose: Compose, home: Path, chromium: str, strikes: Callable[[int], int]
+) -> None:
+    """Under 5,000 steps a second; the page moves again after each. With --faults=1 all, else some."""
+    compose.wait_for(lambda: compose.page("/healthz") == 200)
+    training = Training(home, compose, RATE, dict(os.environ))
+    try:
+        with sync_playwright() as playwright, playwright.chromium.launch(executable_path=chromium) as browser:
+            page = browser.new_page()
+            page.goto(f"{compose.url}/runs/rolling?agent=a0&token={TOKEN}")
+            compose.wait_for(lambda: step_shown(page))
+            services = EVERYTHING if strikes(0) else QUICK
+            stalls = [restart(compose, services, page) for _ in range(strikes(1))]
+        print("seconds that the page stood still:", *stalls)
+        steps = training.end()
+    finally:
+        training.kill()
+    distinct = "count(DISTINCT (stream_id, seq)) AS lines"
+    counted = f"SELECT count(*) AS rows, {distinct} FROM steps WHERE run_id = 'rolling'"
+    compose.wait_for(lambda: [found["rows"] for found in compose.query(counted)] == [steps])
+    assert compose.rows(counted) == [{"rows": steps, "lines": steps}]
+    told = "SELECT steps, dead_letters FROM runs WHERE run_id = 'rolling'"
+    assert compose.rows(told) == [{"steps": steps, "dead_letters": 0}]
+
+
+RATE = 5_000
+QUICK = ("kafka-2", "postgres", "redis", "persist", "live", "dashboard")
+EVERYTHING = ("kafka-1", "kafka-2", "kafka-3", "registry", *QUICK[1:])
+
+
+def test_prometheus_finds_every_service(compose: Compose) -> None:
+    """With the profile; the alert rules are loaded."""
+    done = compose("--profile", "monitoring", "up", "--detach", "prometheus")
+    assert done.returncode == 0, done.stderr
+
+    def asked(path: str) -> Any:
+        try:
+            address = f"http://127.0.0.1:{compose.ports['PROMETHEUS_PORT']}/api/v1/{path}"
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return json.load(answer)["data"]
+        except OSError:
+            return {}
+
+    def served() -> set[str]:
+        found = asked("query?query=stepstream_server_up==1").get("result", [])
+        return {each["metric"]["service"] for each in found}
+
+    compose.wait_for(lambda: served() == SERVICES)
+    [group] = asked("rules")["groups"]
+    assert group["name"] == "stepstream"
+
+
+def test_grafana_is_given_the_data_source_that_is_there(compose: Compose) -> None:
+    """Its image cannot be had everywhere: its files, and where compose mounts them."""
+    services = json.loads(compose("--profile", "monitoring", "config", "--format", "json").stdout)["services"]
+    targets = {volume["target"] for volume in services["grafana"]["volumes"]}
+    [source] = yaml.safe_load((FOLDER / "grafana/datasources/prometheus.yaml").read_text())["datasources"]
+    [boards] = yaml.safe_load((FOLDER / "grafana/dashboards/boards.yaml").read_text())["providers"]
+    assert source["url"] == "http://prometheus:9090"
+    assert {"/etc/grafana/provisioning", boards["options"]["path"]} <= targets
+
+
+def test_every_service_is_checked_and_waits_for_what_it_needs(compose: Compose) -> None:
+    """A health check of its own or of our image; conditions, not just an order of starting."""
+    services = json.loads(compose("--profile", "monitoring", "config", "--format", "json").stdout)["services"]
+    ours = SERVICES | SETTING_UP | {"worker"}
+    assert {name for name, service in services.items() if "healthcheck" not in service} == ours
+    conditions = {
+        (needed, told["condition"])
+        for service in services.values()
+        for needed, told in service.get("depends_on", {}).items()
+    }
+    assert conditions == {
+        *((needed, "service_completed_successfully") for needed in SETTING_UP),
+        *((f"kafka-{number}", "service_healthy") for number in (1, 2, 3)),
+        *(
+            (needed, "service_healthy")
+            for needed in ("registry", "redis", "postgres", "persist", "prometheus")
+        ),
+    }
+    for name in ours:
+        assert (services[name]["read_only"], services[name]["cap_drop"]) == (True, ["ALL"])
 
 
 def test_ports_are_published_on_the_loopback_only(compose: Compose) -> None:
     """A database with a well-known password is nobody else's to reach."""
-    published = json.loads(compose("config", "--format", "json").stdout)["services"].values()
-    addresses = {port["host_ip"] for service in published for port in service.get("ports", [])}
+    published = json.loads(compose("--profile", "monitoring", "config", "--format", "json").stdout)[
+        "services"
+    ]
+    addresses = {port["host_ip"] for service in published.values() for port in service.get("ports", [])}
     assert addresses == {"127.0.0.1"}
 
 

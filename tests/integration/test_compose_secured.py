@@ -1,0 +1,56 @@
+"""The secured compose file: the same run, with certificates, Redis users, and each service's rights alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.compose import Compose
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def compose() -> Iterator[Compose]:
+    """The whole of it, up."""
+    project = Compose("compose.yaml", "compose.secured.yaml")
+    try:
+        done = project("up", "--build", "--detach")
+        assert done.returncode == 0, done.stderr[-3000:]
+        yield project
+    finally:
+        project("down", "--volumes", "--timeout", "5")
+
+
+def test_the_workers_run_is_completed_with_least_rights(compose: Compose) -> None:
+    """Each service finds its own rights enough, and its doctor finds nothing wrong."""
+
+    def ended() -> bool:
+        shown = compose("exec", "-T", "dashboard", "stepstream", "runs", "list", "--json")
+        runs = json.loads(shown.stdout) if shown.returncode == 0 else []
+        return [(run["run_id"], run["status"], run["episodes"]) for run in runs] == [
+            ("demo", "completed", 30)
+        ]
+
+    compose.wait_for(ended)
+    for service in ("persist", "live", "dashboard"):
+        assert "wrong" not in compose.doctor(service)
+
+
+def test_nobody_comes_in_without_a_certificate(compose: Compose) -> None:
+    """Kafka and PostgreSQL refuse who shows none; a service may not do what another may."""
+    plain = {
+        "STEPSTREAM_CONFIG": "",
+        "STEPSTREAM_BOOTSTRAP_SERVERS": "kafka-1:9092",
+        "STEPSTREAM_DATABASE_URL": "postgresql://persist@postgres/stepstream",
+        "STEPSTREAM_REDIS_URL": "redis://redis:6379/0",
+    }
+    variables = [part for name, value in plain.items() for part in ("--env", f"{name}={value}")]
+    done = compose("exec", "-T", *variables, "live", "stepstream", "doctor", "--json")
+    wrong = {found["part"] for found in json.loads(done.stdout) if not found["ok"]}
+    assert {"kafka", "sql", "redis"} <= wrong
+    done = compose("exec", "-T", "live", "stepstream", "doctor", "persist")
+    assert done.returncode == 1
+    assert "does not allow" in done.stdout
