@@ -1,7 +1,8 @@
 """The address of a page is its state: what it says, and the links that change a part of it. Pure.
 
 /                       q, status, sort
-/runs/<run id>          panel, agent, episode, at, table, rows, metric (repeated), q, and panels' options
+/runs/<run id>          panel, agent, episode, at, table, rows, metric (repeated), q, and panels' options;
+                        of the time bar: axis, zoom, speed, loop, behind, follow
 """
 
 from __future__ import annotations

@@ -29,7 +29,6 @@ from dashboard.panel import attrs, live
 from dashboard.push import socket as push
 from dashboard.security import Guard
 from dashboard.sql import download
-from dashboard.sql.frames import Frames
 from dashboard.sql.queries import Queries
 from infra.settings import Settings
 from schemas.errors import StepstreamError
@@ -52,13 +51,13 @@ def create(settings: Settings) -> Guard:
     queries, buffer = Queries(settings), LiveBuffer(settings)
     feeds, found = Feeds(settings, buffer, queries), plugins.load(settings.dashboard_panels)
     pages = every_page(found)
-    services = Services(settings, feeds, queries, Frames(settings, queries), pages)
+    services = Services(settings, feeds, queries, pages)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await buffer.close()
-        services.frames.close()
+        feeds.pasts.close()
         queries.close()
 
     server: Any = FastAPI(  # Any: Dash's annotation knows only Flask

@@ -8,6 +8,8 @@ import dash_bootstrap_components as dbc
 from dash import Dash, Input, Output, html
 from dash.development.base_component import Component
 
+from dashboard.panels.time_bar import KEYS as TIME_KEYS
+
 SETTINGS: dict[str, tuple[str, str, dict[str, str]]] = {
     "updates": (
         "Updates a second",
@@ -34,10 +36,11 @@ KEYS = (
     ("j", "Next agent, next run, next rollout"),
     ("k", "Previous agent, previous run, previous rollout"),
     ("↑ ↓", "Among agents, once one has the focus"),
-    ("← →", "Step or rollout before and after, once one is shown"),
-    ("1 … 9", "A sample of the rollout's group"),
+    *TIME_KEYS,
+    ("← →", "Rollout before and after, on its page"),
+    ("1 … 9", "A sample of the rollout's group, on its page"),
     ("g", "Go to an episode and a step"),
-    ("Esc", "Leave the search, the chosen episode, or full screen"),
+    ("Esc", "Leave the search, or full screen; back to live"),
     ("?", "These keys"),
 )
 

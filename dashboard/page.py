@@ -15,7 +15,6 @@ from dashboard.address import Address
 from dashboard.live.feeds import Feed, Feeds
 from dashboard.panel import Panel
 from dashboard.plugins import Plugin
-from dashboard.sql.frames import Frames
 from dashboard.sql.queries import Queries
 from infra.settings import Settings
 
@@ -27,7 +26,6 @@ class Services:
     settings: Settings
     feeds: Feeds
     queries: Queries
-    frames: Frames
     pages: Pages
 
 

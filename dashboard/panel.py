@@ -95,6 +95,10 @@ class Panel:
     def reset(self) -> None:
         """Another agent, or everything anew: what was gathered is void."""
 
+    def seek(self) -> None:
+        """Another moment of the same agent is shown: what was gathered belongs to the one before."""
+        self.reset()
+
     def layout(self) -> Component:
         """Its components. Built once for all pages: it must not depend on what was gathered."""
         raise NotImplementedError(f"{type(self).__name__} has no layout().")

@@ -13,8 +13,6 @@
     asked = null;
     constructor(updates) { this.updates = updates; }
 
-    ask(now) { this.asked = now; }
-
     /** A delta came at `began`, and is set now: nine of ten take no longer than `ahead`. */
     applied(began, now) {
       this.took = now - began;
@@ -26,9 +24,7 @@
     }
 
     /** It is painted, in the frame that began at `frame`. */
-    painted(frame, now) {
-      this.recent = [this.took + now - frame, ...this.recent].slice(0, 4);
-    }
+    painted(frame, now) { this.recent = [this.took + now - frame, ...this.recent].slice(0, 4); }
 
     /** How long to wait with asking, in ms. */
     wait(frame, now) {
@@ -49,7 +45,6 @@
   const pace = new Pace(() => settings().updates || 60);
 
   // The socket
-
   function open() {
     const mine = (socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/live"));
     mine.onopen = hello;
@@ -80,6 +75,7 @@
     for (const key in delta.texts) text(key, delta.texts[key]);
     for (const id in delta.props) props(id, delta.props[id]);
     for (const id in delta.draw) later(id, delta.draw[id]);
+    if (delta.address) patch(delta.address, true, true);
     pace.applied(began, performance.now());
     painted((frame) => {
       paint = performance.now() - began;
@@ -93,7 +89,7 @@
 
   function acknowledge(from, n, drew) {
     if (from !== socket) return;
-    pace.ask(performance.now());
+    pace.asked = performance.now();
     say({ ack: n, paint, drew, failed });
     failed = {};
   }
@@ -101,9 +97,7 @@
   function state(status, words) {
     const el = document.getElementById("link-state");
     document.body.classList.toggle("stale", status !== "running");
-    if (!el || el.dataset.status === status) return;
-    el.dataset.status = status;
-    el.textContent = words;
+    if (el && el.dataset.status !== status) [el.dataset.status, el.textContent] = [status, words];
   }
 
   setInterval(() => {
@@ -126,7 +120,8 @@
       if (name === "text") {
         if (el.firstChild?.nodeType === Node.TEXT_NODE) el.firstChild.nodeValue = value;
         else el.textContent = value;
-      } else if (value === "") el.removeAttribute(name);
+      } else if (/^(value|min|max)$/.test(name)) Object.assign(el.querySelector("input:not(:active)") || {}, { [name]: value }); // of the field in it
+      else if (value === "") el.removeAttribute(name);
       else el.setAttribute(name, value);
       if (name === "data-chosen") for (const one of el.children) one.setAttribute("aria-pressed", one.dataset.value === value);
     }
@@ -196,27 +191,28 @@
   }, { capture: true });
 
   // The address is the page's state
-  function go(url, replace = false) {
+  function go(url, replace = false, quiet = false) {
     if (url === location.pathname + location.search) return;
     history[replace ? "replaceState" : "pushState"]({}, "", url);
-    dispatchEvent(new CustomEvent("_dashprivate_pushstate")); // dcc.Location hears it, and says it when Python sets the address
+    if (!quiet) dispatchEvent(new CustomEvent("_dashprivate_pushstate")); // dcc.Location hears it, and says it when Python sets the address
   }
 
   /** Replace parts of the query: "a=1&b=" sets one and leaves out the other. */
-  function patch(changes, replace = false) {
+  function patch(changes, replace = false, quiet = false) {
     const query = new URLSearchParams(location.search), given = new URLSearchParams(changes);
     for (const name of new Set(given.keys())) {
       query.delete(name);
       for (const value of given.getAll(name)) if (value) query.append(name, value);
     }
-    go(location.pathname + (query.size ? `?${query}` : ""), replace);
+    go(location.pathname + (query.size ? `?${query}` : ""), replace, quiet);
   }
 
   document.addEventListener("click", (event) => {
     if (event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
-    const el = event.target.closest?.("[data-patch], a[href], button, input");
+    const el = event.target.closest?.("[data-patch], [data-act], a[href], button, input");
     if (el?.getAttribute("role") === "tab") for (const tab of find("[role=tab]", el.closest("[role=tablist]"))) tab.setAttribute("aria-selected", tab === el); // at once; the server says it again
     if (el?.dataset.patch !== undefined) { event.preventDefault(); return patch(el.dataset.patch, "replace" in el.dataset); }
+    if (el?.dataset.act && el.matches("button")) return say({ act: el.dataset.act, value: el.dataset.value || "" });
     const url = el?.href && !el.target && !el.hasAttribute("download") && new URL(el.href);
     if (!url || url.origin !== location.origin || !/^\/($|runs\/|compare|health)/.test(url.pathname) || el.getAttribute("href").startsWith("#")) return;
     event.preventDefault();
@@ -250,19 +246,23 @@
     typed = setTimeout(() => { typed = 0; patch(given, type === "input"); }, type === "input" ? 150 : 0);
   };
   document.addEventListener("change", ({ target }) => target.type !== "search" && input({ target, type: "change" }));
-  document.addEventListener("input", ({ target }) => target.type === "search" && input({ target, type: "input" }));
+  document.addEventListener("input", ({ target }) => {
+    if (target.type === "search") input({ target, type: "input" });
+    else if (target.type === "range") say({ act: target.closest("[data-act]").dataset.act, value: target.value });
+  });
 
-  // Keys: an element says which one is its own (data-key). In a list of tabs, arrows go on to the neighbour.
+  // Keys: an element says which are its own (data-key). In a list of tabs, arrows go on to the neighbour.
   addEventListener("keydown", (event) => {
-    const { key, target } = event;
-    if (event.metaKey || event.ctrlKey || event.altKey) return;
-    if (!document.querySelector("[data-page]")) return setTimeout(() => target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true })), 50);
+    const { key, target, ctrlKey, shiftKey } = event;
+    if (event.metaKey || event.altKey || (key === " " && target.closest?.("button, a, summary"))) return;
+    if (!document.querySelector("[data-page]")) return setTimeout(() => target.dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey, shiftKey, bubbles: true })), 50);
     if (key === "Escape" && target.type === "search") { target.blur(); return patch(`${target.closest("[data-address]").dataset.address}=`, true); }
-    if (target.closest?.("input, select, textarea, [role=dialog]")) return;
+    if (target.closest?.("input:not([type=range]), select, textarea, [role=dialog]")) return;
+    const named = (ctrlKey ? "Ctrl+" : "") + (shiftKey && key.length > 1 ? "Shift+" : "") + (key === " " ? "Space" : key);
     const tabs = target.role === "tab" && find("[role=tab]:not([hidden])", target.closest("[role=tablist]"));
     const at = tabs && { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: -tabs.indexOf(target), End: tabs.length - 1 - tabs.indexOf(target) }[key];
     const next = at !== undefined && tabs && tabs[(tabs.indexOf(target) + at + tabs.length) % tabs.length];
-    const own = next || (!target.closest?.(".ag-root") || key.length === 1 || key === "Escape" ? find(`[data-key~="${CSS.escape(key)}"]`).find((el) => el.checkVisibility?.() || el.offsetParent) : null);
+    const own = next || (!target.closest?.(".ag-root") || key.length === 1 || key === "Escape" ? find(`[data-key~="${CSS.escape(named)}"]`).find((el) => el.checkVisibility?.() || el.offsetParent) : null);
     if (!own) return;
     event.preventDefault();
     const field = own.matches("input") ? own : own.querySelector("input");

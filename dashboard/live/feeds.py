@@ -17,6 +17,7 @@ from dashboard.live.news import News
 from dashboard.live.shared import Shared
 from dashboard.live.types import Delta, View
 from dashboard.sql.queries import Page, PageRequest, Queries, RunHeader
+from dashboard.time.past import Pasts
 from infra.settings import Settings
 from schemas.errors import DatabaseError, LiveBufferError
 
@@ -49,12 +50,21 @@ class Feed(Protocol):
     async def move(self, address: Address) -> News:
         """What there is at another address of the same page."""
 
+    def act(self, name: str, value: str) -> None:
+        """A control of the page was used; what follows comes with `next`."""
+
+    async def stop(self) -> None:
+        """The page is gone."""
+
 
 class Feeds:
     """Holds what pages share."""
 
     def __init__(self, settings: Settings, buffer: LiveBuffer, queries: Queries) -> None:
         self.buffer, self.queries = buffer, queries
+        self.pasts = Pasts(settings, queries)
+        self.viewers: dict[str, Any] = {}
+        """Who looks at a run, by the name that `follow=` has for each."""
         self.lost_seconds = settings.lost_seconds
         self.runs: Shared[Page] = Shared(lambda: queries.runs(PageRequest(0, MAX_RUNS)), STORED_S)
         self.headers: Shared[RunHeader | None] = Shared(queries.run, STORED_S)
@@ -123,6 +133,12 @@ class Waiting:
         except DatabaseError:
             self._notice = NO_SQL
             return otherwise
+
+    def act(self, name: str, value: str) -> None:
+        """Nothing: it is live only."""
+
+    async def stop(self) -> None:
+        """Nothing is held."""
 
 
 class RunsFeed(Waiting):

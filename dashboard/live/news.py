@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct, field
@@ -72,6 +72,33 @@ class Counters(Struct):
     """Records of the run's partition that wait on Kafka."""
 
 
+class Clock(Struct):
+    """Where this viewer stands in time, as the time bar shows it. Shares are of the bar's width, 0 to 1."""
+
+    state: Literal["live", "paused", "replay"] = "live"
+    axis: str = "step"
+    low: float = 0.0
+    high: float = 0.0
+    """The ends of what is shown of the axis."""
+    newest: float = 0.0
+    """Where live is on it."""
+    value: float = 0.0
+    words: str = ""
+    """Where it stands, in words."""
+    said: str = ""
+    """What is not there, or why."""
+    meanwhile: int = 0
+    """Steps that came since."""
+    speed: float = 1.0
+    loop: tuple[float, float] | None = None
+    axes: tuple[str, ...] = ()
+    """Those that the run has."""
+    viewer: str = ""
+    """What `follow=` names this viewer by."""
+    drawing: Any = None
+    """A `dashboard.time.marks.Drawing`, where it is another than before."""
+
+
 class News(Struct):
     """A delta. Empty lists and None: nothing new of it."""
 
@@ -102,6 +129,14 @@ class News(Struct):
     episodes: list[Row] = field(default_factory=list)
     frame: LiveFrame | None = None
     """The newest picture."""
+    frame_said: str = ""
+    """What is to know of the picture, where a moment of the past is shown: whose it is, why there is none."""
+    seek: bool = False
+    """With `first_of_agent`: not another agent, another moment. Panels' `seek` is called."""
+    clock: Clock | None = None
+    """Where the viewer stands in time, where that has changed."""
+    address: dict[str, Any] | None = None
+    """Parts of the page's address that are others now."""
     pictures: bool = True
     """Whether a first delta without a frame means that there is none."""
     counters: Counters | None = None

@@ -13,7 +13,7 @@ from dashboard.live.run_feed import RunFeed
 from dashboard.live.types import View
 from dashboard.page import Page, Services
 from dashboard.panel import Panel, attrs, live, live_attr
-from dashboard.panels import chart_clicks, long_text, numbers, past, rows
+from dashboard.panels import chart_clicks, long_text, numbers, rows, time_bar
 from dashboard.panels.agent_charts import Metric, Return, Reward
 from dashboard.panels.agents import Agents
 from dashboard.panels.chart_choice import KEPT, inputs
@@ -24,7 +24,9 @@ from dashboard.panels.now import Now
 from dashboard.panels.numbers import Numbers
 from dashboard.panels.plumbing import Plumbing
 from dashboard.panels.rows import Rows
+from dashboard.panels.time_bar import TimeBar
 from dashboard.panels.training import Training
+from dashboard.time.feed import TimedFeed
 
 TABS = {
     "agent": "Agents",
@@ -102,9 +104,24 @@ class AgentPage(RunPage):
     def view(self, address: Address) -> View:
         return View(run_id=address.run, agents=True)
 
+    def feed(self, feeds: Feeds, address: Address) -> Feed:
+        """The run's news, live or at the moment that the viewer has chosen."""
+        live = RunFeed(feeds, self.view(address), address.get("agent") or None)
+        return TimedFeed(feeds, live, address)
+
     def panels(self, address: Address) -> list[Panel]:
         charts = [Return(), Reward(), Chips(), *(Metric(place) for place in range(PLACES))]
-        return [*super().panels(address), Agents(), Training(), Numbers(), Now(), Frame(), *charts, Rows()]
+        return [
+            *super().panels(address),
+            Agents(),
+            TimeBar(),
+            Training(),
+            Numbers(),
+            Now(),
+            Frame(),
+            *charts,
+            Rows(),
+        ]
 
     def body(self, address: Address) -> Component:
         """The agents' tabs beside one agent's panels."""
@@ -115,6 +132,7 @@ class AgentPage(RunPage):
             [Chips().layout(), html.Div(inputs(address), className="chart-inputs")], className="chart-bar"
         )
         parts = [
+            TimeBar().layout(),
             Training().layout(),
             Numbers().layout(),
             bar,
@@ -129,7 +147,7 @@ class AgentPage(RunPage):
         return html.Div([Agents().layout(), agent], className="run-body", **sizes)
 
     def register(self, app: Dash, services: Services) -> None:
-        past.register(app, services)
+        time_bar.register(app)
         rows.register(app, services)
         chart_clicks.register(app)
         long_text.register(app, services)

@@ -40,6 +40,10 @@ class OneChart(Panel):
         """What card the page has."""
         self.choice, self.chart = Choice(), self.made(None)
         self.going, self.known = False, False
+        self.until: At | None = None
+        """The moment that is looked at; None: now."""
+        self.whole = Curve()
+        """Of the whole run, of which a moment's is a part."""
         self.agent: str | None = None
 
     def made(self, agent: str | None) -> Chart | None:
@@ -48,7 +52,10 @@ class OneChart(Panel):
 
     def reset(self) -> None:
         self.choice, self.known = Choice.of(self.address), False
-        self.chart = self.made(self.agent)
+        self.chart, self.whole = self.made(self.agent), Curve()
+
+    def seek(self) -> None:
+        """The curve stays: `take` shows as much of it as there was."""
 
     def layout(self) -> Component:
         return html.Div(id=self.id, className=self.look)
@@ -63,6 +70,18 @@ class OneChart(Panel):
             self.agent, self.chart = news.agent, self.made(news.agent)
         if news.going is not None:
             self.going = news.going
+        if news.clock is not None and news.clock.state == "live":
+            self.until = None
+        elif news.steps and (news.seek or news.clock is not None or self.until is not None):
+            self.until = _moment(news)
+        if self.until is not None and (news.seek or news.first):
+            self._part()
+
+    def _part(self) -> None:
+        """Show the part of the curve that had happened."""
+        if self.chart is not None and self.until is not None and self.whole.x:
+            self.chart.show(self.chart.part(self.whole, self.until, self.choice), [], self.choice)
+            self.dirty = True
 
     def add(self, at: At, value: Any) -> None:
         """A value that came."""
@@ -76,6 +95,8 @@ class OneChart(Panel):
             if chart is not None and (self.going or not self.known or chart.fresh or chart.curve.sampled):
                 with suppress(StepstreamError):  # the page says that SQL is away
                     await chart.read(history, self.choice)
+                    self.whole = chart.curve
+                    self._part()
                 self.known = self.dirty = True
                 self.wake()
             await asyncio.sleep(SAMPLE_S if chart is not None and chart.curve.sampled else RELOAD_S)
@@ -183,6 +204,9 @@ class Metric(OneChart):
     def _of_steps(self) -> bool:
         return self.source == "steps"
 
+    def seek(self) -> None:
+        self.seen = 0
+
     def reset(self) -> None:
         self.names, self.source, self.seen = set(), "steps", 0
         super().reset()
@@ -248,6 +272,9 @@ class Reward(OneChart):
         self.newest = None, []
         super().reset()
 
+    def seek(self) -> None:
+        self.newest = None, []
+
     def layout(self) -> Component:
         return html.Div(self._card(self.made(None)), id=self.id, className=self.look)
 
@@ -291,3 +318,11 @@ class Reward(OneChart):
 
 def _drawable(value: Any) -> float | None:
     return value if finite(value) else None
+
+
+def _moment(news: News) -> At:
+    """The moment of the newest step, on each axis of a chart."""
+    newest, finished = news.steps[-1], news.returns["x"] if news.returns else None
+    steps = float(news.counters.seen - 1) if news.counters is not None else None
+    episode = finished[-1] if finished else (newest["episode_index"] or 0) - 1
+    return At(newest["event_time"], steps, episode)

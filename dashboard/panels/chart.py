@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections import deque
 from hashlib import blake2s
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
+
+from msgspec import structs
 
 from dashboard import charts, form
 from dashboard.charts import Scale
@@ -161,6 +164,23 @@ class Chart:
         if not (self.axis(choice) == "step" and self.series.source == "episodes"):  # there x counts on
             for at, value in self._recent:
                 self._grow(at, value, choice)
+
+    def part(self, whole: Curve, until: At, choice: Choice) -> Curve:
+        """What of a curve had happened by a moment."""
+        of_time = until.time - (whole.origin if self.axis(choice) == "relative" else 0.0)
+        ends = {"time": of_time, "relative": of_time / 1000, "step": until.step, "episode": until.episode}
+        end = ends[self.axis(choice)]
+        count = bisect_right(whole.x, end) if end is not None else 0
+        mean = bisect_right(whole.mean_x, end) if end is not None else 0
+        self._recent.clear()
+        return structs.replace(
+            whole,
+            x=whole.x[:count],
+            y=whole.y[:count],
+            mean_x=whole.mean_x[:mean],
+            mean=whole.mean[:mean],
+            total=round(whole.total * count / (len(whole.x) or 1)),
+        )
 
     def add(self, at: At, value: Any, choice: Choice) -> None:
         """A value that came; what is no number is none."""

@@ -12,7 +12,7 @@ from dash import html
 from dash.development.base_component import Component
 
 from dashboard.live.news import parsed
-from dashboard.panel import Drawn, News, Panel, attrs, live_attr
+from dashboard.panel import Drawn, News, Panel, attrs, live, live_attr
 from dashboard.panels.agents import tone
 from schemas.live import LiveFrame
 
@@ -31,22 +31,33 @@ class Frame(Panel):
 
     def reset(self) -> None:
         self.frame: LiveFrame | None = None
-        self.kept = False
+        self.said = ""
+        """What is to know of it."""
+        self.cells = False
+        """Whether cells or text may still stand there."""
 
     def layout(self) -> Component:
         image = html.Img(className="frame-image", **live_attr(src="frame", alt="frame.alt"))
-        return html.Div([image, html.Div(id="frame-cells")], className="frame", id="frame")
+        said = live("frame.said", html.P, "", className="of")
+        return html.Div([image, html.Div(id="frame-cells"), said], className="frame", id="frame")
 
     def take(self, news: News) -> None:
-        if news.frame is not None or (news.first and news.pictures):
-            self.frame, self.dirty = news.frame, True
+        if news.frame is not None or ((news.first or news.seek) and news.pictures):
+            self.frame, self.said, self.dirty = news.frame, news.frame_said, True
 
     def draw(self) -> Drawn:
+        texts = {
+            "agent.framed": "yes" if self.frame or self.said else "",
+            "frame.said": self.said,
+            "frame": "",
+        }
         if self.frame is None:
-            return {"agent.framed": "", "frame": "", "frame-cells": {"children": []}}
+            return texts | {"frame-cells": {"children": []}}
         if is_image(self.frame):
-            return {"agent.framed": "yes", "frame": source(self.frame), "frame.alt": _alt(self.frame)}
-        return {"agent.framed": "yes", "frame": "", "frame-cells": {"children": drawing(self.frame)}}
+            texts |= {"frame": source(self.frame), "frame.alt": _alt(self.frame)}
+            return texts | ({"frame-cells": {"children": []}} if self.cells else {})
+        self.cells = True
+        return texts | {"frame-cells": {"children": drawing(self.frame)}}
 
 
 def is_image(frame: LiveFrame) -> bool:
@@ -58,11 +69,6 @@ def source(frame: LiveFrame) -> str:
     """An image as the address of an `Img`."""
     media_type = re.sub(r"[^a-z0-9/+.-]", "", frame.media_type.lower())
     return f"data:{media_type};base64,{base64.b64encode(frame.data).decode()}"
-
-
-def picture(frame: LiveFrame) -> Component:
-    """Any picture as a component."""
-    return html.Img(src=source(frame), alt=_alt(frame)) if is_image(frame) else drawing(frame)
 
 
 def _alt(frame: LiveFrame) -> str:

@@ -1,4 +1,4 @@
-"""The newest step, and its picture; or a step of the past in its place."""
+"""The newest step, and its picture: of now, or of the moment that the viewer has chosen."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ class Now(Panel):
 
     def reset(self) -> None:
         self.texts = {f"now.{name}": form.NONE for name in FACTS} | {"agent.seq": ""}
+        self.live = True
 
     def layout(self) -> Component:
         facts = [
             html.Div([html.Dt(text), live(f"now.{key}", html.Dd, id=f"now-{key}")], className=key)
             for key, text in FACTS.items()
         ]
-        head = html.Div(
-            [html.H3(self.title, id="now-title"), html.Span(id="past-keys")], className="panel-head"
-        )
+        head = html.Div([live("now.title", html.H3, self.title, id="now-title")], className="panel-head")
         newest = html.Div([Frame().layout(), html.Dl(facts, className="now")], className="newest")
-        return html.Section([head, newest, html.Div(id="past")], className="card now-card")
+        return html.Section([head, newest], className="card now-card")
 
     def take(self, news: News) -> None:
+        if news.clock is not None:
+            self.live = news.clock.state == "live"
         if news.steps:
             step = news.steps[-1]
             self.texts = {
@@ -45,7 +46,8 @@ class Now(Panel):
             }
 
     def draw(self) -> Drawn:
-        return self.texts
+        title = f"Step {self.texts['now.step']} of episode {self.texts['now.episode']}"
+        return self.texts | {"now.title": self.title if self.live else title}
 
 
 def _index(value: Any) -> str:

@@ -47,6 +47,7 @@ class Rows(Panel):
         self.newest: dict[str, deque[Row]] = {kind: deque(maxlen=kept_rows) for kind in KINDS}
         self.run: dict[str, Any] = getattr(self, "run", {})
         self.agent: str | None = None
+        self.live = getattr(self, "live", True)
         self.stored: int | None = None
         self.read: tuple[int | None, float] = (None, 0.0)
         """How much was stored when the table of every row was read, and when that was."""
@@ -57,6 +58,10 @@ class Rows(Panel):
         """Columns that a row of the agent fills, by table; nothing where that is not known."""
         self.columns: dict[str, set[str]] = {}
         """Columns that each grid of the page shows, by its id."""
+
+    def seek(self) -> None:
+        for rows in self.newest.values():
+            rows.clear()
 
     def layout(self) -> Component:
         live_grids = [_live_table(kind) for kind in KINDS]
@@ -121,6 +126,9 @@ class Rows(Panel):
         if news.run is not None:
             self.run = news.run
         self.agent = news.agent
+        if news.clock is not None:
+            self.dirty = self.dirty or self.live != (news.clock.state == "live")
+            self.live = news.clock.state == "live"
         self.newest["steps"].extend(news.steps)
         self.newest["episodes"].extend(news.episodes)
         if news.counters is not None:
@@ -135,10 +143,10 @@ class Rows(Panel):
 
     @property
     def _mode(self) -> str:
-        """What is over, or looked at by episode, is read from SQL; what runs shows its newest."""
+        """What is over, or looked at by episode, is read from SQL; what runs or ran shows its newest."""
         if (wanted := self.address.get("rows")) in MODES:
             return wanted
-        over = self.run.get("status", "running") != "running"
+        over = self.live and self.run.get("status", "running") != "running"
         return "all" if over or self.address.number("episode") is not None else "newest"
 
     def draw(self) -> Drawn:

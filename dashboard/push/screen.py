@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from dashboard.address import Address
+from dashboard.controls import patched
 from dashboard.history import History
 from dashboard.live.feeds import Feed, Feeds
 from dashboard.live.news import News
@@ -25,6 +26,8 @@ from dashboard.push.slot import GuestSlot, Pieces, Slot
 from dashboard.push.turns import Turns
 
 Message = dict[str, Any]
+PROMPT_S = 0.1
+"""Of another moment, what is drawn so often comes with the numbers; all else takes its turn."""
 
 
 class Screen:
@@ -77,6 +80,7 @@ class Screen:
     async def stop(self) -> None:
         """The page is gone."""
         await self._cancel()
+        await self._feed.stop()
         for slot in self._slots:
             slot.stop()
 
@@ -126,11 +130,15 @@ class Screen:
         if news.first:
             self._said = {}
         for slot in fresh:
-            slot.reset(self.address, self._settings)
+            if news.seek:
+                slot.seek()
+            else:
+                slot.reset(self.address, self._settings)
         of_agent = news if news.first == news.first_of_agent else msgspec.structs.replace(news, first=True)
         for slot in self._slots:
             slot.take(news if slot.panel.of_run else of_agent)
-        self._load(fresh)
+        if not news.seek:
+            self._load(fresh)
         pieces, now = Pieces(), time.monotonic()
         pieces.texts["page.notice"] = news.notice
         for slot in self._slots:
@@ -138,9 +146,21 @@ class Screen:
                 _add(pieces, slot.draw(now))
         heavy = Pieces()
         for slot in fresh:
-            if slot.waits:
+            if slot.waits and (not news.seek or slot.every <= PROMPT_S):
                 _add(heavy, slot.draw(now))
-        return self._drawn(pieces, heavy)
+        message = self._drawn(pieces, heavy)
+        return message | self._readdressed(news.address) if news.address else message
+
+    def _readdressed(self, changes: dict[str, Any]) -> Message:
+        """The part of a message that changes the page's address."""
+        self.address = Address.of(self.address.to(**changes))
+        for slot in self._slots:
+            slot.moved(self.address, self._settings)
+        return {"address": patched(**changes)}
+
+    def act(self, name: str, value: str) -> None:
+        """A control of the page was used."""
+        self._feed.act(name, value)
 
     def _load(self, slots: Iterable[Slot]) -> None:
         run_id = self.address.run

@@ -94,6 +94,10 @@ class Slot:
         self.drawn = 0.0
         self._do(self.panel.reset, "reset")
 
+    def seek(self) -> None:
+        """Another moment."""
+        self._do(self.panel.seek, "seek")
+
     def moved(self, address: Address, settings: Mapping[str, Any]) -> None:
         """The address has changed."""
         self.panel.address, self.panel.settings = address, settings
@@ -189,6 +193,11 @@ class GuestSlot(Slot):
         """Everything anew."""
         self._news.clear()
         self._calls.put(lambda: Slot.reset(self, address, settings))
+
+    def seek(self) -> None:
+        """Another moment."""
+        self._news.clear()
+        self._calls.put(lambda: Slot.seek(self))
 
     def moved(self, address: Address, settings: Mapping[str, Any]) -> None:
         """The address has changed."""

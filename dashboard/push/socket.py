@@ -3,6 +3,7 @@
     page    {"url": "/runs/r?agent=a", "settings": {…}}                what the address bar says is looked at
     server  {"n": 1, "page": "run r", "url": "/runs/r?agent=a", "texts": {key: text}, "props": {id: props},
              "draw": {id: props}}                                      the address, where it has changed
+    page    {"act": "play", "value": ""}                               a control of the page was used
     page    {"ack": 1, "paint": 9.1, "drew": 14.2, "failed": {id: error}}   it is painted; ms, and what failed
     server  {"n": 2, …}                                                what came since
     …
@@ -35,10 +36,12 @@ log = structlog.get_logger(service="dashboard")
 
 
 class Word(Struct):
-    """What a page says: what it looks at, or that it has painted."""
+    """What a page says: what it looks at, which control was used, or that it has painted."""
 
     url: str | None = None
     settings: dict[str, Any] = {}
+    act: str = ""
+    value: str = ""
     ack: int = 0
     paint: float = 0.0
     drew: float = 0.0
@@ -79,6 +82,8 @@ class _Line:
         if word.url is not None:
             await self._look(Address.of(word.url), word.settings)
             self._url = word.url
+        elif word.act and self._screen is not None:
+            self._screen.act(word.act, word.value)
         elif word.ack == self._n and self._screen is not None:
             self._word = word
             self._screen.failed(word.failed)

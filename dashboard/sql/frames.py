@@ -53,6 +53,14 @@ class Frames:
         self._size = 0
         self._away_until = 0.0
 
+    def low(self, partition: int) -> int:
+        """The first picture's offset that Kafka still holds.
+
+        Raises:
+            BrokerError: no answer.
+        """
+        return self._fetcher.low(partition)
+
     def close(self) -> None:
         """Leave Kafka."""
         self._fetcher.close()

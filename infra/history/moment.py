@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from infra.history.finder import Finder
-from infra.history.index import Cut, Index, Moment
+from infra.history.index import Cut, Index, Line, Moment
 from infra.history.items import Item, Records
 from infra.history.reader import RunReader
 from infra.history.sql_source import SqlSource
@@ -85,6 +85,7 @@ class History:
             )
         self.told = Told(self._sql, self._records)
         self._counts = Counts(self._sql)
+        self._training: list[tuple[int, int]] | None = None
         self._learn(dict.fromkeys(self._reader.index.streams, 0))
 
     @property
@@ -102,7 +103,7 @@ class History:
             self._learn(self._reader.refresh())
 
     def _learn(self, new: Cut) -> None:
-        self._agents = self._sql.agents()
+        self._agents, self._training = self._sql.agents(), None
         ends = self.index.ends()
         for stream, first in new.items():
             self.told.learn(stream, first, ends[stream])
@@ -178,6 +179,30 @@ class History:
     def record(self, item: Item) -> Record:
         """An item's fields."""
         return self._records(item)
+
+    def extreme(self, *, best: bool, agent_id: str) -> tuple[float, str, Line] | None:
+        """Return, stream and last line of the agent's best or worst episode."""
+        found = self._sql.extreme_episode(best=best, agent_id=agent_id)
+        line = self.index.line(*found[1:]) if found else None
+        return (found[0], found[1], line) if found and line else None
+
+    def dead_letters(self, most: int) -> list[tuple[str, int, int, str]]:
+        """Stream, line, event time (µs) and reason of the newest that wait."""
+        return self._sql.dead_letters(most)
+
+    def training_steps(self) -> list[tuple[int, int]]:
+        """The trainer's steps in order, each with the event time (µs) of its first rollout."""
+        if self._training is None:
+            self._training = self._sql.training_steps()
+        return self._training
+
+    def pictures(self, agent_id: str) -> tuple[str, int] | None:
+        """Stream and partition of the agent's newest picture."""
+        return self._sql.newest_frame(agent_id)
+
+    def pictures_from(self, stream: str, agent_id: str, offset: int) -> list[tuple[int, int, int]] | None:
+        """Line, event time (µs) and episode of the agent's first picture from an offset on, and its last."""
+        return self._sql.frames_from(stream, agent_id, offset)
 
     def _frame(self, cut: Cut, agent_id: str) -> FramePlace | None:
         """The place of the agent's newest picture, in the stream of its newest step."""

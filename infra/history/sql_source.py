@@ -187,6 +187,45 @@ class SqlSource:
         )
         return found[0] if found else None
 
+    def dead_letters(self, most: int) -> list[tuple[str, int, int, str]]:
+        """Stream, line, event time (µs) and reason of the newest dead letters of lines that wait."""
+        rows = self._reader.rows(
+            f"SELECT stream_id, seq, {self._time.format('event_time')}, reason FROM dead_letters "
+            "WHERE run_id = ? AND topic IS NULL AND redriven_at IS NULL ORDER BY event_time DESC LIMIT ?",
+            [self._run_id, most],
+        )
+        return [(stream, seq, micros(time), reason) for stream, seq, time, reason in rows]
+
+    def training_steps(self) -> list[tuple[int, int]]:
+        """The trainer's steps in order, each with the event time (µs) of its first rollout."""
+        rows = self._reader.rows(
+            f"SELECT training_step, {self._time.format('min(event_time)')} FROM rollouts "
+            "WHERE run_id = ? AND training_step IS NOT NULL GROUP BY training_step ORDER BY training_step",
+            [self._run_id],
+        )
+        return [(step, micros(time)) for step, time in rows]
+
+    def newest_frame(self, agent_id: str) -> tuple[str, int] | None:
+        """Stream and partition of an agent's newest picture."""
+        found = self._reader.rows(
+            "SELECT stream_id, topic_partition FROM frames WHERE run_id = ? AND agent_id = ? "
+            "ORDER BY event_time DESC LIMIT 1",
+            [self._run_id, agent_id],
+        )
+        return found[0] if found else None
+
+    def frames_from(self, stream: str, agent_id: str, offset: int) -> list[tuple[int, int, int]] | None:
+        """Line, event time (µs) and episode of an agent's first picture from an offset on, and its last."""
+        query = (
+            f"SELECT seq, {self._time.format('event_time')}, coalesce(episode_index, 0) FROM frames "
+            "WHERE run_id = ? AND stream_id = ? AND agent_id = ? AND topic_offset >= ? ORDER BY seq"
+        )
+        ends = [
+            self._reader.rows(f"{query} {way} LIMIT 1", [self._run_id, stream, agent_id, offset])
+            for way in ("ASC", "DESC")
+        ]
+        return [(seq, micros(time), episode) for [(seq, time, episode)] in ends] if ends[0] else None
+
     def _kinds(self, stream: str, first: int, last: int) -> Iterable[Kind]:
         blocks = range(first // BLOCK, last // BLOCK + 1)
         here = {kind for block in blocks for kind in self._tables.get((stream, block), ())}

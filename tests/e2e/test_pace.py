@@ -19,7 +19,7 @@ ASKED = """([answer, paints, updates]) => {
     const wait = pace.wait(frame, frame + paint);
     const asked = frame + paint + wait;
     waits.push(wait);
-    pace.ask(asked);
+    pace.asked = asked;
     pace.applied(asked + answer, asked + answer);
     frame = Math.ceil((asked + answer) / (1000 / 60)) * (1000 / 60);
   }

@@ -85,6 +85,12 @@ class OneRun:
         """Another agent."""
         return address.get("agent") not in ("", "ada")
 
+    def act(self, name: str, value: str) -> None:
+        """Nobody uses a control."""
+
+    async def stop(self) -> None:
+        """Nothing is held."""
+
     async def move(self, address: Address) -> News:
         """That agent's first."""
         self.moved.append(address)

@@ -1,0 +1,352 @@
+"""A run's news as one viewer sees them: live, or at a moment that he has chosen, or as it plays from there.
+
+Every viewer has a clock of his own: a cut through the run and a speed. What is there comes as `News`, so that
+every panel follows. What is live about the run (its head, its agents) goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Literal
+
+from dashboard.address import Address
+from dashboard.live.feeds import Feeds
+from dashboard.live.news import Clock, News
+from dashboard.live.run_feed import RunFeed
+from dashboard.time import axis as axes
+from dashboard.time.bar import Bar
+from dashboard.time.clock import Delayed, Pace
+from dashboard.time.follow import Follower
+from dashboard.time.moves import Loop, Move, looped, moved, words
+from dashboard.time.past import Past, Place
+from dashboard.time.waiting import LiveOrWoken
+from dashboard.time.words import PARTS, joined, lasting, names_moment, number, of_run, speed_of, spoken, where
+from infra.history.index import Cut
+from schemas.errors import StepstreamError
+
+TICK_S = 0.04
+"""Between two moments of a replay, at least."""
+BAR_S = 2.0
+"""What stands on the bar is read again so often, and said once a second while it is live."""
+ADDRESS_S = 0.5
+
+
+class TimedFeed(Follower):
+    """One viewer's.
+
+    Args:
+        feeds: what pages share.
+        live: the run's news as they come.
+        address: of the page.
+    """
+
+    def __init__(self, feeds: Feeds, live: RunFeed, address: Address) -> None:
+        self._feeds, self._live, self._address = feeds, live, address
+        self._run_id = address.run or ""
+        self.state: Literal["live", "paused", "replay"] = "live"
+        self.place: Place | None = None
+        self._pace = Pace(speed_of(address))
+        self._delayed = Delayed(number(address.get("behind")))
+        self._loop: Loop | None = None
+        self._said = ""
+        self._live_steps, self._steps = 0, 0
+        """Steps of the agent, live and where this viewer stands."""
+        self._waiting = LiveOrWoken(live.next)
+        self._wants: Callable[[], Awaitable[News | None]] | None = None
+        self._bar = Bar()
+        self._bar_at, self._address_at = 0.0, 0.0
+        super().__init__()
+        self.viewer = secrets.token_urlsafe(6)
+
+    @property
+    def agent(self) -> str:
+        """The open agent."""
+        return self._live.agent or ""
+
+    async def first(self) -> News:
+        """All there is."""
+        news = await self._live.first()
+        self._feeds.viewers[self.viewer] = self
+        self._hear(news)
+        await self._reloop()
+        if not names_moment(self._address) and self.state == "live":
+            return await self._clocked(news)
+        kept, cut = of_run(news, first=True), self.place.cut if self.place else None
+        there = await self._reached(self._address) if cut is None else await self._seek(cut)
+        if there is None:
+            return await self._clocked(news)
+        return joined(kept, there)
+
+    async def next(self) -> News:
+        """What came since, or where this viewer went."""
+        while True:
+            if self._wants is not None:
+                wants, self._wants = self._wants, None
+                with suppress(StepstreamError):
+                    if (news := await wants()) is not None:
+                        return news
+            if (came := await self._waiting.next(self._pause())) is not None:
+                return await self._came(came)
+            if self._wants is None and (news := await self._ticked()) is not None:
+                return news
+
+    def moves(self, address: Address) -> bool:
+        """Whether this address shows another agent, another moment, or another bar."""
+        names = (*PARTS, "axis", "zoom", "speed", "behind", "loop")
+        changed = any(address.get(name) != self._address.get(name) for name in names)
+        return changed or self._live.moves(address)
+
+    async def move(self, address: Address) -> News:
+        """What there is at another address."""
+        before, self._address = self._address, address
+        self._pace.change(speed_of(address), time.monotonic())
+        self._delayed.seconds = number(address.get("behind"))
+        if address.get("loop") != before.get("loop"):
+            await self._reloop()
+        if self._live.moves(address):
+            news = await self._live.move(address)
+            self._hear(news)
+            there = await self._seek(self.place.cut) if self.state != "live" and self.place else None
+            return await self._clocked(there or news)
+        if any(address.get(name) != before.get(name) for name in PARTS):
+            if (there := await self._reached(address)) is not None:
+                return there
+            if self.state != "live":
+                return await self._back()
+        return await self._clocked(News(agent=self._live.agent))
+
+    def act(self, name: str, value: str) -> None:
+        """A control of the time bar was used: the newest counts."""
+        move = Move.of(name, value)
+        if move is None:
+            return
+        self.leave()
+        self._wants = lambda: self._done(move)
+        self._waiting.wake()
+
+    async def stop(self) -> None:
+        """The page is gone."""
+        self._feeds.viewers.pop(self.viewer, None)
+        self.leave()
+        self.dismiss()
+
+    # Live
+
+    def _pause(self) -> float:
+        if self.state == "replay" or (self.state == "live" and self._delayed.seconds):
+            return TICK_S
+        return BAR_S
+
+    async def _came(self, news: News) -> News:
+        """What came live, for one who may be elsewhere."""
+        self._hear(news)
+        if self.state == "live":
+            if self._delayed.seconds and not news.first:
+                news = self._delayed.put(news, time.time())
+            return await self._clocked(news, BAR_S / 2)
+        return await self._clocked(of_run(news))
+
+    def _hear(self, news: News) -> None:
+        if news.counters is not None:
+            self._live_steps = news.counters.seen
+
+    async def _back(self) -> News:
+        """To live again."""
+        await self._waiting.stop()
+        self.state, self.place, self._said = "live", None, ""
+        news = await self._live.move(Address("/", (("agent", self.agent),)))
+        self._hear(news)
+        news.address = dict.fromkeys((*PARTS, "loop"))
+        self._loop = None
+        self._readdress(news)
+        self.lead(self.state, self.place.cut if self.place else None)
+        return await self._clocked(news)
+
+    # Elsewhere
+
+    def led(self, state: str, cut: Cut | None) -> None:
+        """The viewer that this one follows is at a cut; None: live."""
+
+        async def follow() -> News | None:
+            if cut is None:
+                return await self._back() if self.state != "live" else None
+            self.state = "replay" if state == "replay" else "paused"
+            return await self._seek(cut)
+
+        self._wants = follow
+        self._waiting.wake()
+
+    def left(self) -> None:
+        """The viewer that this one follows is gone."""
+        self._said = "The viewer whom you followed has left."
+        self._waiting.wake()
+
+    async def past(self) -> Past:
+        """The run's past, as new as a moment ago.
+
+        Raises:
+            StepstreamError: SQL does not know the run, or does not answer.
+        """
+        return await self._feeds.pasts.fresh(self._run_id, BAR_S / 2)
+
+    async def _reached(self, address: Address) -> News | None:
+        """The moment that an address names; None: it names none, or the run has no such place."""
+        if leader := self._feeds.viewers.get(address.get("follow")):
+            self.follow(leader)
+            self.led(leader.state, leader.place.cut if leader.place else None)
+            return None
+        if not names_moment(address):
+            return None
+        self._said = ""
+        try:
+            past = await self.past()
+            cut = await past.read(lambda: moved(past, Move("go", where(address)), self.place, self.agent))
+        except StepstreamError as error:
+            self._said = str(error)
+            return None
+        if cut is None:
+            return None
+        if self.state == "live" or not address.get("at"):
+            self.state = "paused"
+        return await self._seek(cut, address={})
+
+    async def _seek(self, cut: Cut, address: dict[str, str | None] | None = None) -> News:
+        """Everything at a moment; the address says it, unless it said so first."""
+        past = await self.past()
+        self.place, news = await past.news(cut, self.agent)
+        self._steps = news.counters.seen if news.counters else 0
+        if self.place.line is not None:
+            self._pace.start(self.place.line.time, time.monotonic())
+        if address is None:
+            news.address = spoken(self._address, words(self.place), news)
+            self._readdress(news)
+        self._said = self._said or news.frame_said
+        self.lead(self.state, self.place.cut if self.place else None)
+        self._prefetching = asyncio.create_task(past.prefetch(self.place))
+        return await self._clocked(news)
+
+    def _readdress(self, news: News) -> None:
+        self._address_at = time.monotonic()
+        if news.address:
+            self._address = Address.of(self._address.to(**news.address))
+
+    async def _done(self, move: Move) -> News | None:
+        """Do what a control asks for."""
+        self._said = ""
+        if move.name == "live":
+            return await self._back() if self.state != "live" else None
+        past = await self.past()
+        if move.name in ("from", "to"):
+            return await self._looped(move.name, past)
+        if move.name == "play":
+            return await self._played(past)
+        if move.name == "scrub":
+            number_there = float(move.value)
+            there = await past.read(
+                lambda: axes.position(past.history, self._axis(), number_there, self.agent)
+            )
+            move = Move("go", str(there))
+        try:
+            cut = await past.read(lambda: moved(past, move, self.place, self.agent))
+        except StepstreamError as error:
+            self._said = str(error)
+            return await self._clocked(News(agent=self._live.agent))
+        if cut is None:
+            return None
+        self.state = "paused" if self.state == "live" else self.state
+        return await self._seek(cut)
+
+    async def _played(self, past: Past) -> News | None:
+        """Play from here, or pause here: from live, at the newest that is stored."""
+        if self.state != "paused":
+            self.state = "paused"
+            cut = self.place.cut if self.place else past.history.index.ends()
+            return await self._seek(cut)
+        self.state = "replay"
+        if self.place is not None and self.place.line is not None:
+            self._pace.start(self.place.line.time, time.monotonic())
+        self.lead(self.state, self.place.cut if self.place else None)
+        return await self._clocked(News(agent=self._live.agent))
+
+    async def _reloop(self) -> None:
+        """Take the loop of the address."""
+        self._loop, text = None, self._address.get("loop")
+        with suppress(StepstreamError):
+            if text:
+                past = await self.past()
+                self._loop = await past.read(lambda: Loop.of(past, text, self.agent))
+
+    async def _looped(self, end: str, past: Past) -> News:
+        """Set an end of the loop here. Its other end is the run's."""
+        self._loop = await past.read(lambda: looped(past, self._loop, end, self.place, self.agent))
+        news = News(agent=self._live.agent, address={"loop": self._loop.words})
+        self._readdress(news)
+        return await self._clocked(news)
+
+    async def _ticked(self) -> News | None:
+        """What time alone brings: the next moment of a replay, what a delay has held, what the bar shows."""
+        if self.state == "replay" and self.place is not None:
+            with suppress(StepstreamError):
+                return await self._played_on(await self.past(), self.place)
+        delayed = self._delayed if self.state == "live" and self._delayed.seconds else None
+        if delayed and (news := delayed.take(time.time(), self._live.agent)) is not None:
+            return news
+        if time.monotonic() - self._bar_at < BAR_S:
+            return None
+        return await self._clocked(News(agent=self._live.agent), BAR_S / 2)
+
+    async def _played_on(self, past: Past, place: Place) -> News | None:
+        """The next moment of a replay; at the end of the loop or of the run, what follows it."""
+        now = time.monotonic()
+        index = past.history.index
+        following = await past.read(lambda: index.moment(place.cut, place.cut))
+        if self._loop is not None and (following is None or self._loop.is_over(place)):
+            return await self._seek(self._loop.start.cut)
+        if following is None:
+            return await self._ended(past)
+        if skipped := self._pace.skip(following[0], now):
+            self._said = f"A pause of {lasting(skipped)} in the run was skipped."
+        target = self._pace.at(now)
+        stop = self._loop.stop.cut if self._loop and self._loop.stop else None
+        cut = await past.read(lambda: past.until(place.cut, target, stop))
+        if cut == place.cut:
+            return None
+        self.place, news = await past.between(place.cut, cut, self.agent)
+        if news.counters is not None:
+            self._steps = news.counters.seen
+        if now - self._address_at > ADDRESS_S:
+            news.address = spoken(self._address, words(self.place), news)
+            self._readdress(news)
+        self.lead(self.state, self.place.cut if self.place else None)
+        return await self._clocked(news, TICK_S)
+
+    async def _ended(self, past: Past) -> News | None:
+        """A replay has come to what is newest: live where the run goes on, else it pauses."""
+        await past.fresh(BAR_S / 4)
+        if self._live_steps > self._steps:
+            return await self._back()
+        self.state = "paused"
+        return await self._clocked(News(agent=self._live.agent))
+
+    def _axis(self) -> str:
+        return self._address.get("axis") if self._address.get("axis") in axes.AXES else "step"
+
+    async def _clocked(self, news: News, seldom: float = 0.0) -> News:
+        """News with what the time bar shows, unless it was said just now."""
+        if time.monotonic() - self._bar_at < seldom:
+            return news
+        self._bar_at = time.monotonic()
+        clock = news.clock = Clock(self.state, self._axis(), speed=self._pace.speed, viewer=self.viewer)
+        clock.said = self._said
+        if self.state != "live":
+            clock.meanwhile = max(0, self._live_steps - self._steps)
+        try:
+            past, zoom = await self.past(), number(self._address.get("zoom"))
+            await self._bar.fill(clock, past, self.agent, self.place, loop=self._loop, zoom=zoom)
+        except StepstreamError as error:
+            clock.said = clock.said or ("" if self.state == "live" else str(error))
+        return news

@@ -1,0 +1,50 @@
+"""Waits for what is live, and for a viewer's own doing, whichever comes first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from dashboard.live.news import News
+
+
+class LiveOrWoken:
+    """One wait for live news goes on over several waits here, so that none is lost.
+
+    Args:
+        live: gives the next live news. Cancelled, it has taken nothing.
+    """
+
+    def __init__(self, live: Callable[[], Awaitable[News]]) -> None:
+        self._live = live
+        self._next: asyncio.Task[News] | None = None
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """End the wait that is going on, or the next one."""
+        self._woken.set()
+
+    async def next(self, seconds: float) -> News | None:
+        """Live news; None: it was woken, or the time is over. Cancelled, nothing is taken."""
+        self._next = self._next or asyncio.ensure_future(self._live())
+        woken = asyncio.create_task(self._woken.wait())
+        try:
+            await asyncio.wait([self._next, woken], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if not self._next.done():
+                await self.stop()
+            raise
+        finally:
+            woken.cancel()
+        self._woken.clear()
+        if not self._next.done():
+            return None
+        done, self._next = self._next, None
+        return done.result()
+
+    async def stop(self) -> None:
+        """End the wait for live news. Asked again where a library under it swallowed the first asking."""
+        task, self._next = self._next, None
+        while task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=0.5)

@@ -1,0 +1,271 @@
+"""The time bar: where a viewer stands in a run, in a real browser, against the whole stack."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Stack
+from tests.support.processes import wait_for
+
+pytestmark = pytest.mark.browser
+
+EPISODES, LENGTH = 6, 10
+TRAINING = f"""
+emit(type="run_started", agent_id="ada")
+for episode in range(EPISODES):
+    for step in range({LENGTH}):
+        emit(type="step", agent_id="ada", episode_index=episode, step_index=step, reward=step, action=episode, td=episode * {LENGTH} + step,
+             render_payload={{"mode": "rgb", "rgb": [[[40 * episode % 256, 20 * step, 200]] * 8] * 6}})
+        time.sleep(PAUSE)
+    emit(type="episode", agent_id="ada", episode_index=episode, total_reward=[3, 9, 1, 4, 5, 2][episode % 6], steps={LENGTH})
+    if episode == 3:
+        emit(type="checkpoint_saved", agent_id="ada", path="model.pt")
+        print("{{broken", flush=True)
+"""  # noqa: E501
+
+
+def training(episodes: int = EPISODES, pause: float = 0.12) -> str:
+    """A worker that acts, slower than pictures are thinned."""
+    return TRAINING.replace("EPISODES", str(episodes)).replace("PAUSE", str(pause))
+
+
+@pytest.fixture
+def trained(stack: Stack, run_id: str) -> str:
+    """A run that has ended, stored whole."""
+    stack.run(run_id, training()).wait(60)
+    wait_for(lambda: shown(stack, run_id) == EPISODES * LENGTH, 60, "the run is not stored")
+    return run_id
+
+
+def shown(stack: Stack, run_id: str) -> int:
+    """How many steps of a run SQL has."""
+    steps: int = json.loads(stack.cli("runs", "show", run_id, "--json").stdout)["steps"]
+    return steps
+
+
+@pytest.fixture
+def look(open_page: Callable[..., Page]) -> Callable[[str], Page]:
+    """Opens a page so high that its tables are in sight: what is not, is not drawn."""
+    return lambda path: open_page(path, viewport={"width": 1280, "height": 1700})
+
+
+def bar(page: Page, state: str) -> None:
+    """The bar is in a state, in words and as an attribute."""
+    expect(page.locator("[data-time-state]")).to_have_attribute("data-time-state", state)
+    expect(page.locator(".time-word")).to_have_text(state.capitalize())
+
+
+def at(page: Page, step: int, finished: int | None = None) -> None:
+    """The page shows the step of this number of the run: number, episode, action, picture, table, curve."""
+    episode, own = divmod(step, LENGTH)
+    expect(page.locator("#now-title")).to_have_text(f"Step {own} of episode {episode}")
+    expect(page.locator(".now .step")).to_have_text(f"Step{own}")
+    expect(page.locator(".now .episode")).to_have_text(f"Episode{episode}")
+    expect(page.locator("#now-action")).to_have_text(str(episode))
+    expect(page.locator("#number-steps")).to_have_text(str(step + 1))
+    page.wait_for_function(PIXEL, arg=f"{40 * episode % 256},{20 * own},200")
+    newest = page.locator("#newest-steps .ag-row[row-index='0'] .ag-cell[col-id=step_index]")
+    expect(newest).to_have_text(str(own))
+    page.wait_for_function(
+        "(n) => { const [line] = document.querySelector('#curve .js-plotly-plot')?.data || []; return (line?.x || []).length === n; }",  # noqa: E501
+        arg=episode if finished is None else finished,
+    )
+
+
+PIXEL = """(wanted) => {
+  const img = [...document.querySelectorAll(".frame img")].find((el) => el.checkVisibility());
+  if (!img?.complete || !img.naturalWidth) return false;
+  const canvas = document.createElement("canvas");
+  canvas.getContext("2d").drawImage(img, 0, 0);
+  return String([...canvas.getContext("2d").getImageData(0, 0, 1, 1).data.slice(0, 3)]) === wanted;
+}"""
+
+
+def test_a_moment_of_the_address_is_shown_to_whoever_opens_it(
+    look: Callable[[str], Page], trained: str
+) -> None:
+    """Frame, table, curve and counters, in the words of positions; the old addresses, too."""
+    page = look(f"/runs/{trained}?agent=ada")
+    bar(page, "live")
+    for words, step in (
+        ("step:23", 23),
+        ("beginning", 0),
+        ("episode:2", 20),
+        ("episode:2%2B3", 23),
+        ("best", 10),
+        ("worst-1", 19),
+        ("latest", 50),
+    ):
+        page = look(f"/runs/{trained}?agent=ada&at={words}")
+        bar(page, "paused")
+        at(page, step)
+    page = look(f"/runs/{trained}?agent=ada&episode=3&step=4&rows=newest")
+    at(page, 34)
+    page = look(f"/runs/{trained}?agent=ada&at=step:999")
+    expect(page.locator(".time-said")).to_contain_text("steps 0 to 59")
+
+
+def press(page: Page, *keys: str) -> None:
+    """Keys, as nothing has the focus."""
+    page.evaluate("document.activeElement?.blur()")
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def test_keys_walk_by_step_and_episode_and_back_to_live(look: Callable[[str], Page], trained: str) -> None:
+    """Arrows, with Shift an episode; Home and End; the dialog of keys has them."""
+    page = look(f"/runs/{trained}?agent=ada&at=step:23")
+    at(page, 23)
+    press(page, "ArrowRight")
+    at(page, 24)
+    press(page, "ArrowLeft")
+    at(page, 23)
+    press(page, "Shift+ArrowRight")
+    at(page, 30)
+    press(page, "Shift+ArrowLeft")
+    at(page, 20)
+    press(page, "ArrowLeft")
+    at(page, 19)  # over the end of an episode
+    press(page, "Shift+ArrowLeft")
+    at(page, 10)
+    press(page, "Home")
+    at(page, 0)
+    expect(page).to_have_url(re.compile(r"at=step%3A0"))
+    press(page, "5")
+    expect(page.locator(".time-options [aria-pressed=true]")).to_have_text("2×")
+    press(page, "End")
+    bar(page, "live")
+    expect(page.locator("#now-title")).to_have_text("Newest step")
+    expect(page).not_to_have_url(re.compile(r"at="))
+    press(page, "?")
+    expect(page.locator("#keys-dialog")).to_contain_text("Begin and end of the loop")
+
+
+def test_it_plays_pauses_and_comes_to_the_end(look: Callable[[str], Page], trained: str) -> None:
+    """Space plays from where one is, at the speed that was chosen; at the end of the run it pauses."""
+    page = look(f"/runs/{trained}?agent=ada&at=step:30&speed=0.5")
+    at(page, 30)
+    press(page, "Space")
+    bar(page, "replay")
+    expect(page.locator(".time-where")).to_have_text(re.compile(r"Step 3[2-9]"))
+    press(page, "Space")
+    bar(page, "paused")
+    step = int((page.locator(".time-where").text_content() or "").removeprefix("Step "))
+    assert 30 < step < 60
+    at(page, step)
+    press(page, "9", "Space")
+    expect(page.locator(".time-where")).to_have_text("Step 59")
+    bar(page, "paused")
+    at(page, 59, finished=EPISODES)
+
+
+def test_a_range_is_played_again_and_again(look: Callable[[str], Page], trained: str) -> None:
+    """Its ends are set by [ and ], are in the address, and are taken off."""
+    page = look(f"/runs/{trained}?agent=ada&at=step:20&speed=10")
+    at(page, 20)
+    press(page, "[")
+    expect(page).to_have_url(re.compile(r"loop=step%3A20\.\.end"))
+    page.goto(page.url.replace("at=step%3A20", "at=step%3A26").replace("at=step:20", "at=step:26"))
+    at(page, 26)
+    press(page, "]")
+    expect(page).to_have_url(re.compile(r"loop=step%3A20\.\.step%3A26"))
+    page.evaluate(
+        """() => { window.seen = new Set(); new MutationObserver(() => window.seen.add(document.querySelector(".time-where").textContent))
+             .observe(document.querySelector(".time-where"), { childList: true, characterData: true, subtree: true }); }"""  # noqa: E501
+    )
+    press(page, "Space")
+    page.wait_for_function("() => window.seen.has('Step 20') && window.seen.size > 2")
+    bar(page, "replay")
+    assert page.evaluate("[...window.seen].every((words) => /^Step 2[0-9]$/.test(words))")
+    page.get_by_role("button", name="Loop ✕").click()
+    expect(page.locator(".time-where")).to_have_text("Step 59")
+    bar(page, "paused")
+
+
+def test_dragging_moves_everything(look: Callable[[str], Page], trained: str) -> None:
+    """To where the pointer is, by no callback; marks lead to what happened."""
+    page = look(f"/runs/{trained}?agent=ada")
+    box = page.locator(".time-track").bounding_box()
+    assert box is not None
+    callbacks: list[str] = []
+    y = box["y"] + 30
+    page.mouse.move(box["x"] + box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.8, y, steps=5)
+    at(page, 47)
+    page.on("request", lambda request: "_dash-update" in request.url and callbacks.append(request.url))
+    for share in (0.9, 0.5, 41 / 59):
+        page.mouse.move(box["x"] + box["width"] * share, y, steps=5)
+    page.mouse.up()
+    bar(page, "paused")
+    at(page, 41)
+    assert callbacks == []
+    expect(page.locator(".time-back")).to_have_text("Back to live · 18 new steps")
+    for name, step in (("best", 10), ("worst", 20)):
+        page.locator(f".time-mark.{name}").click()
+        at(page, step)
+    assert page.locator(".time-mark.checkpoint_saved").get_attribute("title") == "Checkpoint"
+    expect(page.locator(".time-mark.dead")).to_have_attribute("title", re.compile("Dead letter"))
+    page.locator(".time-mark.checkpoint_saved").click()
+    at(page, 39, finished=4)
+    assert page.locator(".time-pictures").bounding_box() is not None
+    page.locator("#time-axis").select_option("episode")
+    expect(page.locator(".time-where")).to_have_text("Episode 3")
+    page.locator("#time-axis").select_option("offset")
+    expect(page.locator(".time-where")).to_have_text(re.compile(r"^Offset \d+"))
+    page.locator("#time-axis").select_option("time")
+    expect(page.locator(".time-where")).to_contain_text("UTC")
+
+
+def test_while_it_trains_the_past_stays_and_live_waits(
+    stack: Stack, look: Callable[[str], Page], run_id: str
+) -> None:
+    """A moment stays as it is, the way back counts what came, and leads to what is newest."""
+    worker = stack.run(run_id, training(400))
+    page = look(f"/runs/{run_id}?agent=ada")
+    expect(page.locator("#now-episode")).to_have_text(re.compile(r"[2-9]"))
+    press(page, "Space")
+    bar(page, "paused")
+    where = page.locator(".time-where").text_content()
+    expect(page.locator(".time-back")).to_have_text(re.compile(r"· [1-9]\d* new steps"))
+    assert page.locator(".time-where").text_content() == where
+    page.locator(".time-back").click()
+    bar(page, "live")
+    page.locator("#time-behind").select_option("2")
+    seen = int(page.locator("#agent").get_attribute("data-seq") or 0)
+    page.wait_for_function("seen => document.getElementById('agent').dataset.seq > seen + 6", arg=seen)
+    page.locator("#time-zoom").select_option("10")
+    page.wait_for_function("() => Number(document.querySelectorAll('.time-ends span')[0].textContent) > 0")
+    low = int(page.locator(".time-ends span").first.text_content() or 0)
+    page.wait_for_function(
+        "(low) => Number(document.querySelectorAll('.time-ends span')[0].textContent) > low", arg=low
+    )
+    bar(page, "live")
+    worker.terminate()
+    worker.wait(30)
+
+
+def test_a_viewer_follows_another_and_has_a_clock_of_his_own(
+    look: Callable[[str], Page], trained: str
+) -> None:
+    """By a link; a move of one's own ends it."""
+    leader = look(f"/runs/{trained}?agent=ada&at=step:11")
+    at(leader, 11)
+    other = look(f"/runs/{trained}?agent=ada&at=step:50")
+    at(other, 50)
+    viewer = leader.locator("#copy-follow").get_attribute("data-viewer")
+    follower = look(f"/runs/{trained}?agent=ada&follow={viewer}")
+    at(follower, 11)
+    press(leader, "ArrowRight")
+    at(follower, 12)
+    at(other, 50)
+    press(follower, "Shift+ArrowRight")
+    at(follower, 20)
+    press(leader, "ArrowRight")
+    at(leader, 13)
+    at(follower, 20)
