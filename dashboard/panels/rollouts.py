@@ -42,11 +42,13 @@ class Rollouts(Panel):
 
     def reset(self) -> None:
         self.steps: list[dict[str, Any]] = []
-        self.read = self.made = False
+        self.read = False
+        self.made = getattr(self, "made", False)
+        """Whether the page has the table: it stays when everything is told anew."""
         self.going, self.stored = True, 0
         self.shown: tuple[Any, ...] = ()
         self.view = view(self.address)
-        self.columns: list[dict[str, Any]] = []
+        self.columns: list[dict[str, Any]] = getattr(self, "columns", [])
         self.problem = ""
 
     def layout(self) -> Component:

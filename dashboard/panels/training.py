@@ -54,9 +54,11 @@ class Training(Panel):
     title, every, width, of_run = "Training", 0.5, 12, True
 
     def reset(self) -> None:
-        self.steps: list[dict[str, Any]] = []
+        self.steps: list[dict[str, Any]] = getattr(self, "steps", [])
         self.going, self.there = True, False
-        self.charts: list[tuple[str, tuple[str, ...]]] = []
+        self.charts: list[tuple[str, tuple[str, ...]]] = getattr(self, "charts", [])
+        """What the page has: it stays when everything is told anew."""
+        self.dirty = bool(self.steps)
 
     def layout(self) -> Component:
         cells = [_cell(key, text, title) for key, (text, title) in CELLS.items()]
