@@ -92,7 +92,7 @@ class OneChart(Panel):
     async def load(self, history: History) -> None:
         while True:
             chart = self.chart
-            if chart is not None and (self.going or not self.known or chart.fresh or chart.curve.sampled):
+            if chart is not None and self._to_read(chart):
                 with suppress(StepstreamError):  # the page says that SQL is away
                     await chart.read(history, self.choice)
                     self.whole = chart.curve
@@ -100,6 +100,9 @@ class OneChart(Panel):
                 self.known = self.dirty = True
                 self.wake()
             await asyncio.sleep(SAMPLE_S if chart is not None and chart.curve.sampled else RELOAD_S)
+
+    def _to_read(self, chart: Chart) -> bool:
+        return not self.known or chart.fresh or chart.curve.sampled or (self.going and not chart.settled)
 
     def draw(self) -> Drawn:
         if self.chart is None:

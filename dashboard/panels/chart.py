@@ -82,6 +82,8 @@ class Chart:
         self.curve = Curve()
         self.fresh, self.grown = True, False
         """What is to be drawn: all of it, or new points."""
+        self.settled = False
+        """Nothing more comes: it need not be read again."""
         self._goes = Goes(Smoothing(), self.curve, [])
         self._recent: deque[tuple[At, float]] = deque(maxlen=RECENT)
 

@@ -52,8 +52,9 @@ class EpisodeChart(Chart):
 
     async def read(self, history: History, choice: Choice) -> None:
         if self.episode is not None:
-            steps = await history.episode(self.episode)
+            steps, before = await history.episode(self.episode), self.curve.total
             self.of_steps([_point(i, step, self.series.name) for i, step in enumerate(steps)], choice)
+            self.settled = self.curve.total == before
 
     def of_steps(self, points: Sequence[Point], choice: Choice) -> None:
         """Take the episode's steps."""
