@@ -31,6 +31,12 @@ def test_there_is_little_script() -> None:
     assert not re.search(r"curve|reward|counter|metric|episode", SCRIPTS["live.js"])
 
 
+def test_no_script_hides_in_python() -> None:
+    """A callback in the browser is a function of the assets."""
+    for path in ASSETS.parent.rglob("*.py"):
+        assert "=>" not in path.read_text(encoding="utf-8"), path
+
+
 def test_vendored_files_name_no_source() -> None:
     """A map is fetched from where its file names it."""
     for path in (ASSETS / "vendor").glob("*.min.*"):

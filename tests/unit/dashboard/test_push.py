@@ -150,6 +150,19 @@ class Sleeping(Seen):
         time.sleep(30)
 
 
+class SleepingDraw(Seen):
+    """Never ends drawing."""
+
+    every = 0.01
+
+    def take(self, news: News) -> None:
+        self.dirty = True
+
+    def draw(self) -> dict[str, Any]:
+        time.sleep(30)
+        return {}
+
+
 class Board(Page):
     """A page of these panels."""
 
@@ -216,11 +229,14 @@ async def test_a_panel_that_fails_is_named_and_fails_alone(
     await shown.until(lambda texts: texts.get(key, "").startswith(said) and texts["of-run"] >= "3 steps")
 
 
-async def test_a_panel_of_a_user_that_sleeps_holds_up_nobody(opened: Callable[[Page], Shown]) -> None:
+@pytest.mark.parametrize("sleeping", [Sleeping, SleepingDraw])
+async def test_a_panel_of_a_user_that_sleeps_holds_up_nobody(
+    opened: Callable[[Page], Shown], sleeping: type[Panel]
+) -> None:
     """It is named as slow; each delta comes as if it was not there."""
-    shown = opened(Board(OfRun(), guests=(Sleeping, Seen)))
-    begun = time.monotonic()
-    await shown.until(lambda texts: "slow" in texts.get("failed.sleeping", "") and "seen" in texts)
+    shown = opened(Board(OfRun(), guests=(sleeping, Seen)))
+    begun, key = time.monotonic(), f"failed.{sleeping.__name__.lower()}"
+    await shown.until(lambda texts: "slow" in texts.get(key, "") and "seen" in texts)
     assert time.monotonic() - begun < 20
     assert "of-run" in shown.texts
 
@@ -271,6 +287,19 @@ class SlowLayout(Seen):
         return html.Div()
 
 
+class TextLayout(Seen):
+    """Its layout is no component."""
+
+    def layout(self) -> Any:
+        return "<b>text</b>"
+
+
+class Elsewhere(Seen):
+    """Wants a page that there is not."""
+
+    place = "sidebar"  # type: ignore[assignment]
+
+
 HERE = "tests.unit.dashboard.test_push"
 
 
@@ -284,6 +313,8 @@ HERE = "tests.unit.dashboard.test_push"
         (f"{HERE}:NoDraw", "it has no draw()"),
         (f"{HERE}:NoLayout", "NoLayout has no layout()"),
         (f"{HERE}:SlowLayout", "layout() took longer"),
+        (f"{HERE}:TextLayout", "layout() returned a str, no Dash component"),
+        (f"{HERE}:Elsewhere", "its place is 'sidebar', not agent, run or home"),
         (f"{HERE}:Seen, {HERE}:Seen", "the same name"),
     ],
 )
