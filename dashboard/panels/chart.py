@@ -41,7 +41,7 @@ class At(NamedTuple):
     episode: float | None = None
 
 
-class Goes:
+class Smoother:
     """A smoothed line that goes on with values that come.
 
     Args:
@@ -84,7 +84,7 @@ class Chart:
         """What is to be drawn: all of it, or new points."""
         self.settled = False
         """Nothing more comes: it need not be read again."""
-        self._goes = Goes(Smoothing(), self.curve, [])
+        self._smoother = Smoother(Smoothing(), self.curve, [])
         self._recent: deque[tuple[At, float]] = deque(maxlen=RECENT)
 
     @property
@@ -162,7 +162,7 @@ class Chart:
     def show(self, curve: Curve, tail: list[float], choice: Choice) -> None:
         """Take a curve, and go on from it with what came meanwhile. `tail`: its newest values."""
         self.curve, self.fresh = curve, True
-        self._goes = Goes(self.smoothing(choice), curve, tail)
+        self._smoother = Smoother(self.smoothing(choice), curve, tail)
         if not (self.axis(choice) == "step" and self.series.source == "episodes"):  # there x counts on
             for at, value in self._recent:
                 self._grow(at, value, choice)
@@ -200,7 +200,7 @@ class Chart:
         curve.total += 1
         if self.smoothing(choice).kind != "none":
             curve.mean_x.append(x)
-            curve.mean.append(self._goes.next(value))
+            curve.mean.append(self._smoother.next(value))
         if len(curve.x) > 4 * PIXELS:
             curve.x, curve.y = reduce_lists(curve.x, curve.y, 2 * PIXELS)
         if len(curve.mean) > 4 * PIXELS:

@@ -16,7 +16,7 @@ from dashboard.address import Address
 from dashboard.history import History
 from dashboard.live.news import Counters, News, Row
 from dashboard.panels.agent_charts import Metric, OneChart, Return, Reward
-from dashboard.panels.chart import At, Chart, Goes
+from dashboard.panels.chart import At, Chart, Smoother
 from dashboard.panels.chart_choice import Choice
 from dashboard.panels.chart_clicks import clicked, zoomed
 from dashboard.sql.queries import Queries
@@ -77,9 +77,9 @@ def test_a_smoothed_line_goes_on_as_if_it_was_read_whole(
     """Whatever was read and whatever came, the line is that of all values together."""
     smoothing, y = Smoothing.read(name), np.array(before)
     curve = reduce(np.arange(len(y), dtype=float), y, 1000, smoothing.of(y))
-    goes = Goes(smoothing, curve, before[-int(max(smoothing.amount, 1)) :])
+    smoother = Smoother(smoothing, curve, before[-int(max(smoothing.amount, 1)) :])
     whole = smoothing.of(np.array(before + after))[len(before) :]
-    assert [goes.next(value) for value in after] == pytest.approx(whole.tolist(), abs=1e-3)
+    assert [smoother.next(value) for value in after] == pytest.approx(whole.tolist(), abs=1e-3)
 
 
 @pytest.mark.parametrize("smooth", ["none", "ema:0.9", "mean:10"])
