@@ -259,10 +259,18 @@ def register(app: Dash, services: Services) -> None:
             return {"rowData": [], "rowCount": 0}, f"These rows cannot be shown. {error}"
         return {"rowData": [shown(row) for row in page.rows], "rowCount": page.total}, said(page, address)
 
-    in_browser: Any = app.clientside_callback  # untyped in Dash
-    in_browser(
-        _FILTERED, Output("rollouts-table", "title"), Input(GRID, "filterModel"), prevent_initial_call=True
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input(GRID, "filterModel"),
+        State("url", "pathname"),
+        State("url", "search"),
+        prevent_initial_call=True,
     )
+    async def filtered(model: dict[str, Any] | None, path: str, search: str) -> Any:
+        address = Address.of((path or "/") + (search or ""))
+        if (model or {}) == view(address)["filter"]:
+            return no_update
+        return address.search(filter=json.dumps(model) if model else None)
 
 
 def said(page: Any, address: Address) -> str:
@@ -273,12 +281,3 @@ def said(page: Any, address: Address) -> str:
         return ""
     view_of = view(address)
     return "No rollout matches." if view_of["words"] or view_of["filter"] else "This run has no rollouts yet."
-
-
-_FILTERED = """(model) => {
-  const filter = Object.keys(model || {}).length ? JSON.stringify(model) : "";
-  const changes = new URLSearchParams({ filter }), query = new URLSearchParams(location.search);
-  if ((query.get("filter") || "") !== filter)
-    dispatchEvent(new CustomEvent("patch", { detail: { changes, replace: true } }));
-  return dash_clientside.no_update;
-}"""
