@@ -1,4 +1,4 @@
-"""The address of a run's page, where `stepstream up` runs on this home just now."""
+"""The address of a run's page, if `stepstream up` runs on this home."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 
 
 def page(home: str, run_id: str) -> str | None:
-    """The address; None where no dashboard is known to run.
+    """The address; None if no running dashboard is known.
 
-    `stack.json` in the home has the dashboard's address, and counts only while the `up` that wrote it
+    `stack.json` in the home has the dashboard's address. It is valid only while the `up` that wrote it
     holds the lock beside it.
     """
     try:
@@ -20,10 +20,10 @@ def page(home: str, run_id: str) -> str | None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                pass  # held: it runs
+                pass  # the lock is held, so `up` runs
             else:
                 return None
         with open(os.path.join(home, "stack.json"), encoding="utf-8") as file:
             return f"{json.load(file)['dashboard_url']}/runs/{quote(run_id, safe='')}"
-    except Exception:  # whatever it was: training goes on
+    except Exception:  # training goes on, whatever failed
         return None

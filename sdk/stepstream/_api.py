@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from stepstream import _warn
 from stepstream._newest import Process, begin
 
-# What a run is made of is imported by the first `init`: json and threading take longer than all of this,
-# and a program that only imports stepstream should not pay for them.
+# The first `init` imports the rest: json and threading take longer than all of this module, and a program
+# that only imports stepstream should not pay for them.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from stepstream._run import Run
@@ -26,9 +26,9 @@ def init(
     """Begin a run; it ends with `finish`, with the `with` block, or with the program.
 
     Args:
-        project, name: what people see; free words.
+        project, name: free text for people.
         config: hyperparameters: a mapping, an argparse namespace, a dataclass.
-        run_id: names the run everywhere. None: what `stepstream run --run-id` says, else a new ULID.
+        run_id: the run's id everywhere. None: that of `stepstream run --run-id`, else a new ULID.
         agent_id: the agent of calls that name none.
         wandbs: `env_id`, `algorithm`, and wandb's own (`id`, `group`, `tags`, `mode="disabled"`, …).
     """

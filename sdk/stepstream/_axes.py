@@ -1,4 +1,4 @@
-"""`define_metric`: metrics that are drawn over another metric instead of the run's steps."""
+"""`define_metric`: metrics whose x axis is another metric instead of the run's steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Axes:
-    """What `define_metric` said: which metrics have another one as their step."""
+    """The definitions of `define_metric`: which metrics have another one as their step."""
 
     def __init__(self) -> None:
         self._of: dict[str, str | None] = {}
@@ -21,14 +21,14 @@ class Axes:
         return bool(self._of)
 
     def define(self, name: str, step_metric: object) -> None:
-        """Metrics of this name have that step; None: the run's own."""
+        """Set the step of metrics with this name; None: the run's own."""
         if name.endswith("*") or "*" not in name:
             self._of[name] = None if step_metric is None else str(getattr(step_metric, "name", step_metric))
         else:
             _warn.once("define_metric", f"define_metric({name!r}) was left out: only its end may be a *.")
 
     def parts(self, named: dict[str, Any], step: object) -> list[tuple[object, dict[str, Any]]]:
-        """What was logged by its step: the given one, or alone in a tuple the value of another metric."""
+        """Logged values grouped by step: the given step, or the value of another metric in a tuple."""
         if not self._of:
             return [(step, named)]
         for axis in self._of.values():
@@ -40,12 +40,12 @@ class Axes:
         return list(found.items())
 
     def _step(self, name: str, named: dict[str, Any], step: object) -> object:
-        """A metric that is a step itself goes with those that it is the step of."""
+        """A metric that is a step itself goes with its metrics."""
         axis = name if name in self._of.values() else self._axis(name)
         return (self._last[axis],) if axis in self._last else step
 
     def _axis(self, name: str) -> str | None:
-        """As its whole name says, else the longest beginning."""
+        """The step of a metric: by its whole name, else by the longest prefix."""
         fitting = [known for known in self._of if known[-1:] == "*" and name.startswith(known[:-1])]
         best = name if name in self._of else max(fitting, key=len, default=None)
         return None if best is None else self._of[best]

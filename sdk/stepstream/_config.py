@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Config(dict):
-    """A dictionary, `config.lr` is `config["lr"]`; `changed` is called after each change."""
+    """A dictionary whose keys are attributes: `config.lr`. Calls `changed` after each change."""
 
     def __init__(self, values: object = None, changed: Callable[[], None] = lambda: None) -> None:
         super().__init__(as_dict(values))
@@ -32,17 +32,17 @@ class Config(dict):
     def update(  # type: ignore[override]
         self, values: object = None, allow_val_change: object = None, **more: object
     ) -> None:
-        """Take over all of `values`: a mapping, an argparse namespace, a dataclass."""
+        """Set all of `values`: a mapping, an argparse namespace, a dataclass."""
         super().update({**as_dict(values), **more})
         self._changed()
 
     def setdefaults(self, values: object) -> None:
-        """Take over what is not set yet."""
+        """Set the values whose keys are not set yet."""
         super().update({**as_dict(values), **self})
         self._changed()
 
     def as_dict(self) -> dict[str, Any]:
-        """A plain dictionary of the same."""
+        """A plain dictionary with the same items."""
         return dict(self)
 
 

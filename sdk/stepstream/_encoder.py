@@ -1,7 +1,7 @@
-"""Rows of the buffer as JSON lines. Runs off the training thread, in batches.
+"""Turns rows of the buffer into JSON lines, in batches, outside the training thread.
 
-Steps next to each other that have the same shape (names and types of the values) become lines at once, by
-a function that was compiled for this shape.
+Consecutive steps of the same shape (names and types of the values) become lines at once, by a function that
+is compiled for this shape.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:  # importing typing takes longer than all of this package
 SHAPE = itemgetter(0)
 TIME = itemgetter(1)
 MAX_PLANS = 1000
-"""Shapes that are remembered: names that are new in each step would fill the memory."""
+"""Shapes that are remembered, at most: names that are new in each step would fill the memory."""
 LONGEST_ID = 300
-"""Characters of an id: no table takes more."""
+"""Characters of an id, at most: tables take no more."""
 _NONE: Mapping = {}
 _NOT_FINITE = re.compile(r'(?<!\\)":(nan|-?inf)(?=[,}])')
 _WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
@@ -40,10 +40,10 @@ def metrics_row(now: int, step: object, agent_id: object, data: Mapping) -> tupl
 
 
 class Agent:
-    """How far one agent is: what the SDK counts where the caller does not.
+    """The counters of one agent, for callers that do not count.
 
     Args:
-        prefix: who the lines are about: `"run_id":…,"agent_id":…,`.
+        prefix: the identity in its lines: `"run_id":…,"agent_id":…,`.
     """
 
     __slots__ = ("earlier", "ended", "episode_index", "head", "length", "prefix", "step_index", "total")
@@ -67,15 +67,15 @@ class Encoder:
     """One run's rows → lines. Not for several threads at once.
 
     Args:
-        run_id, worker_id: stand in every line.
-        agent_id: stands where a row names none; None: the line names none.
-        frames: decides which pictures are sent.
+        run_id, worker_id: written into every line.
+        agent_id: for rows that name none; None: their lines name none.
+        frames: chooses the pictures that are sent.
     """
 
     def __init__(self, run_id: str, agent_id: str | None, worker_id: str | None, frames: FrameGate) -> None:
         self.dump = Dumper()
         self.lost = 0
-        """Rows that could not be made lines."""
+        """Number of rows that could not be written."""
         self._frames = frames
         self._run = f'"run_id":{quote(run_id)}'
         self._worker = f',"worker_id":{quote(worker_id[:LONGEST_ID])}' if worker_id else ""
@@ -93,7 +93,7 @@ class Encoder:
         }
 
     def encode(self, rows: Iterable[tuple]) -> tuple[bytes, int]:
-        """The rows as lines, and how many lines that is."""
+        """The rows as lines, and the number of lines."""
         lines: list[str] = []
         self._offset = self._clock.offset()
         for shape, group in groupby(rows, SHAPE):
@@ -107,12 +107,12 @@ class Encoder:
         return data, data.count(b"\n")
 
     def _each(self, make: Callable[..., Any], rows: Iterable[tuple]) -> list[Any]:
-        """What is made of each row; a row of which nothing can be made is lost alone."""
+        """Apply `make` to each row; a row for which it fails is lost alone."""
         made = []
         for row in rows:
             try:
                 made.append(make(*row))
-            except Exception as error:  # whatever it was: the other rows are good
+            except Exception as error:  # the other rows are good
                 self.lost += 1
                 _warn.once(
                     f"row:{error!r:.80}", f"an event could not be written and was dropped ({error!r})."
@@ -120,12 +120,12 @@ class Encoder:
         return made
 
     def _steps(self, shape: tuple, rows: list[tuple]) -> list[str]:
-        """Steps of one shape, next to each other."""
+        """The lines of consecutive steps of one shape."""
         plan = self._plan(shape)
         if plan.placed:
             places = self._each(partial(self._place, plan.at), rows)
             rows, heads, steps = _columns(places)
-        else:  # the hot path: a row costs hardly any bytecode but that of its text
+        else:  # the hot path: hardly any bytecode for a row besides that of its text
             heads, steps = self._in_a_row(plan.at.get("reward"), rows)
         lines = self._made(shape, rows, heads, steps)
         if "frame" in plan.at:
@@ -137,7 +137,7 @@ class Encoder:
         return lines
 
     def _in_a_row(self, reward: int | None, rows: list[tuple]) -> tuple[list[str], Sequence[int]]:
-        """Steps of the run's own agent, in one episode: the heads of their lines, and their numbers."""
+        """For steps of the run's own agent in one episode: the heads of their lines, and their numbers."""
         agent = self._agent(None)
         ended = self._auto_episode(agent) if agent.ended is not None else ""
         heads, steps = [agent.head] * len(rows), range(agent.step_index, agent.step_index + len(rows))
@@ -153,9 +153,9 @@ class Encoder:
         stamps, micros = self._times(list(map(TIME, rows)))
         try:
             lines = plan.lines(rows, heads, stamps, micros, steps)
-        except Exception:  # a whole number of more digits than Python writes
+        except Exception:  # an integer with more digits than Python prints
             lines = Plan(shape, self.dump, careful=True).lines(rows, heads, stamps, micros, steps)
-        # The sum tells whether all are finite, far cheaper than a search in the text.
+        # The sum shows whether all are finite, far cheaper than a search in the text.
         if plan.floats and sum(map(sum, map(plan.floats, rows))) * 0.0 != 0.0:
             lines = [_spelled(line) for line in lines]
         return lines
@@ -180,7 +180,7 @@ class Encoder:
         return row, head + agent.head, step
 
     def _plan(self, shape: tuple) -> Plan:
-        """The plan of a shape; remembered, as long as there are not too many."""
+        """The plan of a shape, remembered unless there are too many."""
         plan = self.plans.get(shape)
         if plan is None:
             if len(self.plans) >= MAX_PLANS:
@@ -244,16 +244,16 @@ class Encoder:
         return before + line
 
     def _metrics(self, shape: tuple, rows: list[tuple]) -> list[str]:
-        """What `log` was given, calls of one shape next to each other."""
+        """The lines of consecutive `log` calls of one shape."""
         places = self._each(partial(self._logged, self.steps), rows)
         rows, heads, steps = _columns(places)
         return self._made(shape, rows, heads, steps)
 
     def _logged(self, steps_of_run: int, *row: Any) -> tuple[tuple, str, int]:
-        """The row, the head of its line, its global step: as wandb counts, where none is given; where steps
-        are logged, they are the better measure."""
+        """The row, the head of its line, its global step. Without a given step it is the number of logged
+        environment steps, else of calls, as wandb counts."""
         step, head = row[2], '{"type":"metrics",' + self._agent(row[3]).prefix
-        if type(step) is tuple:  # another metric's value, as define_metric says: no step of the run's own
+        if type(step) is tuple:  # another metric's value, by define_metric
             return row, head, step[0]
         step = (steps_of_run or self._logs) if step is None else int(step)
         self._logs = step + 1
@@ -284,7 +284,7 @@ class Encoder:
         return agent
 
     def _prefix(self, agent_id: str | None) -> str:
-        """Who a line is about: `"run_id":…,"agent_id":…,`."""
+        """The identity in a line: `"run_id":…,"agent_id":…,`."""
         who = short("agent_id", self._agent_id if agent_id is None else agent_id)
         return self._run + self._worker + (f',"agent_id":{quote(who)},' if who is not None else ",")
 
@@ -302,7 +302,7 @@ class Encoder:
 
 
 def short(name: str, id_: Any) -> Any:
-    """An id as long as tables take it."""
+    """An id, cut to the length that tables take."""
     if id_ is not None and len(id_) > LONGEST_ID:
         _warn.once(f"long:{name}", f"{name} has {len(id_)} characters: cut to {LONGEST_ID}.")
         return id_[:LONGEST_ID]
@@ -316,7 +316,7 @@ def _columns(places: list[tuple]) -> tuple[list[tuple], list[str], Sequence[int]
 
 
 class Clock:
-    """Wall-clock time that never goes back: the monotonic clock, and its offset, which only grows."""
+    """Wall-clock time that never goes back: the monotonic clock plus an offset that only grows."""
 
     def __init__(self) -> None:
         self._offset = time.time_ns() - time.monotonic_ns()
@@ -332,7 +332,7 @@ class Clock:
 
 
 def _spelled(text: str) -> str:
-    """Python's words for numbers that are none as JSON dialects have them."""
+    """The text with NaN and the infinities spelled as in JSON dialects."""
     return _NOT_FINITE.sub(lambda found: '":' + _WORDS[found[1]], text)
 
 

@@ -1,4 +1,4 @@
-"""How a process ends, and that its runs are written to the end then."""
+"""Notices how a process ends, and finishes its runs then."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ late: set[Run] = set()
 
 
 class _Seen:
-    """What was seen of the end of this process."""
+    """What is known of the end of this process."""
 
     error: BaseException | None = None
     exit_code: object = None
@@ -39,12 +39,12 @@ class _Seen:
 
 
 def watch() -> None:
-    """Called with a process's first event: see to it that its end is noticed."""
+    """Called with a process's first event: install the hooks that notice its end."""
     if _Seen.watched_pid == os.getpid():
         return
     _Seen.watched_pid = os.getpid()
     util = sys.modules.get("multiprocessing.util")
-    if util is not None:  # its workers leave by os._exit, and run only these
+    if util is not None:  # its workers exit by os._exit, and run only these finalizers
         util.Finalize(None, end_all, exitpriority=0)
     if not _Seen.hooked:
         _Seen.hooked = True
@@ -53,25 +53,25 @@ def watch() -> None:
 
 
 def how(error: BaseException | None) -> str:
-    """A run's status, where this exception ended its program or its `with` block; None: nothing did."""
+    """A run's status after this exception ended its program or its `with` block; None: no exception."""
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return "completed"
     return "cancelled" if isinstance(error, KeyboardInterrupt) else "failed"
 
 
 def why(error: BaseException | None) -> str | None:
-    """What a run's end says of the exception that ended it; None: it ended well."""
+    """The reason of a run's end from the exception; None: it ended well."""
     if error is None or how(error) == "completed":
         return None
     name = type(error).__name__
     try:
         return f"{name}: {error}" if str(error) else name
-    except Exception:  # whatever its class does: training goes on
+    except Exception:  # its class may raise anything: training goes on
         return name
 
 
 def end_all() -> None:
-    """Finish what is still running, with how the program ended."""
+    """Finish the runs that are still live, with the status of the program's end."""
     error = _Seen.error
     if error is None and _Seen.exit_code:
         error = SystemExit(_Seen.exit_code)
@@ -82,7 +82,7 @@ def end_all() -> None:
 
 
 def _hook() -> None:
-    """See an exception that nobody caught, and the code of sys.exit: atexit is told neither."""
+    """Notice an uncaught exception and the code of sys.exit, which atexit does not get."""
     inner_hook, inner_exit = sys.excepthook, sys.exit
 
     def excepthook(kind: type, error: BaseException, trace: object) -> None:

@@ -1,4 +1,4 @@
-"""What is known of a program before it says a word: host, command, git commit. Starts no other program."""
+"""Facts about a program: host, command, git commit. Starts no other program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def facts() -> dict[str, object]:
-    """For `run_started`; what cannot be found out is left out."""
+    """For `run_started`; unknown facts are left out."""
     from stepstream import __version__
     from stepstream._masking import masked
 
@@ -48,7 +48,7 @@ def _head(folder: str) -> str | None:
     if not head.startswith("ref: "):
         return head or None
     name = head[5:]
-    common = os.path.join(folder, "commondir")  # of a second work tree: branches lie in the first
+    common = os.path.join(folder, "commondir")  # a second work tree: its branches are in the first
     if os.path.exists(common):
         folder = os.path.join(folder, _read(common))
     if os.path.exists(os.path.join(folder, name)):

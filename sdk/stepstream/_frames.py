@@ -1,4 +1,4 @@
-"""Pictures: copied at the call (at most so many a second), made PNG by the standard library off it."""
+"""Pictures: copied in the call (a limited number per second), encoded as PNG in the background."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # channels → PNG's colour type: grey, RGB, RGBA
 _ENCODED = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8")
 _SHARE = 1 / 25
-"""Encoding takes at most this share of one core: larger pictures are sent more rarely."""
+"""Encoding takes at most this share of one core: larger pictures are sent less often."""
 
 
 class Picture:
-    """What one frame held at the call: text, an encoded picture, or pixels row by row."""
+    """A frame's content at the call: text, an encoded picture, or pixels row by row."""
 
     __slots__ = ("channels", "data", "height", "width")
 
@@ -30,7 +30,7 @@ class Picture:
 
 
 class FrameGate:
-    """Lets through at most `per_second` pictures of each agent, and counts the others."""
+    """Passes at most `per_second` pictures of each agent, and counts the others."""
 
     def __init__(self, per_second: float) -> None:
         self.thinned = 0
@@ -40,9 +40,9 @@ class FrameGate:
         self._held_until = 0
 
     def take(self, agent_id: object, frame: object, last: bool) -> Picture | None:
-        """A copy of the frame if it is time for one; the last of an episode may come a little early.
+        """A copy of the frame if one is due; the last of an episode may come a little early.
 
-        A function is called only then, so that nothing is drawn which nobody sees.
+        A function is called only then, so that no picture is rendered in vain.
         """
         now, agent_id = time.monotonic_ns(), str(agent_id)
         due = self._due.get(agent_id, 0) - (self._interval // 2 if last else 0)
@@ -68,7 +68,7 @@ class FrameGate:
 
 
 def picture(frame: object) -> Picture:
-    """The frame as it is now: (H, W), (H, W, 1 | 3 | 4) or (3, H, W), uint8 or floats from 0 to 1; nested
+    """A copy of the frame: (H, W), (H, W, 1 | 3 | 4) or (3, H, W), uint8 or floats from 0 to 1; nested
     lists; PNG, JPEG, WebP or GIF bytes; ANSI text.
 
     Raises:
@@ -86,7 +86,7 @@ def picture(frame: object) -> Picture:
 
 
 def png(pixels: bytes, width: int, height: int, channels: int) -> bytes:
-    """The pixels as a PNG file, quickly packed; zlib lets other threads run meanwhile."""
+    """The pixels as a PNG file with fast compression; zlib releases the GIL."""
     stride = width * channels
     rows = b"".join([b"\0" + pixels[at : at + stride] for at in range(0, stride * height, stride)])
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)

@@ -1,4 +1,4 @@
-"""What looks like a secret in a command line is not recorded: it would be in Kafka and SQL for good."""
+"""Masks secrets in command lines, which would otherwise be stored in Kafka and SQL."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 
 MASK = "***"
 WORDS = "key,token,secret,password,passwd,passphrase,pwd,credential,auth,cookie,dsn"
-"""An option or variable whose name holds one of these, as a part of its own, has a secret value."""
+"""An option or variable with one of these words in its name has a secret value."""
 
 _NUMBER = re.compile(r"[-+.\d]{1,7}$")
-"""`--max-tokens 512` hides nothing."""
+"""Names such as `--max-tokens` that are no secrets."""
 _URL_PASSWORD = re.compile(r"(?<=://)([^/?#\s:@]*):([^/?#\s]*)@")
 _URL_QUERY = re.compile(r"([?&][^=&#\s]+=)([^&#\s]*)")
 

@@ -7,8 +7,8 @@ import sys
 from stepstream import _warn
 from stepstream._settings import Settings
 
-# `begin` imports what a run is made of: json and threading take longer than all of this module, and a program
-# that only imports stepstream should not pay for them.
+# `begin` imports the rest: json and threading take longer than all of this module, and a program that only
+# imports stepstream should not pay for them.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from stepstream._run import Run
@@ -23,7 +23,7 @@ _HARMLESS = frozenset(
 
 
 class Process:
-    """What this process knows of its runs."""
+    """The state of this process's runs."""
 
     newest: Run | None = None
     used_run_id = False
@@ -37,7 +37,7 @@ def begin(
     agent_id: str | None = None,
     **wandbs: object,
 ) -> Run:
-    """As `stepstream.init`, which see; without `sync_tensorboard`."""
+    """Begin a run, as `stepstream.init` does, without `sync_tensorboard`."""
     from stepstream._facts import facts
     from stepstream._run import Run
 
@@ -62,13 +62,13 @@ def newest() -> Run | None:
 
 
 def newest_or_new(**facts: object) -> Run:
-    """The newest run that has not ended, else a new one: what integrations log to."""
+    """The newest run that has not ended, else a new one; integrations log to it."""
     run = Process.newest
     return run if run is not None and not run.finished else begin(**facts)  # type: ignore[arg-type]
 
 
 def _named_run(settings: Settings) -> str | None:
-    """The run that the environment names goes to the first init of a process; a second is another run."""
+    """The run id in the environment is for the first init of a process; a second init makes another run."""
     if settings.run_id is None or Process.used_run_id:
         return None
     Process.used_run_id = True
@@ -76,7 +76,7 @@ def _named_run(settings: Settings) -> str | None:
 
 
 def _say_where(run: Run, settings: Settings) -> None:
-    """Print the address of the run's page; below `stepstream run`, that says it."""
+    """Print the address of the run's page; under `stepstream run`, that program prints it."""
     if settings.disabled or settings.parent_stream:
         return
     from stepstream._address import page

@@ -11,21 +11,21 @@ from stepstream import _warn
 from stepstream._values import MAX_CHARS, MAX_ROLLOUT_CHARS, Dumper, number, quote, whole
 
 STEP, METRICS, EPISODE, FRAME, LINE, END = range(6)
-"""What a row is: the first of its shape.
+"""The kind of a row: the first item of its shape.
 
-A row begins with its shape and the time. The shape of steps and metrics goes on with the names and the types
-of the values: what rows of one shape share is done once.
+A row begins with its shape and the time. The shape of steps and metrics continues with the names and types
+of the values: work that rows of one shape share is done once.
 
     (STEP, names, types), time, *values
     (METRICS, names, types), time, global step, agent_id, *values
 """
 COLUMNS = ("reward", "action", "observation", "terminated", "truncated", "info")
-"""Values of a step that are no metrics, and stand in its line."""
+"""Values of a step that are no metrics and go into its line."""
 PLACES = frozenset(("agent_id", "episode_index", "step_index", "terminated", "truncated", "frame"))
-"""Values that tell which agent's step it is, which of its steps, or that end an episode."""
+"""Values that say which agent's step it is, which step, or that an episode ends."""
 
-# Names that the reader of a line gives a meaning of their own: a metric of such a name goes below
-# "metrics", where every number is only a number.
+# Names with a meaning for the reader of a line: a metric with such a name goes into "metrics", where
+# every number is a metric.
 RESERVED = frozenset(
     "type event_type event payload ts timestamp ts_unix_ns time run_id agent_id agent player_id worker_id "
     "stream_id seq episode episode_id episode_index step step_index time_step global_step total_timesteps "
@@ -38,13 +38,13 @@ RESERVED = frozenset(
 
 
 class Plan:
-    """How the lines of rows of one shape are made.
+    """Makes the lines of rows of one shape.
 
     `lines` takes the rows, and for each the head of its line, its time and its number. It is compiled from
-    an f-string, for that costs half of what `%` does: the text between the values is not read again.
+    an f-string, which costs half as much as `%`: the text between the values is not parsed again.
 
-    Floats cost more than all else, as 17 digits each are sought: those that are a step's metrics are packed,
-    and whoever reads the line writes their digits.
+    Printing floats costs most, as each has 17 digits: a step's float metrics are packed, and the reader of
+    the line prints their digits.
 
     Args:
         careful: every value goes through `dump`, which never raises.
@@ -74,7 +74,7 @@ class Plan:
                 metrics.append((name, _slot(name, place, of, careful)))
             if of is float:
                 floats.append(place)
-        # Where one name means something else to a reader, all go below "metrics".
+        # If one name is reserved, all go into "metrics".
         named = "".join(slot for _, slot in metrics)
         if not RESERVED.isdisjoint(name for name, _ in metrics):
             named = ',"metrics":{{' + named[1:] + "}}"
@@ -90,14 +90,14 @@ class Plan:
         known = {"dump": dump, "quote": quote, "words": ("false", "true"), "truth": truth, "zip": zip}
         known["reward"] = partial(_reward, dump)
         known["pack"] = struct.Struct(f">{len(packed)}d").pack
-        # Only names of values get into the source as code; the rest is inside one literal.
+        # Only our names of values are code in the source; all other text is inside one literal.
         source = f"lambda rows, heads, stamps, times, steps: {loop}"
         self.lines: Callable[..., list[str]] = eval(source, known)  # noqa: S307
         self.floats = itemgetter(*floats, floats[0]) if floats else None
 
 
 def truth(value: object) -> bool:
-    """Whether it is true; of an array, whether it has a true value."""
+    """The truth value; of an array, whether any element is true."""
     try:
         return bool(value)
     except Exception:
@@ -125,12 +125,12 @@ _READ: Mapping[str, Callable[[object], object]] = {
     "reward": number, "episode_return": number, "duration_seconds": number, "elapsed": number,
     "episode_length": whole, "terminated": truth, "truncated": truth,
 }  # fmt: skip
-"""What makes of a value that which its column takes; of what is none, None: it goes to `extras`."""
+"""Column → the function that converts its values; it returns None for values that go to `extras`."""
 
 
 def field_parts(dump: Dumper, fields: Mapping[str, object]) -> list[str]:
-    """`"name":value` of each. A value that its column does not take must not cost the line: it stands in
-    `extras`."""
+    """`"name":value` of each field. A value that its column does not take goes to `extras`, so that the line
+    is not refused."""
     beside, parts = [], []
     for name, value in fields.items():
         read = _READ.get(name)

@@ -1,4 +1,4 @@
-"""A training run: what a call appends, and when its streams begin and end."""
+"""A training run: its calls append rows, and its streams begin and end here."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from stepstream._writer import HIGH_WATER, Writer
 
 _now = time.monotonic_ns
 WORKER_OF = "STEPSTREAM_WORKER_OF"
-"""Environment variable that tells the programs below this one which run they log to by `stepstream.log`."""
+"""Environment variable with the run to which `stepstream.log` in child programs logs."""
 _shapes: dict[tuple, tuple] = {}
-"""Shapes of calls with plain values alone, which need no copy, by names and types. That rows of one shape
-hold the same object makes them cheap to tell apart, and to keep."""
+"""Shapes of calls that have plain values only and need no copy, by names and types. Rows of one shape hold
+the same object, so comparing and keeping them is cheap."""
 
 
 class Run:
@@ -35,8 +35,8 @@ class Run:
     Args:
         run_id: names the run everywhere; None: a new ULID.
         agent_id: the agent of calls that name none; None: `default`.
-        facts: what `run_started` says besides: project, name, env_id, tags ….
-        owner: False in a worker process that joins a run which another process began and will end.
+        facts: further fields of `run_started`: project, name, env_id, tags ….
+        owner: False in a worker process that joins a run of another process, which ends it.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Run:
         self.agent_id = agent_id if agent_id is not None else self._settings.agent_id
         self._facts = {name: value for name, value in (facts or {}).items() if value is not None}
         self._put: Callable[[tuple], None]
-        """Takes a row: the buffer's own `append`, as soon as the thread runs."""
+        """Takes a row; once the thread runs, it is the buffer's own `append`."""
         self._status: str | None = None
         self._late = 0
         self._owner = owner
@@ -88,14 +88,14 @@ class Run:
     # What training code calls
 
     def step(self, /, **fields: object) -> None:
-        """One environment step, Gymnasium's words. Every name but these is a metric.
+        """One environment step, in Gymnasium's terms. Any other name is a metric.
 
         Args:
             reward, action, observation, terminated, truncated, info: as the environment's step has them; the
                 observation is that which was acted on.
-            agent_id: whose step it is, where there are several.
+            agent_id: the agent, if there are several.
             frame: a picture of the environment: (H, W, 3) uint8, PNG or JPEG bytes, or ANSI text; or a
-                function that draws one, such as `env.render`: it is called only when a picture is due.
+                function that renders one, such as `env.render`, called only when a picture is due.
             episode_index, step_index: counted per agent from 0 where left out.
         """
         # Parameters of their own for the names would cost half as much again as all of this.
@@ -108,7 +108,7 @@ class Run:
             self._writer.relieve()
 
     def _step_new(self, fields: dict[str, object]) -> tuple[tuple, dict[str, object]]:
-        """Shape and values of a step of a shape not seen before, or that holds more than plain values."""
+        """Shape and values of a step with a new shape, or with other than plain values."""
         key, frame = (*fields, *map(type, fields.values())), fields.get("frame")
         plain = frame is None and PLAIN.issuperset(key[len(fields) :])
         fields = {name: freeze(value) if name != "frame" else None for name, value in fields.items()}
@@ -132,7 +132,7 @@ class Run:
         rollout: Mapping[str, object] | None = None,
         **metrics: object,
     ) -> None:
-        """One finished episode. What is left out is taken from the agent's steps, where there were any.
+        """One finished episode. Missing values are taken from the agent's steps, if there were any.
 
         Args:
             duration: seconds that this episode took.
@@ -164,7 +164,7 @@ class Run:
         """Numbers by name, at a global step.
 
         Args:
-            step: the global step; None: the run's environment steps so far, or where none are logged,
+            step: the global step; None: the run's environment steps so far or, if none are logged,
                 the number of earlier calls.
             commit: False: keep them for the next call.
         """
@@ -181,7 +181,7 @@ class Run:
             self._writer.relieve()
 
     def _log_new(self, data: object, step: object, commit: bool | None, agent_id: object) -> None:
-        """A call whose shape was not seen before, or that holds more than plain values."""
+        """A call with a new shape, or with other than plain values."""
         if not isinstance(data, Mapping):
             what = type(data).__name__
             _warn.once("log", f"log takes a dictionary of numbers by name, not {what}: left out.")
@@ -202,7 +202,7 @@ class Run:
             self._put((shape, _now(), at, agent_id, *group.values()))
 
     def define_metric(self, name: str, step_metric: object = None, **_: object) -> None:
-        """As wandb's: metrics of this name, which may end in `*`, are drawn over another metric.
+        """As wandb's: the x axis of metrics with this name, which may end in `*`, is another metric.
 
         Args:
             step_metric: the other one's name: its value, in the same `log` or the last one that had it, is
@@ -211,7 +211,7 @@ class Run:
         self._axes.define(str(name), step_metric)
 
     def frame(self, image: object, *, agent_id: object = None) -> None:
-        """A picture of what an agent sees now; `step(frame=…)` is better, as it says of which step."""
+        """A picture of the current state; `step(frame=…)` is better, as it names the step."""
         picture = self._frames.take(agent_id, image, False)
         if picture is not None:
             self._put(((FRAME,), _now(), agent_id, picture))
@@ -222,7 +222,7 @@ class Run:
         self._writer.dropped += 1
 
     def flush(self) -> None:
-        """Write all that was logged so far; not needed, as it happens all the time."""
+        """Write all events logged so far; normally not needed, as this happens continuously."""
         self._writer.flush()
 
     def finish(
@@ -237,7 +237,7 @@ class Run:
 
         Args:
             status: `completed` (default), `failed`, `cancelled` or `skipped`.
-            exit_code: wandb's way to say it: anything but 0 is `failed`.
+            exit_code: as in wandb: anything but 0 is `failed`.
             error: why it failed.
         """
         if isinstance(status, int):
@@ -262,7 +262,7 @@ class Run:
         self._writer.close(((LINE,), _now(), "run_completed", last) if self._owner else None)
 
     def __getattr__(self, name: str) -> object:
-        """What else wandb's runs have: the facts given to `init`; all else does nothing, with one warning."""
+        """Other attributes of wandb's runs: facts of `init`; the rest does nothing, with one warning."""
         if name.startswith("_"):
             raise AttributeError(name)
         if name in self._facts:
@@ -276,7 +276,7 @@ class Run:
         self.finish(_ending.how(error), error=_ending.why(error))
 
     def __reduce__(self) -> tuple:
-        """Sent to another process, it is the same run there, with a stream of its own."""
+        """Pickled to another process, it is the same run there, with its own stream."""
         return joined, (self.id, self.agent_id)
 
     def __repr__(self) -> str:
@@ -285,7 +285,7 @@ class Run:
     # How it works
 
     def _begin(self) -> None:
-        """Buffer, encoder and thread of this process; the stream's folder comes with the first line."""
+        """Make buffer, encoder and thread of this process; the first line makes the stream's folder."""
         self._pid = os.getpid()
         self.together = threading.RLock()
         """Held while what belongs together is logged, as threads log side by side."""
@@ -300,13 +300,11 @@ class Run:
         _ending.live.add(self)
 
     def _first(self, row: tuple) -> None:
-        """The first row of this process: from the next one on, a row is only appended."""
+        """Add the first row of this process: later ones are only appended."""
         _ending.watch()
         self._put = self._rows.append
         self._rows.append(row)
-        with contextlib.suppress(
-            RuntimeError
-        ):  # the interpreter is ending: what is appended is written by finish
+        with contextlib.suppress(RuntimeError):  # the interpreter is ending: `finish` writes the row
             self._writer.start()
 
     def _open_spool(self) -> Spool:
@@ -332,7 +330,7 @@ class Run:
             return spool
 
     def _announce(self) -> None:
-        """Say what is known of the run; said again when the config changes."""
+        """Write the run's facts, again when the config changes."""
         if self._owner and self._status is None:
             config = freeze(dict(self.config))
             self._put(((LINE,), _now(), "run_started", {**self._facts, "config": config}))
@@ -350,7 +348,7 @@ class Run:
         _ending.late.add(self)
 
     def _tell_late(self) -> None:
-        """At the end of the program: how much came after the end of the run, in a stream of its own."""
+        """At the end of the program, write how many events came after the run's end, in another stream."""
         dropped = self._writer.count_lost()["stepstream/dropped"] + self._late
         self._late = 0
         after = Run(self.id, self.agent_id, settings=self._settings, owner=False)
@@ -361,7 +359,7 @@ class Run:
         """A disabled run."""
 
     def _in_child(self) -> None:
-        """After a fork: the child logs to a stream of its own and never ends the run."""
+        """After a fork: the child logs to its own stream and never ends the run."""
         self._writer.abandon()
         self.together = threading.RLock()
         self._owner = False
@@ -375,7 +373,7 @@ class Run:
 
 
 def joined(run_id: str, agent_id: str | None) -> Run:
-    """The run of another process, in this one: one object for each run."""
+    """A run of another process in this one: one object for each run."""
     for run in list(_ending.live):
         if isinstance(run, Run) and run.id == run_id:
             return run
@@ -383,7 +381,7 @@ def joined(run_id: str, agent_id: str | None) -> Run:
 
 
 def _shape(kind: int, named: Mapping, key: tuple | None) -> tuple:
-    """The shape of a call; remembered under a key, where calls like it need no copies."""
+    """The shape of a call; remembered under a key if such calls need no copies."""
     shape = (kind, tuple(named), tuple(map(type, named.values())))
     return _shapes.setdefault(key, shape) if key is not None and len(_shapes) < MAX_PLANS else shape
 

@@ -1,4 +1,4 @@
-"""What the SDK reads from the environment. Everything has a default; a bad value is the default."""
+"""The SDK's settings in the environment. A missing or bad value is replaced by the default."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 
 
 class Settings:
-    """One process's settings, as its environment has them now."""
+    """One process's settings from its environment."""
 
     home: str
     """Folder of all data."""
     spool_dir: str
-    """Folder in which every stream has one of its own."""
+    """Folder with a folder for each stream."""
     run_id: str | None
     """The run that `stepstream run --run-id` named."""
     agent_id: str | None
@@ -20,13 +20,13 @@ class Settings:
     parent_stream: str | None
     """The stream of the `stepstream run` that started this process."""
     flush_interval: float
-    """Seconds after which what was logged is on disk, whatever happens to the process."""
+    """Seconds until logged events are on disk."""
     frames_per_second: float
-    """At most so many pictures a second for each agent; the newest wins."""
+    """Pictures of each agent per second, at most; the newest is sent."""
     segment_bytes: int
     """Size at which the spool starts a new file."""
     disabled: bool
-    """True: nothing is written at all."""
+    """True: nothing is written."""
 
     def __init__(self) -> None:
         get = os.environ.get
@@ -42,7 +42,7 @@ class Settings:
 
 
 def default_home() -> str:
-    """The user's data folder, as platformdirs has it: the server looks there too."""
+    """The user's data folder, the same as platformdirs', which the server uses."""
     if os.environ.get("XDG_DATA_HOME", "").strip():
         return os.path.join(os.environ["XDG_DATA_HOME"].strip(), "stepstream")
     if sys.platform == "darwin":
@@ -61,7 +61,7 @@ def _positive(name: str, default: float) -> float:
 
 
 def fallback_spool_dir() -> str:
-    """Where spools go when their folder cannot be written."""
+    """The folder of spools if the usual one cannot be written."""
     import tempfile
 
     user = os.getuid() if hasattr(os, "getuid") else "user"

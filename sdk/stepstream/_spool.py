@@ -17,7 +17,7 @@ import time
 
 try:
     import fcntl
-except ImportError:  # Windows: no lock, so a dead writer is only seen by its silence
+except ImportError:  # Windows: no lock, so a dead writer is noticed by its silence only
     fcntl = None  # type: ignore[assignment]
 
 from stepstream import _ulid
@@ -26,7 +26,7 @@ _FILE = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
 
 
 class Spool:
-    """The folder of one stream, held by one process.
+    """The folder of one stream, locked by one process.
 
     Raises:
         OSError: the folder or a file in it cannot be written.
@@ -46,10 +46,10 @@ class Spool:
         self._write_facts({**facts, "generated_run_id": _ulid.new(), "writer": "sdk"})
 
     def append(self, data: bytes, lines: int) -> None:
-        """Write whole lines; on an error nothing of them stays in the file.
+        """Write complete lines; after an error none of them is in the file.
 
         Raises:
-            OSError: as of write(2), for instance a full disk.
+            OSError: as write(2), for instance when the disk is full.
         """
         if self._segment < 0 or self._size >= self._segment_bytes:
             self._open_segment()
@@ -59,19 +59,19 @@ class Spool:
             os.ftruncate(self._segment, self._size)
             if error.errno != errno.EFBIG or not self._size:
                 raise
-            self._open_segment()  # a file may not grow so large (`ulimit -f`): the next one begins
+            self._open_segment()  # the file reached the size limit (`ulimit -f`): begin the next one
             self.append(data, lines)
             return
         self._size += len(data)
         self._next_line += lines
 
     def finish(self) -> None:
-        """Say that the stream is complete, and let go of it."""
+        """Mark the stream as complete, and close it."""
         os.close(self._open("done"))
         self.close()
 
     def close(self) -> None:
-        """Let go of the files without a word; a forked child does this with its parent's stream."""
+        """Close the files without marking the stream; a forked child does this with its parent's stream."""
         for descriptor in (self._segment, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -90,7 +90,7 @@ class Spool:
         os.replace(target + ".tmp", target)
 
     def _open(self, name: str) -> int:
-        """A file to append to, its owner's alone, or the group's, too, as the spool folder says."""
+        """A file to append to, for its owner only, or also for the group if the spool folder is shared."""
         descriptor = _above_standard_streams(os.open(os.path.join(self.path, name), _FILE, 0o600))
         if self._shared:
             os.chmod(os.path.join(self.path, name), 0o660)
@@ -98,7 +98,7 @@ class Spool:
 
 
 def _make_folder(path: str) -> None:
-    """A new folder, its owner's alone, or the group's, too, as the folder around it says."""
+    """A new folder, for its owner only, or also for the group if its parent is shared."""
     above = os.path.dirname(path)
     if not os.path.isdir(above):
         with contextlib.suppress(FileExistsError):  # another process was first
@@ -109,14 +109,14 @@ def _make_folder(path: str) -> None:
 
 
 def _is_shared(folder: str) -> bool:
-    """Whether a folder is meant for a group: setgid and the group's write bit, as Kubernetes' fsGroup."""
+    """Whether a folder is shared with its group: setgid and group write bits, as by fsGroup."""
     wanted = stat.S_ISGID | stat.S_IWGRP
     return os.stat(folder).st_mode & wanted == wanted
 
 
 def _above_standard_streams(descriptor: int) -> int:
-    """Never one of the standard streams: where a shell closed those (`>&-`), what a program or its children
-    print would get into the file."""
+    """Never one of the standard streams: if a shell closed those (`>&-`), the output of the program or its
+    children would go into the file."""
     if descriptor > 2 or fcntl is None:
         return descriptor
     higher = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)

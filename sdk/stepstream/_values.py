@@ -1,4 +1,4 @@
-"""Any value as JSON, without importing numpy or torch: `tolist` and `detach` tell what a value is."""
+"""Any value as JSON, without importing numpy or torch: a value is recognised by `tolist` and `detach`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:  # importing typing takes longer than all of this package
 quote: Callable[[str], str] = encode_basestring_ascii
 """A string as JSON, in ASCII."""
 PLAIN = frozenset((int, float, bool, str, type(None)))
-"""Types that nobody can change after the call, and that JSON has."""
+"""Immutable types that JSON has."""
 
 MAX_ELEMENTS = 16_384
-"""A larger array is summed up: its numbers would drown the rest."""
+"""A larger array is summarised."""
 MAX_CHARS = 1 << 20
 """A value with a longer JSON text is cut."""
 MAX_ROLLOUT_CHARS = 32 << 20
@@ -27,9 +27,9 @@ _MAX_DEPTH = 32
 
 
 def freeze(value: object, depth: int = 0) -> object:
-    """The value as it is at the call: what the training loop changes later is copied.
+    """A copy of the value, as the training loop may change it later.
 
-    Torch's tensors are detached from their graph; nothing is fetched from a GPU here.
+    Torch's tensors are detached from their graph; nothing is copied from a GPU here.
     """
     kind = type(value)
     if kind in PLAIN:
@@ -42,7 +42,7 @@ def freeze(value: object, depth: int = 0) -> object:
         return list(value) if plain else [freeze(item, depth + 1) for item in value]
     try:
         return _of_array(value)
-    except Exception:  # an object that only looks like an array
+    except Exception:  # an object that merely looks like an array
         return value
 
 

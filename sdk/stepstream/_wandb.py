@@ -32,7 +32,7 @@ class Histogram(dict):
     def __init__(self, sequence: Any = None, np_histogram: Any = None, num_bins: int = 64) -> None:
         try:
             super().__init__(_of_bins(*np_histogram) if np_histogram is not None else _of_numbers(sequence))
-        except Exception as error:  # whatever it was: training goes on
+        except Exception as error:  # training goes on, whatever failed
             _warn.once("histogram", f"a histogram could not be made and was left out ({error!r}).")
 
 
