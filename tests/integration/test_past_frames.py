@@ -131,7 +131,7 @@ def test_a_step_has_the_newest_picture_of_its_episode_at_or_before_it(
     page = serve(settings)
     for episode in range(EPISODES):
         steps = steps_of(page, told, "a", episode)
-        assert [step["step"] for step in steps] == list(range(LENGTH))
+        assert [step["step_index"] for step in steps] == list(range(LENGTH))
         answers = [page.frame(told, step) for step in steps]
         assert [shade(answer) for answer in answers] == [10 * episode + step for step in (1, 1, 1, 3, 3, 5)]
     first = steps_of(page, told, "b", 1)[0]
