@@ -149,7 +149,7 @@ def test_steps_are_walked_within_their_episode(
         back.append(step)
         step = page.get(page.queries.step_beside(told, step["stream_id"], step["seq"], after=False))
     assert back == steps[::-1]
-    assert {step["agent"] for step in steps} == {"b"}
+    assert {step["agent_id"] for step in steps} == {"b"}
 
 
 def test_pictures_that_kafka_deleted_are_said_to_be_gone(
