@@ -33,8 +33,13 @@ def dashboard(host: str | None, port: int | None) -> None:
     engine = sql.engine(found)
     address, taken = listening.getsockname()[:2]
     logger.info("dashboard_serves", url=f"http://{f'[{address}]' if ':' in address else address}:{taken}")
+    checks = {
+        "redis": metrics.cached(PROBED_EVERY_S, lambda: redis.check(found)),
+        "sql": metrics.cached(PROBED_EVERY_S, lambda: migrations.check(engine)),
+    }
+    health = metrics.Health("dashboard", checks, beats=False)
     config = uvicorn.Config(
-        app.create(found),
+        app.create(found, health),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=3,
@@ -42,11 +47,7 @@ def dashboard(host: str | None, port: int | None) -> None:
         ws_per_message_deflate=False,  # deltas are small and many: compression costs more than it saves
         server_header=False,
     )
-    checks = {
-        "redis": metrics.cached(PROBED_EVERY_S, lambda: redis.check(found)),
-        "sql": metrics.cached(PROBED_EVERY_S, lambda: migrations.check(engine)),
-    }
-    metrics.Health("dashboard", checks, beats=False).serve(found)
+    health.serve(found)
     gc.freeze()  # Freeze the heap: a full collection would hold up every page for 0.1 s
     uvicorn.Server(config).run(sockets=[listening])
 

@@ -7,12 +7,12 @@ import signal
 import threading
 
 import click
+from stepstream._masking import masked_url
 
 from consumers.live.service import TAIL, Live
 from infra import log
 from infra.kafka.registry import Registry
 from infra.kafka.tail_consumer import Tail
-from infra.redis import client as redis
 from infra.redis.live_store import LiveStore
 from infra.settings import load
 from schemas.codec import Decoder
@@ -34,7 +34,7 @@ def live() -> None:
     tail = Tail(settings, [kind.topic(settings.topic_prefix) for kind in TAIL])
     service = Live(settings, store, tail, decode=lambda kind: Decoder(kind, registry.schema))
     service.health.serve(settings)
-    logger.info("started", redis=redis.check(settings), group=settings.group("live"))
+    logger.info("started", redis=masked_url(settings.redis_url), group=settings.group("live"))
     gc.freeze()  # Freeze the heap: a full collection would hold up every step for 15 ms
     service.run(stop)
     logger.info("stopped")

@@ -30,6 +30,7 @@ from dashboard.push import socket as push
 from dashboard.security import Guard
 from dashboard.sql import download
 from dashboard.sql.queries import Queries
+from infra.metrics import Health
 from infra.settings import Settings
 from schemas.errors import StepstreamError
 
@@ -46,8 +47,12 @@ class Assets(StaticFiles):
         return response
 
 
-def create(settings: Settings) -> Guard:
-    """The application. Connects to nothing before the first request."""
+def create(settings: Settings, health: Health | None = None) -> Guard:
+    """The application. Connects to nothing before the first request.
+
+    Args:
+        health: whether the servers that it uses answer; None: nobody asks them.
+    """
     queries, buffer = Queries(settings), LiveBuffer(settings)
     feeds, found = Feeds(settings, buffer, queries), plugins.load(settings.dashboard_panels)
     pages = every_page(found)
@@ -67,6 +72,7 @@ def create(settings: Settings) -> Guard:
     server.mount(static, Assets(directory=ASSETS))
     server.mount(api.PATH, api.create(settings, queries))
     _routes(server, services)
+    _probes(server, health or Health("dashboard", {}, beats=False))
     app = Dash(
         __name__,
         server=server,
@@ -83,10 +89,6 @@ def create(settings: Settings) -> Guard:
 
 
 def _routes(server: FastAPI, services: Services) -> None:
-    @server.get("/healthz")
-    async def healthz() -> Response:
-        return PlainTextResponse("ok")
-
     @server.websocket("/live")
     async def live(socket: WebSocket) -> None:
         await push.live(socket, services.pages, services.feeds)
@@ -100,6 +102,25 @@ def _routes(server: FastAPI, services: Services) -> None:
         name, lines = download.csv(services.queries, request.query_params)
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _probes(server: FastAPI, health: Health) -> None:
+    """What probes and Prometheus ask the page's own port, too. Why a server is away is for the other port."""
+
+    @server.get("/healthz")
+    @server.get("/livez")
+    async def livez() -> Response:
+        return PlainTextResponse("ok")
+
+    @server.get("/readyz")
+    def readyz() -> Response:
+        away = [name for name, reason in health.reasons().items() if reason]
+        return PlainTextResponse("".join(f"{name} is away\n" for name in away) or "ok", 503 if away else 200)
+
+    @server.get("/metrics")
+    def metrics() -> Response:
+        status, kind, body = health.page("/metrics")
+        return Response(body, status, media_type=kind)
 
 
 def _asked_by(app: Dash) -> Address:

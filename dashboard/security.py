@@ -38,8 +38,8 @@ COOKIE = "stepstream"
 COOKIE_SECONDS = 30 * 24 * 60 * 60
 LOGIN_PATH = "/login"
 API_PATH = "/api/"
-HEALTH_PATH = "/healthz"
-"""Answered without a login: an orchestrator's probe has none, and learns only that the server runs."""
+HEALTH_PATHS = ("/healthz", "/livez", "/readyz")
+"""Answered without a login: an orchestrator's probe has none, and learns only whether the server works."""
 MAX_BODY = 1024 * 1024
 MAX_MESSAGE = 64 * 1024
 MAX_LOGIN = 4 * 1024
@@ -141,7 +141,7 @@ class Guard:
         """What a request gets instead of the page; None: it is let through."""
         if foreign := self._foreign(request):
             return _refused(request, foreign, 403)
-        if self._login and request.url.path != HEALTH_PATH and not self._user(request):
+        if self._login and request.url.path not in HEALTH_PATHS and not self._user(request):
             return await self._ask(request)
         return None
 

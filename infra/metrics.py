@@ -41,6 +41,12 @@ LAG_RECORDS = Gauge(
 LAG_SECONDS = Gauge(
     "stepstream_lag_seconds", "Age of the newest record handled, where more wait; else 0.", [LABEL]
 )
+VIEWERS = Gauge("stepstream_viewers", "Pages that are open on this dashboard.")
+PUSH_SECONDS = Histogram(
+    "stepstream_push_seconds",
+    "Time from sending a page what is new until it has painted it.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
 BUILD = Info("stepstream_build", "Version of this program.")
 
 Check = Callable[[], str]
@@ -81,6 +87,8 @@ class Health:
         Raises:
             StepstreamError: the port is taken.
         """
+        BUILD.info({"version": version("stepstream-server")})
+        REGISTRY.register(_Servers(self))
         if settings.metrics_port == 0:
             return 0
         address = (settings.metrics_host, settings.metrics_port)
@@ -91,8 +99,6 @@ class Health:
                 f"Metrics cannot be served on {address[0]}:{address[1]} ({error.strerror}): set "
                 "STEPSTREAM_METRICS_PORT to a free port, or to 0 for none."
             ) from error
-        BUILD.info({"version": version("stepstream-server")})
-        REGISTRY.register(_Servers(self))
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
         return int(self._server.server_port)
 

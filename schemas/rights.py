@@ -66,7 +66,7 @@ RIGHTS: Mapping[str, Rights] = {
                 "xrevrange",
             ),
             *("zadd", "zremrangebyrank", "expire", "evalsha", "script"),
-            *("xrange", "hkeys", "zrem", "del"),  # of runs that were deleted
+            *("xrange", "hkeys", "zrem", "del", "multi", "exec"),  # of runs that were deleted
         ),
     ),
     "dashboard": Rights(

@@ -29,6 +29,7 @@ from consumers.live.state import LiveState
 from infra import metrics
 from infra.kafka.tail_consumer import Message, Tail
 from infra.metrics import Health
+from infra.redis.client import sentence
 from infra.redis.live_store import AWAY, Command, LiveStore
 from infra.settings import Settings
 from schemas.codec import Decoder
@@ -104,21 +105,21 @@ class Live:
                 log.warning("begins anew", reason=str(reason))
                 self._drop()
             except AWAY as error:
-                self._away = str(error)
-                self._say("Redis does not answer: waits", error)
+                self._away = sentence(error, self._settings)
+                self._say("waits for Redis", self._away)
                 self._drop()
                 stop.wait(AWAY_S)
             except BrokerError as error:
                 if not self._tail.unplaced:
                     raise
-                self._say("Kafka does not answer: waits", error)
+                self._say("Kafka does not answer: waits", str(error))
                 stop.wait(AWAY_S)
         self._tail.close()
 
-    def _say(self, what: str, error: Exception) -> None:
+    def _say(self, what: str, reason: str) -> None:
         if time.monotonic() - self._said_at > SAY_EVERY_S:
             self._said_at = time.monotonic()
-            log.warning(what, error=str(error))
+            log.warning(what, reason=reason)
 
     def _once(self) -> None:
         gather = max(0.0, self._wrote_at + BETWEEN_WRITES_S - time.monotonic())

@@ -51,12 +51,13 @@ from infra.kafka.group_consumer import GroupConsumer, Slice
 from infra.metrics import Health
 from infra.settings import Settings
 from infra.sql import migrations
-from infra.sql.engine import OutageError
+from infra.sql.engine import OutageError, named
 from infra.sql.offsets import stored_offsets
 from infra.sql.rollouts import settle
 from infra.sql.runs import lose_silent_runs
 from infra.sql.writers import Position, Writer
 from schemas.errors import BrokerError, DatabaseError, RegistryError, StepstreamError
+from schemas.rights import RIGHTS
 from schemas.topics import Kind, Partition, Watermarks
 
 POLL_S = 0.1
@@ -175,8 +176,8 @@ class Persist:
                 self.waits = ""
                 return done
             except OUTAGES as error:
-                self.waits = str(error)
-                log.warning("waiting", reason=str(error), again_in_s=round(pause, 1))
+                self.waits = named(error, self._writer.engine, RIGHTS["persist"])
+                log.warning("waiting", reason=self.waits, again_in_s=round(pause, 1))
                 self._consumer.wait(pause, stop)
         return None
 

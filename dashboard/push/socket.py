@@ -15,6 +15,7 @@ larger deltas, a hidden one none, and nothing queues for either.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ from dashboard.live.feeds import Feeds
 from dashboard.page import Pages
 from dashboard.push.screen import Message, Screen
 from dashboard.push.slot import ENCODER
+from infra.metrics import PUSH_SECONDS, VIEWERS
 
 HELLO_S = 20
 """A page that has not said what it looks at by then is none."""
@@ -55,6 +57,7 @@ async def live(socket: WebSocket, pages: Pages, feeds: Feeds) -> None:
     """Serve one page until it goes."""
     await socket.accept()
     line = _Line(socket, pages, feeds)
+    VIEWERS.inc()
     try:
         async with asyncio.timeout(HELLO_S):
             await line.hear(await socket.receive_text())
@@ -63,6 +66,7 @@ async def live(socket: WebSocket, pages: Pages, feeds: Feeds) -> None:
     except (WebSocketDisconnect, TimeoutError, msgspec.DecodeError, RuntimeError):
         pass  # it went, or speaks another language: nothing to mend
     finally:
+        VIEWERS.dec()
         await line.stop()
 
 
@@ -114,8 +118,10 @@ class _Line:
             message = await screen.first()
             while True:
                 self._painted.clear()
+                sent = time.monotonic()
                 await self._send(message)
                 await self._painted.wait()
+                PUSH_SECONDS.observe(time.monotonic() - sent)
                 message = await screen.next(self._word.paint, self._word.drew)
         except (WebSocketDisconnect, RuntimeError):
             pass  # the page went between two words

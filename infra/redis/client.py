@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import redis
 import redis.asyncio
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -18,6 +19,17 @@ from schemas.errors import LiveBufferError, UsageError
 
 VIEWERS = 5000
 """Connections for pages that wait at once, in one process."""
+_TLS = {
+    "certificate has expired": "its certificate has expired",
+    "IP address mismatch": "its certificate is for another host name",
+    "Hostname mismatch": "its certificate is for another host name",
+    "certificate verify failed": "ssl_ca_certs in STEPSTREAM_REDIS_URL does not know its authority",
+    "certificate required": "it asks for a client certificate: ssl_certfile and ssl_keyfile in its URL",
+    "CERTIFICATE_REQUIRED": "it asks for a client certificate: ssl_certfile and ssl_keyfile in its URL",
+    "UNKNOWN_CA": "it does not trust the authority of our client certificate",
+}
+"""Part of what the TLS library says → what it means."""
+ANY_ERROR = redis.RedisError
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
 """What Redis' client raises while the server is away; a later try may succeed."""
 
@@ -52,12 +64,25 @@ def errors_translated(settings: Settings) -> Iterator[None]:
     """
     try:
         yield
-    except UNREACHABLE as error:
-        where = masked_url(settings.redis_url)
-        raise LiveBufferError(f"Redis at {where} does not answer ({error}): is the address right?") from error
     except redis.RedisError as error:
-        where = masked_url(settings.redis_url)
-        raise LiveBufferError(f"Redis at {where} refused: {error}") from error
+        raise LiveBufferError(sentence(error, settings)) from error
+
+
+def sentence(error: redis.RedisError, settings: Settings) -> str:
+    """What Redis said, where, and what to do."""
+    where, words = masked_url(settings.redis_url), str(error)
+    if isinstance(error, AuthenticationError):
+        return (
+            f"Redis at {where} refused the login ({words}): check user and password in STEPSTREAM_REDIS_URL."
+        )
+    if "permission" in words:
+        return f"Redis at {where} refused: {words}: grant its user that right by ACL SETUSER."
+    if hint := next((hint for part, hint in _TLS.items() if part in words), ""):
+        return f"Redis at {where} cannot be trusted ({words}): {hint}."
+    if isinstance(error, UNREACHABLE):
+        tls = ", and does it speak TLS there" if where.startswith("rediss:") else ""
+        return f"Redis at {where} does not answer ({words}): is the address right{tls}?"
+    return f"Redis at {where} refused: {words}"
 
 
 def _url(settings: Settings) -> str:

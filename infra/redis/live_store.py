@@ -16,8 +16,8 @@ from schemas.live import FIELD, HeldAgent, HeldRun, Keys
 
 Command = tuple[bytes | str | int | float, ...]
 
-AWAY = redis.UNREACHABLE
-"""Redis does not answer. The result of the last write is unknown, so read the positions from Redis again."""
+AWAY = redis.ANY_ERROR
+"""Redis does not answer, or refuses. What the last write did is unknown: read the positions again."""
 
 DELETIONS_KEPT, DELETIONS_KEPT_S = 1000, 3600
 

@@ -18,6 +18,7 @@ from stepstream._masking import masked_url
 
 from infra.settings import Settings
 from schemas.errors import DatabaseError, UsageError
+from schemas.rights import Rights
 from schemas.tables import DeletedRun
 
 SQLITE_BUSY_S = 30
@@ -151,11 +152,25 @@ def lacking(engine: Engine, privileges: Sequence[str], *, temporary: bool) -> st
         return connection.scalar(table, {"wanted": list(privileges)}) or ""
 
 
+def named(error: Exception, engine: Engine, rights: Rights) -> str:
+    """The error's sentence; where the user lacks a right, with the right and the user."""
+    if not isinstance(error, RefusedError):
+        return str(error)
+    try:
+        lacks = lacking(engine, rights.tables, temporary=rights.temporary)
+    except DatabaseError:  # the login itself
+        return str(error)
+    words = f"{error}: grant user {engine.url.username} {lacks}" if lacks else str(error)
+    return words if words.startswith("The database") else f"The database refused: {words}"
+
+
 def translated(error: DBAPIError, engine: Engine) -> DatabaseError:
     """A driver's error as a sentence for the user."""
     meaning = triaged(error)
     words = str(meaning) if meaning is not None else _words(error.orig or error)
     where = masked_url(str(engine.url))
+    if isinstance(meaning, RefusedError):
+        return RefusedError(f"The database at {where} refused: {words}")
     if isinstance(meaning, OutageError):
         return OutageError(
             f"The database at {where} does not answer ({words}): is it running, and is "
@@ -171,6 +186,10 @@ def _begin_sqlite(connection: Connection) -> None:
 
 class OutageError(DatabaseError):
     """The database is away, or asks to retry the transaction: this costs time, never a record."""
+
+
+class RefusedError(OutageError):
+    """The database refuses the login, or its user lacks a right: that costs time, never a record."""
 
 
 class ConflictError(DatabaseError):
@@ -195,6 +214,8 @@ _POSTGRES: dict[str, type[DatabaseError]] = {
     "22": BadDataError,  # data exception
     "23": BadDataError,  # another constraint
     "08": OutageError,  # connection
+    "28": RefusedError,  # login
+    "42501": RefusedError,  # a privilege
     "40": OutageError,  # serialisation failure, deadlock
     "53": OutageError,  # disk full, out of memory, too many connections
     "54": BadDataError,  # too long for an index, too deep for the parser
@@ -225,6 +246,22 @@ BAD_VALUES = (OverflowError, UnicodeError)
 DRIVER_ERRORS = (DBAPIError, psycopg.Error, sqlite3.Error)
 """What SQLAlchemy and the drivers raise."""
 
+_REFUSALS = {
+    "password authentication failed": "check user and password in STEPSTREAM_DATABASE_URL",
+    "no pg_hba.conf entry": "PostgreSQL's pg_hba.conf lets this user not in from here",
+    "does not match host name": "its certificate is for another host name",
+    "certificate verify failed": "sslrootcert in STEPSTREAM_DATABASE_URL does not know its authority, "
+    "or its certificate has expired",
+    "requires a valid client certificate": "it asks for a client certificate: set sslcert and sslkey",
+    "certificate authentication failed": "its user and the name in our client certificate differ",
+    "private key file": "only its owner may read the file of sslkey",
+    "unknown ca": "our client certificate is of no authority that it knows",
+    "certificate expired": "our client certificate has expired",
+    "does not support SSL": "it speaks no TLS, and sslmode in STEPSTREAM_DATABASE_URL asks for it",
+    "permission denied for database": "grant its user CONNECT",
+}
+"""Part of what libpq says when a connection is refused → what to do; such an error has no SQLSTATE."""
+
 _COPY_LINE = re.compile(r"COPY \w+, line (\d+)")
 
 
@@ -246,7 +283,9 @@ def triaged(error: BaseException) -> DatabaseError | None:
 
 def _triaged_postgres(error: psycopg.Error) -> DatabaseError | None:
     state = error.sqlstate
-    if state is None:  # psycopg's own: a value it cannot send, or a connection that broke
+    if state is None:  # psycopg's own: a value it cannot send, or a connection that broke or was refused
+        if hint := next((hint for words, hint in _REFUSALS.items() if words in str(error)), ""):
+            return RefusedError(f"{_words(error)}: {hint}")
         if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
             return OutageError(_words(error))
         return BadDataError(_words(error)) if isinstance(error, psycopg.DataError) else None

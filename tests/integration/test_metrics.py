@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tests.support.processes import wait_for
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 Spawn = Callable[..., Any]
 RULES = Path(__file__).parents[2] / "infra/deploy/prometheus"
+BOARD = RULES.parent / "grafana/stepstream.json"
 PATIENCE_S = 90.0
 
 
@@ -124,10 +126,67 @@ def test_alert_rules() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_alert_rules_name_metrics_that_exist() -> None:
-    """A metric that was renamed is renamed there, too."""
+def known_metrics() -> set[str]:
+    """Every sample's name that a service may have."""
     known = {"stepstream_server_up", "stepstream_spool_bytes"}
     for family in REGISTRY.collect():
-        known.add(family.name + ("_total" if family.type == "counter" else ""))
-    named = set(re.findall(r"stepstream_[a-z_]+", (RULES / "rules.yaml").read_text()))
-    assert named <= known
+        ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",)}
+        known |= {family.name + end for end in ends.get(family.type, ("",))}
+    return known
+
+
+def test_alert_rules_name_metrics_that_exist() -> None:
+    """A metric that was renamed is renamed there, too."""
+    assert set(re.findall(r"stepstream_[a-z_]+", (RULES / "rules.yaml").read_text())) <= known_metrics()
+
+
+def test_the_board_shows_metrics_that_exist() -> None:
+    """Each panel of Grafana's board has a query of metrics that are there, and all of them are on it."""
+    board = json.loads(BOARD.read_text())
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert len(queries) >= len(board["panels"]) > 0
+    named = {name for query in queries for name in re.findall(r"stepstream_[a-z_]+", query)}
+    assert named <= known_metrics()
+    families = {re.sub(r"_(total|bucket|sum|count|info)$", "", name) for name in named}
+    ours = {re.sub(r"_(total|bucket|sum|count|info)$", "", name) for name in known_metrics()}
+    assert {name for name in ours if name.startswith("stepstream_")} <= families
+    places = [tuple(panel["gridPos"].values()) for panel in board["panels"]]
+    assert len(set(places)) == len(places)
+
+
+@pytest.mark.promtool
+def test_queries_of_the_board_are_promql() -> None:
+    """Prometheus' own parser reads each, as a recording rule."""
+    promtool = needs.promtool()
+    assert promtool is not None
+    board = json.loads(BOARD.read_text())
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    rules = [
+        {"record": f"board:query:{number}", "expr": query.replace("$__rate_interval", "1m")}
+        for number, query in enumerate(queries)
+    ]
+    told = json.dumps({"groups": [{"name": "board", "rules": rules}]})  # JSON is YAML
+    done = subprocess.run([promtool, "check", "rules"], input=told, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_pages_own_port_answers_probes(settings: Settings, run_cli: Cli, spawn_cli: Spawn) -> None:
+    """/livez and /readyz without a login, /metrics with one; what is away is named, and why is not."""
+    assert run_cli("db", "upgrade").returncode == 0
+    (port,) = free_ports([None])
+    variables = {
+        "STEPSTREAM_DASHBOARD_PORT": str(port),
+        "STEPSTREAM_DASHBOARD_TOKEN": "t0ken",
+        "STEPSTREAM_REDIS_URL": "redis://u:pa55@127.0.0.1:1/0",
+    }
+    spawn_cli("dashboard", env=variables)
+    wait_for(lambda: get(port, "/livez") == (200, "ok"), PATIENCE_S)
+    assert get(port, "/readyz") == (503, "redis is away\n")
+    assert get(port, "/metrics")[0] == 401
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics")
+    request.add_header("Authorization", "Bearer t0ken")
+    with urllib.request.urlopen(request) as answer:
+        pages = answer.read().decode()
+    assert "stepstream_viewers 0.0" in pages
+    assert 'stepstream_server_up{server="sql",service="dashboard"} 1.0' in pages
+    assert "pa55" not in pages

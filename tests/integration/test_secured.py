@@ -22,6 +22,7 @@ from schemas.rights import RIGHTS
 from schemas.topics import Kind
 from tests.support.processes import wait_for
 from tests.support.secured import PASSWORD, Rule, SecuredKafka
+from tests.support.topics import read_topics
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 Spawn = Callable[..., Any]
@@ -79,6 +80,7 @@ def faults(secured: SecuredKafka) -> dict[str, tuple[dict[str, str], str]]:
     return {
         "password": (login("worker", password="guessed"), "refused the login of user worker"),
         "password of PLAIN": (login("worker", "PLAIN", "guessed"), "refused the login of user worker"),
+        "secret of a client": (secured.client("worker", "guessed"), "refused the login of user worker"),
         "expired": (login("worker", "EXPIRED"), "has expired"),
         "other host": (login("worker", "OTHERHOST"), "is for another host name"),
         "other authority": (
@@ -111,8 +113,9 @@ def faults(secured: SecuredKafka) -> dict[str, tuple[dict[str, str], str]]:
 
 
 NAMES = (
-    "password", "password of PLAIN", "expired", "other host", "other authority", "our certificate expired",
-    "our certificate of another authority", "no certificate", "no TLS", "TLS where there is none",
+    "password", "password of PLAIN", "secret of a client", "expired", "other host", "other authority",
+    "our certificate expired", "our certificate of another authority", "no certificate", "no TLS",
+    "TLS where there is none",
     "nobody listens", "unknown name",
 )  # fmt: skip
 
@@ -275,6 +278,26 @@ def test_each_service_runs_with_the_rights_of_the_table_alone(
     assert persist.poll() is None
     assert live.poll() is None
     assert not re.search(rf"{PASSWORD}\w+", persist.log.read_text() + live.log.read_text() + done.stderr)
+
+
+def test_a_token_of_an_issuer_logs_in(
+    secured: SecuredKafka, operator: Callable[..., None], run_cli: Cli
+) -> None:
+    """OAUTHBEARER: the client's id is the user that the access rules name."""
+    operator(secured.client("trainer") | {"STEPSTREAM_TOPIC_PREFIX": "oauth."})
+    refused = run_cli("topics", "create")
+    assert "does not allow user trainer to CREATE topic oauth." in refused.stderr
+    for operation in (AclOperation.CREATE, AclOperation.WRITE, AclOperation.DESCRIBE_CONFIGS):
+        secured.grant("trainer", (ResourceType.TOPIC, "oauth.", operation))
+    assert run_cli("topics", "create").returncode == 0
+    line = '{"type": "step", "run_id": "o", "reward": 1.0}'
+    done = run_cli("run", "--json", "--timeout", "30", "--", "echo", line)
+    assert done.returncode == 0, done.stderr
+    assert "trainer" in secured.issuer.issued
+    operator({"STEPSTREAM_BOOTSTRAP_SERVERS": secured.address("ADMIN"),
+              "STEPSTREAM_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"})  # fmt: skip
+    (found,) = read_topics(load(), [Kind.STEPS])
+    assert found.record["run_id"] == "o"
 
 
 @pytest.mark.parametrize(

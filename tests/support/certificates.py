@@ -56,6 +56,7 @@ class Authority:
             else serialization.NoEncryption()
         )
         pkcs8 = serialization.PrivateFormat.PKCS8
+        files[1].touch(0o600)  # libpq takes no key that others may read
         files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, encryption))
         return files
 

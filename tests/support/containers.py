@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 # Before testcontainers reads them. Every container here is ended by its fixture, so Ryuk, an image more to
@@ -97,3 +98,13 @@ def cluster() -> Iterator[dict[str, str]]:
             "STEPSTREAM_DATABASE_URL": postgres.get_connection_url(),
             "STEPSTREAM_REDIS_URL": f"redis://{address(redis, 6379)}/0",
         }
+
+
+def redis_over_tls(port: int, certificates: Path, files: str) -> Any:
+    """A Redis that speaks only TLS and asks for a client certificate; the folder is its /tls."""
+    container = DockerContainer("redis:8").with_bind_ports(6379, port)
+    container = container.with_volume_mapping(str(certificates), "/tls", "ro")
+    container = container.with_command(
+        f"redis-server --port 0 --tls-port 6379 --tls-auth-clients yes {files}"
+    )
+    return container.waiting_for(LogMessageWaitStrategy("Ready to accept connections"))

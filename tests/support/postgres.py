@@ -24,7 +24,8 @@ OPTIONS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off
 class PostgresServer:
     """One server that keeps nothing safe, on a loopback port."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: str) -> None:
+        self._options = OPTIONS | options
         # Not below pytest's own folder: that one is root's alone, and PostgreSQL refuses to be root.
         self.folder = Path(tempfile.mkdtemp(prefix="stepstream-postgres-"))
         (self.port,) = ports.free_ports([None])
@@ -41,8 +42,9 @@ class PostgresServer:
         """Start it, with a new cluster the first time; returns once it answers (1 s)."""
         if not (self.folder / "data").exists():
             self._make_cluster()
+            self.prepare(self.folder / "data")
         data = str(self.folder / "data")
-        options = OPTIONS | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
+        options = self._options | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
         flags = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
         command = [str(self._binaries / "postgres"), "-D", data, *flags]
         with (self.folder / "log").open("ab") as log:
@@ -54,6 +56,9 @@ class PostgresServer:
             else:
                 self._process = process.spawn(command, output=log)
         self._wait()
+
+    def prepare(self, data: Path) -> None:
+        """Called with the folder of a new cluster, before it starts."""
 
     def crash(self) -> None:
         """What `pg_ctl stop -m immediate` does: every process ends at once, and nothing is written."""

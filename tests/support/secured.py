@@ -26,9 +26,10 @@ from confluent_kafka.admin import (
 from infra.embedded import ports, process
 from infra.embedded.kafka import NODE, java_command
 from tests.support.certificates import Authority
+from tests.support.issuer import AUDIENCE, SECRET, Issuer
 from tests.support.processes import wait_for
 
-LISTENERS = ("ADMIN", "SCRAM", "PLAIN", "MTLS", "EXPIRED", "OTHERHOST")
+LISTENERS = ("ADMIN", "SCRAM", "PLAIN", "MTLS", "EXPIRED", "OTHERHOST", "OAUTH")
 PASSWORD = "pa55word-of-"
 _API_VERSIONS = bytes.fromhex("0000000a0012000000000001ffff")
 
@@ -40,6 +41,7 @@ class SecuredKafka:
 
     def __init__(self, folder: Path, jars: list[Path]) -> None:
         self._folder, self._jars = folder, jars
+        self.issuer = Issuer()
         self.authority = Authority(folder)
         self.other_authority = Authority(folder, "stranger")
         found = ports.free_ports([None] * (len(LISTENERS) + 1))
@@ -66,6 +68,17 @@ class SecuredKafka:
             "STEPSTREAM_KAFKA_SASL_MECHANISM": mechanism,
             "STEPSTREAM_KAFKA_SASL_USERNAME": user,
             "STEPSTREAM_KAFKA_SASL_PASSWORD": password or PASSWORD + user,
+        }
+
+    def client(self, name: str, secret: str | None = None) -> dict[str, str]:
+        """The settings of a service that shows a token of the OpenID Connect issuer."""
+        return self._tls("OAUTH") | {
+            "STEPSTREAM_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "STEPSTREAM_KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+            "STEPSTREAM_KAFKA_SASL_OAUTHBEARER_METHOD": "oidc",
+            "STEPSTREAM_KAFKA_SASL_OAUTHBEARER_CLIENT_ID": name,
+            "STEPSTREAM_KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET": secret or SECRET + name,
+            "STEPSTREAM_KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL": f"{self.issuer.url}/token",
         }
 
     def certificate(self, files: tuple[Path, Path] | None) -> dict[str, str]:
@@ -110,7 +123,9 @@ class SecuredKafka:
         """Start it, and wait until it answers."""
         self._format()
         with (self._folder / "log").open("wb") as log:
-            command = java_command(self._jars, "256m", "kafka.Kafka", str(self._properties))
+            allowed = f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={self.issuer.url}/jwks"
+            arguments = ("256m", "kafka.Kafka", str(self._properties))
+            command = java_command(self._jars, *arguments, java_flags=[allowed])
             self._process = process.spawn(command, output=log)
         deadline = time.monotonic() + 120
         while not ports.answers(self._ports["ADMIN"], _API_VERSIONS, prefix=b"\0\0"):
@@ -123,6 +138,7 @@ class SecuredKafka:
         """End it."""
         if self._process is not None:
             process.end(self._process)
+        self.issuer.stop()
 
     @property
     def _properties(self) -> Path:
@@ -144,7 +160,7 @@ class SecuredKafka:
             "listeners": ",".join([*at.values(), f"CONTROLLER://{ports.LOOPBACK}:{self._controller}"]),
             "advertised.listeners": ",".join(at.values()),
             "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,ADMIN:PLAINTEXT,SCRAM:SASL_SSL,"
-            "PLAIN:SASL_SSL,MTLS:SSL,EXPIRED:SASL_SSL,OTHERHOST:SASL_SSL",
+            "PLAIN:SASL_SSL,MTLS:SSL,EXPIRED:SASL_SSL,OTHERHOST:SASL_SSL,OAUTH:SASL_SSL",
             "inter.broker.listener.name": "ADMIN",
             "controller.quorum.voters": f"1@{ports.LOOPBACK}:{self._controller}",
             "log.dirs": str(self._folder / "data"),
@@ -155,6 +171,16 @@ class SecuredKafka:
             "listener.name.plain.plain.sasl.jaas.config": (
                 f"{login}.plain.PlainLoginModule required {plain_users};"
             ),
+            "listener.name.oauth.sasl.enabled.mechanisms": "OAUTHBEARER",
+            "listener.name.oauth.oauthbearer.sasl.jaas.config": (
+                f"{login}.oauthbearer.OAuthBearerLoginModule required;"
+            ),
+            "listener.name.oauth.oauthbearer.sasl.server.callback.handler.class": (
+                f"{login}.oauthbearer.OAuthBearerValidatorCallbackHandler"
+            ),
+            "listener.name.oauth.sasl.oauthbearer.jwks.endpoint.url": f"{self.issuer.url}/jwks",
+            "listener.name.oauth.sasl.oauthbearer.expected.audience": AUDIENCE,
+            "listener.name.oauth.sasl.oauthbearer.expected.issuer": self.issuer.url,
             "listener.name.mtls.ssl.client.auth": "required",
             "listener.name.mtls.ssl.principal.mapping.rules": "RULE:^CN=([^,]+).*$/$1/,DEFAULT",
         }
@@ -164,7 +190,7 @@ class SecuredKafka:
                 f"{login}.scram.ScramLoginModule required;"
             )
         sound = self.authority.issue("broker")
-        shown = dict.fromkeys(("scram", "plain", "mtls"), sound)
+        shown = dict.fromkeys(("scram", "plain", "mtls", "oauth"), sound)
         shown["expired"] = self.authority.issue("broker", expired=True)
         shown["otherhost"] = self.authority.issue("elsewhere", host="elsewhere.example")
         for name, files in shown.items():

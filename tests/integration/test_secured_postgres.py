@@ -1,0 +1,182 @@
+"""PostgreSQL over TLS: what each failure says, and what each service may do."""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.kafka.topics import ensure_topics
+from infra.settings import Settings
+from infra.sql import migrations
+from infra.sql.engine import engine, reading
+from schemas.errors import DatabaseError
+from schemas.rights import RIGHTS
+from schemas.topics import Kind
+from tests.support.events import Stream, record
+from tests.support.processes import wait_for
+from tests.support.secured_postgres import PASSWORD, SecuredPostgres
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+Spawn = Callable[..., Any]
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredPostgres]:
+    """A server of this module."""
+    server = SecuredPostgres(tmp_path_factory.mktemp("certificates"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def database(secured: SecuredPostgres, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An upgraded database, and users with the rights of the table alone."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    secured.sql(f"CREATE DATABASE {name} STRATEGY file_copy")
+    secured.sql(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+    monkeypatch.setenv("STEPSTREAM_DATABASE_URL", secured.url(name))
+    made = engine(Settings(database_url=secured.url(name)))
+    migrations.upgrade(made)
+    made.dispose()
+    for service in ("persist", "dashboard"):
+        rights = RIGHTS[service]
+        secured.add_user(service, name, rights.tables, temporary=rights.temporary)
+    secured.add_user("shown", name, ("SELECT",))
+    yield name
+    secured.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def faults(secured: SecuredPostgres, name: str) -> dict[str, tuple[str, str]]:
+    """Name → the URL that an operator set, and what the sentence says."""
+    own, strange, login = secured.authority, secured.other_authority, secured.login
+
+    def shown(files: tuple[Path, Path]) -> str:
+        return login("shown", name, sslcert=files[0], sslkey=files[1])
+
+    return {
+        "password": (login("dashboard", name, password="guessed"), "check user and password in"),
+        "no such user": (login("nobody", name, password="guessed"), "check user and password in"),
+        "other authority": (login("dashboard", name, sslrootcert=strange.ca), "does not know its authority"),
+        "other host": (
+            login("dashboard", name).replace("127.0.0.1", "localhost"),
+            "its certificate is for another host name",
+        ),
+        "no TLS": (login("dashboard", name, sslmode="disable"), "lets this user not in from here"),
+        "no certificate": (
+            login("shown", name, password="guessed"),
+            "asks for a client certificate",
+        ),
+        "certificate of another user": (
+            shown(own.issue("else")),
+            "the name in our client certificate differ",
+        ),
+        "certificate of another authority": (
+            shown(strange.issue("shown")),
+            "is of no authority that it knows",
+        ),
+        "certificate expired": (
+            shown(own.issue("shown", expired=True)),
+            "our client certificate has expired",
+        ),
+        "no right to connect": (login("persist", "postgres2"), "grant its user CONNECT"),
+        "no such database": (login("dashboard", "nowhere"), 'database "nowhere" does not exist'),
+    }
+
+
+NAMES = (
+    "password", "no such user", "other authority", "other host", "no TLS", "no certificate",
+    "certificate of another user", "certificate of another authority", "certificate expired",
+    "no right to connect", "no such database",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_failure_is_one_sentence(secured: SecuredPostgres, database: str, name: str) -> None:
+    """It names what to check, and no secret."""
+    if name == "no right to connect":
+        secured.sql("DROP DATABASE IF EXISTS postgres2")
+        secured.sql("CREATE DATABASE postgres2")
+        secured.sql("REVOKE ALL ON DATABASE postgres2 FROM PUBLIC")
+    url, words = faults(secured, database)[name]
+    with pytest.raises(DatabaseError) as said, reading(engine(Settings(database_url=url))):
+        """It does not come so far."""
+    assert words in str(said.value)
+    assert len(str(said.value).splitlines()) == 1
+    assert "guessed" not in str(said.value)
+    assert PASSWORD not in str(said.value)
+
+
+def test_a_command_ends_with_the_sentence(
+    secured: SecuredPostgres, database: str, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 1, and one line."""
+    url, words = faults(secured, database)["password"]
+    monkeypatch.setenv("STEPSTREAM_DATABASE_URL", url)
+    done = run_cli("runs", "list")
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_certificate_and_a_password_log_in(
+    secured: SecuredPostgres, database: str, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """verify-full with either; a user who may only SELECT lists runs and deletes none."""
+    files = secured.authority.issue("shown")
+    for url in (
+        secured.login("dashboard", database),
+        secured.login("shown", database, sslcert=files[0], sslkey=files[1]),
+    ):
+        monkeypatch.setenv("STEPSTREAM_DATABASE_URL", url)
+        done = run_cli("runs", "list", "--json")
+        assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+        refused = run_cli("db", "upgrade")
+        assert refused.returncode in (0, 1)
+        assert "Traceback" not in refused.stderr
+    done = run_cli("doctor", "dashboard")
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("lacks", ["INSERT ON steps", "UPDATE ON runs", "TEMPORARY"])
+def test_persist_waits_for_a_right_and_says_which(
+    secured: SecuredPostgres,
+    database: str,
+    settings: Settings,
+    spawn_cli: Spawn,
+    monkeypatch: pytest.MonkeyPatch,
+    lacks: str,
+) -> None:
+    """User, privilege and table; granted, it goes on, and no record is lost."""
+    ensure_topics(settings)
+    place = f"{lacks} ON DATABASE {database}" if lacks == "TEMPORARY" else lacks
+    secured.sql(f"REVOKE {place} FROM persist", database)
+    monkeypatch.setenv("STEPSTREAM_DATABASE_URL", secured.login("persist", database))
+    stream = Stream(settings.bootstrap_servers, settings.topic_prefix)
+    stream.send(Kind.RUNS, record(Kind.RUNS, 1000))
+    for seq in (1, 2, 2):
+        stream.send(Kind.STEPS, record(Kind.STEPS, seq))
+    stream.flush()
+    persist = spawn_cli("persist")
+    words = f"grant user persist {lacks.replace(' ON ', ' on table ')}"
+    wait_for(lambda: words in persist.log.read_text(), PATIENCE_S, persist.log.read_text())
+    assert persist.poll() is None
+    secured.sql(f"GRANT {place} TO persist", database)
+
+    def stored() -> bool:
+        import psycopg
+
+        with psycopg.connect(secured.url(database).replace("+psycopg", "")) as connection:
+            return connection.execute("SELECT count(*) FROM steps").fetchone() == (2,)
+
+    wait_for(stored, PATIENCE_S, persist.log.read_text())
+    assert "Traceback" not in persist.log.read_text()
+    assert PASSWORD not in persist.log.read_text()

@@ -1,0 +1,163 @@
+"""Redis with users of few rights: live runs with those of the table alone, and says which it lacks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from infra.embedded.ports import free_ports
+from infra.kafka.topics import ensure_topics
+from infra.redis import client
+from infra.settings import Settings, load
+from schemas.errors import LiveBufferError
+from schemas.rights import RIGHTS
+from schemas.topics import Kind
+from tests.support.certificates import Authority
+from tests.support.events import Stream, record
+from tests.support.processes import wait_for
+
+Spawn = Callable[..., Any]
+PASSWORD = "pa55word"
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def admin(settings: Settings) -> redis.Redis:
+    """A client that may do everything."""
+    return redis.Redis.from_url(settings.redis_url)
+
+
+@pytest.fixture
+def user(
+    settings: Settings, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, tuple[str, ...]], str]:
+    """Makes a user with these commands on our keys, as whom the programs log in."""
+
+    def make(name: str, commands: tuple[str, ...]) -> str:
+        rules = [
+            "reset",
+            "on",
+            f">{PASSWORD}",
+            f"~{settings.redis_prefix}*",
+            *(f"+{one}" for one in commands),
+        ]
+        admin.execute_command("ACL", "SETUSER", name, *rules)
+        url = settings.redis_url.replace("redis://", f"redis://{name}:{PASSWORD}@")
+        monkeypatch.setenv("STEPSTREAM_REDIS_URL", url)
+        return url
+
+    return make
+
+
+def test_live_runs_with_the_rights_of_the_table(
+    settings: Settings, admin: redis.Redis, user: Callable[..., str], spawn_cli: Spawn
+) -> None:
+    """Without XADD it waits and names user and command; granted, it goes on; deletions are followed, too."""
+    ensure_topics(settings)
+    rights = RIGHTS["live"].redis
+    user("live", tuple(one for one in rights if one != "xadd"))
+    live = spawn_cli("live")
+    stream = Stream(settings.bootstrap_servers, settings.topic_prefix)
+    stream.send(Kind.RUNS, record(Kind.RUNS, 1000))
+    for seq in range(1, 50):
+        stream.send(Kind.STEPS, record(Kind.STEPS, seq))
+    stream.flush()
+    wait_for(lambda: "'xadd'" in live.log.read_text(), PATIENCE_S, live.log.read_text())
+    assert "User live" in live.log.read_text() or "user live" in live.log.read_text()
+    assert live.poll() is None
+    user("live", rights)
+
+    def shown() -> bool:
+        return any(b":steps" in key or b"steps" in key for key in admin.keys(f"{settings.redis_prefix}*"))
+
+    wait_for(shown, PATIENCE_S, live.log.read_text())
+    admin.xadd(f"{settings.redis_prefix}deletions", {"r": "run-that-is-gone"})
+    last = live.log.read_text().count("waits for Redis")
+    stream.send(Kind.STEPS, record(Kind.STEPS, 60))
+    stream.flush()
+    wait_for(lambda: not _is_behind(admin, settings), PATIENCE_S)
+    assert live.log.read_text().count("waits for Redis") == last
+    assert "Traceback" not in live.log.read_text()
+    assert PASSWORD not in live.log.read_text()
+
+
+def _is_behind(admin: redis.Redis, settings: Settings) -> bool:
+    return not admin.exists(f"{settings.redis_prefix}runs")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ((f":{PASSWORD}@", ":guessed@"), "refused the login"),
+        (("redis://", "rediss://"), "does it speak TLS there?"),
+    ],
+)
+def test_each_failure_is_one_sentence(user: Callable[..., str], change: tuple[str, str], words: str) -> None:
+    """It names what to check, and no secret."""
+    url = user("dashboard", RIGHTS["dashboard"].redis).replace(*change)
+    with pytest.raises(LiveBufferError) as said:
+        client.check(Settings(**{**vars(load()), "redis_url": url}))
+    assert words in str(said.value)
+    assert "guessed" not in str(said.value)
+    assert PASSWORD not in str(said.value)
+
+
+def test_a_command_that_is_not_allowed_is_named(user: Callable[..., str]) -> None:
+    """User and command, in one sentence."""
+    user("reader", ("get",))
+    with pytest.raises(LiveBufferError, match="reader has no permissions to run the 'info' command"):
+        client.check(load())
+
+
+@pytest.fixture(scope="module")
+def over_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Authority, Authority]]:
+    """host:port of a Redis that speaks only TLS and asks for a certificate; its authority, another one."""
+    from tests.support import containers
+
+    folder = tmp_path_factory.mktemp("tls")
+    own, strange = Authority(folder), Authority(folder, "stranger")
+    for source, name in zip(
+        (own.ca, *own.issue("redis")), ("ca.crt", "server.crt", "server.key"), strict=True
+    ):
+        shutil.copy(source, folder / name)
+        (folder / name).chmod(0o644)  # the container's user is another one
+    folder.chmod(0o755)
+    (port,) = free_ports([None])
+    files = "--tls-ca-cert-file /tls/ca.crt --tls-cert-file /tls/server.crt --tls-key-file /tls/server.key"
+    with containers.redis_over_tls(port, folder, files):
+        yield f"127.0.0.1:{port}", own, strange
+
+
+TLS_FAULTS = ("other authority", "other host", "no certificate", "certificate of another authority", "no TLS")
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("name", ["", *TLS_FAULTS])
+def test_redis_over_tls(home: Path, over_tls: tuple[str, Authority, Authority], name: str) -> None:
+    """A client certificate lets in; each failure says what to check."""
+    where, own, strange = over_tls
+    shown, stranger = own.issue("live"), strange.issue("live")
+    certificate = f"&ssl_certfile={shown[0]}&ssl_keyfile={shown[1]}"
+    sound = f"rediss://{where}/0?ssl_ca_certs={own.ca}{certificate}"
+    faults = {
+        "other authority": (sound.replace(str(own.ca), str(strange.ca)), "does not know its authority"),
+        "other host": (sound.replace("127.0.0.1", "localhost"), "is for another host name"),
+        "no certificate": (sound.replace(certificate, ""), "client certificate"),
+        "certificate of another authority": (
+            sound.replace(str(shown[0]), str(stranger[0])).replace(str(shown[1]), str(stranger[1])),
+            "client certificate",
+        ),
+        "no TLS": (f"redis://{where}/0", "does not answer"),
+    }
+    if not name:
+        assert client.check(Settings(**{**vars(load()), "redis_url": sound}))
+        return
+    url, words = faults[name]
+    with pytest.raises(LiveBufferError) as said:
+        client.check(Settings(**{**vars(load()), "redis_url": url}))
+    assert words in str(said.value)
