@@ -78,7 +78,7 @@ def sentence(error: redis.RedisError, settings: Settings) -> str:
     if "permission" in words:
         return f"Redis at {where} refused: {words}: grant its user that right by ACL SETUSER."
     if hint := next((hint for part, hint in _TLS.items() if part in words), ""):
-        return f"Redis at {where} cannot be trusted ({words}): {hint}."
+        return f"Redis at {where} fails the TLS handshake ({words}): {hint}."
     if isinstance(error, UNREACHABLE):
         tls = ", and does it speak TLS there" if where.startswith("rediss:") else ""
         return f"Redis at {where} does not answer ({words}): is the address right{tls}?"
