@@ -32,6 +32,8 @@ class OneChart(Panel):
 
     every = 0.5
     height = HEIGHT
+    seen = 0
+    """Steps of the agent so far, where it counts them: the number of the next one."""
     look = "metric-card"
     """Its class in `theme.css`."""
 
@@ -94,7 +96,7 @@ class OneChart(Panel):
             chart = self.chart
             if chart is not None and self._to_read(chart):
                 with suppress(StepstreamError):  # the page says that SQL is away
-                    await chart.read(history, self.choice)
+                    await chart.read(history, self.choice, self.seen)
                     self.whole = chart.curve
                     self._part()
                 self.known = self.dirty = True
@@ -188,7 +190,6 @@ class Metric(OneChart):
         self.names: set[str] = set()
         self.source: Source = "steps"
         self.seen = 0
-        """Steps of the agent so far: the number of the next one."""
         super().__init__()
 
     @property

@@ -143,8 +143,8 @@ class Chart:
         """The same, as the push names it."""
         return json.dumps(self.graph(choice), sort_keys=True, separators=(",", ":"))
 
-    async def read(self, history: History, choice: Choice) -> None:
-        """Read it out of SQL.
+    async def read(self, history: History, choice: Choice, seen: int = 0) -> None:
+        """Read it out of SQL. `seen`: steps of the agent so far; a sample of them is as wide.
 
         Raises:
             DatabaseError: SQL does not answer.
@@ -154,6 +154,8 @@ class Chart:
         asked: dict[str, Any] = {"axis": self.axis(choice), "smoothing": smoothing}
         asked["pixels"] = FULL_PIXELS if self.named == choice.full else PIXELS
         curve = await history.minmax(source, name, begin=begin, end=end, **asked)
+        if curve.sampled and seen and curve.x and (source, self.axis(choice)) == ("steps", "step"):
+            curve.x = [x * seen / curve.x[-1] for x in curve.x]
         tail: list[float] = []
         if smoothing.kind == "mean" and end is None:
             tail = (await history.latest(source, name, min(int(smoothing.amount), MOST_TAIL))).y
