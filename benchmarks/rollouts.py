@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from benchmarks.harness import Row, Unmeasured, harmonic, interleaved
 from cli.watch import WatchSession
 from dashboard.sql.queries import PageRequest, Queries
 from dashboard.sql.rollouts import Chosen, Key
+from infra import settings as settings_module
 from infra.kafka.client import client_config
 from infra.settings import Settings
 from infra.sql import migrations
@@ -222,10 +222,11 @@ class _Parts:
         self.runs += 1
         home = self.settings.home / f"watch-{self.runs}"
         home.mkdir()
-        settings = replace(self.settings, home=home)
         os.environ["STEPSTREAM_HOME"] = str(home)  # the shipping thread reads its settings itself
-        os.environ["STEPSTREAM_BOOTSTRAP_SERVERS"] = str(settings.bootstrap_servers)
-        os.environ["STEPSTREAM_TOPIC_PREFIX"] = settings.topic_prefix
+        os.environ["STEPSTREAM_BOOTSTRAP_SERVERS"] = str(self.settings.bootstrap_servers)
+        os.environ["STEPSTREAM_TOPIC_PREFIX"] = self.settings.topic_prefix
+        os.environ["STEPSTREAM_PARTITIONS"] = "1"
+        settings = settings_module.load()
         session = WatchSession(settings, self.folder, run_id="bench")
         assert session.go(once=True, timeout=120)
         assert session.stream.watcher.totals.rollouts == self.count
