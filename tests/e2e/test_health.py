@@ -20,9 +20,8 @@ def test_each_part_has_a_line(stack: Stack, open_page: Callable[..., Page], run_
     page = open_page("/")
     page.get_by_role("link", name="Health").click()
     for name in ("Kafka", "SQL", "Redis", "Live path", "Storing"):
-        expect(page.locator("#health tr", has_text=name).locator(".status")).to_have_attribute(
-            "data-status", "completed"
-        )
+        status = page.locator("#health th", has_text=name).locator(".status")
+        expect(status).to_have_attribute("data-status", "completed")
     expect(page.locator("#health section").nth(1)).to_contain_text("bad_value")
     expect(page).to_have_title("All is well · stepstream")
 
