@@ -77,14 +77,13 @@ def _worst_stall(restarting: subprocess.Popen[bytes], page: Any) -> float:
         time.sleep(LOOK_S)
         now, shown = time.monotonic(), step_shown(page)
         worst = max(worst, now - moved_at)
-        if shown != seen:
+        moved = shown != seen
+        if moved:
             seen, moved_at = shown, now
-        if ends_at is None and restarting.poll() is not None:
+        if ends_at is None and moved and restarting.poll() is not None:
             assert restarting.returncode == 0
             ends_at = now + SETTLE_S
         assert now - moved_at < STANDS_S, f"the page shows {seen!r} for {STANDS_S} s"
-        if ends_at is not None and now - moved_at > 1:
-            ends_at = now + SETTLE_S
     return round(worst, 2)
 
 
