@@ -125,7 +125,7 @@ def lateness() -> Row:
             seen["sleep"] += _sleep_loop()
     replay, sleep = (sorted(times)[len(times) * 99 // 100] * 1000 for times in seen.values())
     return Row(
-        f"Real time, a record each {1000 / PACE:g} ms: lateness, p99",
+        f"Real time, a record each {1 / PACE:g} ms: lateness, p99",
         replay,
         "ms",
         limit=sleep,

@@ -1,6 +1,7 @@
 """The address of a page is its state: what it says, and the links that change a part of it. Pure.
 
 /                       q, status, sort
+/compare                runs, of, x, group, smooth; left, right, align, along, shift
 /runs/<run id>          panel, agent, episode, at, table, rows, metric (repeated), q, and panels' options;
                         of the time bar: axis, zoom, speed, loop, behind, follow
 """
@@ -13,6 +14,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from msgspec import Struct
 
 MAX_ADDRESS = 16_384
+MAX_COMPARED = 100
+"""Runs on one page."""
 NO_FOLDER = ";"
 """Stands behind an id of dots alone: a browser takes `.` and `..` for folders, also where they are quoted.
 A semicolon of an id is quoted, so no other run has this address."""
@@ -70,3 +73,17 @@ def run_link(run_id: str, **query: Any) -> str:
     """The link to a run's page."""
     end = NO_FOLDER if not run_id.strip(".") else ""
     return Address(f"/runs/{quote(run_id, safe='')}{end}").to(**query)
+
+
+def chosen_runs(address: Address) -> list[str]:
+    """The runs that an address compares, each once, at most a hundred."""
+    values = address.all("runs")
+    named = values if len(values) > 1 else "".join(values).split(",")
+    return list(dict.fromkeys(filter(None, named)))[:MAX_COMPARED]
+
+
+def compare_link(run_ids: list[str]) -> str:
+    """The link to the page of these runs: `?runs=A,B`, or one part each where an id has a comma."""
+    if any("," in run_id for run_id in run_ids):
+        return Address("/compare").to(runs=run_ids)
+    return Address("/compare").to(runs=",".join(run_ids)).replace("%2C", ",")

@@ -10,9 +10,8 @@ docs/api.md is the contract.
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -179,8 +178,8 @@ class Moment(Struct, forbid_unknown_fields=True):
         position = parse_position(self.at, reads.settings.topic_prefix)
         await reads.run(self.run)
         agent = await reads.agent(self.run, self.agent)
-        state = await asyncio.to_thread(_read_state, reads.settings, self.run, position, agent, self.count)
-        return _state(state)
+        ask = _asks(position, agent, self.count)
+        return _state(await reads.queries.moments.read(self.run, ask, fresh=True))
 
 
 ADDRESSES: Mapping[str, Any] = {
@@ -229,12 +228,8 @@ def _no_address(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": words}, error.status_code)
 
 
-def _read_state(settings: Settings, run_id: str, position: Position, agent_id: str, count: int) -> State:
-    history = History(settings, run_id)
-    try:
-        return history.state(position, agent_id, count)
-    finally:
-        history.close()
+def _asks(position: Position, agent_id: str, count: int) -> Callable[[History], State]:
+    return lambda history: history.state(position, agent_id, count)
 
 
 def _curve(curve: Curve) -> dict[str, Any]:

@@ -138,9 +138,9 @@ def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", y_ti
     layout = line_layout(HEIGHT, scale.title, y_title)
     layout["xaxis"]["type"] = "date" if scale.x == "time" else "linear"
     layout["yaxis"] |= y_axis(curve, scale)
-    layout["annotations"] = [_note(text) for text in [said(curve, smoothed)] if text]
+    layout["annotations"] = [note(text) for text in [said(curve, smoothed)] if text]
     if not curve.x:
-        layout["annotations"] = [_note("nothing yet") | {"x": 0.5, "y": 0.5, "xanchor": "center"}]
+        layout["annotations"] = [note("nothing yet") | {"x": 0.5, "y": 0.5, "xanchor": "center"}]
     return {"data": data, "layout": layout}
 
 
@@ -149,7 +149,7 @@ def curve_drawn(curve: Curve, scale: Scale, smoothed: str = "") -> dict[str, Any
     patch = Patch()
     for i, (x, y) in enumerate(((curve.x, curve.y), (curve.mean_x, curve.mean))):
         patch["data"][i]["x"], patch["data"][i]["y"] = thin(x, y)
-    patch["layout"]["annotations"] = [_note(text) for text in [said(curve, smoothed)] if text]
+    patch["layout"]["annotations"] = [note(text) for text in [said(curve, smoothed)] if text]
     if not scale.outliers and not scale.log:
         patch["layout"]["yaxis"]["range"] = y_axis(curve, scale).get("range")
     return {"figure": patch}
@@ -169,6 +169,19 @@ def said(curve: Curve, smoothed: str) -> str:
     if curve.sampled:
         words.append("a sample, reading the rest")
     return " · ".join(words)
+
+
+def area(x: Sequence[float], low: Sequence[float], high: Sequence[float], fill: str) -> Figure:
+    """The area between two lines; the pointer passes it over."""
+    return {
+        "type": "scatter",
+        "mode": "none",
+        "x": [*x, *reversed(x)],
+        "y": [*high, *reversed(low)],
+        "fill": "toself",
+        "fillcolor": fill,
+        "hoverinfo": "skip",
+    }
 
 
 def bars(id: str, x: Sequence[Any] = (), y: Sequence[Any] = (), height: int = 150) -> dcc.Graph:
@@ -249,7 +262,7 @@ def line_layout(height: int, x_title: str, y_title: str) -> Figure:
     }  # fmt: skip
 
 
-def _note(text: str) -> Figure:
+def note(text: str) -> Figure:
     """Words in a chart's upper right corner."""
     place = {"xref": "paper", "yref": "paper", "x": 1, "y": 1, "xanchor": "right", "yanchor": "top"}
     return place | {"text": plain(text), "showarrow": False, "font": {"size": 11}, "captureevents": False}

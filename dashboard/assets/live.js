@@ -243,12 +243,12 @@
     if (!name) return;
     clearTimeout(typed);
     const given = new URLSearchParams([[name, target.type === "checkbox" ? (target.checked ? "1" : "") : target.value]]);
-    typed = setTimeout(() => { typed = 0; patch(given, type === "input"); }, type === "input" ? 150 : 0);
+    typed = setTimeout(() => { typed = 0; patch(given, type === "input"); }, type === "input" ? (target.type === "range" ? 30 : 150) : 0);
   };
   document.addEventListener("change", ({ target }) => target.type !== "search" && input({ target, type: "change" }));
   document.addEventListener("input", ({ target }) => {
-    if (target.type === "search") input({ target, type: "input" });
-    else if (target.type === "range") say({ act: target.closest("[data-act]").dataset.act, value: target.value });
+    const act = target.type === "range" && target.closest("[data-act]")?.dataset.act;
+    act ? say({ act, value: target.value }) : /search|range/.test(target.type) && input({ target, type: "input" });
   });
 
   // Keys: an element says which are its own (data-key). In a list of tabs, arrows go on to the neighbour.

@@ -1,15 +1,20 @@
-"""Runs compared: /compare?runs=A,B and what of them (`of`, `x`, `smooth`)."""
+"""Runs compared: /compare?runs=A,B and what of them; two of them side by side at one moment."""
 
 from __future__ import annotations
 
-from dash import html
+from typing import Any
+
+from dash import MATCH, Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
-from dashboard.address import Address
+from dashboard.address import Address, chosen_runs
 from dashboard.live.feeds import Feed, Feeds, RunsFeed
-from dashboard.page import Page
+from dashboard.page import Page, Services
 from dashboard.panel import Panel
-from dashboard.panels.compare import Compare, chosen_runs
+from dashboard.panels.beside import Beside, number
+from dashboard.panels.compare import Compare
+from dashboard.panels.frame import picture
+from schemas.errors import StepstreamError
 
 
 class ComparePage(Page):
@@ -29,15 +34,65 @@ class ComparePage(Page):
 
     def panels(self, address: Address) -> list[Panel]:
         """The curves and the table."""
-        return [Compare()] if chosen_runs(address) else []
+        return [Compare(), Beside()] if chosen_runs(address) else []
 
     def layout(self, address: Address) -> Component:
         """The panel, or how to choose runs."""
         if chosen_runs(address):
-            return Compare().layout()
+            beside = [Beside().layout()] if len(chosen_runs(address)) > 1 else []
+            return html.Div([Compare().layout(), *beside])
         words = "No runs are chosen: select some in the list of runs, then press Compare."
         return html.P([words, " ", html.A("Runs", href="/")], className="none muted")
 
     def feed(self, feeds: Feeds, address: Address) -> Feed:
         """News of every run: which of them go on."""
         return RunsFeed(feeds)
+
+    def register(self, app: Dash, services: Services) -> None:
+        """Pictures of both sides; a click on a run's line is its moment."""
+
+        @app.callback(
+            Output({"type": "beside-frame", "side": MATCH}, "children"),
+            Input({"type": "beside-place", "side": MATCH}, "data-place"),
+        )
+        async def frame(place: dict[str, Any] | None) -> Any:
+            return no_update if not place else await _picture(services, place)
+
+        @app.callback(
+            Output("url", "search"),
+            Input("compare-chart", "clickData"),
+            State("compare-chart", "figure"),
+            State("url", "search"),
+            State("beside-left", "data-run"),
+            State("beside-right", "data-run"),
+            prevent_initial_call=True,
+        )
+        def pick(picked: Any, figure: Any, search: str, *shown: Any) -> Any:
+            point = (picked or {}).get("points", [{}])[0]
+            run = figure["data"][point.get("curveNumber", 0)].get("meta")
+            return _picked(point.get("x"), run, Address.of(f"/compare{search or ''}"), *shown)
+
+
+def _picked(x: Any, run: Any, address: Address, left: Any, right: Any) -> Any:
+    """The address after a click: on the left run's line the moment, on the right one's how much later."""
+    if not isinstance(x, int | float) or run not in (left, right):
+        return no_update
+    change = {"along": x} if run == left else {"shift": x - number(address.get("along"))}
+    return address.to(**change).partition("/compare")[2]
+
+
+async def _picture(services: Services, place: dict[str, Any]) -> Any:
+    """The picture of a step; one sentence says why there is none."""
+    try:
+        found = await services.feeds.pasts.frames.of(
+            str(place["run"]), str(place["stream"]), int(place["seq"])
+        )
+    except StepstreamError:
+        found = None
+    frame = found.frame if found is not None else None
+    if frame is None:
+        return html.P(found.said if found is not None else "No picture of this step can be read now.")
+    if frame.step_index == place["step"]:
+        return picture(frame)
+    other = "–" if frame.step_index is None else frame.step_index
+    return [picture(frame), html.P(f"picture of step {other}", className="of")]

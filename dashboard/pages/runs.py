@@ -10,11 +10,10 @@ from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
 from dashboard import controls
-from dashboard.address import Address
+from dashboard.address import Address, compare_link
 from dashboard.live.feeds import Feed, Feeds, RunsFeed
 from dashboard.page import Page, Services
 from dashboard.panel import Panel, attrs, live_attr
-from dashboard.panels.compare import compare_link
 from dashboard.panels.run_table import COLUMNS, STATES, Choice
 from dashboard.panels.runs import Runs, choices, count
 

@@ -1,4 +1,4 @@
-"""Runs beside each other: their curves over one axis, and where their configurations differ."""
+"""Runs beside each other: their curves over one axis, alone or in groups, and where their settings differ."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import dash_bootstrap_components as dbc
 from dash import html
 from dash.development.base_component import Component
 
-from dashboard import charts, form
-from dashboard.address import Address, run_link
+from dashboard import charts, form, groups
+from dashboard.address import chosen_runs, run_link
+from dashboard.groups import Band
 from dashboard.panel import Drawn, History, News, Panel, attrs
 from dashboard.panels.config import flat
 from dashboard.sql.queries import Queries
@@ -19,29 +20,20 @@ from infra.history.curves import AXES, SMOOTHINGS, Axis, Curve, Smoothing
 from infra.history.series import Series
 from schemas.errors import StepstreamError
 
-MAX_RUNS = 100
 RETURN = "return"
 """What is compared where the address names no metric."""
 SMOOTH = "mean:100"
 RELOAD_S = 3.0
 PIXELS = 400
+EACH = Smoothing("mean", 1)
+"""Every n-th value as it is: groups are made of these, not of extremes."""
 TONES = 6
 """Colours of the theme; after these the lines are dashed in another way."""
 DASHES = ("solid", "dash", "dot", "dashdot")
-
-
-def chosen_runs(address: Address) -> list[str]:
-    """The runs that an address compares, each once, at most a hundred."""
-    values = address.all("runs")
-    named = values if len(values) > 1 else "".join(values).split(",")
-    return list(dict.fromkeys(filter(None, named)))[:MAX_RUNS]
-
-
-def compare_link(run_ids: list[str]) -> str:
-    """The link to the page of these runs: `?runs=A,B`, or one part each where an id has a comma."""
-    if any("," in run_id for run_id in run_ids):
-        return Address("/compare").to(runs=run_ids)
-    return Address("/compare").to(runs=",".join(run_ids)).replace("%2C", ",")
+FILLS = ("86,160,210", "220,130,40", "0,160,110", "190,110,155", "215,130,30", "130,170,120")
+"""Red, green and blue of the bands: near the lines' colours of both themes."""
+FEW = 8
+"""Keys of a configuration that a group's label names, at most."""
 
 
 class Compared:
@@ -51,13 +43,37 @@ class Compared:
         self.run_id, self.row, self.names = run_id, row, names
         self.name = str((row or {}).get("name") or run_id)
         self.config = flat((row or {}).get("config"))
+        self.settled = bool(self.config)
+        """Whether it has named a configuration."""
+        for key, column in (("algorithm", "algorithm"), ("environment", "env_id")):
+            if value := (row or {}).get(column):
+                self.config[key] = str(value)
         self.curve = Curve()
 
     @property
     def newest(self) -> float | None:
         """The last value of its line, smoothed where it is."""
-        line = self.curve.mean or self.curve.y
-        return line[-1] if line else None
+        return self.curve.mean[-1] if self.curve.mean else None
+
+
+class Line:
+    """One line of the chart, one row of the table: a run, or a group of runs."""
+
+    def __init__(self, runs: list[Compared]) -> None:
+        self.runs = runs
+        self.label = runs[0].name
+        self.band: Band | None = None
+
+    def value(self, key: str) -> str:
+        """A setting, where all of its runs have the same."""
+        values = {run.config.get(key, "–") for run in self.runs}
+        return values.pop() if len(values) == 1 else "various"
+
+    def average(self) -> None:
+        """Work out the band; where the runs have no part of x in common there is none."""
+        if len(self.runs) > 1:
+            strata = [run.config.get("environment", "") for run in self.runs]
+            self.band = groups.band([run.curve for run in self.runs], strata)
 
 
 class Compare(Panel):
@@ -67,10 +83,12 @@ class Compare(Panel):
 
     def reset(self) -> None:
         self.runs: list[Compared] = []
+        self.lines: list[Line] = []
         self.read = False
         self.shape: Any = None
         """What the choices offer: they are drawn again only where that has changed."""
         self.going: set[str] = set()
+        self.asked: Any = None
         self.next_read = 0.0
         self.history: History | None = None
         self.task: asyncio.Task[None] | None = None
@@ -106,9 +124,18 @@ class Compare(Panel):
         """How the lines are smoothed."""
         return Smoothing.read(self.address.get("smooth", SMOOTH))
 
+    @property
+    def group(self) -> str:
+        """What groups are made by: `seed` (all but it), `none` or a key."""
+        return self.address.get("group", groups.SEED)
+
     async def load(self, history: History) -> None:
-        self.history, self.next_read = history, time.monotonic() + RELOAD_S
+        asked = (self._wanted(), self.series, self.axis, self.smoothing, self.group)
+        if asked == self.asked:
+            return  # another part of the address has changed
+        self.asked, self.history, self.next_read = asked, history, time.monotonic() + RELOAD_S
         self.runs = await asyncio.gather(*(self._run(history.queries, name) for name in self._wanted()))
+        self.lines = await asyncio.to_thread(self._lines)
         self.read = self.dirty = True
 
     def take(self, news: News) -> None:
@@ -125,7 +152,7 @@ class Compare(Panel):
             return {}
         drawn = {"compare-chart": {"figure": self._figure()}, "compare-table": {"children": self._table()}}
         names = sorted({name for run in self.runs for name in run.names} | {self.series} - {RETURN})
-        shape = (names, self.series, self.axis, self.smoothing)
+        shape = (names, self._differing(), self.series, self.axis, self.smoothing, self.group)
         if shape != self.shape:
             drawn["compare-bar"] = {"children": self._bar(names)}
             self.shape = shape
@@ -135,6 +162,7 @@ class Compare(Panel):
         return chosen_runs(self.address)
 
     async def _again(self, history: History) -> None:
+        self.asked = None
         try:
             await self.load(history)
         except StepstreamError:  # the page says already that SQL is away
@@ -145,8 +173,38 @@ class Compare(Panel):
         header = await queries.run(run_id)
         found = Compared(run_id, header.run if header else None, await queries.names(run_id, "metrics"))
         if header is not None:
-            found.curve = await queries.minmax(self._series(run_id), None, None, PIXELS, self.smoothing)
+            asked = (
+                self._series(run_id),
+                None,
+                None,
+                PIXELS,
+                self.smoothing if self.smoothing.text else EACH,
+            )
+            found.curve = await queries.minmax(*asked)
         return found
+
+    def _lines(self) -> list[Line]:
+        whole = self.group == groups.SEED
+        configs = [run.config if run.settled or not whole else {} for run in self.runs]
+        places = groups.grouped(configs, self.group)
+        lines = [Line([self.runs[place] for place in group]) for group in places]
+        differing = self._differing()
+        for line in lines:
+            line.average()
+            if len(line.runs) > 1:
+                line.label = self._label(line, differing)
+        return [one for line in lines for one in _drawable(line)]
+
+    def _label(self, line: Line, differing: list[str]) -> str:
+        named = [self.group] if self.group != groups.SEED else differing
+        said = [f"{key}={line.value(key)}" for key in named if not groups.is_seed(key)]
+        return ", ".join(said[:FEW]) or "all runs"
+
+    def _differing(self) -> list[str]:
+        """Keys in which the runs differ."""
+        known = [run for run in self.runs if run.row is not None]
+        keys = sorted({key for run in known for key in run.config})
+        return [key for key in keys if len({run.config.get(key) for run in known}) > 1]
 
     def _series(self, run_id: str) -> Series:
         if self.series == RETURN:
@@ -155,43 +213,86 @@ class Compare(Panel):
 
     def _bar(self, metrics: list[str]) -> list[Component]:
         offered = {RETURN: "Return per episode"} | {name: name for name in metrics}
+        by = {groups.SEED: "All but the seed", groups.NONE: "No groups"}
         return [
             _select("of", "Compare", offered, self.series),
             _select("x", "by", charts.X_TITLES, self.axis),
+            _select("group", "Groups", by | {key: key for key in self._differing()}, self.group),
             _select("smooth", "Smoothing", SMOOTHINGS, self.smoothing.text or "none"),
         ]
 
     def _figure(self) -> charts.Figure:
-        lines = [self._line(place, run) for place, run in enumerate(self.runs)]
+        lines = [self._line(place, line) for place, line in enumerate(self.lines)]
+        areas = [
+            charts.area(line.band.x, line.band.low, line.band.high, f"rgba({FILLS[place % TONES]},0.2)")
+            for place, line in enumerate(self.lines)
+            if line.band is not None
+        ]
         layout = charts.line_layout(420, charts.X_TITLES[self.axis], self.series)
         layout["xaxis"]["type"] = "date" if self.axis == "time" else "linear"
-        return {"data": lines, "layout": layout}
+        layout["annotations"] = [charts.note(self._said(bool(areas)))]
+        return {"data": lines + areas, "layout": layout}
 
-    def _line(self, place: int, run: Compared) -> charts.Figure:
-        smoothed = bool(run.curve.mean)
-        x, y = (run.curve.mean_x, run.curve.mean) if smoothed else (run.curve.x, run.curve.y)
-        line = charts.line(x, y, run.name)
+    def _said(self, bands: bool) -> str:
+        """How the lines were made."""
+        words = ["interquartile mean, 95 % bootstrap interval"] if bands else []
+        words += [self.smoothing.words] if self.smoothing.text else []
+        words += ["a sample, reading the rest"] if any(run.curve.sampled for run in self.runs) else []
+        return " · ".join(words)
+
+    def _line(self, place: int, of: Line) -> charts.Figure:
+        curve = of.runs[0].curve
+        x, y = (curve.mean_x, curve.mean) if self.smoothing.text else (curve.x, curve.y)
+        if of.band is not None:
+            x, y = of.band.x, of.band.y
+        line = charts.line(x, y, of.label)
         line["line"] |= {"dash": DASHES[place // TONES % len(DASHES)]}
-        return line | {"hovertemplate": f"%{{y:.5~g}} {charts.plain(run.name)}<extra></extra>"}
+        line["meta"] = self.runs.index(of.runs[0]) if len(of.runs) == 1 else -1  # for a click
+        return line | {"hovertemplate": f"%{{y:.5~g}} {charts.plain(of.label)}<extra></extra>"}
 
     def _table(self) -> Component:
-        known = [run for run in self.runs if run.row is not None]
-        keys = sorted({key for run in known for key in run.config})
-        differs = [key for key in keys if len({run.config.get(key) for run in known}) > 1]
-        head = ["", "Run", "Status", "Episodes", "Last", *differs]
-        rows = [self._row(place, run, differs) for place, run in enumerate(self.runs)]
+        grouped = any(line.band for line in self.lines)
+        differs = self._differing()
+        head = ["", "Group" if grouped else "Run", *(["n"] if grouped else []), "Status", "Episodes", "Last"]
+        rows = [self._row(place, line, differs, grouped) for place, line in enumerate(self.lines)]
         return html.Table(
-            [html.Thead(html.Tr([html.Th(word) for word in head])), html.Tbody(rows)], className="config"
+            [html.Thead(html.Tr([html.Th(word) for word in head + differs])), html.Tbody(rows)],
+            className="config",
         )
 
-    def _row(self, place: int, run: Compared, differs: list[str]) -> Component:
+    def _row(self, place: int, line: Line, differs: list[str], grouped: bool) -> Component:
         key = html.I(className="line-key", **attrs(data_tone=str(place % TONES)))
-        name = html.Td(html.A(run.name, href=run_link(run.run_id)))
-        if run.row is None:
-            return html.Tr([html.Td(key), name, html.Td("unknown", colSpan=3 + len(differs))])
-        cells = [str(run.row["status"]), form.compact(run.row["episodes"]), form.number(run.newest)]
-        cells += [run.config.get(word, "–") for word in differs]
-        return html.Tr([html.Td(key), name, *map(html.Td, cells)])
+        count = [str(len(line.runs))] if grouped else []
+        known = [run.row for run in line.runs if run.row is not None]
+        if not known:
+            return html.Tr(
+                [html.Td(key), html.Td(_named(line)), html.Td("unknown", colSpan=4 + len(differs))]
+            )
+        statuses = ", ".join(sorted({str(row["status"]) for row in known}))
+        episodes = form.compact(sum(row["episodes"] for row in known))
+        cells = [*count, statuses, episodes, _last(line), *(line.value(word) for word in differs)]
+        return html.Tr([html.Td(key), html.Td(_named(line)), *map(html.Td, cells)])
+
+
+def _drawable(line: Line) -> list[Line]:
+    """A group; its runs one by one, where no part of x is common to them."""
+    return [line] if line.band is not None or len(line.runs) == 1 else [Line([run]) for run in line.runs]
+
+
+def _named(line: Line) -> Component:
+    """A run's name; a group's, which opens to those of its runs."""
+    links = [html.A(run.name, href=run_link(run.run_id)) for run in line.runs]
+    if len(links) == 1:
+        return links[0]
+    return html.Details([html.Summary(line.label), *(html.Div(link) for link in links)])
+
+
+def _last(line: Line) -> str:
+    """The newest value; of a group with its interval."""
+    if line.band is None:
+        return form.number(line.runs[0].newest)
+    low, high = form.number(line.band.low[-1]), form.number(line.band.high[-1])
+    return f"{form.number(line.band.y[-1])} ({low} to {high})"
 
 
 def _select(name: str, label: str, values: dict[str, str], chosen: str) -> Component:

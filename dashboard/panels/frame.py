@@ -71,6 +71,13 @@ def source(frame: LiveFrame) -> str:
     return f"data:{media_type};base64,{base64.b64encode(frame.data).decode()}"
 
 
+def picture(frame: LiveFrame) -> Component:
+    """Any picture as a component."""
+    if is_image(frame):
+        return html.Img(className="frame-image", src=source(frame), alt=_alt(frame))
+    return drawing(frame)
+
+
 def _alt(frame: LiveFrame) -> str:
     known = [form if form is not None else "–" for form in (frame.episode_index, frame.step_index)]
     return f"Frame of episode {known[0]}, step {known[1]}"

@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection
 
 from dashboard.live.shared import Shared
+from dashboard.moments import Moments
 from dashboard.sql import rollout, rollouts, runs, steps
 from dashboard.sql.page import Page, PageRequest
 from dashboard.sql.rollouts import Chosen, Key
@@ -56,10 +57,12 @@ class Queries:
         self._series = SeriesReader(self._read)
         self.training_steps: Shared[list[dict[str, Any]]] = Shared(self._training_steps, FRESH_S)
         """A run's rows of `training_steps` in order: all pages share one reading."""
+        self.moments = Moments(settings)
 
     def close(self) -> None:
         """Close the connections."""
         self._series.close()
+        self.moments.close()
         self._engine.dispose()
 
     async def runs(self, request: PageRequest) -> Page:
@@ -123,6 +126,10 @@ class Queries:
     async def episode_steps(self, run_id: str, agent_id: str, episode_index: int) -> list[dict[str, Any]]:
         """The steps of one episode in order, at most 20,000."""
         return await self._ask(steps.episode_steps, run_id, agent_id, episode_index)
+
+    async def first_observations(self, run_id: str, agent_id: str) -> dict[str, int]:
+        """What episodes began with, and for each the first episode that did: at most 10,000."""
+        return await self._ask(steps.first_observations, run_id, agent_id)
 
     async def step(self, run_id: str, stream_id: str, seq: int) -> dict[str, Any] | None:
         """One step with its texts in full."""

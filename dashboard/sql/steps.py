@@ -14,6 +14,7 @@ from dashboard.sql.seek_index import BY_EPISODE, BY_LINE, BY_STEP, SeekIndexes
 from infra.sql import tables
 
 MAX_STEPS_OF_EPISODE = 20_000
+MAX_EPISODES = 10_000
 NEAR_LINES = 20_000
 """The next step of an agent is looked for in so many lines of its stream."""
 
@@ -60,6 +61,20 @@ def episode_steps(
         .limit(MAX_STEPS_OF_EPISODE)
     )
     return [rows.step_row(row) for row in connection.execute(statement).mappings()]
+
+
+def first_observations(connection: Connection, run_id: str, agent_id: str) -> dict[str, int]:
+    """First observation of an episode → the first such episode."""
+    table = tables.STEPS
+    begun = and_(
+        tables.of(table, run_id, agent_id), table.c.step_index == 0, table.c.observation.is_not(None)
+    )
+    statement = select(tables.text_of(table.c.observation), table.c.episode_index).where(begun)
+    found: dict[str, int] = {}
+    for text, episode in connection.execute(statement.order_by(table.c.episode_index).limit(MAX_EPISODES)):
+        if episode is not None:
+            found.setdefault(text, episode)
+    return found
 
 
 def step(connection: Connection, run_id: str, stream_id: str, seq: int) -> dict[str, Any] | None:

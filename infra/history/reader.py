@@ -256,11 +256,11 @@ class RunReader:
         newest = -(1 << 63)
         for page, first in self._pages(stream, start, stop):
             for item in page:
-                if item.time > newest:
-                    newest = item.time
-                elif item.time < newest:
+                if (at := item[3]) > newest:
+                    newest = at
+                elif at < newest:
                     item = item._replace(time=newest)  # noqa: PLW2901
-                if item.seq >= first:
+                if item[2] >= first:
                     yield item
 
     def _pages(self, stream: str, start: int, stop: int | None) -> Iterator[tuple[list[Item], int]]:

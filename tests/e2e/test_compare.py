@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.e2e.conftest import Stack
 from tests.support.processes import wait_for
@@ -68,3 +68,101 @@ def test_the_list_of_runs_leads_there(pair: list[str], open_page: Callable[..., 
     page.get_by_role("link", name="Compare").click()
     expect(page).to_have_url(re.compile(r"/compare\?runs="))
     expect(page.locator("#compare-chart .trace")).to_have_count(2)
+
+
+@pytest.fixture(scope="module")
+def seeds(stack: Stack) -> list[str]:
+    """Two settings of three seeds each."""
+    prefix = f"seeds-{uuid.uuid4().hex[:6]}"
+    names = []
+    for lr in (0.1, 0.2):
+        for seed in range(3):
+            names.append(f"{prefix}-{lr}-{seed}")
+            lines = [{"type": "run_started", "config": {"lr": lr, "seed": seed, "env": {"size": 4}}}]
+            lines += [
+                {"type": "episode", "episode_index": i, "total_reward": i * lr + seed, "steps": 5}
+                for i in range(20)
+            ]
+            stack.ingest(names[-1], "\n".join(map(json.dumps, [*lines, {"type": "run_completed"}])))
+    for name in names:
+        wait_for(lambda name=name: shown(stack, name)["episodes"] == 20, 90)
+    return names
+
+
+def test_seeds_are_one_line(seeds: list[str], open_page: Callable[..., Page]) -> None:
+    """A line and a band for each setting, how many runs are in it; by another key, and each by itself."""
+    page = open_page(f"/compare?runs={','.join(seeds)}&smooth=none")
+    plot = page.locator("#compare-chart .js-plotly-plot")
+    expect(plot.locator(".scatterlayer .trace")).to_have_count(4)
+    lines = plot.evaluate("(el) => el.data.map((one) => [one.fill || '', one.y[one.y.length - 1]])")
+    assert lines[0] == ["", pytest.approx(19 * 0.1 + 1)]
+    assert lines[1] == ["", pytest.approx(19 * 0.2 + 1)]
+    assert [fill for fill, _ in lines[2:]] == ["toself", "toself"]
+    expect(plot).to_contain_text("interquartile mean, 95 % bootstrap interval")
+    table = page.locator("#compare-table")
+    expect(table.locator("tbody tr")).to_have_count(2)
+    expect(table.locator("tbody tr").first).to_contain_text("lr=0.1")
+    expect(table.locator("tbody tr").first.locator("td").nth(2)).to_have_text("3")
+    table.locator("summary").first.click()
+    expect(table.get_by_role("link", name=seeds[0])).to_be_visible()
+    page.get_by_label("Groups").select_option("seed")
+    page.get_by_label("Groups").select_option("none")
+    expect(page).to_have_url(re.compile("group=none"))
+    expect(plot.locator(".scatterlayer .trace")).to_have_count(6)
+
+
+@pytest.fixture(scope="module")
+def walks(stack: Stack) -> list[str]:
+    """Two runs of episodes of four steps; the second begins two tasks later, and has two episodes more."""
+    prefix = f"walks-{uuid.uuid4().hex[:6]}"
+    names = [f"{prefix}-{n}" for n in (1, 2)]
+    for n, name in enumerate(names):
+        lines = []
+        for episode in range(5 + 2 * n):
+            for step in range(4):
+                told = {"task": episode + 2 * n} if step == 0 else {"at": step}
+                lines.append({"type": "step", "episode": episode, "step": step, "reward": n + 1, "obs": told})
+            lines.append(
+                {"type": "episode", "episode_index": episode, "total_reward": 4 * (n + 1), "steps": 4}
+            )
+        stack.ingest(name, "\n".join(map(json.dumps, lines)))
+    for n, name in enumerate(names):
+        wait_for(lambda name=name, n=n: shown(stack, name)["episodes"] == 5 + 2 * n, 90)
+    return names
+
+
+def fact(page: Page, side: str, name: str) -> Locator:
+    """A value of one side."""
+    return page.locator(f"#beside-{side} dl > div", has=page.get_by_text(name, exact=True)).locator("dd")
+
+
+def test_two_side_by_side(walks: list[str], open_page: Callable[..., Page]) -> None:
+    """At the same step, moved by one slider; later in one of them; past its end, it says what there is."""
+    page = open_page(f"/compare?runs={','.join(walks)}&align=step&along=9")
+    for side in ("left", "right"):
+        expect(fact(page, side, "Step")).to_have_text("9")
+        expect(fact(page, side, "Episode")).to_have_text("2")
+    expect(fact(page, "left", "Reward")).to_have_text("1")
+    expect(fact(page, "right", "Reward")).to_have_text("2")
+    page.locator("#beside-along").fill("12")
+    expect(page).to_have_url(re.compile("along=12"))
+    expect(fact(page, "left", "Step")).to_have_text("12")
+    page.get_by_label("Right is later by").fill("4")
+    page.get_by_label("Right is later by").press("Tab")
+    expect(fact(page, "right", "Step")).to_have_text("16")
+    expect(fact(page, "right", "Newest return")).to_have_text("8")
+    page.locator("#beside-along").fill("22")
+    expect(page.locator("#beside-left")).to_contain_text("steps 0 to 19")
+
+
+def test_the_same_task_in_both(walks: list[str], open_page: Callable[..., Page]) -> None:
+    """Episodes that begin with the same observation, whatever their number; or the same episode."""
+    page = open_page(f"/compare?runs={','.join(walks)}&align=task")
+    expect(fact(page, "left", "Episode")).to_have_text("2")
+    expect(fact(page, "right", "Episode")).to_have_text("0")
+    page.locator("#beside-along").fill("1")
+    expect(fact(page, "left", "Episode")).to_have_text("3")
+    expect(fact(page, "right", "Episode")).to_have_text("1")
+    page.locator("#choose-align").select_option("episode")
+    expect(fact(page, "right", "Episode")).to_have_text("1")
+    expect(fact(page, "left", "Episode")).to_have_text("1")

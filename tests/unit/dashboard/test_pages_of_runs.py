@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plotly.utils import PlotlyJSONEncoder
 
-from dashboard.address import Address
+from dashboard.address import Address, chosen_runs, compare_link
 from dashboard.panels import chart, chart_choice, run_table
-from dashboard.panels.compare import Compare, Compared, chosen_runs, compare_link
+from dashboard.panels.compare import Compare, Compared
 from dashboard.panels.config import flat
 from dashboard.panels.log import Line, block, coloured
 from dashboard.panels.run_table import Choice
@@ -190,8 +190,8 @@ def test_a_comparison_draws_a_line_for_each_run_and_names_what_differs() -> None
     panel.reset()
     rows = [{**row, "episodes": 3} for row in RUNS[:2]]
     panel.runs = [Compared(row["run_id"], row, ["loss"]) for row in rows] + [Compared("<b>c</b>", None, [])]
-    panel.runs[0].curve = Curve(x=[0, 1], y=[1.0, 2.0])
-    panel.read = True
+    panel.runs[0].curve = Curve(mean_x=[0, 1], mean=[1.0, 2.0])
+    panel.lines, panel.read = panel._lines(), True
     drawn = panel.draw()
     figure = drawn["compare-chart"]["figure"]
     assert [line["y"] for line in figure["data"]] == [[1.0, 2.0], [], []]

@@ -359,3 +359,16 @@ async def test_numbers_beyond_what_doubles_count_to(engine: Engine, queries: Que
     found = await queries.episode_steps("run", "a", 2**63 - 1)
     assert [row["step_index"] for row in found] == [2**63 - 1]
     assert await queries.newest_returns("run")
+
+
+async def test_what_episodes_begin_with(engine: Engine, queries: Queries) -> None:
+    """The first observation of each, with the first episode that began so; texts are the worker's own."""
+    rows = [
+        row | {"observation": {"task": row["episode_index"] % 2, "at": row["step_index"]}}
+        for row in steps(28)
+    ]
+    write(engine, Step, rows)
+    found = await queries.first_observations("run", "a")
+    assert sorted(found.values()) == [0, 1]
+    assert [json.loads(text)["at"] for text in found] == [0, 0]
+    assert await queries.first_observations("run", "nobody") == {}

@@ -1,0 +1,273 @@
+"""Two of the compared runs side by side at one moment: at the same step, episode, time or task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import dash_bootstrap_components as dbc
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from dashboard import form
+from dashboard.address import Address, chosen_runs, run_link
+from dashboard.live.news import finite
+from dashboard.panel import Drawn, History, News, Panel, attrs
+from dashboard.panels.frame import grid_of, picture
+from dashboard.sql.queries import Queries
+from infra.history import moment
+from infra.history.finder import OutsideError
+from infra.history.moment import State
+from schemas import positions as at
+from schemas.positions import Position
+
+ALIGN = {
+    "step": "the same step of the run",
+    "episode": "the same episode",
+    "time": "the same time since the start",
+    "task": "the same first observation: prompt or task",
+}
+BY_AXIS = {"episode": "episode", "relative": "time", "time": "time"}
+"""What is aligned where the address does not say: what the chart's x axis is."""
+SIDES = ("left", "right")
+STEPS = 8
+MEAN_OF = 100
+
+
+class Span(NamedTuple):
+    """How far a run reaches along what is aligned."""
+
+    last: int
+    start: int
+    """Event time of its first record, µs."""
+
+
+class Side:
+    """One of the two runs."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id, self.name, self.agent, self.said = run_id, run_id, "", ""
+        self.span = Span(0, 0)
+        self.tasks: dict[str, int] = {}
+        """First observation of an episode → the first such episode."""
+        self.state: State | None = None
+
+
+class Beside(Panel):
+    """A slider, and beside each other what each run was when it had come there."""
+
+    title, every, width, of_run = "Side by side", 0.05, 12, True
+
+    def reset(self) -> None:
+        self.sides: list[Side] = []
+        self.tasks: list[tuple[int, int]] = []
+        """Episodes of both runs that begin alike."""
+        self.key: Any = None
+        self.shown: Any = None
+
+    def layout(self) -> Component:
+        both = [html.Section(id=f"beside-{side}", className="card beside-side") for side in SIDES]
+        return html.Section(
+            [
+                html.Div(html.H3(self.title), className="panel-head"),
+                html.Div(id="beside-bar", className="table-bar"),
+                html.Div(both, className="beside-sides"),
+            ],
+            id="beside",
+            className="beside",
+        )
+
+    @property
+    def align(self) -> str:
+        """What both have in common."""
+        named = self.address.get("align") or BY_AXIS.get(self.address.get("x", "episode"), "step")
+        return named if named in ALIGN else "step"
+
+    @property
+    def along(self) -> float:
+        """How far along it is."""
+        return number(self.address.get("along"))
+
+    async def load(self, history: History) -> None:
+        queries, wanted = history.queries, _pair(self.address)
+        key = (wanted, self.align)
+        if key != self.key:
+            self.sides = list(await asyncio.gather(*(self._opened(queries, run_id) for run_id in wanted)))
+            self.tasks = _in_common(*(side.tasks for side in self.sides)) if len(wanted) == len(SIDES) else []
+            self.key, self.shown = key, None
+        shift = number(self.address.get("shift"))
+        await asyncio.gather(*(self._read(queries, i, shift * i) for i in range(len(self.sides))))
+        self.dirty = True
+
+    def take(self, news: News) -> None:
+        """Nothing of it is news."""
+
+    def draw(self) -> Drawn:
+        if len(self.sides) < len(SIDES):
+            return {}
+        runs = chosen_runs(self.address)
+        places = {run_id: place for place, run_id in enumerate(runs)}
+        drawn = {
+            f"beside-{name}": {"children": _side(name, side), "data-run": places.get(side.run_id, -2)}
+            for name, side in zip(SIDES, self.sides, strict=True)
+        }
+        if self.shown != self.key:
+            self.shown = self.key
+            drawn["beside-bar"] = {"children": self._bar()}
+        return drawn
+
+    async def _opened(self, queries: Queries, run_id: str) -> Side:
+        side, header = Side(run_id), await queries.run(run_id)
+        if header is None:
+            side.said = "SQL does not know this run."
+            return side
+        side.name = str(header.run.get("name") or run_id)
+        agents = await queries.agents(run_id)
+        side.agent = str(agents[0]["agent_id"]) if agents else ""
+        side.span = await queries.moments.read(run_id, _spans(self.align), fresh=True)
+        if self.align == "task":
+            side.tasks = await queries.first_observations(run_id, side.agent)
+        return side
+
+    async def _read(self, queries: Queries, place: int, shift: float) -> None:
+        side = self.sides[place]
+        position = self._position(side, place, shift)
+        if not side.agent or position is None:
+            return
+        try:
+            ask = _state(position, side.agent)
+            side.state, side.said = await queries.moments.read(side.run_id, ask), ""
+        except OutsideError as error:
+            side.state, side.said = None, str(error)
+
+    def _position(self, side: Side, place: int, shift: float) -> Position | None:
+        here = self.along + shift
+        if self.align == "task":
+            if not self.tasks:
+                side.said = "No episode of the two begins with the same observation."
+                return None
+            return Position(at.Episode(self.tasks[min(int(self.along), len(self.tasks) - 1)][place]))
+        if self.align == "time":
+            return Position(at.Time(side.span.start + round(here * 1e6)))
+        return Position((at.Step if self.align == "step" else at.Episode)(max(0, int(here))))
+
+    def _bar(self) -> list[Component]:
+        runs = {run_id: run_id for run_id in chosen_runs(self.address)}
+        last = len(self.tasks) - 1 if self.align == "task" else max(side.span.last for side in self.sides)
+        shift = self.address.get("shift", "0")
+        return [
+            _choice("left", "Left", runs, self.sides[0].run_id),
+            _choice("right", "Right", runs, self.sides[1].run_id),
+            _choice("align", "At", ALIGN, self.align),
+            _field(
+                "shift",
+                "Right is later by",
+                dbc.Input(id="beside-shift", value=shift, size="sm", debounce=True),
+            ),
+            _field(
+                "along",
+                f"0 to {max(last, 0):,}{' s' if self.align == 'time' else ''}",
+                dcc.Input(
+                    id="beside-along",
+                    type="range",
+                    min=0,
+                    max=max(last, 0),
+                    step=1,
+                    value=min(self.along, max(last, 0)),
+                    className="form-range",
+                ),
+                className="option beside-along",
+            ),
+        ]
+
+
+def _pair(address: Address) -> list[str]:
+    """The two that are looked at: those that the address names, else the first two."""
+    runs = chosen_runs(address)
+    left = address.get("left") or (runs[0] if runs else "")
+    right = address.get("right") or next((run for run in runs if run != left), "")
+    return [run_id for run_id in (left, right) if run_id]
+
+
+def number(text: str) -> float:
+    """A number of the address; 0 where it is none."""
+    try:
+        value = float(text or 0)
+    except ValueError:
+        return 0.0
+    return value if finite(value) and abs(value) < 1e12 else 0.0
+
+
+def _spans(align: str) -> Callable[[moment.History], Span]:
+    def read(history: moment.History) -> Span:
+        index = history.index
+        first = index.moment(dict.fromkeys(index.streams, 0), index.streams)
+        start = first[0] if first else 0
+        if align == "time":
+            return Span(max(0, (index.newest_time - start) // 1_000_000), start)
+        if align == "episode":
+            newest = (blocks.episodes[-1] for blocks in index.streams.values() if blocks.episodes)
+            return Span(max(newest, default=0), start)
+        return Span(max(0, index.steps - 1), start)
+
+    return read
+
+
+def _state(position: Position, agent_id: str) -> Callable[[moment.History], State]:
+    return lambda history: history.state(position, agent_id, STEPS)
+
+
+def _in_common(left: dict[str, int], right: dict[str, int]) -> list[tuple[int, int]]:
+    return sorted((episode, right[text]) for text, episode in left.items() if text in right)
+
+
+def _choice(name: str, label: str, values: dict[str, str], chosen: str) -> Component:
+    options: Any = [{"value": value, "label": words} for value, words in values.items()]
+    return _field(name, label, dbc.Select(id=f"choose-{name}", options=options, value=chosen, size="sm"))
+
+
+def _field(name: str, label: str, field: Component, className: str = "option") -> Component:  # noqa: N803
+    return html.Label([html.Span(label), field], className=className, **attrs(data_address=name))
+
+
+def _side(name: str, side: Side) -> list[Component]:
+    head = html.Div(html.H3(html.A(side.name, href=run_link(side.run_id))), className="panel-head")
+    state = side.state
+    if state is None:
+        return [head, html.P(side.said or "This run has no agent yet.", className="none muted")]
+    newest = state.steps[-1] if state.steps else {}
+    facts = _facts(state, newest)
+    rows = [html.Div([html.Dt(word), html.Dd(value)]) for word, value in facts.items()]
+    return [head, _frame(name, side, newest), html.Dl(rows, className="now beside-facts")]
+
+
+def _facts(state: State, newest: dict[str, Any]) -> dict[str, str]:
+    returns = [value for _, value in state.returns]
+    tail = returns[-MEAN_OF:]
+    moment = None if state.moment is None else state.moment[0] / 1000
+    episode = newest.get("episode_index")
+    return {
+        "Step": f"{state.step - 1:,}" if state.step else form.NONE,
+        "Episode": form.NONE if episode is None else f"{episode:,}",
+        "Action": form.line(newest.get("action"), 80),
+        "Reward": form.number(newest.get("reward")),
+        "Newest return": form.number(returns[-1] if returns else None),
+        f"Mean of {len(tail)}": form.number(sum(tail) / len(tail) if tail else None),
+        "Best": form.number(max(returns) if returns else None),
+        "Episodes": form.compact(state.run.episodes),
+        "Observation": form.line(newest.get("observation"), 200),
+        "When": form.clock(moment),
+    }
+
+
+def _frame(name: str, side: Side, newest: dict[str, Any]) -> Component:
+    """The picture of the step: from its grid, else Kafka is asked, by the callback of the page."""
+    drawn = grid_of(newest.get("extras"))
+    place = None
+    if newest and drawn is None:
+        seq, step = newest["seq"], newest["step_index"]
+        place = {"run": side.run_id, "stream": newest["stream_id"], "seq": seq, "step": step}
+    asked = html.Span(id={"type": "beside-place", "side": name}, hidden=True, **attrs(data_place=place))
+    inner = picture(drawn) if drawn is not None else None
+    return html.Div([asked, html.Div(inner, id={"type": "beside-frame", "side": name}, className="frame")])
