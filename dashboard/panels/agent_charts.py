@@ -165,7 +165,7 @@ class Return(OneChart):
                 self.chart.show(curve, list(whole["tail"]), self.choice)
                 self.dirty = True
         for episode in news.episodes:
-            at = At(episode["event_time"] * 1000, episode["episode_length"], episode["episode_index"])
+            at = At(episode["event_time"], episode["episode_length"], episode["episode_index"])
             self.add(at, episode["episode_return"])
 
     def _plain(self, chart: Chart) -> bool:
@@ -232,7 +232,7 @@ class Metric(OneChart):
             return
         begin = max(self.seen - len(news.steps), before if not news.first else 0)
         for number, step in enumerate(news.steps, begin):
-            at = At(step["event_time"] * 1000, float(number), step["episode_index"])
+            at = At(step["event_time"], float(number), step["episode_index"])
             self.add(at, step.numbers.get(self.chart.series.name))
 
     async def load(self, history: History) -> None:
@@ -302,7 +302,7 @@ class Reward(OneChart):
             if step["episode_index"] != episode:
                 episode, points = step["episode_index"], []
             at, value = step["step_index"], step["reward"]
-            points.append((float(len(points) if at is None else at), step["event_time"] * 1000, value))
+            points.append((float(len(points) if at is None else at), step["event_time"], value))
         if len(points) > MOST:
             kept, _ = charts.thin(range(len(points)), [_drawable(y) for *_, y in points], MOST // 4)
             points = [points[i] for i in kept]

@@ -118,6 +118,16 @@ async def test_a_return_is_read_whole_and_grows(engine: Engine, queries: Queries
     assert drawn[f"value.{panel.chart.id}"] == "153.5"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("panel", [Return(), Reward(), Metric(0)], ids=["return", "reward", "metric"])
+def test_what_comes_live_stands_on_the_clock(panel: OneChart) -> None:
+    """In ms since 1970, as SQL gives it."""
+    opened(panel, "&x=time&metric=loss")
+    panel.take(News(first=True, first_of_agent=True, agent="a"))
+    panel.take(News(agent="a", steps=[step(7, 0, 0, 1.0, 2.0)], episodes=[ended(7, 0, 1.0)]))
+    assert panel.chart is not None
+    assert panel.chart.curve.x == [7000.0]
+
+
 async def test_a_number_of_steps_is_drawn_from_the_first_to_the_newest(
     engine: Engine, queries: Queries
 ) -> None:
