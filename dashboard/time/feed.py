@@ -245,10 +245,8 @@ class TimedFeed(Follower):
         if move.name == "play":
             return await self._played(past)
         if move.name == "scrub":
-            number_there = float(move.value)
-            there = await past.read(
-                lambda: axes.position(past.history, self._axis(), number_there, self.agent)
-            )
+            number_there, axis = float(move.value), self._axis()
+            there = await past.read(lambda: axes.position(past.history, axis, number_there, self.agent))
             move = Move("go", str(there))
         try:
             cut = await past.read(lambda: moved(past, move, self.place, self.agent))
@@ -301,8 +299,7 @@ class TimedFeed(Follower):
 
     async def _played_on(self, past: Past, place: Place) -> News | None:
         """The next moment of a replay; at the end of the loop or of the run, what follows it."""
-        now = time.monotonic()
-        index = past.history.index
+        now, index = time.monotonic(), past.history.index
         following = await past.read(lambda: index.moment(place.cut, place.cut))
         if self._loop is not None and (following is None or self._loop.is_over(place)):
             return await self._seek(self._loop.start.cut)
@@ -333,7 +330,8 @@ class TimedFeed(Follower):
         return await self._clocked(News(agent=self._live.agent))
 
     def _axis(self) -> str:
-        return self._address.get("axis") if self._address.get("axis") in axes.AXES else "step"
+        chosen = self._address.get("axis")
+        return chosen if chosen in axes.AXES else "step"
 
     async def _clocked(self, news: News, seldom: float = 0.0) -> News:
         """News with what the time bar shows, unless it was said just now."""

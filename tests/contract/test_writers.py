@@ -220,7 +220,7 @@ def test_other_tables_take_their_rows(writer: Writer):
     }
     values |= {"format": "sdk", "sample_key": "k", "scope": "k", "generation": 1, "precedence": 0}
     values |= {"length": 1, "names": "[]", "arrays": b"x"}
-    values |= {"topic_partition": 0, "topic_offset": 0}
+    values |= {"topic_partition": 0, "topic_offset": 0, "media_type": "image/png"}
     with writer.transaction() as tx:
         for table, names in COLUMNS.items():
             assert tx.insert(table, [[values.get(name) for name in names]]) == 1
