@@ -1,19 +1,22 @@
 """The time bar: where this viewer stands in the run, and the controls that move him.
 
-A control is a button that says `data-act` to the server, or an option in the address. Nothing is a callback:
+A control is a button that says `data-act` to the server, or an option in the address. No move is a callback:
 the feed of the page moves, and every panel gets the moment as its news.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import dash_bootstrap_components as dbc
-from dash import Dash, Input, Output, State, html
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, html
 from dash.development.base_component import Component
 
 from dashboard import form
+from dashboard.address import Address
 from dashboard.controls import patch
 from dashboard.live.news import Clock
 from dashboard.panel import Drawn, News, Panel, attrs, live, live_attr
@@ -44,6 +47,7 @@ class TimeBar(Panel):
         self.clock: Clock = getattr(self, "clock", Clock())
         self.drawing: Drawing = getattr(self, "drawing", Drawing())
         self.marks: list[tuple[Mark, float]] | None = None
+        self.viewer = ""
 
     def seek(self) -> None:
         """It stands where it is told."""
@@ -84,8 +88,10 @@ class TimeBar(Panel):
             "time.looped": "yes" if clock.loop else "",
             "time.low": _end(clock, clock.low),
             "time.high": _end(clock, clock.high),
-            "time.follow": clock.viewer,
         }
+        if self.viewer != clock.viewer:
+            self.viewer = clock.viewer
+            texts["copy-follow"] = {"data-viewer": clock.viewer}
         if self.marks != drawing.marks:
             self.marks = drawing.marks
             texts["time-marks"] = {"children": _marks(drawing)}
@@ -94,27 +100,32 @@ class TimeBar(Panel):
 
 def register(app: Dash) -> None:
     """Copy a link to this moment, or to this viewer."""
-    in_browser: Any = app.clientside_callback  # untyped in Dash
-    in_browser(
-        _COPY,
+
+    @app.callback(
+        Output("time-copied", "data-text"),
         Output("time-copied", "children"),
         Input("copy-link", "n_clicks"),
         Input("copy-follow", "n_clicks"),
-        State("copy-follow", "id"),
+        State("url", "href"),
+        State("copy-follow", "data-viewer"),
         prevent_initial_call=True,
     )
+    async def link(_: Any, __: Any, href: str, viewer: str) -> Any:
+        follow = ctx.triggered_id == "copy-follow"
+        copied = {"text": following(href, viewer) if follow else href, "at": time.time()}
+        words = "Link copied: who opens it goes where you go" if follow else "Link to this moment copied"
+        return copied, words
+
+    copy_it, in_browser = ClientsideFunction("stepstream", "copy"), cast("Any", app.clientside_callback)
+    copied = Input("time-copied", "data-text")
+    in_browser(copy_it, Output("time-copied", "title"), copied, prevent_initial_call=True)
 
 
-_COPY = """async () => {
-  const follow = dash_clientside.callback_context.triggered_id === "copy-follow";
-  const url = new URL(location.href);
-  if (follow) {
-    for (const name of ["at", "episode", "step", "loop"]) url.searchParams.delete(name);
-    url.searchParams.set("follow", document.getElementById("copy-follow").dataset.viewer);
-  }
-  await dash_clientside.stepstream.copy({ text: url.href });
-  return follow ? "Link copied: who opens it goes where you go" : "Link to this moment copied";
-}"""
+def following(href: str, viewer: str) -> str:
+    """The link to the same page, which goes where a viewer goes."""
+    parts = urlsplit(href)
+    moment = dict.fromkeys(("at", "episode", "step", "loop"))
+    return f"{parts.scheme}://{parts.netloc}{Address.of(href).to(**moment, follow=viewer)}"
 
 
 def _controls() -> Component:
@@ -150,7 +161,6 @@ def _controls() -> Component:
             type="button",
             className="btn btn-sm",
             title="A link by which others go where you go",
-            **live_attr(data_viewer="time.follow"),
         ),
     ]
     where = live("time.where", className="time-where", text="")

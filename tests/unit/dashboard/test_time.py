@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dashboard.address import Address
 from dashboard.live.news import News, Row
+from dashboard.panels.time_bar import following
 from dashboard.time import axis
 from dashboard.time.clock import Delayed, Pace
 from dashboard.time.moves import Move
@@ -102,3 +103,9 @@ def test_a_chosen_episode_follows_its_viewer() -> None:
     }
     assert spoken(chosen, "step:9", News(steps=[step(0, 4)]))["episode"] == "4"
     assert "episode" not in spoken(Address.of("/runs/r"), "step:9", News(steps=[step(0, 4)]))
+
+
+def test_the_link_that_follows_a_viewer_names_no_moment() -> None:
+    """Host and the rest of the address stay."""
+    href = "https://host:1/runs/a%20b?agent=x&at=seq%3A7&episode=3&step=4&loop=1&axis=time"
+    assert following(href, "v/1") == "https://host:1/runs/a%20b?agent=x&axis=time&follow=v%2F1"
