@@ -8,12 +8,14 @@ Learning at the Edge of the Statistical Precipice", NeurIPS 2021 (https://arxiv.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
 from infra.history.curves import Curve, Numbers
+from schemas.errors import UsageError
 
 POINTS = 100
 """Of a group's line."""
@@ -26,6 +28,11 @@ SEED = "seed"
 """Groups by every key but the seed."""
 NONE = "none"
 """No groups."""
+
+
+def default() -> str:
+    """How runs are grouped where the address does not say: SciPy, which works out the band, is an extra."""
+    return SEED if find_spec("scipy") else NONE
 
 
 class Band(Struct):
@@ -67,7 +74,12 @@ def band(curves: Sequence[Curve], strata: Sequence[str]) -> Band | None:
     Args:
         curves: evenly thinned lines (`mean_x`, `mean`).
         strata: of each curve the environment: runs are drawn anew among those of their own.
+
+    Raises:
+        UsageError: SciPy is not installed.
     """
+    if not find_spec("scipy"):
+        raise UsageError("Groups of runs need SciPy: install stepstream-server[compare], or choose none.")
     lines = [(np.array(curve.mean_x), np.array(curve.mean)) for curve in curves]
     if any(not len(x) for x, _ in lines):
         return None

@@ -45,6 +45,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzzed", type=int, default=5000, help="mutated lines (default: 5000)")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n 2 --dist loadgroup` files run side by side; those with Docker or a browser do not.
+
+    Docker changes the machine's networks, which breaks off a page that loads then.
+    """
+    alone = {item.path for item in items for name in ("docker", "browser") if item.get_closest_marker(name)}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("alone" if item.path in alone else str(item.path)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run and say why; with STEPSTREAM_TEST_NO_SKIP=1 fail instead."""
     for marker, missing in (

@@ -127,7 +127,7 @@ class Compare(Panel):
     @property
     def group(self) -> str:
         """What groups are made by: `seed` (all but it), `none` or a key."""
-        return self.address.get("group", groups.SEED)
+        return self.address.get("group", groups.default())
 
     async def load(self, history: History) -> None:
         asked = (self._wanted(), self.series, self.axis, self.smoothing, self.group)

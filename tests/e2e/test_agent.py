@@ -82,7 +82,7 @@ def test_an_episode_and_a_step_are_gone_to(trained: str, open_page: Callable[...
         field.fill(value)
         field.press("Enter")
     expect(page.locator("#now-title")).to_have_text("Step 4 of episode 20")
-    expect(page.locator("#past-action")).to_have_text("a4")
+    expect(page.locator("#now-action")).to_have_text("a4")
     page.reload()
     expect(page.get_by_role("spinbutton", name="Episode", exact=True)).to_have_value("20")
     expect(page.get_by_role("spinbutton", name="Step", exact=True)).to_have_value("4")

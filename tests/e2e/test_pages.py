@@ -101,7 +101,7 @@ def test_an_episode_opens_from_its_row_and_has_an_address(told: str, open_page: 
     expect(page.locator("#reward-title")).to_have_text("episode 29")
     cells = page.locator("#every-steps .ag-center-cols-container .ag-cell[col-id=step_index]")
     expect(cells).to_have_text([str(step) for step in range(LENGTH)])
-    page.get_by_role("button", name="Episode 29").click()
+    page.locator("#episode-chip").click()
     expect(page.locator("#episode-chip")).to_be_hidden()
 
 
@@ -121,7 +121,7 @@ def test_a_step_of_the_table_is_shown_until_the_newest_is_wanted(
     page.locator(".table-card").scroll_into_view_if_needed()
     page.locator("#every-steps .ag-row[row-index='7'] .ag-cell[col-id=step_index]").click()
     expect(page.locator("#now-title")).to_have_text("Step 7 of episode 3")
-    expect(page.locator("#past-reward")).to_have_text("3.07")
+    expect(page.locator("#now-reward")).to_have_text("3.07")
     page.get_by_role("button", name="Back to newest").click()
     expect(page.locator("#now-title")).to_have_text("Newest step")
     expect(page.locator("#now-episode")).to_have_text("29")
