@@ -122,7 +122,7 @@ def test_a_step_of_the_table_is_shown_until_the_newest_is_wanted(
     page.locator("#every-steps .ag-row[row-index='7'] .ag-cell[col-id=step_index]").click()
     expect(page.locator("#now-title")).to_have_text("Step 7 of episode 3")
     expect(page.locator("#now-reward")).to_have_text("3.07")
-    page.get_by_role("button", name="Back to newest").click()
+    page.get_by_role("button", name="Back to live").click()
     expect(page.locator("#now-title")).to_have_text("Newest step")
     expect(page.locator("#now-episode")).to_have_text("29")
 

@@ -475,6 +475,7 @@ def test_wrong_use_is_a_sentence(
     missing = run_cli("live")
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
     assert "STEPSTREAM_REDIS_URL" in missing.stderr
+    assert run_cli("topics", "create").returncode == 0
     away = spawn_cli("live", env={"STEPSTREAM_REDIS_URL": "redis://127.0.0.1:1/0"})
     wait_for(lambda: "Redis at redis://127.0.0.1:1/0 does not answer" in away.log.read_text())
     assert away.poll() is None
