@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from consumers.replay.sink_sql import SqlSink
-from infra.history.items import Item, Records
+from infra.history.items import Records
 from infra.history.moment import FramePlace, History
 from infra.history.reader import RunReader
 from infra.history.sql_source import SqlSource
@@ -22,7 +21,7 @@ from schemas.fold import Fold, columns
 from schemas.positions import parse_position
 from schemas.topics import LINES, Kind
 from tests.support.records import record
-from tests.support.replays import lines_of
+from tests.support.replays import lines_of, store_lines
 
 PLACES = 200
 FRAMED = ("stream_id", "seq", "agent_id", "event_time", "episode_index", "step_index")
@@ -53,15 +52,7 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     for n in range(1, 50):
         made = {"seq": n, "stream_id": "s3", "global_step": n, "metrics": f'{{"loss": {n}}}'}
         lines.append((Kind.METRICS, record(Kind.METRICS, "r", **made)))
-    sink = SqlSink(settings, url, Records("r", checked_in), "r")
-    places = dict.fromkeys(KINDS, 0)
-    items = []
-    for kind, fields in lines:
-        who = (kind, fields["stream_id"], fields["seq"], fields["event_time"], fields["agent_id"])
-        items.append(Item(*who, 0, places[kind], fields["event_time"] // 1000, ENCODERS[kind](fields)))
-        places[kind] += 1
-    sink.write(items)
-    sink.close()
+    store_lines(settings, "r", lines)
     return settings
 
 

@@ -11,11 +11,13 @@ from sqlalchemy import Engine
 from consumers.persist.dead_letters import DeadLetterWriter
 from consumers.persist.service import Persist
 from consumers.replay.lines import as_line
+from consumers.replay.sink_sql import SqlSink
+from infra.history.items import Item, Records
 from infra.settings import Settings
 from infra.sql import engine as sql
 from infra.sql import migrations
 from infra.sql.writers import open_writer
-from schemas.codec import Decoder
+from schemas.codec import Decoder, Encoder, checked_in
 from schemas.topics import LINES, Kind
 from tests.support.records import Sender, record
 from tests.support.topics import read_topics
@@ -24,6 +26,19 @@ START = 1_790_000_000_000_000
 """Event time of a run's first line, µs."""
 
 Lines = list[tuple[Kind, dict[str, Any]]]
+
+
+def store_lines(settings: Settings, run_id: str, lines: Iterable[tuple[Kind, dict[str, Any]]]) -> None:
+    """Put records into SQL as `replay --output sql:` does, each kind in one partition."""
+    encoders, places = {kind: Encoder(kind) for kind in Kind}, dict.fromkeys(Kind, 0)
+    sink = SqlSink(settings, settings.sql_url, Records(run_id, checked_in), run_id)
+    items = []
+    for kind, fields in lines:
+        who = (kind, fields["stream_id"], fields["seq"], fields["event_time"], fields["agent_id"])
+        items.append(Item(*who, 0, places[kind], fields["event_time"] // 1000, encoders[kind](fields)))
+        places[kind] += 1
+    sink.write(items)
+    sink.close()
 
 
 def lines_of(run_id: str, stream: str, episodes: int, *, steps: int = 4, every: int = 1_000) -> Lines:

@@ -11,15 +11,12 @@ from urllib.parse import urlencode
 
 import pytest
 
-from consumers.replay.sink_sql import SqlSink
 from dashboard.api import ADDRESSES
 from dashboard.app import create
-from infra.history.items import Item, Records
 from infra.settings import Settings, load
-from schemas.codec import Encoder, checked_in
-from schemas.topics import LINES, Kind
+from schemas.topics import Kind
 from tests.support.records import record
-from tests.support.replays import lines_of
+from tests.support.replays import lines_of, store_lines
 from tests.support.web import served
 
 Ask = Callable[..., tuple[int, Any]]
@@ -50,15 +47,7 @@ def fill(settings: Settings, run_id: str) -> None:
     lines.append((Kind.RUNS, record(Kind.RUNS, run_id, seq=1, payload=config, **started)))
     lines[0][1]["reward"] = float("inf")
     lines[0][1]["observation"] = '{"at": [1, 2.50, "NaN"]}'
-    sink = SqlSink(settings, settings.sql_url, Records(run_id, checked_in), run_id)
-    encoders, places = {kind: Encoder(kind) for kind in LINES}, dict.fromkeys(LINES, 0)
-    items = []
-    for kind, fields in lines:
-        who = (kind, fields["stream_id"], fields["seq"], fields["event_time"], fields["agent_id"])
-        items.append(Item(*who, 0, places[kind], fields["event_time"] // 1000, encoders[kind](fields)))
-        places[kind] += 1
-    sink.write(items)
-    sink.close()
+    store_lines(settings, run_id, lines)
 
 
 def test_runs(ask: Ask) -> None:
