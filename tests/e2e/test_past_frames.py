@@ -61,7 +61,9 @@ def test_an_episode_is_walked_picture_by_picture(
     page.get_by_role("button", name="Step before").click()
     shows(page, 1, LENGTH - 2)
     page.locator(".table-card").scroll_into_view_if_needed()
-    page.locator("#every-steps .ag-row[row-index='0'] .ag-cell[col-id=step_index]").click()
+    first = page.locator("#every-steps .ag-row[row-index='0']")
+    expect(first.locator("[col-id=episode_index]")).to_have_text("1")  # the rows follow a moment later
+    first.locator("[col-id=step_index]").click()
     shows(page, 1, 0)
     page.keyboard.press("ArrowDown")
     shows(page, 1, 1)
