@@ -175,7 +175,9 @@ class Stack:
         self._folder, self._started = folder, started
         kafka, redis = KafkaServer(folder / "kafka", class_path(Path())), ValkeyServer(folder / "valkey")
         self._postgres = PostgresServer()
-        self.roots = {}
+        self.roots: dict[str, int] = {}
+        self.services: dict[str, subprocess.Popen[bytes]] = {}
+        """The newest process of each name."""
         for name, server in (("kafka", kafka), ("redis", redis)):
             self.roots[name] = server.start().pid
             started.callback(server.stop)
@@ -202,7 +204,7 @@ class Stack:
         for name in services:
             with (self._folder / f"{name}.log").open("ab") as log:
                 child = subprocess.Popen([PROGRAM, name], env=self.env, stdout=log, stderr=log)
-            self.roots[name] = child.pid
+            self.services[name], self.roots[name] = child, child.pid
             self._started.callback(child.wait)
             self._started.callback(child.terminate)
 
@@ -216,13 +218,20 @@ class Stack:
             found[name] += times[0].children_user + times[0].children_system
         return found
 
-    def send(self, rate: int, steps: int, run_id: str) -> float:
-        """A worker of so many steps a second, to its end: CPU seconds of `run`, the worker's own left out."""
+    def train(self, rate: int, steps: int, run_id: str) -> subprocess.Popen[bytes]:
+        """Begin a worker of so many steps a second under `run`; it is terminated with the servers."""
         program = self._folder / "worker.py"
         program.write_text(WORKER)
         worker = [sys.executable, str(program), str(rate), str(steps)]
         command = [str(PROGRAM), "run", "--quiet", "--run-id", run_id, "--", *worker]
         child = subprocess.Popen(command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._started.callback(child.wait)
+        self._started.callback(child.terminate)
+        return child
+
+    def send(self, rate: int, steps: int, run_id: str) -> float:
+        """A worker of so many steps a second, to its end: CPU seconds of `run`, the worker's own left out."""
+        child = self.train(rate, steps, run_id)
         own = 0.0
         while child.poll() is None:
             with suppress(psutil.NoSuchProcess):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from infra.settings import Settings, load
@@ -40,6 +44,21 @@ def test_migrations_make_the_models_tables(database: Settings):
         context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, Base.metadata) == []
     migrations.check(engine)
+
+
+def test_revisions_are_those_that_alembic_knows():
+    """They are read off the files' names, so each file has to begin with its revision."""
+    config = Config()
+    config.set_main_option("script_location", migrations.LOCATION)
+    scripts = ScriptDirectory.from_config(config)
+    assert migrations.revisions() == [script.revision for script in scripts.walk_revisions()][::-1]
+    assert migrations.head() == scripts.get_current_head()
+
+
+def test_a_service_starts_without_alembic():
+    """It only checks the version, and each module that it loads delays it after a kill."""
+    script = "import sys, cli.persist, cli.dashboard, cli.forward; sys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_upgrading_twice_changes_nothing(database: Settings):
