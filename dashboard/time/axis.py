@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dashboard.address import Address
 from dashboard.time.past import Place
 from infra.history.clock import EPOCH
 from infra.history.curves import Numbers
@@ -30,6 +31,12 @@ EXACT_BLOCKS = 16
 """In a run of more thousands of lines, marks stand between the steps that are known: no pixel shows it."""
 
 Span = tuple[float, float]
+
+
+def chosen(address: Address) -> str:
+    """The axis that an address asks for."""
+    asked = address.get("axis")
+    return asked if asked in AXES else "step"
 
 
 def span(history: History, axis: str, agent_id: str) -> Span | None:

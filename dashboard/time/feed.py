@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import inf
 from typing import Literal
 
 from dashboard.address import Address
@@ -52,7 +53,8 @@ class TimedFeed(Follower):
         self._pace = Pace(speed_of(address))
         self._delayed = Delayed(number(address.get("behind")))
         self._loop: Loop | None = None
-        self._said = ""
+        self._said, self._again_at = "", inf
+        """Why the moment of the address is not there, and when it is looked for again."""
         self._live_steps, self._steps = 0, 0
         """Steps of the agent, live and where this viewer stands."""
         self._waiting = LiveOrWoken(live.next)
@@ -84,6 +86,8 @@ class TimedFeed(Follower):
     async def next(self) -> News:
         """What came since, or where this viewer went."""
         while True:
+            if self._wants is None and self.state == "live" and time.monotonic() > self._again_at:
+                self._wants = lambda: self._reached(self._address)
             if self._wants is not None:
                 wants, self._wants = self._wants, None
                 with suppress(StepstreamError):
@@ -157,13 +161,12 @@ class TimedFeed(Follower):
     async def _back(self) -> News:
         """To live again."""
         await self._waiting.stop()
-        self.state, self.place, self._said = "live", None, ""
+        self.state, self.place, self._said, self._again_at = "live", None, "", inf
         news = await self._live.move(Address("/", (("agent", self.agent),)))
         self._hear(news)
-        news.address = dict.fromkeys((*PARTS, "loop"))
         self._loop = None
-        self._readdress(news)
-        self.lead(self.state, self.place.cut if self.place else None)
+        self._readdress(news, dict.fromkeys((*PARTS, "loop")))
+        self.lead(self.state, None)
         return await self._clocked(news)
 
     # Elsewhere
@@ -194,7 +197,8 @@ class TimedFeed(Follower):
         return await self._feeds.pasts.fresh(self._run_id, BAR_S / 2)
 
     async def _reached(self, address: Address) -> News | None:
-        """The moment that an address names; None: it names none, or the run has no such place."""
+        """The moment that an address names; None: it names none, or the run has no such place yet."""
+        self._again_at = inf
         if leader := self._feeds.viewers.get(address.get("follow")):
             self.follow(leader)
             self.led(leader.state, leader.place.cut if leader.place else None)
@@ -206,7 +210,7 @@ class TimedFeed(Follower):
             past = await self.past()
             cut = await past.read(lambda: moved(past, Move("go", where(address)), self.place, self.agent))
         except StepstreamError as error:
-            self._said = str(error)
+            self._said, self._again_at = str(error), time.monotonic() + BAR_S
             return None
         if cut is None:
             return None
@@ -222,30 +226,28 @@ class TimedFeed(Follower):
         if self.place.line is not None:
             self._pace.start(self.place.line.time, time.monotonic())
         if address is None:
-            news.address = spoken(self._address, words(self.place), news)
-            self._readdress(news)
+            self._readdress(news, spoken(self._address, words(self.place), news))
         self._said = self._said or news.frame_said
         self.lead(self.state, self.place.cut if self.place else None)
         self._prefetching = asyncio.create_task(past.prefetch(self.place))
         return await self._clocked(news)
 
-    def _readdress(self, news: News) -> None:
-        self._address_at = time.monotonic()
-        if news.address:
-            self._address = Address.of(self._address.to(**news.address))
+    def _readdress(self, news: News, changes: dict[str, str | None]) -> None:
+        self._address_at, news.address = time.monotonic(), changes
+        self._address = Address.of(self._address.to(**changes))
 
     async def _done(self, move: Move) -> News | None:
         """Do what a control asks for."""
         self._said = ""
         if move.name == "live":
-            return await self._back() if self.state != "live" else None
+            return await self._back() if self.state != "live" or names_moment(self._address) else None
         past = await self.past()
         if move.name in ("from", "to"):
             return await self._looped(move.name, past)
         if move.name == "play":
             return await self._played(past)
         if move.name == "scrub":
-            number_there, axis = float(move.value), self._axis()
+            number_there, axis = float(move.value), axes.chosen(self._address)
             there = await past.read(lambda: axes.position(past.history, axis, number_there, self.agent))
             move = Move("go", str(there))
         try:
@@ -281,8 +283,8 @@ class TimedFeed(Follower):
     async def _looped(self, end: str, past: Past) -> News:
         """Set an end of the loop here. Its other end is the run's."""
         self._loop = await past.read(lambda: looped(past, self._loop, end, self.place, self.agent))
-        news = News(agent=self._live.agent, address={"loop": self._loop.words})
-        self._readdress(news)
+        news = News(agent=self._live.agent)
+        self._readdress(news, {"loop": self._loop.words})
         return await self._clocked(news)
 
     async def _ticked(self) -> News | None:
@@ -316,8 +318,7 @@ class TimedFeed(Follower):
         if news.counters is not None:
             self._steps = news.counters.seen
         if now - self._address_at > ADDRESS_S:
-            news.address = spoken(self._address, words(self.place), news)
-            self._readdress(news)
+            self._readdress(news, spoken(self._address, words(self.place), news))
         self.lead(self.state, self.place.cut if self.place else None)
         return await self._clocked(news, TICK_S)
 
@@ -329,16 +330,13 @@ class TimedFeed(Follower):
         self.state = "paused"
         return await self._clocked(News(agent=self._live.agent))
 
-    def _axis(self) -> str:
-        chosen = self._address.get("axis")
-        return chosen if chosen in axes.AXES else "step"
-
     async def _clocked(self, news: News, seldom: float = 0.0) -> News:
         """News with what the time bar shows, unless it was said just now."""
         if time.monotonic() - self._bar_at < seldom:
             return news
         self._bar_at = time.monotonic()
-        clock = news.clock = Clock(self.state, self._axis(), speed=self._pace.speed, viewer=self.viewer)
+        axis, speed = axes.chosen(self._address), self._pace.speed
+        clock = news.clock = Clock(self.state, axis, speed=speed, viewer=self.viewer)
         clock.said = self._said
         if self.state != "live":
             clock.meanwhile = max(0, self._live_steps - self._steps)

@@ -115,3 +115,17 @@ def test_a_past_step_stays_while_training_goes_on(
     shows(page, 0, 0)
     worker.terminate()
     worker.wait(30)
+
+
+def test_an_episode_that_is_yet_to_come_is_shown_when_it_is_there(
+    stack: Stack, open_page: Callable[..., Page], run_id: str
+) -> None:
+    """Until then the page is live, and says what there is; a moment is in SQL a little after it is live."""
+    go = stack.folder / f"{run_id}.go"
+    waits = f"import pathlib\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.1)\n"
+    worker = stack.run(run_id, TRAINING + waits + TRAINING.replace(f"range({EPISODES})", f"[{EPISODES}]"))
+    page = open_page(f"/runs/{run_id}?agent=ada&episode={EPISODES}")
+    expect(page.locator(".time-said")).to_contain_text(f"Nothing of the run lies at episode:{EPISODES}")
+    go.touch()
+    expect(page.locator("#now-title")).to_have_text(f"Step 0 of episode {EPISODES}")
+    worker.wait(30)
