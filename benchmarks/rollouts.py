@@ -42,7 +42,7 @@ CHARACTERS = 1000
 RECORDS = (Kind.EPISODES, Kind.ROLLOUTS, Kind.STEPS)
 
 IN_TABLE = """(step) => {
-  const cell = document.querySelector("#rollouts-grid .ag-row[row-index='0'] [col-id=step]");
+  const cell = document.querySelector("#rollouts-grid .ag-row[row-index='0'] [col-id=training_step]");
   return cell?.textContent === String(step) && performance.timeOrigin + performance.now();
 }"""
 

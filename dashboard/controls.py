@@ -9,14 +9,15 @@ data-chosen, data-value           of these buttons, the one with this value is p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import dash_bootstrap_components as dbc
-from dash import html
+from dash import Dash, Input, Output, State, html
 from dash.development.base_component import Component
 
+from dashboard.address import Address
 from dashboard.panel import attrs, live_attr
 
 
@@ -55,3 +56,24 @@ def search(name: str, label: str, value: str = "", **more: Any) -> Component:
     return html.Label(
         [html.Span(label, className="visually-hidden"), box, html.Kbd("/")], className="keyed", **more
     )
+
+
+def to_address(app: Dash, component: str, attribute: str, query: Callable[[Address, Any], Any]) -> None:
+    """Put what a user chooses in a component into the address.
+
+    Args:
+        app: that gets the callback.
+        component: its id.
+        attribute: the property that holds the choice.
+        query: the new query of an address with that choice; `no_update` where it has it already.
+    """
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input(component, attribute),
+        State("url", "pathname"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    async def choose(chosen: Any, path: str, search: str | None) -> Any:
+        return query(Address.of((path or "/") + (search or "")), chosen)

@@ -74,24 +74,15 @@ class RunsPage(Page):
         async def listed(kept: dict[str, str] | None) -> Any:
             return _views(kept or {})
 
-        @app.callback(
-            Output("url", "search", allow_duplicate=True),
-            Input("runs-columns", "value"),
-            State("url", "pathname"),
-            State("url", "search"),
-            prevent_initial_call=True,
-        )
-        async def columns(chosen: list[str] | None, path: str, search: str | None) -> Any:
-            address = Address.of((path or "/") + (search or ""))
-            return _columns(address, chosen or []) if address.path == "/" else no_update
+        controls.to_address(app, "runs-columns", "value", _columns)
 
 
-def _columns(address: Address, chosen: list[str]) -> Any:
+def _columns(address: Address, chosen: list[str] | None) -> Any:
     """The query that shows these columns; none where it shows them already."""
     default = [one.field for one in COLUMNS if one.chosen]
-    wanted = [] if sorted(chosen) == sorted(default) else chosen
+    wanted = [] if sorted(chosen or []) == sorted(default) else chosen or []
     same = sorted(wanted) == sorted(address.all("column"))
-    return no_update if same else address.search(column=wanted or None)
+    return no_update if same or address.path != "/" else address.search(column=wanted or None)
 
 
 def _head(address: Address) -> Component:

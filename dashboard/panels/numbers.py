@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dash_bootstrap_components as dbc
-from dash import Dash, Input, Output, State, html, no_update
+from dash import Dash, html, no_update
 from dash.development.base_component import Component
 
-from dashboard import form
+from dashboard import controls, form
 from dashboard.address import Address
 from dashboard.controls import patched
 from dashboard.live.news import finite, parsed
@@ -44,18 +44,12 @@ _GOOD, _BAD = ("success", "win", "won", "solved"), ("failure", "failed", "fail",
 def register(app: Dash) -> None:
     """The agent's own numbers that are chosen, to the address."""
 
-    @app.callback(
-        Output("url", "search", allow_duplicate=True),
-        Input("own-numbers", "value"),
-        State("url", "pathname"),
-        State("url", "search"),
-        prevent_initial_call=True,
-    )
-    async def chosen(names: list[str] | None, path: str, search: str | None) -> Any:
-        address = Address.of((path or "/") + (search or ""))
+    def chosen(address: Address, names: list[str] | None) -> Any:
         wanted = (names or [])[-MOST_OWN:]
         same = sorted(wanted) == sorted(address.all("number"))
         return no_update if same else address.search(number=wanted or None)
+
+    controls.to_address(app, "own-numbers", "value", chosen)
 
 
 class Numbers(Panel):

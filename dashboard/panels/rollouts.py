@@ -21,7 +21,7 @@ from dashboard.page import Services
 from dashboard.panel import Drawn, History, News, Panel, attrs, live, live_attr
 from dashboard.panels.training import functions
 from dashboard.sql.queries import PageRequest
-from dashboard.sql.rollouts import REWARD, Chosen, Key
+from dashboard.sql.rollouts import NATURAL, REWARD, Chosen, Key, is_column
 from dashboard.visible import plain
 from schemas.errors import StepstreamError
 
@@ -134,17 +134,17 @@ class Rollouts(Panel):
 
 
 def view(address: Address) -> dict[str, Any]:
-    """What the address says about the list."""
+    """What the address says about the list. Names that are no column are left out."""
     try:
         model = json.loads(address.get("filter") or "{}")
     except (ValueError, RecursionError):
         model = {}
+    by = address.get("sort")
+    filters = model.items() if isinstance(model, dict) else ()
     return {
         "words": address.get("q"),
-        "sort": address.get("sort"),
-        "filter": {name: one for name, one in model.items() if isinstance(one, dict)}
-        if isinstance(model, dict)
-        else {},
+        "sort": by if is_column(by.removeprefix("-")) else "",
+        "filter": {name: one for name, one in filters if is_column(name) and isinstance(one, dict)},
         "superseded": bool(address.get("superseded")),
     }
 
@@ -156,7 +156,7 @@ def chosen(address: Address) -> Chosen:
 
 def sorting(address: Address) -> list[dict[str, str]]:
     """AG Grid's sort model."""
-    by = address.get("sort")
+    by = view(address)["sort"]
     return [{"colId": by.removeprefix("-"), "sort": "desc" if by.startswith("-") else "asc"}] if by else []
 
 
@@ -183,10 +183,10 @@ def definitions(address: Address, steps: Sequence[Mapping[str, Any]]) -> list[di
     """
     names = functions(steps)
     made: list[dict[str, Any]] = [
-        _column("step", "Step", 84, "whole"),
+        _column(NATURAL, "Step", 84, "whole"),
         _column("split", "Split", 84, "word"),
-        _column("group", "Group", 96, "word"),
-        _column("sample", "Sample", 92, "word"),
+        _column("group_id", "Group", 96, "word"),
+        _column("sample_id", "Sample", 92, "word"),
         _column("reward", "Reward", 92, "number"),
         *(_column(REWARD + name, plain(name), 120, "number") for name in names[:MOST_FUNCTIONS]),
         _column("advantage", "Advantage", 104, "number", derived=True),
@@ -195,11 +195,11 @@ def definitions(address: Address, steps: Sequence[Mapping[str, Any]]) -> list[di
         _column("status", "Status", 96, "word"),
         _column("stop_reason", "Stop reason", 112, "word"),
         _column("staleness", "Staleness", 96, "whole"),
-        _column("text", "Last answer", 280, "line"),
+        _column("final_text", "Last answer", 280, "line"),
     ]
     empty = {name for name in SOMETIMES if steps and all(step[name] is None for step in steps)}
     made = [one for one in made if one["field"] not in empty]
-    by = address.get("sort") or "-step"
+    by = view(address)["sort"] or f"-{NATURAL}"
     for one in made:
         name = one["field"]
         down = by == f"-{name}"
@@ -259,18 +259,12 @@ def register(app: Dash, services: Services) -> None:
             return {"rowData": [], "rowCount": 0}, f"These rows cannot be shown. {error}"
         return {"rowData": [shown(row) for row in page.rows], "rowCount": page.total}, said(page, address)
 
-    @app.callback(
-        Output("url", "search", allow_duplicate=True),
-        Input(GRID, "filterModel"),
-        State("url", "pathname"),
-        State("url", "search"),
-        prevent_initial_call=True,
-    )
-    async def filtered(model: dict[str, Any] | None, path: str, search: str) -> Any:
-        address = Address.of((path or "/") + (search or ""))
+    def filtered(address: Address, model: dict[str, Any] | None) -> Any:
         if (model or {}) == view(address)["filter"]:
             return no_update
         return address.search(filter=json.dumps(model) if model else None)
+
+    controls.to_address(app, GRID, "filterModel", filtered)
 
 
 def said(page: Any, address: Address) -> str:

@@ -51,9 +51,9 @@ def _series(asked: Mapping[str, str]) -> Series:
 
 
 async def _points(queries: Queries, series: Series) -> AsyncIterator[str]:
-    yield _text([("step", "episode", "timestamp", _cell(series.name))])
+    yield _text([("global_step", "episode_index", "event_time", _cell(series.name))])
     async for points in queries.points(series):
-        yield _text(points)
+        yield _text((step, episode, form.iso(ms), value) for step, episode, ms, value in points)
 
 
 async def _lines(queries: Queries, asked: dict[str, Any], kind: str) -> AsyncIterator[str]:

@@ -39,7 +39,7 @@ HEAD = 200
 """Characters of a text in the table."""
 REWARD = "rewards/"
 """Before the name of a reward function, in the name of its column."""
-NATURAL = "step"
+NATURAL = "training_step"
 
 T = ROLLOUTS.c
 STEP = TRAINING_STEPS.c
@@ -49,11 +49,11 @@ PLACE = (T.stream_id + "", T.seq + 0)
 _IS_VERSION = T.policy_start.regexp_match("^[0-9]{1,18}$")
 
 NAMES: dict[str, ColumnElement[Any]] = {
-    "timestamp": T.event_time,
-    "step": T.training_step,
+    "event_time": T.event_time,
+    "training_step": T.training_step,
     "split": T.split,
-    "group": T.group_id,
-    "sample": T.sample_id,
+    "group_id": T.group_id,
+    "sample_id": T.sample_id,
     "reward": T.reward,
     "advantage": func.coalesce(T.advantage, T.derived_advantage),
     "input_tokens": T.input_tokens,
@@ -62,9 +62,9 @@ NAMES: dict[str, ColumnElement[Any]] = {
     "status": T.status,
     "stop_reason": T.stop_reason,
     "staleness": case((_IS_VERSION, T.training_step - cast(T.policy_start, BigInteger)), else_=null()),
-    "text": T.final_text,
+    "final_text": T.final_text,
 }
-"""What the page calls a column → what it is in SQL."""
+"""The columns that a page can sort and filter by, under their names in SQL."""
 
 _IN_POSTGRES = """
     SELECT stream_id, seq FROM rollout_words WHERE run_id = :run AND words @@ to_tsquery('simple', :query)
@@ -236,6 +236,11 @@ def named(request: PageRequest) -> dict[str, ColumnElement[Any]]:
     }
 
 
+def is_column(name: str) -> bool:
+    """Whether the list can be sorted and filtered by this name."""
+    return name in NAMES or name.startswith(REWARD)
+
+
 def is_natural(chosen: Chosen, request: PageRequest) -> bool:
     """Whether the list is in the order of training steps, and whole."""
     by = request.sort[0].get("colId") if request.sort else NATURAL
@@ -254,15 +259,16 @@ def _natural(way: Direction) -> list[ColumnElement[Any]]:
 
 # Rows
 
+_PLAIN = ("stream_id", "seq", "training_step", "split", "group_id", "sample_id", "attempt", "superseded",
+          "reward", "turns", "input_tokens", "output_tokens", "status", "stop_reason")  # fmt: skip
+
 
 def _columns() -> list[ColumnElement[Any]]:
-    plain = ("stream_id", "seq", "event_time", "training_step", "split", "group_id", "sample_id", "attempt",
-             "superseded", "reward", "advantage", "derived_advantage", "turns", "input_tokens",
-             "output_tokens", "policy_start", "status", "stop_reason")  # fmt: skip
     return [
-        *(T[name] for name in plain),
+        *(T[name] for name in _PLAIN),
+        *(T.event_time, T.advantage, T.derived_advantage, T.policy_start),
         text_of(T.rewards).label("rewards"),
-        func.substr(T.final_text, 1, HEAD).label("text"),
+        func.substr(T.final_text, 1, HEAD).label("final_text"),
     ]
 
 
@@ -270,16 +276,11 @@ def _shape(row: Mapping[Any, Any]) -> dict[str, Any]:
     """A rollout for the table."""
     own = row["advantage"] is not None
     return {
-        "stream_id": row["stream_id"],
-        "seq": row["seq"],
-        "timestamp": rows.moment(row["event_time"]),
-        "step": row["training_step"],
-        "group": row["group_id"],
-        "sample": row["sample_id"],
+        **{name: row[name] for name in _PLAIN},
+        "event_time": rows.moment(row["event_time"]),
         "advantage": row["advantage"] if own else row["derived_advantage"],
         "derived": not own and row["derived_advantage"] is not None,
         "staleness": staleness(row["training_step"], row["policy_start"]),
-        **{name: row[name] for name in ("split", "reward", "turns", "input_tokens", "output_tokens", "status",
-                                        "stop_reason", "attempt", "superseded", "text")},
+        "final_text": row["final_text"],
         **{REWARD + name: value for name, value in reward_values(row["rewards"]).items()},
-    }  # fmt: skip
+    }

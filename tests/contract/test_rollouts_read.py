@@ -56,7 +56,7 @@ async def test_any_page_in_the_order_of_training_steps(writer: Writer, queries: 
     store(writer, rows)
     expected = [step * 5 + i + 1 for step in range(6, -1, -1) for i in range(5)]
     expected = expected if way == "desc" else expected[::-1]
-    sort = [{"colId": "step", "sort": way}]
+    sort = [{"colId": "training_step", "sort": way}]
     for size in (1, 4, 13, 100):
         assert await pages(queries, RUN, size, sort=sort) == [*expected, 103, 102, 101, 100]
 
@@ -83,7 +83,7 @@ async def test_sorted_and_filtered_by_any_column(writer: Writer, queries: Querie
         "staleness",
         "rewards/length",
         "stop_reason",
-        "sample",
+        "sample_id",
     ):
         for way, sign in (("asc", 1), ("desc", -1)):
             page = await queries.rollouts(RUN, PageRequest(0, 100, [{"colId": name, "sort": way}]))
@@ -155,9 +155,9 @@ async def test_one_rollout_and_those_beside_it(writer: Writer, queries: Queries)
     assert [one["seq"] for one in await queries.siblings(row)] == list(range(17, 25))
     assert await queries.rollout("run", Key("stream", 999)) is None
     searched = Chosen("run", "answer 1")
+    oldest = {"sort": [{"colId": "training_step", "sort": "asc"}]}
     by_reward = {"sort": [{"colId": "reward", "sort": "desc"}]}
-    for chosen, request in ((RUN, {}), (RUN, {"sort": [{"colId": "step", "sort": "asc"}]}), (RUN, by_reward),
-                            (searched, {})):  # fmt: skip
+    for chosen, request in ((RUN, {}), (RUN, oldest), (RUN, by_reward), (searched, {})):
         listed = await pages(queries, chosen, 50, **request)
         for at, seq in enumerate(listed):
             found = await queries.rollout_beside(chosen, PageRequest(**request), Key("stream", seq))

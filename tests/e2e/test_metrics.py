@@ -104,7 +104,7 @@ def test_every_point_of_a_chart_is_downloaded(
         page.get_by_role("link", name="CSV").click()
     download.value.save_as(tmp_path / "loss.csv")
     rows = list(csv.DictReader((tmp_path / "loss.csv").open(encoding="utf-8", newline="")))
-    assert [int(row["step"]) for row in rows] == list(range(POINTS))
+    assert [int(row["global_step"]) for row in rows] == list(range(POINTS))
     assert float(rows[9]["train/loss"]) == pytest.approx(0.1)
     with page.expect_download() as image:
         page.locator(".modebar-btn").first.click()

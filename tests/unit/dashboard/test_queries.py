@@ -114,6 +114,19 @@ async def test_every_row_of_an_episode_is_downloaded(
     assert {row["worker_id"] for row in found} == {"w"}
 
 
+async def test_a_series_is_downloaded_under_the_names_of_sql(engine: Engine, queries: Queries) -> None:
+    """Every point with its global step, its episode, its moment and its value."""
+    write(engine, Metrics, [event(seq, global_step=seq * 10, metrics={"loss": seq / 4}) for seq in (1, 2)])
+    _, lines = download.csv(queries, {"kind": "series", "run": "run", "source": "metrics", "name": "loss"})
+    found = list(csv.DictReader(io.StringIO("".join([text async for text in lines]), newline="")))
+    moment = T0.isoformat(timespec="seconds")[:16]
+    assert [row.pop("event_time")[:16] for row in found] == [moment, moment]
+    assert found == [
+        {"global_step": "10", "episode_index": "", "loss": "0.25"},
+        {"global_step": "20", "episode_index": "", "loss": "0.5"},
+    ]
+
+
 async def test_a_long_episode_is_whole_in_the_table(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:

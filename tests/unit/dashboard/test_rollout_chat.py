@@ -106,12 +106,14 @@ def test_a_key_is_taken_from_any_address() -> None:
 
 
 def test_any_address_is_a_list() -> None:
-    """A filter that is no JSON is none."""
+    """A filter that is no JSON is none, and a name that is no column is left out."""
     for text in ("", "{", "[]", "7", "[" * 5000, '{"reward": 7}'):
         assert rollouts.view(Address("/runs/r", (("filter", text),)))["filter"] == {}
     wanted = rollouts.wanted(Address("/runs/r", (("sort", "-rewards/a"), ("filter", '{"split":{}}'))))
     assert wanted.sort == [{"colId": "rewards/a", "sort": "desc"}]
     assert wanted.filters == {"split": {}}
+    old = rollouts.wanted(Address("/runs/r", (("sort", "-step"), ("filter", '{"group":{},"reward":{}}'))))
+    assert (old.sort, old.filters) == ([], {"reward": {}})
 
 
 def test_the_numbers_of_a_training() -> None:
