@@ -10,7 +10,7 @@ import sys
 import textwrap
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,19 @@ class Stack:
         """The page, until it answers."""
         self.start("dashboard", "--port", str(self.port))
         wait_for(lambda: answers(self.port), 180, "the dashboard does not answer")
+
+    @contextmanager
+    def other_dashboard(self, name: str, **env: str) -> Iterator[str]:
+        """Address of a second dashboard with settings of its own; its log is `name`.log."""
+        port = free_port()
+        with (self.folder / f"{name}.log").open("ab") as log:
+            command = [PROGRAM, "dashboard", "--port", str(port)]
+            served = process.spawn(command, output=log, variables=self.env | env)
+        try:
+            wait_for(lambda: answers(port), 180, "the dashboard does not answer")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.end(served)
 
     def worker(self, name: str, source: str) -> Path:
         """A program of a user's; `emit` prints one JSON line at once."""

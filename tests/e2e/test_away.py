@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from dashboard.live.feeds import NO_REDIS, NO_SQL
 from dashboard.live.run_feed import NO_LIVE
-from infra.embedded import process
-from tests.e2e.conftest import PROGRAM, Stack, answers, free_port
+from tests.e2e.conftest import Stack, free_port
 from tests.support.processes import wait_for
 
 pytestmark = pytest.mark.browser
@@ -25,24 +22,10 @@ for i in range(100_000):
 """
 
 
-@contextmanager
-def dashboard(stack: Stack, **env: str) -> Iterator[str]:
-    """Address of a dashboard of its own with other servers."""
-    port = free_port()
-    with (stack.folder / f"away-{uuid.uuid4().hex[:6]}.log").open("ab") as log:
-        command = [PROGRAM, "dashboard", "--port", str(port)]
-        served = process.spawn(command, output=log, variables=stack.env | env)
-    try:
-        wait_for(lambda: answers(port), 180, "the dashboard does not answer")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.end(served)
-
-
 def test_without_redis_the_page_shows_what_sql_holds(stack: Stack, browser: Browser, run_id: str) -> None:
     """And says so."""
     stack.ingest(run_id, json.dumps({"type": "step", "agent_id": "ada", "step_index": 7, "reward": 1}))
-    with dashboard(stack, STEPSTREAM_REDIS_URL=f"redis://127.0.0.1:{free_port()}") as url:
+    with stack.other_dashboard("away", STEPSTREAM_REDIS_URL=f"redis://127.0.0.1:{free_port()}") as url:
         page = browser.new_page()
         page.goto(f"{url}/runs/{run_id}?agent=ada")
         expect(page.locator("#notice")).to_have_text(NO_REDIS)
@@ -55,7 +38,7 @@ def test_without_sql_the_page_goes_on_with_the_newest(stack: Stack, browser: Bro
     worker = stack.run(run_id, WORKER)
     try:
         away = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
-        with dashboard(stack, STEPSTREAM_DATABASE_URL=away) as url:
+        with stack.other_dashboard("away", STEPSTREAM_DATABASE_URL=away) as url:
             page = browser.new_page()
             page.goto(f"{url}/runs/{run_id}?agent=ada")
             expect(page.locator("#notice")).to_have_text(NO_SQL)

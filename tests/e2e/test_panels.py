@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from infra.embedded import process
-from tests.e2e.conftest import NOISE, PROGRAM, Stack, answers, free_port
-from tests.support.processes import wait_for
+from tests.e2e.conftest import NOISE, Stack
 
 pytestmark = pytest.mark.browser
 
@@ -35,24 +33,11 @@ class Raises(Panel):
 """
 
 
-@contextmanager
-def dashboard(stack: Stack, name: str, panels: str, path: Path) -> Iterator[str]:
-    """Address of a dashboard with panels of a user's."""
-    port, env = free_port(), {"STEPSTREAM_DASHBOARD_PANELS": panels, "PYTHONPATH": str(path)}
-    with (stack.folder / f"{name}.log").open("ab") as log:
-        command = [PROGRAM, "dashboard", "--port", str(port)]
-        served = process.spawn(command, output=log, variables=stack.env | env)
-    try:
-        wait_for(lambda: answers(port), 180, "the dashboard does not answer")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.end(served)
-
-
 @pytest.fixture(scope="module")
 def examples(stack: Stack) -> Iterator[str]:
     """Address of a dashboard with the examples."""
-    with dashboard(stack, "examples", PANELS, EXAMPLES) as url:
+    env = {"STEPSTREAM_DASHBOARD_PANELS": PANELS, "PYTHONPATH": str(EXAMPLES)}
+    with stack.other_dashboard("examples", **env) as url:
         yield url
 
 
@@ -111,11 +96,13 @@ def test_an_option_of_a_panel_is_in_the_address(examples: str, trained: str, pag
 def test_a_panel_that_cannot_be_used_is_named(stack: Stack, trained: str, tmp_path: Path, page: Page) -> None:
     """A module that does not import, a panel that raises in each call: a sentence each; all else lives."""
     (tmp_path / "broken.py").write_text(BROKEN)
-    with dashboard(stack, "broken", "broken:Raises,nowhere:Panel", tmp_path) as url:
+    env = {"STEPSTREAM_DASHBOARD_PANELS": "broken:Raises,nowhere:Panel", "PYTHONPATH": str(tmp_path)}
+    with stack.other_dashboard("broken", **env) as url:
         page.goto(f"{url}/runs/{trained}", timeout=60_000)
         failures = page.locator(".panel-failure")
         expect(failures.filter(has_text="nowhere:Panel")).to_be_visible()
         expect(failures.filter(has_text="<img src=x> at every step")).to_be_visible()
         assert page.locator("img[src=x]").count() == 0
         expect(page.locator("#run-status")).to_have_text("running")
+        page.goto("about:blank")  # it would complain about the server that ends
     assert "nowhere" in (stack.folder / "broken.log").read_text()
