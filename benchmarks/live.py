@@ -285,8 +285,8 @@ class _Parts:
         _send(settings, (_step("run", f"a{seq % 10}", seq) for seq in range(MANY)))
         consumer = Consumer(kafka.client_config(settings, **{"group.id": "parts"}))
         partitions = consumer.list_topics(self._topic, timeout=10).topics[self._topic].partitions
-        extents = {p: consumer.get_watermark_offsets(TopicPartition(self._topic, p)) for p in partitions}
-        (self._partition,) = [p for p, (low, high) in extents.items() if high > low]
+        watermarks = {p: consumer.get_watermark_offsets(TopicPartition(self._topic, p)) for p in partitions}
+        (self._partition,) = [p for p, (low, high) in watermarks.items() if high > low]
         consumer.close()
         self._store = LiveStore(settings)
         self._store.begin()

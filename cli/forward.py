@@ -50,16 +50,16 @@ def forward(folder: Path | None, drain: float) -> None:
         raise UsageError(f"{settings.spool_dir} is no folder.")
     settings.spool_dir.mkdir(parents=True, exist_ok=True)  # printed before the log begins
     _allow_many_files()
-    caretaker = ForwardService(load, threading.Event(), drain)
+    service = ForwardService(load, threading.Event(), drain)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: caretaker.stop())
+        signal.signal(number, lambda *_: service.stop())
     metrics.on_scrape(
-        "stepstream_spool_bytes", "Bytes of spools that Kafka has not acknowledged.", caretaker.unshipped
+        "stepstream_spool_bytes", "Bytes of spools that Kafka has not acknowledged.", service.unshipped
     )
-    caretaker.health.serve(settings)
+    service.health.serve(settings)
     log.info("forwarding", folder=str(settings.spool_dir), kafka=settings.bootstrap_servers)
     gc.freeze()  # a full collection would pause the loop for 15 ms
-    caretaker.run()
+    service.run()
 
 
 def _allow_many_files() -> None:

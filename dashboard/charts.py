@@ -21,7 +21,7 @@ import numpy as np
 from dash import Patch, dcc
 from msgspec import Struct
 
-from infra.history.curves import Axis, Curve, central_range, thinned
+from infra.history.curves import Axis, Curve, central_range, downsampled
 
 POINTS = 500
 """Of a line that is drawn live: more are no wider on the screen."""
@@ -118,7 +118,7 @@ def thin(x: Sequence[Any], y: Sequence[Any], points: int = POINTS) -> tuple[list
     if len(x) <= points:
         return list(x), list(y)
     values = np.array(y, dtype=np.float64)  # None is NaN
-    chosen = thinned(values, points)
+    chosen = downsampled(values, points)
     kept = [None if isnan(value) else value for value in values[chosen].tolist()]
     return [x[i] for i in chosen.tolist()], kept
 

@@ -72,7 +72,7 @@ def band(curves: Sequence[Curve], strata: Sequence[str]) -> Band | None:
     """The interquartile mean of several curves and its interval; None where no part of x is common to them.
 
     Args:
-        curves: evenly thinned lines (`mean_x`, `mean`).
+        curves: evenly downsampled lines (`mean_x`, `mean`).
         strata: of each curve the environment: runs are drawn anew among those of their own.
 
     Raises:

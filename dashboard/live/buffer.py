@@ -6,7 +6,7 @@
     delta = await buffer.wait(View(run_id, agent_id), delta.cursor) # what came since, at once
 
 A delta costs one round trip while only steps, episodes, frames, metrics or logs are new: XREAD waits on
-all the streams of the view at once. Counters come with the run's pulse, four times a second at most.
+all the streams of the view at once. Counters come with the run's notifications, four times a second at most.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AGENTS_EVERY_MS = 1000
 AGENTS_SHARED_S = 0.5
 """All viewers of a run share one reading of its agents for so long."""
 PULSE_SHARED_S = 0.2
-"""Who saw the same pulse of a run shares one reading of its counters: they are as new as the pulse."""
+"""Pages that saw the same notification of a run share one reading of its counters, which are as new as it."""
 LONGEST_WAIT_S = 8.0
 """Below the socket's own time-out."""
 
@@ -138,18 +138,20 @@ class LiveBuffer:
         delta.cursor = cursor.text()
         return delta
 
-    async def _rows(self, view: View, cursor: Cursor, delta: Delta, pulse: Any) -> None:
-        """The counters of what is on screen; `pulse` None: of everything, read now.
+    async def _rows(self, view: View, cursor: Cursor, delta: Delta, notification: Any) -> None:
+        """The counters of what is on screen; `notification` None: of everything, read now.
 
         A Redis that was flushed since, or replaced, resets the delta. One that was empty when the page began
         is no other.
         """
         if view.run_id is None:
             epoch = _text(await self._redis.get(self._keys.buffer_id))
-            delta.runs = await (self._run_rows(sorted(decode.changed_runs(pulse))) if pulse else self.runs())
+            delta.runs = await (
+                self._run_rows(sorted(decode.changed_runs(notification))) if notification else self.runs()
+            )
             delta.service = await self.service()
         else:
-            read, of = self._heads if pulse else self._read_head, (view.run_id, view.agent_id or "")
+            read, of = self._heads if notification else self._read_head, (view.run_id, view.agent_id or "")
             epoch, delta.run, delta.agent = await read(*of, cursor.ids.get("notification", ""))
             cursor.agents_due = view.agents
             if view.agents and _now_ms() >= cursor.agents_next:
@@ -157,7 +159,7 @@ class LiveBuffer:
         delta.reset = delta.reset or cursor.epoch not in ("", epoch)
         cursor.epoch = cursor.epoch or epoch
 
-    async def _read_head(self, run_id: str, agent_id: str = "", _pulse: str = "") -> _Head:
+    async def _read_head(self, run_id: str, agent_id: str = "", _notification: str = "") -> _Head:
         pipe = self._redis.pipeline(transaction=False)
         pipe.get(self._keys.buffer_id)
         pipe.hgetall(self._keys.run(run_id))

@@ -101,7 +101,7 @@ def _reward(step: LiveStep) -> float:
 
 
 def changed_runs(entries: Entries) -> set[str]:
-    """Ids of the runs that a list's pulse names."""
+    """Ids of the runs that a list's notification names."""
     return {
         run_id
         for _, fields in entries

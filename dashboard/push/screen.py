@@ -113,7 +113,7 @@ class Screen:
         return message
 
     async def _cancel(self) -> None:
-        """End the wait. Asked again where a library under it swallowed the first asking."""
+        """End the wait. Cancels again where a library swallowed the first cancellation."""
         while self._waiting is not None and not self._waiting.done():
             self._waiting.cancel()
             await asyncio.wait([self._waiting], timeout=0.5)

@@ -94,7 +94,7 @@ class _Line:
             self._painted.set()
 
     async def stop(self) -> None:
-        """End what is being served. Asked again where a library under it swallowed the first asking."""
+        """End what is being served. Cancels again where a library swallowed the first cancellation."""
         while self._serving is not None and not self._serving.done():
             self._serving.cancel()
             await asyncio.wait([self._serving], timeout=STOP_S)

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from dashboard.time import axis as axes
 from dashboard.time.axis import Span
 from dashboard.time.past import Past
-from infra.history.curves import Numbers, thinned
+from infra.history.curves import Numbers, downsampled
 from infra.history.moment import History
 from infra.history.told import Stream
 from schemas.errors import StepstreamError
@@ -109,7 +109,7 @@ def _image(x: Numbers, y: Numbers) -> str:
     x, y = x[inside], y[inside]
     if len(x) < 2:
         return ""
-    chosen = thinned(y, POINTS)
+    chosen = downsampled(y, POINTS)
     low, high = float(y.min()), float(y.max())
     ys = HEIGHT - 2 - (y[chosen] - low) / ((high - low) or 1.0) * (HEIGHT - 4)
     points = " ".join(f"{a * WIDTH:.1f},{b:.1f}" for a, b in zip(x[chosen], ys, strict=True))

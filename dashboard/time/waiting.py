@@ -43,7 +43,7 @@ class LiveOrWoken:
         return done.result()
 
     async def stop(self) -> None:
-        """End the wait for live news. Asked again where a library under it swallowed the first asking."""
+        """End the wait for live news. Cancels again where a library swallowed the first cancellation."""
         task, self._next = self._next, None
         while task is not None and not task.done():
             task.cancel()

@@ -91,7 +91,7 @@ class Smoothing(Struct, frozen=True):
 def reduce(x: Numbers, y: Numbers, points: int, mean: Numbers | None = None) -> Curve:
     """At most `points` points: of each stretch the least and the most, in order; of `mean` every n-th."""
     curve = Curve(total=len(x), reduced=len(x) > points)
-    chosen = thinned(y, points)
+    chosen = downsampled(y, points)
     curve.x, curve.y = x[chosen].tolist(), y[chosen].tolist()
     if mean is not None:
         every = _evenly(len(y), points)
@@ -101,11 +101,11 @@ def reduce(x: Numbers, y: Numbers, points: int, mean: Numbers | None = None) -> 
 
 def reduce_lists(x: list[float], y: list[float], points: int) -> tuple[list[float], list[float]]:
     """At most `points` of these points."""
-    chosen = thinned(np.array(y, dtype=np.float64), points).tolist()
+    chosen = downsampled(np.array(y, dtype=np.float64), points).tolist()
     return [x[i] for i in chosen], [y[i] for i in chosen]
 
 
-def thinned(y: Numbers, points: int) -> Places:
+def downsampled(y: Numbers, points: int) -> Places:
     """Places of at most `points` values: of each stretch the least and the most. NaN stands for no value."""
     if len(y) <= points:
         return np.arange(len(y))

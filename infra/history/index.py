@@ -97,7 +97,7 @@ class Index:
         """The run's greatest event time, µs since 1970."""
         return max((blocks.times[-1] for blocks in self.streams.values()), default=0)
 
-    def extents(self) -> dict[tuple[Kind, int], tuple[int, int]]:
+    def offset_ranges(self) -> dict[tuple[Kind, int], tuple[int, int]]:
         """The run's first and last offset in each partition."""
         found: dict[tuple[Kind, int], tuple[int, int]] = {}
         for offsets in chain.from_iterable(blocks.offsets for blocks in self.streams.values()):

@@ -176,10 +176,10 @@ class LogSource:
 
 
 def clamped(
-    extents: Mapping[tuple[Kind, int], Watermarks], starts: Mapping[tuple[Kind, int], int]
+    watermarks: Mapping[tuple[Kind, int], Watermarks], starts: Mapping[tuple[Kind, int], int]
 ) -> dict[tuple[Kind, int], Watermarks]:
     """What partitions hold from these offsets on; from their beginning where none is named."""
     return {
-        place: Watermarks(min(max(starts.get(place, extent.low), extent.low), extent.high), extent.high)
-        for place, extent in extents.items()
+        place: Watermarks(min(max(starts.get(place, held.low), held.low), held.high), held.high)
+        for place, held in watermarks.items()
     }

@@ -39,8 +39,8 @@ class RawLog:
                 offsets.setdefault((item.kind, item.partition), []).append(item.offset)
         part = {}
         for place, wanted in offsets.items():
-            extent = self._reader.watermarks.get(place, Watermarks(0, 0))
-            low, high = max(min(wanted), extent.low), min(max(wanted) + 1, extent.high)
+            held = self._reader.watermarks.get(place, Watermarks(0, 0))
+            low, high = max(min(wanted), held.low), min(max(wanted) + 1, held.high)
             if low < high:
                 part[place] = Watermarks(low, high)
         return part

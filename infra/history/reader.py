@@ -127,8 +127,8 @@ class RunReader:
         return Finder(self.index, self._extreme, self._settings.topic_prefix, agent_id, self._partitions)
 
     def _partitions(self, kind: Kind) -> list[int]:
-        extents = self._log_reader.watermarks if self._log_reader else {}
-        return [partition for each, partition in extents if each is kind]
+        watermarks = self._log_reader.watermarks if self._log_reader else {}
+        return [partition for each, partition in watermarks if each is kind]
 
     def is_live(self) -> bool:
         """Whether the run was heard lately, so that lines may still come."""
@@ -206,7 +206,7 @@ class RunReader:
         reader = self._log_reader = LogReader(self._settings, self._kinds, self._run_id)
         part = clamped(reader.watermarks, self._offsets)
         self._tell_gaps(reader.watermarks)
-        total = sum(extent.high - extent.low for extent in part.values())
+        total = sum(held.high - held.low for held in part.values())
         for count, batch in reader.counted(part):
             log.add(batch)
             self._progress(count, total)
@@ -215,15 +215,15 @@ class RunReader:
         if self._sql is not None:
             self._leave_out_what_sql_has(log)
 
-    def _tell_gaps(self, extents: dict[tuple[Kind, int], Watermarks]) -> None:
-        for (kind, partition), extent in sorted(extents.items()):
-            if kind not in LINES or self._offsets.get((kind, partition), 0) >= extent.low:
+    def _tell_gaps(self, watermarks: dict[tuple[Kind, int], Watermarks]) -> None:
+        for (kind, partition), held in sorted(watermarks.items()):
+            if kind not in LINES or self._offsets.get((kind, partition), 0) >= held.low:
                 continue
             self._cut_off.add(kind)
-            if (begin := self._offsets.get((kind, partition), extent.low)) < extent.low:
+            if (begin := self._offsets.get((kind, partition), held.low)) < held.low:
                 topic = kind.topic(self._settings.topic_prefix)
                 self._tell(
-                    f"Kafka no longer holds offsets {begin} to {extent.low - 1} of partition {partition} of "
+                    f"Kafka no longer holds offsets {begin} to {held.low - 1} of partition {partition} of "
                     f"{topic}, and SQL has not stored them: lines may be missing."
                 )
 

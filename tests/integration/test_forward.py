@@ -63,13 +63,13 @@ def forwarding(
     settings: Settings, until_holds: Callable[[], Any], load: Callable[[], Settings] | None = None
 ) -> None:
     """A forwarder, in this process, as long as that does not hold."""
-    caretaker = ForwardService(load or (lambda: settings), threading.Event())
-    thread = threading.Thread(target=caretaker.run)
+    service = ForwardService(load or (lambda: settings), threading.Event())
+    thread = threading.Thread(target=service.run)
     thread.start()
     try:
         until(until_holds)
     finally:
-        caretaker.stop()
+        service.stop()
         thread.join(20)
     assert not thread.is_alive()
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.history.curves import Smoothing, central_range, exponential_mean, reduce, rolling_mean, thinned
+from infra.history.curves import Smoothing, central_range, downsampled, exponential_mean, reduce, rolling_mean
 
 VALUES = st.lists(st.floats(-1e9, 1e9) | st.just(float("nan")), max_size=400)
 
@@ -17,7 +17,7 @@ VALUES = st.lists(st.floats(-1e9, 1e9) | st.just(float("nan")), max_size=400)
 def test_thinning_keeps_the_extremes_in_order(values: list[float], points: int) -> None:
     """Never more points than wanted; the least and the most of all are among them, in their order."""
     y = np.array(values, dtype=np.float64)
-    chosen = thinned(y, points)
+    chosen = downsampled(y, points)
     assert len(chosen) <= max(points, 0)
     assert np.all(np.diff(chosen) > 0)
     if np.isfinite(y).any():
