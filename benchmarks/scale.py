@@ -286,7 +286,7 @@ def stack() -> Iterator[Stack]:
 
 
 def measure() -> None:
-    """Costs of a step at full speed and of few steps; and what they foretell of the two other rates."""
+    """Costs of a step at full speed and of few steps; and what they predict for the two other rates."""
     with stack() as running:
         running.serve("persist", "live")
         time.sleep(SETTLE_S)
@@ -299,7 +299,7 @@ def measure() -> None:
     for part in PARTS:
         told = [few[part] + costs[part] * (each["rate"] - few["rate"]) for each in others]
         pairs = [f"{each[part]:.3f} ({core:.3f})" for each, core in zip(others, told, strict=True)]
-        print(f"{part}: cores measured (and foretold): {', '.join(pairs)}")
+        print(f"{part}: cores measured (and predicted): {', '.join(pairs)}")
     print("steps/s:", [round(each["rate"]) for each in (few, *others, full)])
     cpu_us = {part: round(cost * 1e6, 1) for part, cost in costs.items()}
     print(Costs(cpu_us, {part: round(few[part], 3) for part in PARTS}, *at_rest))

@@ -29,7 +29,7 @@ class Address(Struct, frozen=True):
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """The address in a URL, whoever wrote it; what is none is the home page."""
+        """The address in a URL from anybody; text that is no address is the home page."""
         try:
             parts = urlsplit(url[:MAX_ADDRESS])
             return cls(parts.path or "/", tuple(parse_qsl(parts.query, max_num_fields=500)))

@@ -1,4 +1,4 @@
-"""Runs whose past is open: shared by all who look at it, the least used one is closed.
+"""Open histories of runs, shared by all viewers; the least recently used one is closed.
 
 state = await moments.read("run", lambda history: history.state(position, agent_id))
 """

@@ -44,7 +44,7 @@ class Page:
         raise NotImplementedError
 
     def key(self, address: Address) -> str:
-        """What its components are made for: while it is the same, they stay as the address changes."""
+        """Identifies its components: while the key stays the same, they stay while the address changes."""
         raise NotImplementedError
 
     def crumb(self, address: Address) -> str:

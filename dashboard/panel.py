@@ -11,7 +11,7 @@
             self.dirty = True
         def draw(self): return {"visited": f"{self.n} steps"}
 
-Its life on an open page: `layout` once; `reset`, then `load` beside it; then `take` with every delta and
+On an open page: `layout` once; `reset`, with `load` in the background; then `take` with each delta and
 `draw` when its turn has come. There is one object for each open page: what it gathers is its own.
 """
 
@@ -70,15 +70,15 @@ class Panel:
     """Of 12 columns."""
     place: ClassVar[Literal["agent", "run", "home"]] = "agent"
     of_run: ClassVar[bool] = False
-    """It stays as it is when another agent is chosen: `reset` comes with everything anew only."""
+    """It shows the run, not the agent: `reset` is not called when another agent is chosen."""
     options: ClassVar[tuple[Option, ...]] = ()
 
     address = Address()
     """The page's address: set before `reset`, and whenever it changes."""
     settings: Mapping[str, Any] = MappingProxyType({})
-    """What this browser has set for itself: `buffer` (rows), `updates`, `theme`. Set as the address is."""
+    """This browser's settings: `buffer` (rows), `updates`, `theme`. Set before `reset` and on each change."""
     wake: Callable[[], None] = staticmethod(lambda: None)
-    """Call it when something to draw came otherwise than by `take` or `load`."""
+    """Call it when there is something to draw that came neither by `take` nor by `load`."""
     dirty = False
     """Whether there is something to draw: `take` and `load` set it."""
 
@@ -93,10 +93,10 @@ class Panel:
         return self.address.get(f"{self.id}.{name}", default)
 
     def reset(self) -> None:
-        """Another agent, or everything anew: what was gathered is void."""
+        """Another agent was chosen, or everything is sent again: discard what was gathered."""
 
     def seek(self) -> None:
-        """Another moment of the same agent is shown: what was gathered belongs to the one before."""
+        """Another moment of the same agent is shown: discard what belongs to the last one."""
         self.reset()
 
     def layout(self) -> Component:
@@ -104,10 +104,10 @@ class Panel:
         raise NotImplementedError(f"{type(self).__name__} has no layout().")
 
     def take(self, news: News) -> None:
-        """Gather what came. It runs with every delta, so it must be cheap."""
+        """Gather what is new. It runs with every delta, so it must be cheap."""
 
     async def load(self, history: History) -> None:
-        """Read what was before: after each `reset`, and when the address has changed; beside the push."""
+        """Read history in the background: after each `reset`, and when the address has changed."""
 
     def draw(self) -> Drawn:
         """What to change on the page, by component id and by key of a live leaf."""

@@ -1,4 +1,4 @@
-"""Text of models and workers, with what an eye cannot see made visible. Pure.
+"""Shows invisible characters in the text of models and workers. Pure.
 
 Signs that turn the direction of writing, have no width, or steer a terminal are shown by their code.
 """

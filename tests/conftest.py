@@ -1,6 +1,6 @@
 """What tests share: real servers, started once a session, and a home of its own for each test.
 
-`settings` is the short way: the whole stack, with topics, groups and keys that no other test sees.
+`settings` names the whole stack at once, with topics, groups and keys that no other test sees.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from infra.sql.writers import Writer, open_writer
 from tests.support import needs
 from tests.support.postgres import PostgresServer
 
-# No test asserts a time. In CI the same cases run each time: new ones are found by those who can mend them.
+# No test asserts a time. CI runs the same cases each time; developers' machines find new ones.
 hypothesis_settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
 hypothesis_settings.load_profile("default")
 
@@ -39,7 +39,7 @@ GIVEN_JARS = Path(os.environ.get("STEPSTREAM_JARS_DIR", ""))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Numbers that make the tests of the same name longer than they are every day."""
+    """Options that make some tests run longer than they do every day."""
     parser.addoption("--faults", type=int, default=0, help="strikes of each fault test (default: a few)")
     parser.addoption("--outage", type=float, default=5, help="seconds without a broker (default: 5)")
     parser.addoption("--fuzzed", type=int, default=5000, help="mutated lines (default: 5000)")
@@ -70,7 +70,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def strikes(request: pytest.FixtureRequest) -> Callable[[int], int]:
-    """How often to strike: as `--faults` tells, else a few times."""
+    """How many faults to inject: the number of `--faults`, else a few."""
     told: int = request.config.getoption("--faults")
     return lambda few: told or few
 
@@ -240,7 +240,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def chromium() -> str:
-    """Path of a Chromium; tests that ask for it carry the marker `browser`."""
+    """Path of a Chromium; tests that use it have the marker `browser`."""
     found = needs.chromium_path()
     assert found is not None
     return found

@@ -27,11 +27,11 @@ __all__ = ["AgentRow", "Delta", "LiveBuffer", "LiveFrame", "RunRow", "ServiceRow
 MAX_RUNS = 500
 AGENTS_AT_ONCE = 100
 AGENTS_PARTS = 4
-"""More of them come in so many parts, one after the other: a thousand rows at once would hold up a frame."""
+"""More agents come in parts of this size: a thousand rows at once would delay a frame."""
 AGENTS_EVERY_MS = 1000
-"""A viewer gets changed rows of agents no more often."""
+"""Changed rows of agents are sent to a viewer at most this often."""
 AGENTS_SHARED_S = 0.5
-"""All viewers of a run share one reading of its agents for so long."""
+"""For this long all viewers of a run share one reading of its agents."""
 PULSE_SHARED_S = 0.2
 """Pages that saw the same notification of a run share one reading of its counters, which are as new as it."""
 LONGEST_WAIT_S = 8.0
@@ -47,7 +47,7 @@ class _Head(NamedTuple):
 
 
 class LiveBuffer:
-    """Everything the pages show live. One per process and event loop; viewers share it."""
+    """Reads what pages show live. One per process and event loop; viewers share it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -88,7 +88,7 @@ class LiveBuffer:
         return decode.frame(found)
 
     async def service(self) -> ServiceRow:
-        """How the live path does as a whole."""
+        """The state of the live service, over all its processes."""
         with redis.errors_translated(self._settings):
             return decode.service_row(await self._redis.hgetall(self._keys.service), _now_ms())
 

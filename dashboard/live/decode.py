@@ -18,7 +18,7 @@ MAX_ROWS = {"episodes": 1000, "metrics": 1000, "logs": 500}
 """What a delta holds at most; the newest stay."""
 PROCESS_SILENT_MS = 10_000
 AGENT_SILENT_MS = 5_000
-"""Its rate, which nobody writes down any more, is 0 by then."""
+"""The rate of a silent agent is stale after this time: it is shown as 0."""
 _LISTS: dict[str, tuple[Any, str]] = {
     "episodes": (live.EPISODES.unpack, "episodes"),
     "metrics": (live.METRICS.unpack, "points"),
@@ -26,9 +26,9 @@ _LISTS: dict[str, tuple[Any, str]] = {
 }
 """Stream → how its entries are read, and the field with their rows."""
 NEWEST_STEPS = 50
-"""So many of the newest steps are never thinned: tables show them."""
+"""This many of the newest steps are never left out: tables show them."""
 FIRST_STEPS = 500
-"""A first delta fills the charts: it holds more than what comes after it."""
+"""Steps of a first delta, which fills the charts."""
 
 
 def first_entries(name: str, view: View) -> int:

@@ -1,6 +1,6 @@
-"""What an open page is told: Redis' newest on top of what SQL holds, as one `News` a delta.
+"""The news of an open page: the newest from Redis on top of SQL, as one `News` a delta.
 
-Redis away or empty: the same from SQL alone, read again every two seconds, and the page says so.
+While Redis is away or empty, the feed reads SQL alone every two seconds, and the page says so.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from infra.settings import Settings
 from schemas.errors import DatabaseError, LiveBufferError
 
 BEAT_S = 5.0
-"""A delta is sent at least this often: the page takes silence for a lost connection."""
+"""A delta is sent at least this often, as the page reads silence as a lost connection."""
 SQL_EVERY_S = 2.0
 ATTEMPTS_S = 30.0
 STORED_S = 1.0
-"""All pages share one reading of a run's totals in SQL for so long."""
+"""For this long all pages share one reading of a run's totals in SQL."""
 MAX_RUNS = 500
 
 NO_REDIS = "The live buffer does not answer: this page shows what SQL holds, read every two seconds."
@@ -36,19 +36,19 @@ T = TypeVar("T")
 
 
 class Feed(Protocol):
-    """Where a page's news come from."""
+    """The source of a page's news."""
 
     async def first(self) -> News:
         """All there is."""
 
     async def next(self) -> News:
-        """What came since. Cancelled, it has taken nothing."""
+        """What is new since the last delta. If cancelled, it loses nothing."""
 
     def moves(self, address: Address) -> bool:
-        """Whether this address shows something else than what is told."""
+        """Whether this address needs other news than the feed gives now."""
 
     async def move(self, address: Address) -> News:
-        """What there is at another address of the same page."""
+        """All news of another address of the same page."""
 
     def act(self, name: str, value: str) -> None:
         """A control of the page was used; what follows comes with `next`."""
@@ -97,7 +97,7 @@ class Feeds:
 
 
 class Waiting:
-    """Waits on Redis; where it does not answer, sleeps, and what SQL holds is sent again."""
+    """Waits on Redis; while it does not answer, sleeps and sends what SQL holds."""
 
     def __init__(self, feeds: Feeds) -> None:
         self._feeds = feeds
@@ -147,7 +147,7 @@ class RunsFeed(Waiting):
     def __init__(self, feeds: Feeds) -> None:
         super().__init__(feeds)
         self._asked: set[str] = set()
-        """Runs whose row in SQL was asked for: once for each, and then with all rows after some silence."""
+        """Runs whose row was read from SQL: once each, then again with all rows when nothing is new."""
 
     async def first(self) -> News:
         """Every run that SQL or Redis knows."""
@@ -156,7 +156,7 @@ class RunsFeed(Waiting):
         return self._given(news)
 
     async def next(self) -> News:
-        """What changed since; after some silence, everything."""
+        """What changed since; everything, when nothing was new for a while."""
         delta = await self._wait(View())
         if delta is None:
             await asyncio.sleep(SQL_EVERY_S)

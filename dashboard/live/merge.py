@@ -17,7 +17,7 @@ _GROWS = {"steps", "episodes", "metrics", "logs", "dead_letters", "run_events", 
 def run_row(
     live: RunRow | None, stored: dict[str, Any] | None, lost_seconds: float, now: float
 ) -> dict[str, Any]:
-    """A run's row from both: the newer word counts, of totals the larger. `now` in seconds since 1970."""
+    """Merge both rows of a run: the latest status, the larger of two counters. `now`: seconds since 1970."""
     made: dict[str, Any] = msgspec.to_builtins(live) if live is not None else {}
     if stored is None:
         return made
@@ -38,7 +38,7 @@ def run_row(
 
 
 def live_agent(row: AgentRow, stored: AgentRow | None) -> AgentRow:
-    """An agent's row for the list: of totals the larger."""
+    """An agent's row for the list: the larger of two counters."""
     if stored is not None:
         totals = {"steps": max(row.steps, stored.steps), "episodes": max(row.episodes, stored.episodes)}
         return msgspec.structs.replace(row, **totals)  # all viewers share it
@@ -87,6 +87,6 @@ def natural(text: str) -> list[str | int]:
 
 
 def natural_index(text: Any) -> int | None:
-    """An episode's index as it stands in an address; None for all else."""
+    """The index of an episode in an address; None if it is no index."""
     found = re.fullmatch(r"-?[0-9]{1,18}", "" if text is None else str(text))
     return int(found[0]) if found else None

@@ -103,13 +103,13 @@ class News(Struct):
     """A delta. Empty lists and None: nothing new of it."""
 
     first: bool = False
-    """Everything there is comes with this one: what was gathered before is void."""
+    """This delta holds everything: panels discard what they gathered before."""
     first_of_agent: bool = False
-    """The same for what belongs to the open agent: another one was chosen."""
+    """Another agent was chosen: panels discard what they gathered of the last one."""
     notice: str = ""
     """What the page cannot show now, and why."""
     known: bool = True
-    """Whether anybody has heard of the run."""
+    """Whether the run is known."""
     run: dict[str, Any] | None = None
     """The columns of `runs`, and what is known live: steps_per_second, mean_return, returns …"""
     attempts: list[dict[str, Any]] = field(default_factory=list)
@@ -136,7 +136,7 @@ class News(Struct):
     clock: Clock | None = None
     """Where the viewer stands in time, where that has changed."""
     address: dict[str, Any] | None = None
-    """Parts of the page's address that are others now."""
+    """Parts of the page's address that changed."""
     pictures: bool = True
     """Whether a first delta without a frame means that there is none."""
     counters: Counters | None = None
@@ -144,7 +144,7 @@ class News(Struct):
     """Return per episode over the whole run, with the first delta of an agent: `x`, `y`, its rolling mean
     `mean_x`, `mean`, and `tail`, the newest returns, from which the mean goes on."""
     thinned: int = 0
-    """Steps left out of `steps`, as no eye follows more."""
+    """Steps left out of `steps`, as nobody can follow more."""
     missed: int = 0
     """Steps that came faster than the page could follow."""
     lag_ms: float | None = None

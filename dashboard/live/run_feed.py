@@ -18,10 +18,10 @@ from dashboard.sql import joined
 from dashboard.sql.queries import Curve, PageRequest, RunHeader
 
 SOON_S = 1.0
-"""A delta comes this soon, where SQL has not got everything yet."""
+"""Seconds between deltas while SQL lacks some of the run's records."""
 NEWEST = 100
 BEHIND_MS = 5000
-"""Redis that is so much older than SQL is not being filled."""
+"""If Redis is this much older than SQL, the live service is away."""
 
 NO_LIVE = "The live service is behind SQL: this page shows what SQL holds, read every few seconds."
 
@@ -68,7 +68,7 @@ class RunFeed(Waiting):
         return self._given(news)
 
     async def next(self) -> News:
-        """What came since. Cancelled, it has taken nothing."""
+        """What is new since the last delta. If cancelled, it loses nothing."""
         return self._given(await self._next())
 
     async def _next(self) -> News:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """One reading serves all who ask. An older one is given at once while the next is made: what is new
+    """One reading serves all callers. An old one is returned at once while the next is read: live news
     must not wait for SQL on its way to the screen.
     """
 
@@ -48,4 +48,4 @@ class Shared(Generic[T]):
         if not done.cancelled() and done.exception() is None:
             self._held[name] = (now, done.result())
         else:
-            self._held.pop(name, None)  # the next who asks learns why
+            self._held.pop(name, None)  # the next caller gets the error

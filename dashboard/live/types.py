@@ -98,14 +98,14 @@ class View(Struct, frozen=True):
     """The run's log is on screen."""
     max_steps: int = 100
     """A delta holds at most this many steps: no eye follows more in a frame, and they make the next one late.
-    The rest is thinned for the eye, and counted."""
+    The others are left out and counted."""
 
 
 class Delta(Struct):
     """What came after the cursor, for what is on screen. Empty lists and None: nothing new of it."""
 
     cursor: str
-    """Give it back to the next `wait`, once this is painted."""
+    """Pass it to the next `wait` once this delta is painted."""
     reset: bool = False
     """The page must replace what it shows, not append: a first delta, or Redis was filled anew."""
     gap: bool = False
@@ -113,7 +113,7 @@ class Delta(Struct):
     missed: int = 0
     """How many of the agent's steps lie in the gap."""
     thinned: int = 0
-    """Steps left out of `steps` for the eye's sake. Those with the least and the most reward stay."""
+    """Steps left out of `steps`, as nobody can follow more. Those with the least and most reward stay."""
     steps: list[LiveStep] = field(default_factory=list)
     episodes: list[LiveEpisode] = field(default_factory=list)
     frame: LiveFrame | None = None

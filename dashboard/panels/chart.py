@@ -22,7 +22,7 @@ from infra.history.series import Series
 PIXELS, FULL_PIXELS = 500, 1600
 SAMPLE_S = 1.0
 RELOAD_S = 3.0
-"""What came meanwhile is read out of SQL so often: it has the steps that were left out of the push."""
+"""Seconds between two readings of SQL, which has the steps that the push left out."""
 MOST_TAIL = 10_000
 RECENT = 1000
 OF_RETURNS = Smoothing("mean", float(ROLLING))
@@ -32,7 +32,7 @@ TITLES: dict[str, dict[str, str]] = {"metrics": {}, "episodes": OF_EPISODES, "st
 
 
 class At(NamedTuple):
-    """Where a live value stands on each axis."""
+    """The x of a live value on each axis."""
 
     time: float
     """ms since 1970."""

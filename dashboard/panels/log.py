@@ -23,7 +23,7 @@ WITHOUT_STDERR = (
 
 _ANSI = re.compile(r"\x1b\[([0-9;]*)m")
 _OTHER = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
-"""Sequences that are no colours: they move a cursor that is not here."""
+"""Terminal sequences other than colours, such as those that move a cursor."""
 
 
 class Line(NamedTuple):

@@ -1,4 +1,4 @@
-"""What is asked of a training, in the largest type: how good it is, how long episodes are, how far it is.
+"""The training's main numbers, in the largest type: return, episode length, success, progress.
 
 number=<name>   (repeated) numbers of the agent's own beside them, as its steps, episodes or metrics carry
 """

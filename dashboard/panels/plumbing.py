@@ -1,4 +1,4 @@
-"""Where the run's records are: a quiet line while nothing is missing, loud when something is lost or late."""
+"""One line of the run's records: muted while nothing is missing, marked when some are lost or late."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Plumbing(Panel):
         }
 
     def _line(self) -> tuple[str, str]:
-        """What is said, and how loud: `completed` and `idle` are quiet."""
+        """The line's text and its tone: `completed` and `idle` are muted."""
         counts, going = self.counts, self.run.get("status") == "running"
         emitted, missing = counts["emitted"], counts["emitted"] - counts["in_sql"]
         if counts["dropped"]:

@@ -27,7 +27,7 @@ from schemas.errors import StepstreamError
 
 GRID = "rollouts-grid"
 LOOK_S = 0.25
-"""How often SQL is asked what is new of a run that goes on."""
+"""Seconds between two polls of SQL while the run goes on."""
 REST_S = 2.0
 MOST_FUNCTIONS = 30
 SOMETIMES = ("reward", "output_tokens", "staleness")
@@ -86,7 +86,7 @@ class Rollouts(Panel):
             self.dirty = True
 
     async def load(self, history: History) -> None:
-        """Look again and again: the page's end ends it."""
+        """Poll SQL until the page is closed."""
         while True:
             try:
                 steps = await history.queries.training_steps(history.run_id, fresh=True)

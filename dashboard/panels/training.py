@@ -76,7 +76,7 @@ class Training(Panel):
             self.going = news.going
 
     async def load(self, history: History) -> None:
-        """Look again and again: the page's end ends it."""
+        """Poll SQL until the page is closed."""
         while True:
             steps = self.steps
             if self.there:

@@ -1,4 +1,4 @@
-"""What one open page is sent: its panels' news, one message a delta.
+"""Makes the messages of one open page from its panels, one for each delta.
 
 A message holds `texts` by key of a live leaf, `props` by component id, set at once, and `draw`: props of what
 is heavy, which the page sets one after each paint. Panels with `every` 0 speak with each delta, the others
@@ -27,7 +27,7 @@ from dashboard.push.turns import Turns
 
 Message = dict[str, Any]
 PROMPT_S = 0.1
-"""Of another moment, what is drawn so often comes with the numbers; all else takes its turn."""
+"""After a jump, panels that draw at least this often come with the numbers; others take turns."""
 
 
 class Screen:
@@ -51,7 +51,7 @@ class Screen:
         return self._message(await self._feed.first())
 
     async def next(self, paint_ms: float, drew_ms: float) -> Message:
-        """What came since, or where the address went; or, where nothing comes, what is still to draw."""
+        """What is new, or changed with the address; otherwise what is still to draw."""
         self._turns.drew(drew_ms, paint_ms, time.monotonic())
         while True:
             if self._moved_to is not None:

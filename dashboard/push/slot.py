@@ -1,4 +1,4 @@
-"""A panel's place on an open page: it fails, and waits, alone.
+"""Runs one panel on an open page, so that its failure or delay stops no other.
 
 The product's own panels run in the event loop. A panel of a user runs in a thread of its own: one that sleeps
 holds up neither the page nor any other.

@@ -8,7 +8,7 @@
     server  {"n": 2, …}                                                what came since
     …
 
-The page's word that a delta is painted is the credit for the next one. So a slow page gets fewer and
+The page's acknowledgement of a painted delta is the credit for the next. So a slow page gets fewer and
 larger deltas, a hidden one none, and nothing queues for either.
 """
 
@@ -31,7 +31,7 @@ from dashboard.push.slot import ENCODER
 from infra.metrics import PUSH_SECONDS, VIEWERS
 
 HELLO_S = 20
-"""A page that has not said what it looks at by then is none."""
+"""Seconds within which a page must say what it looks at."""
 STOP_S = 0.5
 
 log = structlog.get_logger(service="dashboard")

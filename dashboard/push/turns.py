@@ -1,4 +1,4 @@
-"""Whose turn it is to draw: charts and tables take a share of the page's time, one after the other.
+"""Chooses which panel draws next: charts and tables together take a limited share of the page's time.
 
 A number of the newest step must not wait for a chart. So what is heavy is drawn one piece a message, each no
 more often than it asks for; after a draw of d ms comes a rest of d·(1/share - 1), so that all of them

@@ -15,7 +15,7 @@ SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 100.0)
 DELAYS = {"0": "none", "0.5": "0.5 s", "2": "2 s"}
 """The address's `behind` → its words."""
 IDLE_S = 3.0
-"""A pause that would be waited for longer is skipped, and said."""
+"""Seconds of waiting; a longer pause is skipped, and the page says so."""
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
-"""A run's news as one viewer sees them: live, or at a moment that he has chosen, or as it plays from there.
+"""A run's news as one viewer sees them: live, at a chosen moment, or replayed from there.
 
-Every viewer has a clock of his own: a cut through the run and a speed. What is there comes as `News`, so that
+Every viewer has a clock: a position in the run and a speed. A moment comes as `News`, so that
 every panel follows. What is live about the run (its head, its agents) goes on.
 """
 
@@ -288,7 +288,7 @@ class TimedFeed(Follower):
         return await self._clocked(news)
 
     async def _ticked(self) -> News | None:
-        """What time alone brings: the next moment of a replay, what a delay has held, what the bar shows."""
+        """What is due by time: the next moment of a replay, delayed live news, the bar."""
         if self.state == "replay" and self.place is not None:
             with suppress(StepstreamError):
                 return await self._played_on(await self.past(), self.place)

@@ -1,4 +1,4 @@
-"""Viewers who follow another: they go where he goes, until they move themselves."""
+"""Viewers that follow another viewer until they move themselves."""
 
 from __future__ import annotations
 

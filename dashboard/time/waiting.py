@@ -1,4 +1,4 @@
-"""Waits for what is live, and for a viewer's own doing, whichever comes first."""
+"""Waits for live news or for an action of the viewer, whichever comes first."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ ARRIVED = 1_800_000_000_000_000
 
 
 def normaliser() -> Normaliser:
-    """One of a stream that nobody said anything about."""
+    """A normaliser of a stream without options."""
     return Normaliser(Identity(stream_id="s1", run_id="r1"))
 
 
@@ -108,7 +108,7 @@ IDENTITY = {"run_id", "agent_id", "worker_id", "ts", "timestamp", "global_step"}
 
 
 def names_nobody(fields: dict[str, object]) -> bool:
-    """A null that says who, when or where says nothing; if it was kept, the answer takes its place."""
+    """A null for run, agent or time counts as missing; replay writes the value that was found instead."""
     return any(name in IDENTITY and value in (None, "") for name, value in fields.items())
 
 

@@ -49,7 +49,7 @@ async def pages(queries: Queries, chosen: Chosen, size: int, **request: Any) -> 
 
 @pytest.mark.parametrize("way", ["asc", "desc"])
 async def test_any_page_in_the_order_of_training_steps(writer: Writer, queries: Queries, way: str) -> None:
-    """The newest step first, in it the file's order, then those without a step; or all the other way."""
+    """The newest training step first, in file order, then rollouts without a step; or the reverse."""
     rows = of_steps(7, 5)
     rows += [rollout(100 + i, 0, "no step", training_step=None) for i in range(4)]
     random.Random(1).shuffle(rows)

@@ -1,4 +1,4 @@
-"""Rows of `rollouts` settled by whoever inserts them: the same in both databases, in any order of arrival."""
+"""The transaction that inserts `rollouts` settles them, alike in both databases and in any order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One suite for every writer: what PostgreSQL promises, SQLite keeps, and the other way round."""
+"""One suite for both writers: PostgreSQL and SQLite behave alike."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_times_of_any_year(writer: Writer, moment_us: int):
 
 
 def test_a_row_that_is_there_is_a_conflict_and_nothing_is_written(writer: Writer):
-    """The fast way takes all or nothing, and the transaction goes on."""
+    """The fast insert stores all rows or none, and the transaction goes on."""
     with writer.transaction() as tx:
         tx.insert("steps", [step(2)])
         with pytest.raises(ConflictError):
@@ -86,7 +86,7 @@ def test_a_row_that_is_there_is_a_conflict_and_nothing_is_written(writer: Writer
 
 
 def test_insert_new_tells_which_rows_were_new(writer: Writer):
-    """Those that were there are left as they are; one with another time is called a contradiction."""
+    """Existing rows are not changed; a row with another time is reported as a contradiction."""
     with writer.transaction() as tx:
         tx.insert("steps", [step(2), step(3)])
         rows = [step(1), step(2), step(3, event_time=NOW), step(4), step(4)]
@@ -100,7 +100,7 @@ def test_insert_new_tells_which_rows_were_new(writer: Writer):
 
 @pytest.mark.parametrize("way", ["insert", "insert_new"])
 def test_a_refused_row_is_named_and_nothing_is_written(writer: Writer, way: str):
-    """Bad data tells its place, and the transaction goes on without it."""
+    """The writer names the bad row, and the transaction goes on without it."""
     bad = step(3, agent_id=None)
     with writer.transaction() as tx:
         with pytest.raises(BadDataError) as caught:
@@ -189,7 +189,7 @@ def json_judge(postgres: str) -> Iterator[Callable[[str], bool]]:
 
 @pytest.mark.parametrize("name", ["run_id", "stream_id", "agent_id", "worker_id"])
 def test_ids_as_long_as_they_may_be(writer: Writer, name: str):
-    """What passes fits every index, in whatever script; a character more does not pass."""
+    """An id of the maximum length fits every index, in any script; one character more is refused."""
     check, longest = (
         Check("steps"),
         "".join(chr(random.randint(0x10000, 0x10FFFF)) for _ in range(LONGEST_ID)),
@@ -253,7 +253,7 @@ ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 40)), max_size=
 def test_a_deletion_takes_what_was_there_when_it_began(
     writer: Writer, before: Any, meanwhile: Any, at_once: int
 ):
-    """What persist stores while rows are deleted belongs to the run begun anew: rows, agent and run stay."""
+    """Rows that persist stores during a deletion belong to the new run of that name, and stay."""
 
     def write(keys: Any) -> None:
         with writer.transaction() as tx:
@@ -362,7 +362,7 @@ _agents = st.builds(
 @examples(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_sql_merges_as_the_fold_does(writer: Writer, runs: list[RunState], agents: list[AgentState]):
     """Batches on top of each other in SQL give what `merge` gives in memory."""
-    for run in runs:  # what a fold can hold: it revived what it heard
+    for run in runs:  # what a fold can hold: it made running again what it received
         run.revive()
         if run.status in (RUNNING, LOST):
             run.ended_at = None

@@ -227,7 +227,7 @@ def test_dead_letters_are_a_click_away(trained: str, open_page: Callable[..., Pa
 def test_a_run_without_letters_has_no_such_tab(
     stack: Stack, open_page: Callable[..., Page], run_id: str
 ) -> None:
-    """And its address says that every line could be used."""
+    """A run without dead letters has no such tab, and that tab's address says so."""
     stack.ingest(run_id, json.dumps({"type": "step", "reward": 1}))
     page = open_page(f"/runs/{run_id}")
     expect(page.locator("#flow")).to_contain_text("stored")
@@ -239,7 +239,7 @@ def test_a_run_without_letters_has_no_such_tab(
 def test_a_run_of_metrics_alone_opens_on_its_charts(
     stack: Stack, open_page: Callable[..., Page], run_id: str
 ) -> None:
-    """Not on an empty curve and zeros."""
+    """A run of metrics alone opens on their charts."""
     stack.ingest(run_id, "\n".join(json.dumps({"step": n, "train/loss": 1 / (1 + n)}) for n in range(40)))
     page = open_page(f"/runs/{run_id}")
     chart = plot(page, "metric-0")
@@ -268,7 +268,7 @@ def test_the_newest_picture_of_each_kind(
 
 
 def test_title_and_icon_say_the_status(trained: str, open_page: Callable[..., Page]) -> None:
-    """Also where the tab is one of twenty."""
+    """Title and icon show the run's status, also in one of twenty tabs."""
     page = open_page(f"/runs/{trained}?agent=ada")
     expect(page).to_have_title(re.compile(rf"^✓ ada · .*{trained}"))
     icon = page.locator("link[rel=icon]")

@@ -1,4 +1,4 @@
-"""A tab behind another one. Playwright keeps every page visible, so this speaks to Chromium itself."""
+"""A tab in the background. Playwright keeps every page visible, so this uses the DevTools protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that nobody mocked, and what a browser shows of it."""
+"""A real worker, and what a browser shows of it."""
 
 from __future__ import annotations
 

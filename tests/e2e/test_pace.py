@@ -1,4 +1,4 @@
-"""When the page asks for the next delta: `Pace` of `live.js`, with a clock of the test's own."""
+"""When the page requests the next delta: `Pace` of `live.js`, with a clock of the test's own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def waits(page: Page, *, answer: float, paints: list[float], updates: int = 60) 
 
 
 def test_it_asks_so_late_that_the_answer_meets_the_frame(open_page: Callable[..., Page]) -> None:
-    """At once as long as it is not known how long an answer takes; then for the frame that comes."""
+    """The page requests at once until it knows the answer time; then in time for the next frame."""
     found = waits(open_page("/"), answer=4.0, paints=[3.0] * 400)
     assert found[0] <= 0
     assert FRAME - 3.0 - 7.0 < found[-1] < FRAME - 3.0 - 4.0
@@ -44,7 +44,7 @@ def test_it_asks_so_late_that_the_answer_meets_the_frame(open_page: Callable[...
 def test_an_answer_that_takes_longer_than_a_frame_is_asked_for_at_once(
     open_page: Callable[..., Page],
 ) -> None:
-    """A dashboard far away: waiting would only make its deltas rarer."""
+    """With a distant dashboard the page does not wait, as waiting would only make deltas rarer."""
     assert max(waits(open_page("/"), answer=40.0, paints=[3.0] * 100)) <= 0
 
 

@@ -50,12 +50,12 @@ def shown(stack: Stack, run_id: str) -> int:
 
 @pytest.fixture
 def look(open_page: Callable[..., Page]) -> Callable[[str], Page]:
-    """Opens a page so high that its tables are in sight: what is not, is not drawn."""
+    """Opens a page high enough to show its tables, as only visible parts are drawn."""
     return lambda path: open_page(path, viewport={"width": 1280, "height": 1700})
 
 
 def bar(page: Page, state: str) -> None:
-    """The bar is in a state, in words and as an attribute."""
+    """Expect the bar to show a state, in words and as an attribute."""
     expect(page.locator("[data-time-state]")).to_have_attribute("data-time-state", state)
     expect(page.locator(".time-word")).to_have_text(state.capitalize())
 

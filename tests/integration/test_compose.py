@@ -149,7 +149,7 @@ def test_prometheus_finds_every_service(compose: Compose) -> None:
 
 
 def test_grafana_is_given_the_data_source_that_is_there(compose: Compose) -> None:
-    """Its image cannot be had everywhere: its files, and where compose mounts them."""
+    """Grafana's image is not available everywhere, so this checks its files and where compose mounts them."""
     services = json.loads(compose("--profile", "monitoring", "config", "--format", "json").stdout)["services"]
     targets = {volume["target"] for volume in services["grafana"]["volumes"]}
     [source] = yaml.safe_load((FOLDER / "grafana/datasources/prometheus.yaml").read_text())["datasources"]
@@ -181,7 +181,7 @@ def test_every_service_is_checked_and_waits_for_what_it_needs(compose: Compose) 
 
 
 def test_ports_are_published_on_the_loopback_only(compose: Compose) -> None:
-    """A database with a well-known password is nobody else's to reach."""
+    """Ports are published on the loopback only, as the database's password is well known."""
     published = json.loads(compose("--profile", "monitoring", "config", "--format", "json").stdout)[
         "services"
     ]
@@ -190,7 +190,7 @@ def test_ports_are_published_on_the_loopback_only(compose: Compose) -> None:
 
 
 def test_without_a_token_it_does_not_start(compose: Compose) -> None:
-    """The dashboard leaves loopback, so compose asks for one, in a sentence."""
+    """Compose refuses to start without a token and says so, as the dashboard listens beyond loopback."""
     done = compose("config", "--quiet", STEPSTREAM_DASHBOARD_TOKEN="")
     assert done.returncode != 0
     assert "choose a token" in done.stderr

@@ -1,4 +1,4 @@
-"""A Kafka that asks for a login and has access rules: librdkafka's properties pass through the settings."""
+"""A Kafka with a login and ACLs: librdkafka's properties pass through the settings."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_login_passes_through_to_every_client(log_in: Callable[..., None], run
 
 
 def test_a_wrong_password_is_said_to_be_one(log_in: Callable[..., None], run_cli: Cli) -> None:
-    """Not a time-out: what the broker said, and which settings to look at."""
+    """A refused login is no time-out: the sentence has the broker's answer and the settings to check."""
     log_in("admin", "guessed")
     done = run_cli("topics", "create")
     assert done.returncode == 1

@@ -79,7 +79,7 @@ def test_a_second_broker_on_a_folder_is_refused_before_it_touches_the_data(
 
 
 def test_a_taken_port_means_another_port(tmp_path: Path, kafka_jars: list[Path]) -> None:
-    """A port that somebody else took meanwhile does not keep the stack from starting."""
+    """The stack starts although another program took its port meanwhile."""
     server = KafkaServer(tmp_path, kafka_jars)
     (server.port,) = ports.free_ports([None])
     with socket.create_server((ports.LOOPBACK, server.port)):
@@ -143,7 +143,7 @@ sys.stdin.read()
 
 
 def test_no_server_outlives_a_parent_that_was_killed(tmp_path: Path, kafka_jars: list[Path]) -> None:
-    """SIGKILL to whoever started them ends Kafka and Valkey, too."""
+    """SIGKILL of their parent ends Kafka and Valkey, too."""
     root = str(Path(__file__).parents[2])
     code = PARENT.format(root=root, folder=str(tmp_path), jars=str(kafka_jars[0].parent))
     with subprocess.Popen(

@@ -1,6 +1,6 @@
-"""Whatever is killed, frozen or full: every event is in SQL exactly once, or in the dead letters.
+"""Kills, freezes and full disks: every event is in SQL exactly once, or is a dead letter.
 
-Each test strikes a few times; `--faults=100` a hundred times.
+Each test injects a few faults; with `--faults=100` a hundred.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def engine(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pyte
 
 
 def kill(program: Any) -> None:
-    """SIGKILL to a program and all that is below it."""
+    """Kill a program and its children by SIGKILL."""
     os.killpg(program.pid, signal.SIGKILL)
     program.wait()
 
@@ -73,7 +73,7 @@ def test_persist_is_killed(
 def test_persist_is_killed_alone(
     engine: Engine, settings: Settings, spawn_cli: Spawn, strikes: Callable[[int], int]
 ):
-    """One process, killed at once after it began to write: what it left open is done by the next."""
+    """A process is killed just after it began to write: the next one completes the work."""
     with Load(settings) as load:
         for _ in range(strikes(2)):
             before = rows(engine)
@@ -101,7 +101,7 @@ def test_rebalances_in_a_storm(
 def test_a_zombie_wakes_up(
     engine: Engine, settings: Settings, spawn_cli: Spawn, strikes: Callable[[int], int]
 ):
-    """SIGSTOP in the middle of anything; another takes over; it wakes up and writes nothing old."""
+    """A process is frozen at any moment and another takes over; when it wakes up it writes nothing old."""
     sleeper, _other = spawn_cli("persist"), spawn_cli("persist")
     with Load(settings) as load:
         for _ in range(strikes(1)):
@@ -166,7 +166,7 @@ def test_kafka_is_killed(own_kafka: KafkaServer, spawn_cli: Spawn, strikes: Call
 
 
 def test_sigterm_while_the_broker_hangs(own_kafka: KafkaServer, spawn_cli: Spawn):
-    """A frozen broker does not keep it: it ends within five seconds, and nothing is half written."""
+    """persist ends although the broker is frozen, and nothing is half written."""
     engine = ready(load())
     program = spawn_cli("persist")
     with Load(load()) as sending:
@@ -197,7 +197,7 @@ def own_postgres(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def test_postgresql_crashes(
     own_postgres: PostgresServer, settings: Settings, spawn_cli: Spawn, strikes: Callable[[int], int]
 ):
-    """`pg_ctl stop -m immediate`, and it even forgets its last commits: rows and places go back together."""
+    """PostgreSQL crashes and even loses its last commits: rows and offsets go back together."""
     engine = ready(load())
     programs = [spawn_cli("persist"), spawn_cli("persist")]
     with Load(settings, poison=5000) as sending:
@@ -212,7 +212,7 @@ def test_postgresql_crashes(
 
 
 def test_sigterm_while_the_database_hangs(own_postgres: PostgresServer, settings: Settings, spawn_cli: Spawn):
-    """A frozen database does not keep it: it ends within five seconds, and nothing is lost."""
+    """persist ends although the database is frozen, and nothing is lost."""
     engine = ready(load())
     program = spawn_cli("persist")
     with Load(settings) as sending:
@@ -230,7 +230,7 @@ def test_sigterm_while_the_database_hangs(own_postgres: PostgresServer, settings
 def test_the_disk_is_full(
     settings: Settings, tiny_disk: Path, spawn_cli: Spawn, monkeypatch: pytest.MonkeyPatch
 ):
-    """A full disk costs time: it waits, says so, and goes on once there is room."""
+    """With a full disk persist waits, says so, and goes on once there is room."""
     monkeypatch.setenv("STEPSTREAM_DATABASE_URL", f"sqlite:///{tiny_disk / 'full.db'}")
     engine = ready(load())
     program = spawn_cli("persist")

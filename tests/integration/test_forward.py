@@ -1,4 +1,4 @@
-"""`forward`: every spool in a folder reaches Kafka, whoever wrote it and whatever is killed meanwhile."""
+"""`forward` ships every spool of a folder to Kafka, also after kills of workers and of itself."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def written(settings: Settings, lines: bytes, *, done: bool, segment_bytes: int 
 def forwarding(
     settings: Settings, until_holds: Callable[[], Any], load: Callable[[], Settings] | None = None
 ) -> None:
-    """A forwarder, in this process, as long as that does not hold."""
+    """Run a forwarder in this process until a condition holds."""
     service = ForwardService(load or (lambda: settings), threading.Event())
     thread = threading.Thread(target=service.run)
     thread.start()
@@ -77,7 +77,7 @@ def forwarding(
 def test_what_an_sdk_wrote_while_nothing_ran_is_shipped(
     settings: Settings, spawn_cli: Callable[..., Any]
 ) -> None:
-    """Now, and its heartbeats come from `forward` as long as it lives."""
+    """The spool of a live writer is shipped, and `forward` sends its heartbeats while the writer lives."""
     environment = {"STEPSTREAM_HEARTBEAT_SECONDS": "0.3"}
     spawn_cli("forward", env=environment)
     subprocess.run([sys.executable, "-c", SDK, "4", "end"], check=True)
@@ -87,7 +87,7 @@ def test_what_an_sdk_wrote_while_nothing_ran_is_shipped(
 
 
 def test_a_killed_sdk_leaves_a_lost_run(settings: Settings, spawn_cli: Callable[..., Any]) -> None:
-    """All that was on disk is shipped, and that the process is gone is said."""
+    """Everything on disk is shipped, and an event says that the process has ended."""
     spawn_cli("forward")
     subprocess.run([sys.executable, "-c", SDK, "0.5", "die"], check=False)
 
@@ -142,7 +142,7 @@ def test_what_another_process_ships_is_left_alone(settings: Settings) -> None:
 
 
 def test_what_a_living_run_writes_is_left_to_it(settings: Settings) -> None:
-    """Also before it has said that it ships it; forward takes it over once the run is gone."""
+    """`forward` leaves a stream to a live `run`, also before that has locked it, and takes over later."""
     own = SpoolWriter(settings, about_new("run", "r", None))
     own.append(b'{"loss": 1}\n', now_us())
     other = written(settings, b'{"loss": 2}\n', done=True)
@@ -155,7 +155,7 @@ def test_what_a_living_run_writes_is_left_to_it(settings: Settings) -> None:
 
 
 def test_a_run_whose_end_another_process_writes_holds_up_no_other(settings: Settings) -> None:
-    """`run` may still hold the stream beside its worker's: its word counts, and forward goes on."""
+    """Where `run` still holds its own stream, `forward` leaves the run's end to it and goes on."""
     ended = SpoolWriter(settings, about_new("sdk", "r", None))
     ended.append(b'{"type":"run_started","run_id":"r"}\n', now_us())
     ended.finish()
@@ -190,7 +190,7 @@ def test_a_spool_that_cannot_be_read_holds_up_no_other(settings: Settings) -> No
 def test_a_broker_that_answers_late_is_asked_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It counts as one that is away; no topic is taken for one of other limits meanwhile."""
+    """A broker that answers too late counts as away; its topics' limits are not guessed."""
     topics.ensure_topics(settings)
     with monkeypatch.context() as hurried:
         hurried.setattr(kafka, "TIMEOUT_S", 0)
@@ -209,7 +209,7 @@ def test_another_folder(settings: Settings, spawn_cli: Callable[..., Any], tmp_p
 
 
 def test_a_picture_that_waits_its_turn_outlives_a_kill(settings: Settings) -> None:
-    """The place that is kept is before its line, so that the next forwarder makes it again."""
+    """The checkpoint stays before the line of an unsent picture, so that the next forwarder sends it."""
     later = iso(now_us() + 3_600_000_000)  # by its own clock, so that it goes on waiting here
     picture = {"type": "step", "ts": later, "render_payload": {"mode": "ansi", "text": "x"}}
     spool = written(settings, json.dumps(picture).encode() + b"\n", done=False)
@@ -236,7 +236,7 @@ def pictures(settings: Settings) -> list[int]:
 def test_a_stack_that_comes_back_at_another_address_is_found(
     settings: Settings, kafka_jars: list[Path], tmp_path: Path
 ) -> None:
-    """What was on its way to the old one is sent to the new."""
+    """Records in flight to the old address are sent to the new one."""
     old = KafkaServer(tmp_path / "old", kafka_jars)
     old.start()
     known = [replace(settings, bootstrap_servers=old.address)]
@@ -261,7 +261,7 @@ def test_a_stack_that_comes_back_at_another_address_is_found(
 
 
 def test_a_forwarder_that_is_told_to_stop_drains_its_spools(settings: Settings) -> None:
-    """With a time for it, all of them are shipped, and what it says of their ends; else they stay."""
+    """With `--drain` all spools and their ends are shipped after SIGTERM; without it they stay."""
     written(settings, b'{"loss": 1}\n' * 20_000, done=True)
     written(settings, b'{"type": "step", "reward": 1}\n' * 500, done=True)
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""What a forwarder holds in memory does not depend on how much there is to ship, nor on a broker's absence.
+"""A forwarder's memory depends neither on the size of the spools nor on the length of an outage.
 
 `--outage=600` keeps the broker away for ten minutes.
 """
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 MOST_BYTES = 150 * 2**20
 MOST_LINES = 6_000_000
 RATE = 100_000
-"""Lines a second; in a long outage fewer, as disks have an end."""
+"""Lines a second; fewer in a long outage, as the disk is limited."""
 
 PRINTS = """
 import os, sys, time
@@ -68,7 +68,7 @@ class Sizes:
         self.seen: dict[str, list[int]] = {name: [] for name in programs}
 
     def until(self, holds: Callable[[], Any], seconds: float) -> None:
-        """Look at them until something holds."""
+        """Measure until a condition holds."""
         end = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < end
@@ -78,12 +78,12 @@ class Sizes:
             time.sleep(0.1)
 
     def watch(self, seconds: float) -> None:
-        """Look at them for so long."""
+        """Measure for a number of seconds."""
         end = time.monotonic() + seconds
         self.until(lambda: time.monotonic() >= end, seconds + 10)
 
     def check(self) -> None:
-        """None was ever too large."""
+        """Assert that none exceeded its limit."""
         for name, sizes in self.seen.items():
             print(f"{name}: {min(sizes) / 2**20:.0f} to {max(sizes) / 2**20:.0f} MiB in {len(sizes)} looks")
             assert max(sizes) < MOST_BYTES
@@ -108,12 +108,12 @@ def lines_of(settings: Settings) -> dict[str, int]:
 
 
 def are_placed(settings: Settings, streams: int) -> bool:
-    """So many streams have a place that is kept."""
+    """Whether that many streams have a checkpoint."""
     return len(list(settings.spool_dir.glob("*/place.json"))) >= streams
 
 
 def are_shipped(settings: Settings, lines: dict[str, int]) -> bool:
-    """Kafka has acknowledged so many lines of each stream."""
+    """Whether Kafka has acknowledged that many lines of each stream."""
     return all(Checkpoint.load(settings.spool_dir / name).line == count for name, count in lines.items())
 
 

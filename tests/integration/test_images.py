@@ -80,7 +80,7 @@ def test_any_user_of_group_0_runs_on_a_read_only_root(target: str, user: str) ->
 
 
 def test_orphans_are_reaped_and_a_signal_ends_a_worker_without_a_kafka(tmp_path: Path) -> None:
-    """What a training program left behind is no zombie; `docker stop` gives the worker's exit code."""
+    """An orphan of a training program becomes no zombie; `docker stop` gives the worker's exit code."""
     program = tmp_path / "train.py"
     program.write_text(LEAVES_ORPHANS)
     mounted = ("--volume", f"{program}:/train.py:ro")

@@ -185,7 +185,7 @@ async def test_a_killed_process_is_gone_on_after(
     sender: Sender,
     buffer: LiveBuffer,
 ) -> None:
-    """`live` killed by SIGKILL in the middle: the next one shows what came meanwhile, nothing twice."""
+    """After SIGKILL the next `live` shows what arrived meanwhile, nothing twice."""
     topics.ensure_topics(settings)
     killed = spawn_cli("live")
     viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
@@ -251,7 +251,7 @@ async def test_a_flushed_redis_fills_again(
 async def test_redis_away_and_back_empty(
     settings: Settings, start: Start, sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Redis goes, which a page is told in a sentence, and comes back with nothing: it fills by itself."""
+    """While Redis is away the page says so; when it is back empty, it is filled again."""
     server = ValkeyServer(tmp_path / "valkey")
     server.start()
     mine = replace(settings, redis_url=server.address)
@@ -278,7 +278,7 @@ async def test_redis_away_and_back_empty(
 async def test_a_backlog_is_jumped_over_and_counted(
     start: Start, sender: Sender, buffer: LiveBuffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Far behind, with much waiting: the newest are shown at once, and what was skipped is counted."""
+    """Far behind the log `live` jumps to the newest records and counts those that it skipped."""
     running = start()
     sender.send(Kind.STEPS, [step(1)])
     await eventually(lambda: buffer.run("run"))
@@ -300,7 +300,7 @@ async def _skipped(buffer: LiveBuffer) -> int:
 
 
 async def test_who_woke_up_too_late_cannot_write(settings: Settings) -> None:
-    """A process whose partitions were given away, and one whose Redis was flushed, write nothing."""
+    """A process that lost its partitions, or whose Redis was flushed, writes nothing."""
     one, other = LiveStore(settings), LiveStore(settings)
     one.begin()
     one.place({"t:0": 5})
@@ -363,7 +363,7 @@ async def test_what_is_known_of_a_run(start: Start, sender: Sender, buffer: Live
 
 
 async def test_the_newest_picture_only(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
-    """Of many pictures the newest one is kept, and given only to who has not painted it."""
+    """Only the newest picture is kept, and it is sent only to pages that have not painted it."""
     start()
     viewer = Viewer(buffer, View("run", "a"))
     pictures = [
@@ -428,7 +428,7 @@ async def test_memory_of_an_agent_is_bounded(
 
 
 async def test_a_list_of_runs_is_woken(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
-    """Whoever looks at the list of runs gets a run's row soon after its first event, and its changes."""
+    """An open list of runs gets a run's row soon after its first event, and each change."""
     start()
     viewer = Viewer(buffer, View())
     await viewer.look(0.1)

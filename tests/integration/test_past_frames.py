@@ -70,7 +70,7 @@ class Page:
         return self.get(self._frames.of(run, step["stream_id"], step["seq"]))  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connections to the database."""
         self._loop.close()
         self.queries.close()
 

@@ -126,7 +126,7 @@ def test_a_bad_record_costs_only_itself(database: Engine, stream: Stream, spawn_
 
 
 def test_it_goes_on_where_it_was(database: Engine, stream: Stream, spawn_cli: Callable[..., Any]):
-    """Stopped and started again, it repeats nothing and misses nothing; Kafka's own offsets do not matter."""
+    """After a restart persist repeats and misses nothing, whatever Kafka's own offsets say."""
     for start in (1, 501, 1001):
         for kind, fields in mixed(500, start=start):
             stream.send(kind, fields)
@@ -143,7 +143,7 @@ def test_it_goes_on_where_it_was(database: Engine, stream: Stream, spawn_cli: Ca
 def test_memory_is_bounded_whatever_the_lag(
     database: Engine, stream: Stream, spawn_cli: Callable[..., Any], record_property: Callable[..., None]
 ):
-    """300,000 records of a kilobyte wait: it takes them all, and no more room than some batches need."""
+    """A backlog of 300,000 records of a kilobyte is stored within the memory of a few batches."""
     stream.send(Kind.STEPS, record(Kind.STEPS, 0))
     stream.flush()
     program = spawn_cli("persist")

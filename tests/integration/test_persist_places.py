@@ -110,7 +110,7 @@ def test_a_gap_is_told_and_passed_only_when_told_to(
     spawn_cli: Callable[..., Any],
     run_cli: Callable[..., Any],
 ):
-    """Where Kafka no longer holds what is missing, it says from where to where, and stops."""
+    """Where Kafka no longer holds the missing records, persist names the offsets and stops."""
     send(stream, 1000)
     program = spawn_cli("persist")
     until(lambda: rows(database) == 1000)
@@ -134,7 +134,7 @@ def test_a_gap_is_told_and_passed_only_when_told_to(
 def test_lost_pictures_are_no_gap(
     database: Engine, stream: Stream, settings: Settings, spawn_cli: Callable[..., Any]
 ):
-    """SQL only points at them: where Kafka has deleted some that were not read, the next one follows."""
+    """Pictures that Kafka deleted unread are skipped, as SQL only stores where pictures lie."""
     topic, admin = Kind.FRAMES.topic(stream.prefix), kafka_clients.admin(settings)
     stream.send(Kind.FRAMES, record(Kind.FRAMES, 1))
     stream.flush()
@@ -156,7 +156,7 @@ def test_lost_pictures_are_no_gap(
 def test_restored_from_a_backup_it_catches_up(
     database: Engine, stream: Stream, settings: Settings, spawn_cli: Callable[..., Any]
 ):
-    """Yesterday's database against today's log becomes today's database, counts and all."""
+    """A restored database catches up from the log: rows and counts are those of the current one."""
     send(stream, 1000)
     program = spawn_cli("persist")
     until(lambda: rows(database) == 1000)
@@ -214,7 +214,7 @@ def test_more_partitions_and_more_processes_during_load(
 def test_a_zombie_writes_nothing(
     database: Engine, stream: Stream, settings: Settings, spawn_cli: Callable[..., Any]
 ):
-    """A process that slept while another took its partitions wakes up, notices, and goes on as a member."""
+    """A process that was stopped while another took its partitions notices it, and joins the group again."""
     first = spawn_cli("persist")
     send(stream, 1000)
     until(lambda: rows(database) == 1000)
@@ -252,7 +252,7 @@ def test_sigterm_ends_it_within_five_seconds(database: Engine, stream: Stream, s
 def test_a_deleted_run_stays_deleted(
     database: Engine, stream: Stream, spawn_cli: Callable[..., Any], run_cli: Callable[..., Any]
 ):
-    """A consumer that is late does not bring it back; the same name used anew is a new run."""
+    """A late consumer does not bring back a deleted run; its name used again is a new run."""
     send(stream, 600)
     send(stream, 100, run_id="other")
     program = spawn_cli("persist")

@@ -93,7 +93,7 @@ def test_a_stock_consumer_of_another_make_reads_what_was_written(
 
 
 def test_a_schema_is_found_by_its_id(settings: Settings) -> None:
-    """Whoever reads asks the registry once; records from before there was one are read, too."""
+    """A reader asks the registry once for each id; records from before the registry are read, too."""
     number = Registry(settings).id_to_write(Kind.LOGS)
     assert number != current_id(Kind.LOGS)
     decode = Decoder(Kind.LOGS, Registry(settings).schema)
@@ -147,13 +147,13 @@ def test_without_auto_register_schemas_are_only_looked_up(
 
 
 def test_an_unknown_id_is_a_schema_error(settings: Settings) -> None:
-    """So that the record becomes a dead letter, and nobody waits for it."""
+    """An id that the registry does not know is an error at once, so its record becomes a dead letter."""
     with pytest.raises(SchemaError, match="knows no schema id 4242424"):
         Registry(settings).schema(4_242_424)
 
 
 def test_a_registry_that_comes_later_is_waited_for(settings: Settings) -> None:
-    """Away at the start, it is asked again, with a log line that says why; then the id is had."""
+    """A registry that is away at the start is retried, and the log says why; then the id is found."""
     [port] = free_ports([None])
     away = replace(settings, schema_registry_url=f"http://127.0.0.1:{port}{containers.REGISTRY_API}")
     with structlog.testing.capture_logs() as logs:

@@ -125,7 +125,7 @@ def send(settings: Settings) -> Callable[[list[tuple[Kind, dict[str, Any]]]], No
 
 @pytest.fixture
 def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
-    """`stepstream replay …` in this process: many of them take no time to start."""
+    """Run `stepstream replay …` in this process, which starts no new one."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.setattr("sys.argv", ["stepstream", "replay", *arguments])

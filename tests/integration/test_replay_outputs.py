@@ -102,7 +102,7 @@ def test_our_own_topics_are_no_place_to_play_to(run: str, run_cli: Cli, settings
 
 @pytest.fixture
 def buffer(settings: Settings) -> LiveBuffer:
-    """The dashboard's eye."""
+    """The dashboard's reads."""
     return LiveBuffer(settings)
 
 

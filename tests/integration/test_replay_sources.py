@@ -35,7 +35,7 @@ EPISODES = 500
 
 @pytest.fixture
 def here(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Here:
-    """`stepstream replay …` in this process: many of them take no time to start."""
+    """Run `stepstream replay …` in this process, which starts no new one."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
         monkeypatch.setattr("sys.argv", ["stepstream", "replay", *arguments])
@@ -65,7 +65,7 @@ def topics(settings: Settings) -> Settings:
 
 
 def forget(settings: Settings, kind: Kind) -> None:
-    """Let Kafka's retention take all of a topic."""
+    """Delete all records of a topic, as its retention would."""
     admin = kafka.admin(settings)
     topic = kind.topic(settings.topic_prefix)
     parts = admin.list_topics(topic, timeout=10).topics[topic].partitions
@@ -227,7 +227,7 @@ def test_targets_are_safe(topics: Settings, here: Here, home: Path) -> None:
 
 
 def test_a_deleted_run_is_not_played_by_accident(topics: Settings, here: Here) -> None:
-    """What Kafka still holds of it plays when asked for by name."""
+    """Records that Kafka still holds of a deleted run are played when the source is named."""
     send(topics, lines_of("r", "s1", 2))
     engine = store(topics, 13)
     runs.remove(engine, "r", lambda: datetime.now(UTC))

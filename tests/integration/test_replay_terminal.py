@@ -79,7 +79,7 @@ def spawned(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]
 
 @contextmanager
 def terminal() -> Iterator[tuple[int, int]]:
-    """Both ends of a terminal: ours, and the program's."""
+    """A pseudo-terminal: our end and the program's."""
     ours, its = pty.openpty()
     try:
         yield ours, its
@@ -89,7 +89,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def read_until(file: int, words: bytes, seconds: float = 30) -> bytes:
-    """What comes, up to these words."""
+    """Read the output up to these words."""
     seen, until = b"", time.monotonic() + seconds
     while words not in seen:
         assert time.monotonic() < until, seen
@@ -153,7 +153,7 @@ def test_one_key_one_step(stored: Any) -> None:
 
 
 def test_a_step_at_a_time_needs_a_terminal(stored: Any, run_cli: Cli) -> None:
-    """Else nobody could press a key."""
+    """`--step` without a terminal is refused, as there are no keys."""
     stored(lines_of("r", "s", 1))
     done = run_cli("replay", "r", *SOURCE, "--step", stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout) == (2, "")
@@ -180,14 +180,14 @@ def test_a_loop_begins_again(stored: Any, run_cli: Cli) -> None:
 
 @pytest.mark.parametrize("output", ["topic:x", "sql:sqlite:///x.db", "dashboard"])
 def test_copies_are_not_looped(run_cli: Cli, home: Path, output: str) -> None:
-    """A target would get the same records again."""
+    """`--loop` with a target is refused, as the target would get the same records again."""
     done = run_cli("replay", "r", "--loop", "--output", output)
     assert done.returncode == 2
     assert "--loop goes with --output jsonl or null" in done.stderr
 
 
 def test_pauses_are_shortened(stored: Any, run_cli: Cli) -> None:
-    """An hour in which the run did nothing takes no hour, and no line is lost."""
+    """`--skip-idle` shortens an hour without lines, and no line is lost."""
     lines = lines_of("r", "s", 4)
     for _, fields in lines[10:]:
         fields["event_time"] += 3_600_000_000

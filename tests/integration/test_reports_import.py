@@ -49,7 +49,7 @@ def environment(stack: SqlStack, run: str) -> str:
 
 
 def test_sixty_files_are_sixty_runs_once(stack: SqlStack) -> None:
-    """Each with its five episodes; a second try leaves all of them out."""
+    """Sixty files become sixty runs of five episodes; a second import leaves all of them out."""
     runs = imported(stack, REPORTS / "01-many-runs")
     assert len(runs) == 60
     assert [len(episodes(stack, run)) for run in runs] == [5] * 60
@@ -201,7 +201,7 @@ def test_another_file_of_the_same_name_is_another_run(stack: SqlStack, tmp_path:
 
 
 def test_a_deleted_run_can_be_imported_anew(stack: SqlStack, tmp_path: Path) -> None:
-    """What was taken of it before does not count."""
+    """A run that was deleted is imported again in full."""
     (tmp_path / "gone.monitor.csv").write_text(MONITOR.format(env="A", rows="1.0,1,1.5\n"))
     assert imported(stack, tmp_path) == ["gone"]
     stack.cli("runs", "delete", "gone", "--yes")

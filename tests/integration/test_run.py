@@ -84,14 +84,14 @@ def test_the_worker_names_its_run_and_our_records_follow(settings: Settings, run
 
 
 def test_what_the_worker_says_of_its_end_stands(settings: Settings, run_cli: RunCli) -> None:
-    """Its own word is not doubled."""
+    """A worker that reports its own end gets no second end."""
     code = 'import sys; print(\'{"type":"run_failed","reason":"diverged"}\'); sys.exit(0)'
     run_cli("run", *python(code))
     assert events(read_topics(settings)).keys() == {"run_started"}
 
 
 def test_the_sdk_in_the_worker_and_its_prints_are_one_run(settings: Settings, run_cli: RunCli) -> None:
-    """Its streams lie beside the worker's; the summary counts them."""
+    """Streams that the SDK writes below `run` are shipped, and the summary counts them."""
     done = run_cli("run", "--json", "--run-id", "given", *python(SDK))
     said = json.loads(done.stderr.splitlines()[-1])
     assert done.stdout == "done\n"
@@ -158,7 +158,7 @@ def test_a_silent_worker_is_heard(settings: Settings, run_cli: RunCli) -> None:
 
 
 def test_a_background_child_that_keeps_the_pipe_does_not_keep_us(settings: Settings, run_cli: RunCli) -> None:
-    """The worker's end is the end."""
+    """`run` ends when its worker ends, though a child still holds the pipe."""
     done = run_cli("run", "--", "sh", "-c", "sleep 50 & echo bye", timeout=40)
     assert (done.returncode, done.stdout) == (0, "bye\n")
 
@@ -219,7 +219,7 @@ PRINTS = (
 
 @pytest.mark.parametrize("closed", ["0", "1", "2", "012"])
 def test_closed_standard_streams_are_dev_null(home: Path, closed: str) -> None:
-    """What the worker prints is in its spool and nowhere else, and nothing of ours is in it."""
+    """With closed streams the spool holds exactly what the worker prints."""
     close = " ".join(f"{number}{'<' if number == '0' else '>'}&-" for number in closed)
     command = f'{PROGRAM} run --run-id r -- {sys.executable} -c "$CODE" {close}'
     done = subprocess.run(
@@ -237,7 +237,7 @@ def test_closed_standard_streams_are_dev_null(home: Path, closed: str) -> None:
 
 @pytest.mark.parametrize("command", ["", "db", "topics create"])
 def test_every_command_takes_closed_standard_streams(home: Path, command: str) -> None:
-    """They are opened before any command begins: help goes nowhere, and the program ends well."""
+    """Every command works with closed standard streams: it opens them on /dev/null first."""
     done = subprocess.run(f"{PROGRAM} {command} --help <&- >&- 2>&-", shell=True, timeout=120)
     assert done.returncode == 0
 

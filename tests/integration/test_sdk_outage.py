@@ -1,4 +1,4 @@
-"""Training goes on when every server is dead: the broker killed, the forwarder frozen, the disk full."""
+"""Training goes on while the broker is killed, the forwarder frozen and the disk full."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def files(folder: Path) -> Iterator[str]:
 def test_no_command_prints_one(
     command: list[str], home: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    """Servers that are not there, so that each says what it tried to reach."""
+    """Addresses where nothing listens, so that each command prints the address it tried."""
     done = run_cli(*command, env=SETTINGS, timeout=120)
     assert done.stdout + done.stderr
     assert not leaks([done.stdout, done.stderr, *files(home)])
@@ -82,7 +82,7 @@ def test_no_service_logs_one(service: str, home: Path, spawn_cli: Callable[..., 
 def test_no_record_of_a_run_holds_one(
     settings: Settings, run_cli: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    """The worker's command line is recorded; what its options call a secret is not."""
+    """A worker's command line is recorded with the values of secret options masked."""
     program = [sys.executable, "-c", "print('{\"reward\": 1}')"]
     secret = [f"--api-key={PLANTED}-1", "--hf-token", f"{PLANTED}-2", f"db.password={PLANTED}-3"]
     done = run_cli("run", "--run-id", "r", "--", *program, *secret, env={"WANDB_API_KEY": f"{PLANTED}-4"})

@@ -163,7 +163,7 @@ def test_wrong_files_and_properties_are_one_sentence(
     variable: str,
     value: str,
 ) -> None:
-    """What no broker has to be asked for ends every command at once."""
+    """A wrong file, key or property ends every command at once, without asking a broker."""
     if "SSL_KEY" in variable:
         operator(secured.certificate(secured.authority.issue("sealed", password="right")))
     else:
@@ -180,7 +180,7 @@ def test_wrong_files_and_properties_are_one_sentence(
 def test_topics_are_created_twice_with_the_documented_rights(
     secured: SecuredKafka, operator: Callable[..., None], run_cli: Cli
 ) -> None:
-    """Also by a user who may create them and no more, and where somebody else made them."""
+    """`topics create` works repeatedly, with CREATE alone, and with topics that somebody else made."""
     operator(secured.login("worker") | {"STEPSTREAM_TOPIC_PREFIX": "twice."})
     create = (ResourceType.TOPIC, "twice.", AclOperation.CREATE)
     refused = run_cli("topics", "create")
@@ -358,7 +358,7 @@ def test_a_worker_without_write_waits_and_loses_nothing(
 def test_a_service_waits_for_topics_and_says_which(
     secured: SecuredKafka, operator: Callable[..., None], run_cli: Cli, spawn_cli: Spawn
 ) -> None:
-    """Made later, they are read without a restart."""
+    """Topics that are created later are read without a restart."""
     operator({"STEPSTREAM_BOOTSTRAP_SERVERS": secured.address("ADMIN"), "STEPSTREAM_TOPIC_PREFIX": "later."})
     services = [spawn_cli(name) for name in ("persist", "live")]
     for service in services:

@@ -108,7 +108,7 @@ def test_each_failure_is_one_sentence(secured: SecuredPostgres, database: str, n
         secured.sql("REVOKE ALL ON DATABASE postgres2 FROM PUBLIC")
     url, words = faults(secured, database)[name]
     with pytest.raises(DatabaseError) as said, reading(engine(Settings(database_url=url))):
-        """It does not come so far."""
+        """Never runs: the connection is refused."""
     assert words in str(said.value)
     assert len(str(said.value).splitlines()) == 1
     assert "guessed" not in str(said.value)

@@ -105,7 +105,7 @@ def test_a_service_that_was_killed_comes_back(up: subprocess.Popen[bytes]) -> No
 def test_nothing_outlives_an_up_that_was_killed(
     up: subprocess.Popen[bytes], spawn_cli: Spawn, run_cli: Run
 ) -> None:
-    """After SIGKILL nothing runs, nobody believes its addresses, and the next `up` has the same ones."""
+    """After SIGKILL no child runs, the old addresses are ignored, and the next `up` has the same."""
     _url(up)
     before = json.loads(run_cli("config", "--json").stdout)
     children = _children(up)
@@ -162,7 +162,7 @@ def test_a_wrong_setting_is_one_sentence(run_cli: Run, setting: str, value: str,
 
 
 def test_a_full_disk_is_one_sentence(run_cli: Run, tiny_disk: Path) -> None:
-    """Nothing is started where nothing could be kept."""
+    """`up` refuses to start in a home that cannot be written."""
     done = run_cli("up", env={"STEPSTREAM_HOME": str(tiny_disk / "home")})
     assert done.returncode == 1
     assert "disk is full" in done.stderr

@@ -79,7 +79,7 @@ def test_who_dies_is_started_again_and_said_so(supervised) -> None:
 
 
 def test_the_pause_before_a_new_start_grows(supervised) -> None:
-    """What ends at once, over and over, is started less and less often."""
+    """A program that keeps ending at once is restarted less and less often."""
     child = supervised("Supervisor([[service('s', 'raise SystemExit(3)')]], Console()).run()")
     pauses = [float(line.split()[-2]) for line in _lines(child, 3)]
     assert pauses == [0.5, 1.0, 2.0]
@@ -108,7 +108,7 @@ def test_what_cannot_start_does_not_stop_the_others(supervised) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stages_end_in_order_on_a_signal(supervised, tmp_path: Path, number: signal.Signals) -> None:
-    """The first stage has ended before the second is asked to; the exit code is 0."""
+    """The second stage gets SIGTERM after the first has ended; the exit code is 0."""
     code = (
         "import signal, sys, time\n"
         "def end(*_):\n"
@@ -141,7 +141,7 @@ def test_a_second_ctrl_c_kills_what_does_not_listen(supervised) -> None:
 
 
 def test_a_deaf_program_is_killed_when_its_grace_is_over(supervised) -> None:
-    """Nobody can hold up the end for longer than its grace."""
+    """A program that ignores SIGTERM is killed after its grace period."""
     child = supervised(f"Supervisor([[service('s', {DEAF!r}, grace=0.5)]], Console()).run()")
     pid = int(_lines(child, 1)[0].split()[-1])
     child.send_signal(signal.SIGTERM)
@@ -183,7 +183,7 @@ def test_last_words_of_a_program_are_printed_whole(supervised) -> None:
 
 
 def test_a_reader_that_goes_away_ends_everything_in_order(tmp_path: Path) -> None:
-    """`stepstream up | head`: with nobody to read, the programs are asked to end, not cut off."""
+    """`stepstream up | head`: when nobody reads the output, the programs get SIGTERM, not SIGPIPE."""
     mark = tmp_path / "ended"
     code = (
         "import signal, sys, time\n"

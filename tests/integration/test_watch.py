@@ -191,7 +191,7 @@ def test_killed_in_between_nothing_is_lost_and_nothing_doubled(
 
 
 def test_what_was_read_before_is_left_out(persist: Settings, run_cli: RunCli) -> None:
-    """Said, and no row more; `--again` reads it once more."""
+    """Files that were read before add no row, and `watch` says so; `--again` reads them once more."""
     command = ("watch", str(DATA / "verl" / "hack"), "--once", "--json")
     assert json.loads(run_cli(*command).stdout)["rollouts"] == 48
     again = run_cli(*command)

@@ -46,7 +46,7 @@ class Cluster:
             child.wait()
 
     def kill(self, node: int) -> None:
-        """SIGKILL to a node."""
+        """Kill a node by SIGKILL."""
         self._processes[node].kill()
         self._processes[node].wait()
 

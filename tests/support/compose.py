@@ -101,7 +101,7 @@ class Compose:
             return 0
 
     def doctor(self, service: str) -> str:
-        """What `doctor` says in a service's container; asked again where a busy machine is slow to answer."""
+        """What `doctor` says in a service's container; retries where a busy machine is slow to answer."""
         for _ in range(5):
             done = self("exec", "-T", service, "stepstream", "doctor", service)
             if done.returncode == 0:
@@ -109,7 +109,7 @@ class Compose:
         return done.stdout + done.stderr
 
     def wait_for(self, what: Callable[[], Any], seconds: float = 120) -> Any:
-        """The first answer that is true; else the services' last words."""
+        """The first result that is true. Fails with the services' last log lines."""
         until = time.monotonic() + seconds
         while not (answer := what()):
             assert time.monotonic() < until, self("logs", "--tail", "30").stdout

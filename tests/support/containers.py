@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Before testcontainers reads them. Every container here is ended by its fixture, so Ryuk, an image more to
-# pull, has nothing to do; and published ports are on this machine also where it is a container itself.
+# Set before testcontainers reads them. Each fixture ends its container, so Ryuk (one more image to pull) is
+# not needed. Published ports are on this machine, also where this machine is itself a container.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
 
@@ -22,7 +22,7 @@ REGISTRY_API = "/apis/ccompat/v7"
 
 
 def registry(port: int | None = None) -> Any:
-    """A Confluent-compatible schema registry, on a free port of this machine or on this one."""
+    """A Confluent-compatible schema registry on this port of the machine; without one on a free port."""
     container = DockerContainer("apicurio/apicurio-registry:3.3.3")
     container = container.with_bind_ports(8080, port) if port else container.with_exposed_ports(8080)
     return container.waiting_for(HttpWaitStrategy(8080, f"{REGISTRY_API}/subjects"))

@@ -90,7 +90,7 @@ class Stream:
 
 
 def until(condition: Any, seconds: float = 30, every: float = 0.05) -> Any:
-    """What a condition gives once it is true."""
+    """Wait until a condition is true; returns its result."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"

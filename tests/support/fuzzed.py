@@ -1,4 +1,4 @@
-"""Lines of real workers, mutated."""
+"""Lines of real workers, with random changes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _mutated(line: bytes, choose: random.Random) -> bytes:
 
 
 def fuzzed_lines(count: int) -> Iterator[bytes]:
-    """So many lines without their newlines; the same each time."""
+    """`count` lines without their newlines; the same each time."""
     choose = random.Random(4711)
     lines = _corpus()
     for _ in range(count):

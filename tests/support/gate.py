@@ -1,4 +1,4 @@
-"""A gate in front of an HTTP server: TLS, a login, a client's certificate, as a reverse proxy has them."""
+"""A proxy in front of an HTTP server that wants TLS, a login or a client certificate."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 def guarded(
     target: str, server: tuple[Path, Path], client_ca: Path, user: str, password: str
 ) -> Iterator[str]:
-    """https://localhost:PORT, which passes on to `target` whoever has the certificate and the login."""
+    """https://localhost:PORT. It forwards requests with the certificate and the login to `target`."""
     expected = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ def guarded(
         do_GET = do_POST = do_PUT = _pass_on  # noqa: N815 - the library's names
 
         def log_message(self, *_: Any) -> None:
-            """Not into the test's output."""
+            """Log nothing: the test's output stays readable."""
 
     gate = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(client_ca))

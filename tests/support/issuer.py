@@ -63,7 +63,7 @@ def _handler(issuer: Issuer) -> type[BaseHTTPRequestHandler]:
             self._answer(200, issuer.keys())
 
         def do_POST(self) -> None:
-            """A token, for who knows the secret."""
+            """Issue a token to a client that knows the secret."""
             self.rfile.read(int(self.headers["Content-Length"]))
             name, _, given = (
                 base64.b64decode(self.headers["Authorization"].split()[1]).decode().partition(":")

@@ -22,7 +22,7 @@ POISON = b"\0\0\0\0\1poison"
 
 
 class Load:
-    """Several workers' streams, sent by a thread at so many events a second until told to stop.
+    """A thread sends several workers' streams, at a fixed number of events a second, until it is stopped.
 
     One record in `poison` is unreadable, as from a broken producer.
     """
@@ -75,7 +75,7 @@ def rows(engine: Engine) -> int:
 
 
 def prove(engine: Engine, load: Load, seconds: float = 90) -> None:
-    """Wait until SQL holds as many rows as were sent, then that they are the very ones."""
+    """Wait until SQL holds as many rows as were sent, then assert that they are the same ones."""
     expected = sum(load.sent.values()) + load.poisoned
     until(lambda: rows(engine) >= expected, seconds, 0.2)
     assert _stored(engine) == {name: list(range(1, count + 1)) for name, count in load.sent.items()}
@@ -102,7 +102,7 @@ _COUNTERS: Mapping[Kind, str] = {
 
 
 def _stored(engine: Engine) -> dict[str, list[int]]:
-    """Seqs of each stream, over all tables, in order; a doubled one stands twice."""
+    """The sorted numbers of each stream over all tables; a duplicate is listed twice."""
     found: dict[str, list[int]] = {}
     with engine.connect() as connection:
         for table in EVENT_TABLES.values():

@@ -16,17 +16,17 @@ import psycopg
 from infra.embedded import ports, process
 
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-TIED = ["setpriv", "--pdeathsig=INT"]  # by a call of its own: the kernel forgets it when the user changes
+TIED = ["setpriv", "--pdeathsig=INT"]  # a second call: the kernel resets it when the user changes
 OPTIONS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "60",
            "listen_addresses": ports.LOOPBACK, "timezone": "UTC"}  # fmt: skip
 
 
 class PostgresServer:
-    """One server that keeps nothing safe, on a loopback port."""
+    """One server without fsync, on a loopback port."""
 
     def __init__(self, **options: str) -> None:
         self._options = OPTIONS | options
-        # Not below pytest's own folder: that one is root's alone, and PostgreSQL refuses to be root.
+        # Not below pytest's folder: only root may enter that one, and PostgreSQL refuses to run as root.
         self.folder = Path(tempfile.mkdtemp(prefix="stepstream-postgres-"))
         (self.port,) = ports.free_ports([None])
         self._process: subprocess.Popen[bytes] | None = None
@@ -48,7 +48,7 @@ class PostgresServer:
         flags = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
         command = [str(self._binaries / "postgres"), "-D", data, *flags]
         with (self.folder / "log").open("ab") as log:
-            if self._as_nobody:  # setpriv ties it to us; our own launcher's Python may be root's alone
+            if self._as_nobody:  # setpriv ends it with us; only root may read our launcher's Python
                 command = [*NOBODY, *TIED, *command]
                 self._process = subprocess.Popen(
                     command, stdout=log, stderr=log, cwd=self.folder, process_group=0

@@ -1,4 +1,4 @@
-"""Whether processes run, asked of the system."""
+"""Whether processes run, according to the system."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def runs(pid: int) -> bool:
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 30.0, what: str = "") -> None:
-    """Ask until it is so.
+    """Wait until a condition holds.
 
     Raises:
         AssertionError: it is not, after so long.

@@ -29,7 +29,7 @@ Lines = list[tuple[Kind, dict[str, Any]]]
 
 
 def store_lines(settings: Settings, run_id: str, lines: Iterable[tuple[Kind, dict[str, Any]]]) -> None:
-    """Put records into SQL as `replay --output sql:` does, each kind in one partition."""
+    """Store records in SQL as `replay --output sql:` does, each kind in one partition."""
     encoders, places = {kind: Encoder(kind) for kind in Kind}, dict.fromkeys(Kind, 0)
     sink = SqlSink(settings, settings.sql_url, Records(run_id, checked_in), run_id)
     items = []
@@ -82,7 +82,7 @@ def send(settings: Settings, lines: Iterable[tuple[Kind, dict[str, Any]]]) -> No
 
 
 def store(settings: Settings, rows: int) -> Engine:
-    """Let persist store until so many records are there, and stop it."""
+    """Run persist until `count` records are stored, then stop it."""
     engine = sql.engine(settings)
     migrations.upgrade(engine)
     writer, stop = open_writer(settings), threading.Event()

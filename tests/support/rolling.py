@@ -1,4 +1,4 @@
-"""Restarts one service after the other under load, and measures how long an open page stood still."""
+"""Restart one service after the other under load; measure for how long an open page did not change."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ print(steps, file=sys.stderr)
 
 
 class Training:
-    """`stepstream run` on this machine, at so many steps a second until told to stop."""
+    """`stepstream run` on this machine, at a fixed number of steps a second, until it is stopped."""
 
     def __init__(self, folder: Path, compose: Compose, rate: int, env: dict[str, str]) -> None:
         program = folder / "train.py"
@@ -53,25 +53,25 @@ class Training:
         )
 
     def end(self) -> int:
-        """SIGTERM, and wait until Kafka has acknowledged all of it: how many steps it made."""
+        """Send SIGTERM and wait until Kafka has acknowledged everything; returns the number of steps."""
         self._child.terminate()
         _, said = self._child.communicate(timeout=180)
         assert self._child.returncode == 0, said
         return int(re.findall(r"^(\d+)$", said, re.M)[-1])
 
     def kill(self) -> None:
-        """End it, however it stands."""
+        """Kill it if it still runs."""
         self._child.kill()
         self._child.wait()
 
 
 def restart(compose: Compose, services: Iterable[str], page: Any) -> dict[str, float]:
-    """Restart one after the other: service → seconds that the page stood still for it at the most."""
+    """Restart one after the other; returns each one's longest time without a change of the page, s."""
     return {service: _worst_stall(compose.begin("restart", service), page) for service in services}
 
 
 def _worst_stall(restarting: subprocess.Popen[bytes], page: Any) -> float:
-    """Until it is up again and the page moves again, and a little longer."""
+    """Wait until the service is up and the page changes again, and a little longer."""
     seen, moved_at, worst, ends_at = step_shown(page), time.monotonic(), 0.0, None
     while ends_at is None or time.monotonic() < ends_at:
         time.sleep(LOOK_S)

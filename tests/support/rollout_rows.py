@@ -39,7 +39,7 @@ def rollout(seq: int, step: int, words: str, *, run_id: str = "run", **own: Any)
 
 
 def texts(characters: int, seed: int = 1) -> Iterator[str]:
-    """Texts of about so many characters, their words as unequally frequent as a language's."""
+    """Texts of about `size` characters whose words have the frequencies of a natural language."""
     rng = random.Random(seed)
     vocabulary = [f"{rng.choice('abcdefghijklmnop')}{i:x}" for i in range(50_000)]
     shares = list(accumulate(1 / rank for rank in range(1, len(vocabulary) + 1)))

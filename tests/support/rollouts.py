@@ -1,6 +1,6 @@
 """Data sets of rollout files, and what must come out of SQL for each of them.
 
-The contract has the last word where a spot check of the data sets says something else: attempts count what
+Where a spot check of the data sets differs from the contract, the contract counts: attempts count what
 was seen of a sample, NaN and null are left out of derived advantages, a total is never summed from parts,
 and open-instruct's sample is its `sample_idx`.
 """
@@ -64,7 +64,7 @@ def matches(name: str, rows: list[Row]) -> None:
 
 
 def totals(rows: list[Row]) -> Row:
-    """What the data sets tell, of rows that count."""
+    """What the data sets say of the rows that count."""
     groups: dict[Any, list[Row]] = defaultdict(list)
     sums: Counter[str] = Counter()
     nans = 0

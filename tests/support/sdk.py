@@ -43,7 +43,7 @@ def _read(text: str) -> dict:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """STEPSTREAM_HOME is empty, no run is live, no warning was given yet."""
+    """An empty STEPSTREAM_HOME, no open run, no warning given yet."""
     for name in ("RUN_ID", "AGENT_ID", "PARENT_STREAM", "MODE", "SPOOL_DIR", "WORKER_OF"):
         monkeypatch.delenv(f"STEPSTREAM_{name}", raising=False)
     monkeypatch.setenv("STEPSTREAM_HOME", str(tmp_path))

@@ -37,7 +37,7 @@ Rule = tuple[ResourceType, str, AclOperation]
 
 
 class SecuredKafka:
-    """One broker with the StandardAuthorizer. Who comes by the listener ADMIN may do everything."""
+    """One broker with the StandardAuthorizer. Clients of the listener ADMIN may do everything."""
 
     def __init__(self, folder: Path, jars: list[Path]) -> None:
         self._folder, self._jars = folder, jars

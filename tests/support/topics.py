@@ -1,4 +1,4 @@
-"""What lies in the topics of a test, from the first record to the last, with a consumer of its own."""
+"""Reads the topics of a test from the first record to the last, with a consumer of its own."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _messages(settings: Settings, kinds: Iterable[Kind]) -> Iterator[tuple[Kind,
 
 
 def _watermarks(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
-    """A topic that was made just now has no leader yet."""
+    """Wait for the leader of a topic that was just created."""
     for _ in range(50):
         try:
             return consumer.get_watermark_offsets(place, timeout=10)

@@ -1,4 +1,4 @@
-"""An ASGI application on a real port, asked over real sockets."""
+"""Serves an ASGI application on a real port, and sends it requests."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Server:
 
 @contextmanager
 def served(app: ASGIApp) -> Iterator[Server]:
-    """Inside, the application answers."""
+    """Within the block the application answers."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws_max_size=2**20))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

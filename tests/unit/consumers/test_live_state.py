@@ -1,4 +1,4 @@
-"""What the live path holds and packs between Kafka and Redis: pure, so every case is cheap."""
+"""What the live path keeps in memory and writes to Redis. Pure, so every case is cheap."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_steps_of_a_poll_are_one_entry(state: LiveState) -> None:
 
 
 def test_large_polls_are_split(state: LiveState) -> None:
-    """An entry stays small, however much one poll brought: caps count entries."""
+    """An entry stays small however many records one poll returned, because caps count entries."""
     for seq in range(1, 101):
         state.add(Kind.STEPS, step(seq, observation="[" + "1," * 8_000 + "1]"), 1, 16_000)
     found = entries(written(state), STEPS_KEY)
@@ -78,7 +78,7 @@ def test_rows_are_written_seldom_but_at_birth(state: LiveState) -> None:
 
 
 def test_repeats_are_counted_once(state: LiveState) -> None:
-    """What a killed forwarder sends again adds nothing; another kind or stream has numbers of its own."""
+    """Records that are sent again are ignored; each kind and stream is numbered on its own."""
     for seq in (1, 2, 1, 2, 3):
         state.add(Kind.STEPS, step(seq), 1, 100)
     state.add(Kind.STEPS, step(1, stream_id="other"), 1, 100)
@@ -88,7 +88,7 @@ def test_repeats_are_counted_once(state: LiveState) -> None:
 
 
 def test_what_stepstream_makes_itself_is_not_counted(state: LiveState) -> None:
-    """Records of a meta stream count in no total, but tell."""
+    """Records of a meta stream change a run's state, but count in no total."""
     told = record(Kind.RUNS, stream_id="s.meta", event="run_started", payload='{"name": "Lake"}')
     state.add(Kind.RUNS, told, 1, 100)
     out = written(state)
@@ -98,7 +98,7 @@ def test_what_stepstream_makes_itself_is_not_counted(state: LiveState) -> None:
 
 
 def test_it_goes_on_where_redis_stands(state: LiveState) -> None:
-    """An agent heard for the first time counts on from what Redis holds; its newest entry knows best."""
+    """An agent's first record continues the counts that Redis holds; the newest entry decides."""
     state.add(Kind.STEPS, step(1), 1, 100)
     state.add(Kind.EPISODES, record(Kind.EPISODES, seq=2, episode_return=3.0), 1, 100)
     made = live.LiveStep("s", 1, 1, None, None, None, None, None, None, None, None, None, None)
@@ -117,7 +117,7 @@ def test_it_goes_on_where_redis_stands(state: LiveState) -> None:
 
 
 def test_a_status_that_redis_holds_stays(state: LiveState) -> None:
-    """A process that only sees a run's late steps does not say that a failed run is running."""
+    """A process that sees only a run's late steps does not turn a failed run into a running one."""
     state.add(Kind.STEPS, step(1), 2_000, 100)
     fields = {b"status": b"failed", b"reason": b"exit code 1", b"status_at": b"1000", b"name": b"Lake"}
     state.restore_run("run", HeldRun(fields, None, None))
@@ -140,7 +140,7 @@ def test_commands_of_many_agents_stay_short(state: LiveState) -> None:
 
 
 def test_the_silent_are_forgotten(state: LiveState) -> None:
-    """Memory is that of who is active: the rest is restored from Redis when it is heard again."""
+    """Only active agents are in memory; others are restored from Redis with their next record."""
     for seq in range(1, 101):
         state.add(Kind.STEPS, step(seq, run_id=f"run-{seq}"), 1, 100)
     written(state, NOW)
@@ -156,7 +156,7 @@ def test_the_silent_are_forgotten(state: LiveState) -> None:
 
 
 def test_agents_of_a_run_that_began_here_are_not_asked_for(state: LiveState) -> None:
-    """Redis knew nothing of the run, so it knows none of its agents: no question for each of thousands."""
+    """A run that is unknown to Redis has no agents there: no query for each of thousands."""
     state.add(Kind.STEPS, step(1, agent_id="first"), 1, 100)
     state.restore_run("run", HeldRun({}, None, None))
     state.add(Kind.STEPS, step(2, agent_id="second"), 1, 100)
@@ -167,7 +167,7 @@ def test_agents_of_a_run_that_began_here_are_not_asked_for(state: LiveState) -> 
 
 
 def test_long_texts_are_cut() -> None:
-    """A long text is a JSON text still: its head, marked; objects that others read are left out."""
+    """A long text is cut to its marked head and stays valid JSON; objects that others parse are left out."""
     long = json.dumps("é" * 20_000)
     made = records.step(
         step(1, observation=long, info='{"a": ' + long + "}", extras='{"a": ' + long + "}"), 90_000
@@ -222,12 +222,12 @@ def test_numbers_by_name(metrics: str | None, values: Any) -> None:
     ids=["nothing", "near", "far", "at the end", "topic made anew", "no longer there"],
 )
 def test_where_a_partition_is_gone_on_in(held: int | None, expected: int) -> None:
-    """At the position that Redis holds if Kafka still has it, else a little before the end."""
+    """Starts at the position in Redis if Kafka still holds it, else a little before the end."""
     assert start(held, Watermarks(10, 100), tail=20) == expected
 
 
 def test_a_short_partition_is_read_whole() -> None:
-    """A partition that holds less than that little is read from its beginning."""
+    """A partition with fewer records than that is read from its beginning."""
     assert start(None, Watermarks(95, 100), tail=20) == 95
 
 
@@ -265,7 +265,7 @@ def test_returns_that_are_no_numbers_are_left_out() -> None:
 
 
 def test_ids_in_keys() -> None:
-    """No id can name another's key: not by a colon, not by a length, not by letters that are none."""
+    """No id produces another's key: not with a colon, not by its length, not with invalid characters."""
     keys = Keys("p:")
     hostile = ["a", "a:b", "a%3Ab", "a b", "é" * 500, "é" * 501, "", "\n", "*", "\ud800"]
     made = {keys.agent(run, agent, "steps") for run in hostile for agent in hostile}
@@ -274,7 +274,7 @@ def test_ids_in_keys() -> None:
 
 
 def test_the_delay_of_a_file_is_none() -> None:
-    """The delay follows live steps; that of steps from last week's file is told as 0."""
+    """The delay follows live steps; for steps of last week's file it is 0."""
     run = Run("run")
     for _ in range(50):
         run.delayed(20_000)

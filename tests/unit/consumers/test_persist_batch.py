@@ -140,7 +140,7 @@ def test_what_only_the_database_refuses_is_found_among_thousands(postgres: str):
 
 
 def test_records_of_a_deleted_run_stay_away_and_a_run_begun_anew_does_not(writer: Writer):
-    """What Kafka got before the deletion is not stored; what it gets later under the same name is."""
+    """Records from before a run's deletion are not stored; later ones of the same name are."""
     deleted = {"run": (1000 + 5) * 1000}
     outcome = store(writer, [step(i, i) for i in range(1, 10)], deleted=deleted)
     assert seqs(writer) == [6, 7, 8, 9]
@@ -155,7 +155,7 @@ def test_two_workers_on_one_stream_are_noticed(writer: Writer):
 
 
 def test_a_letter_about_a_letter_ends(writer: Writer):
-    """A letter that no database takes becomes one that every database takes."""
+    """A character that a database refuses is replaced by one that every database accepts."""
     storer = Storer(Kind.DLQ, Decoder(Kind.DLQ))
     broken = record(Kind.DLQ, 7, message="nul \0", run_id="a\0b", event_time=1 << 62)
     with writer.transaction() as tx:
@@ -174,7 +174,7 @@ def test_a_letter_about_a_letter_ends(writer: Writer):
 
 @pytest.mark.parametrize("name", ["run_id", "stream_id", "agent_id", "worker_id"])
 def test_a_letter_about_an_id_too_long_is_stored(writer: Writer, name: str):
-    """It is cut; stream and number are the record's own, unless the stream's id is the one too long."""
+    """A long raw value is cut; stream and number are the record's own, unless the stream id is too long."""
     outcome = store(writer, [step(7, 1), step(8, 2, **{name: secrets.token_hex(3000)})])
     assert (outcome.stored, len(outcome.refused)) == (1, 1)
     letter = DeadLetterWriter()(outcome.refused[0])

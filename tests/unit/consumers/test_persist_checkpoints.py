@@ -29,12 +29,12 @@ ONE, TWO = Partition("t", 0), Partition("t", 1)
     ],
 )
 def test_where_a_partition_goes_on(place: Position | None, marks: Watermarks, expected: Resume):
-    """At its stored place; from the beginning where the topic is another; past a gap only when it is told."""
+    """At the stored offset; at the beginning of a recreated topic; past a gap only if a setting allows it."""
     assert resume_at(place, "id", marks) == expected
 
 
 def test_silence_counts_only_once_the_database_has_caught_up():
-    """A persist that lags calls nobody lost: what was on Kafka at a moment must be stored first."""
+    """A persist that lags marks no run as lost: it first stores what was on Kafka at that moment."""
     watch = SilenceWatch(30)
     assert watch.silent_since({ONE: 5}) is None
     watch.look(NOW, {ONE: 10, TWO: 3})

@@ -1,4 +1,4 @@
-"""What comes on is given in order; what is missing is waited for, not for ever. Pauses can be shortened."""
+"""New records are played in order; missing ones are waited for up to a limit. Pauses can be shortened."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def numbers(found: list[Arrived]) -> list[int]:
 
 
 def test_what_follows_is_given_in_order() -> None:
-    """A line that comes late is given before those that waited for it."""
+    """A late line is played before the lines that waited for it."""
     sequencer = Sequencer({"a": 2}, {})
     for seq in (3, 4):
         sequencer.push(arrived(seq))
@@ -34,7 +34,7 @@ def test_what_follows_is_given_in_order() -> None:
 
 
 def test_a_line_that_stays_away_is_passed_over_and_given_when_it_comes() -> None:
-    """Patience has an end; nothing is lost or doubled all the same."""
+    """After the limit the others are played; still nothing is lost or doubled."""
     sequencer = Sequencer({"a": 2}, {})
     sequencer.push(arrived(3))
     assert sequencer.ready(0.0) == []
@@ -46,7 +46,7 @@ def test_a_line_that_stays_away_is_passed_over_and_given_when_it_comes() -> None
 
 @pytest.mark.parametrize("letters", [{}, {"a": {1}}])
 def test_a_redriven_letter_is_given_as_what_it_became(letters: dict[str, set[int]]) -> None:
-    """The letter was given already, then or before: what it becomes has the same number."""
+    """A redriven line has its letter's number, so it is not played a second time."""
     sequencer = Sequencer({"a": 2} if letters else {}, letters)
     if not letters:
         sequencer.push(arrived(1, Kind.DLQ))
@@ -75,7 +75,7 @@ def test_a_place_ahead_is_known_when_it_comes(words: str, reached: list[int], pa
 
 
 def test_pauses_are_shortened() -> None:
-    """To so many seconds of the run; the rest keeps its pace."""
+    """A pause is shortened to `--skip-idle` seconds of the run; the rest keeps its pace."""
     pace = Pace(1000.0, 5.0, threading.Event(), lambda note: None)
     assert pace.early(0) == 0.0
     assert 0 < pace.early(3600_000_000) <= 0.005

@@ -27,14 +27,14 @@ def test_any_names_come_back_out_of_a_link(run: str, agent: str, metrics: list[s
 
 @given(url=st.text(max_size=200))
 def test_any_text_is_an_address(url: str) -> None:
-    """What is none leads somewhere, and its own link leads there again."""
+    """Text that is no address leads to a page, and that page's own link leads there again."""
     address = Address.of(url)
     again = Address.of(address.to())
     assert (again.run, dict(again.query)) == (address.run, dict(address.query)) or "//" in url
 
 
 def test_parts_are_replaced_repeated_and_left_out() -> None:
-    """What is not named stays."""
+    """Parts of the query that a change does not name stay."""
     address = Address.of("/runs/r?agent=a&metric=x&metric=y&episode=3")
     assert address.to(metric=["z"], episode=None) == "/runs/r?agent=a&metric=z"
     assert address.number("episode") == 3
@@ -43,7 +43,7 @@ def test_parts_are_replaced_repeated_and_left_out() -> None:
 
 @given(name=NAMES)
 def test_a_patch_says_what_is_set_and_what_is_left_out(name: str) -> None:
-    """The browser reads it as a query."""
+    """The text is a query of the changed parts; what is left out is empty."""
     text = patched(metric=[name, "b"], episode=None)
     assert parse_qsl(text, keep_blank_values=True) == [("metric", name), ("metric", "b"), ("episode", "")]
     assert quote(name, safe="") in text

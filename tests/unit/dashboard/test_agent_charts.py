@@ -74,7 +74,7 @@ async def loaded(panel: OneChart, queries: Queries) -> dict[str, Any]:
 def test_a_smoothed_line_goes_on_as_if_it_was_read_whole(
     before: list[float], after: list[float], name: str
 ) -> None:
-    """Whatever was read and whatever came, the line is that of all values together."""
+    """Values from SQL and live values make the same line as all values at once."""
     smoothing, y = Smoothing.read(name), np.array(before)
     curve = reduce(np.arange(len(y), dtype=float), y, 1000, smoothing.of(y))
     smoother = Smoother(smoothing, curve, before[-int(max(smoothing.amount, 1)) :])
@@ -203,7 +203,7 @@ def test_what_is_done_in_a_chart_is_in_the_address() -> None:
 
 
 def test_a_zoom_is_of_the_charts_with_its_axis() -> None:
-    """Episodes and steps count otherwise."""
+    """An axis of episodes and one of steps do not share a zoom."""
     choice = Choice.of(Address.of("/runs/run?zoom=episode:5,9"))
     of = {source: Chart(Series("run", source, "reward", "a")) for source in ("episodes", "steps")}  # type: ignore[arg-type]
     assert [chart.zoom(choice) for chart in of.values()] == [(5.0, 9.0), None]

@@ -21,7 +21,7 @@ def rows_of(steps: list[int], seen: list[int]) -> list[AgentRow]:
 
 @given(changes=st.lists(st.sets(st.integers(0, MANY - 1), max_size=MANY), max_size=8), still=st.booleans())
 def test_whatever_changes_between_two_parts_arrives(changes: list[set[int]], still: bool) -> None:
-    """Parts follow each other while rows go on changing; when these rest, the page has them all."""
+    """Parts come one by one while rows change; once the changes stop, the page has all rows."""
     steps, seen, page = [1] * MANY, [1000] * MANY, dict[str, int]()
     cursor, at = Cursor([], ""), 1000
 
@@ -42,7 +42,7 @@ def test_whatever_changes_between_two_parts_arrives(changes: list[set[int]], sti
 
 
 def test_a_hundred_come_at_once() -> None:
-    """So few need no parts."""
+    """Up to a hundred agents come in one part."""
     cursor, few = Cursor([], ""), AGENTS_AT_ONCE
     assert len(_some(rows_of([1] * few, [1000] * few), cursor)) == few
     assert len(_some(rows_of([2] * few, [1001] * few), cursor)) == few

@@ -78,7 +78,7 @@ def test_series(ask: Ask) -> None:
 
 
 def test_a_moment(ask: Ask) -> None:
-    """Everything at a position, in replay's words; numbers that are none by their names."""
+    """The state at a position, named as in replay; NaN and the infinities are strings."""
     _, state = ask("state", run=RUN, at="episode:7-20", count=5)
     assert (state["step"], state["seq"]) == (9, 11)
     assert state["run"]["episodes"] == 2

@@ -1,4 +1,4 @@
-"""What the browser is given beside Dash: little, our own, and about no panel."""
+"""The scripts beside Dash are few, our own, and know no panel."""
 
 from __future__ import annotations
 

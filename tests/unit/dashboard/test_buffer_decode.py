@@ -116,7 +116,7 @@ def test_a_cursor_that_is_none(text: str | None) -> None:
 
 
 def test_what_a_view_waits_on() -> None:
-    """Only what is on screen is waited on."""
+    """A view waits only on the streams that are on screen."""
     keys = Keys("p:")
     assert set(streams_of(View(), keys)) == {"notification"}
     assert set(streams_of(View("run"), keys)) == {"notification"}
@@ -136,14 +136,14 @@ def test_a_silent_run_is_lost() -> None:
 
 
 def test_a_silent_agent_has_no_rate() -> None:
-    """Nobody writes that an agent fell silent: its rate is 0 all the same."""
+    """The rate of a silent agent is 0 though no record says so."""
     steps = live.AGENT_STEPS.pack(live.AgentSteps(9, 12.0, 1_000, 2_000))
     assert decode.agent_row("a", steps, None, now_ms=3_000).steps_per_second == 12.0
     assert decode.agent_row("a", steps, None, now_ms=9_000).steps_per_second == 0.0
 
 
 def test_all_live_processes_together() -> None:
-    """Lag and rate are sums over those that are alive; one that died counts no more."""
+    """Lag and rate are sums over the live processes; a dead one does not count."""
     processes = {"a": (10_000, 5, 2.0), "b": (9_500, 7, 1.0), "dead": (0, 1_000, 9.0)}
     fields = {
         f"process:{name}".encode(): msgspec.json.encode(live.LiveProcess(*said))

@@ -1,4 +1,4 @@
-"""Figures: whatever a worker has named stays text, and what is drawn again is only what changed."""
+"""Figures show workers' names as text, and redraw only what changed."""
 
 from __future__ import annotations
 

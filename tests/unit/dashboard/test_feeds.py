@@ -1,4 +1,4 @@
-"""What a page is told of a run that Redis and SQL both know something of."""
+"""What a page shows of a run that is partly in Redis and partly in SQL."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_the_newer_word_on_the_status_counts() -> None:
 
 
 def test_a_silent_run_is_lost() -> None:
-    """Longer than the setting without a word."""
+    """A running run without a record for longer than the setting is lost."""
     silent = STORED | {"status": "running", "last_seen_at": NOW - 31_000}
     assert merge.run_row(None, silent, 30, NOW / 1000)["status"] == "lost"
     assert merge.run_row(None, silent, 60, NOW / 1000)["status"] == "running"
 
 
 def test_where_the_records_are() -> None:
-    """Printed, on Kafka, in SQL: the forwarder's heartbeats tell what neither Redis nor SQL can."""
+    """Printed, on Kafka, in SQL: the forwarder's heartbeats carry the counts that Redis and SQL lack."""
     beats = [{"lines_read": 70, "lines_acked": 60}, {"lines_read": 50, "lines_acked": 50, "lines_dropped": 2}]
     header = RunHeader(run=STORED, in_sql=99, heartbeats=beats)
     found = merge.counts(RunRow("r", steps=105, dead_letters=3, lag=7), header)
@@ -61,7 +61,7 @@ def test_where_the_records_are() -> None:
 
 
 def test_of_an_agents_totals_the_larger_counts() -> None:
-    """Redis may have been filled anew, SQL may be behind; the rows that viewers share stay as they are."""
+    """The larger count wins, as Redis may be refilled and SQL behind; shared rows are not changed."""
     columns = dict.fromkeys(Base.metadata.tables["agents"].columns.keys())
     columns |= {"agent_id": "a", "steps": 1, "episodes": 3, "returns": 3}  # a number there, a list here
     from_sql, shared = merge.stored_agent(columns), AgentRow("a", steps=2)
@@ -110,7 +110,7 @@ def test_a_live_step_is_the_row_that_sql_gives() -> None:
 
 
 async def test_one_reading_serves_all_and_an_old_one_does_not_wait() -> None:
-    """What is held is given at once, and read again behind it; `fresh` waits."""
+    """A cached reading is returned at once and refreshed in the background; `fresh` waits for it."""
     read = []
 
     async def count(name: str) -> int:
@@ -165,7 +165,7 @@ class ManyDeltas:
 )
 @hypothesis_settings(deadline=None)
 def test_runs_of_any_kind_cost_sql_one_reading(kinds: list[str], viewers: int, deltas: int) -> None:
-    """However many deltas come for however many viewers, the list in SQL is read once while it is fresh."""
+    """While the list of runs is fresh, all deltas of all viewers share one reading of SQL."""
 
     async def look() -> int:
         live = [
@@ -185,7 +185,7 @@ def test_runs_of_any_kind_cost_sql_one_reading(kinds: list[str], viewers: int, d
 
 
 async def test_a_run_is_asked_for_once_by_each_viewer() -> None:
-    """Also when the shared reading is old at once, deltas of a run that is known cost nothing."""
+    """Deltas of a known run cause no reading, also where the shared one expires at once."""
     sql = CountedRuns(["r"])
     shared = feeds.Feeds(settings_module.load({}), ManyDeltas([RunRow("r", metrics=9)]), sql)  # type: ignore[arg-type]
     shared.runs = feeds.Shared(lambda: sql.runs(PageRequest()), seconds=0)
@@ -197,7 +197,7 @@ async def test_a_run_is_asked_for_once_by_each_viewer() -> None:
 
 
 async def test_a_run_with_metrics_alone_has_an_agent() -> None:
-    """What `log` alone writes belongs to an agent, whose tab the list names; one that acts goes first."""
+    """The first agent is the first by name; agents that act go before those of metrics alone."""
     shared = feeds.Feeds(settings_module.load({}), ManyDeltas([]), CountedRuns([]))  # type: ignore[arg-type]
     listed = [AgentRow("b10"), AgentRow("b9")]
 

@@ -40,13 +40,13 @@ def test_redis_goes_on_where_sql_ends() -> None:
 
 
 def test_episodes_without_a_number_are_counted_in_order() -> None:
-    """A worker that numbers nothing still has an x axis."""
+    """Episodes without an index still have an x axis."""
     curve = joined.return_curve(Curve(), episodes(1.0, 2.0, 3.0, first=None), seen=3)
     assert curve["x"] == [0, 1, 2]
 
 
 def test_a_worker_that_begins_again_does_not_fold_the_line_back() -> None:
-    """Numbers that come again go on to the right."""
+    """An index that is repeated continues to the right."""
     again = [*episodes(1.0, 2.0), *episodes(3.0, 4.0)]
     assert joined.return_curve(Curve(), again, seen=4)["x"] == [0, 1, 2, 3]
 

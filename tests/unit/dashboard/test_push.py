@@ -1,4 +1,4 @@
-"""Whose turn it is, and that a panel that fails or sleeps does so alone."""
+"""The order in which panels draw; a panel that fails or sleeps does not stop the others."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_who_waits_longest_draws_first(panels: list[tuple[float, float]], now: f
 
 @given(st.floats(0.1, 400), st.floats(1, 200))
 def test_after_a_draw_comes_a_rest(drew: float, paint: float) -> None:
-    """So long that all draws together take no more than their share."""
+    """The pause after a draw keeps all draws together within their share of the time."""
     turns = Turns()
     turns.drew(drew, paint, 10.0)
     left = turns.left([Waiting(0.0001, 0.0)], 10.0) or 0
@@ -233,7 +233,7 @@ async def test_a_panel_that_fails_is_named_and_fails_alone(
 async def test_a_panel_of_a_user_that_sleeps_holds_up_nobody(
     opened: Callable[[Page], Shown], sleeping: type[Panel]
 ) -> None:
-    """It is named as slow; each delta comes as if it was not there."""
+    """A sleeping panel is named as slow; deltas arrive as they do without it."""
     shown = opened(Board(OfRun(), guests=(sleeping, Seen)))
     begun, key = time.monotonic(), f"failed.{sleeping.__name__.lower()}"
     await shown.until(lambda texts: "slow" in texts.get(key, "") and "seen" in texts)

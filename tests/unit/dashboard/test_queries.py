@@ -29,7 +29,7 @@ HOSTILE = "x'; DROP TABLE runs; --<script>\"%_"
 async def test_any_rows_in_order(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch, way: str, numbered: bool
 ) -> None:
-    """Any page of the steps is what sorting all of them gives, whatever stretch of keys it lies in."""
+    """Any page of steps equals that part of all steps sorted, in whichever range of keys it lies."""
     monkeypatch.setattr("dashboard.sql.steps.BY_STEP", Order(("episode_index", "step_index"), 3))
     monkeypatch.setattr("dashboard.sql.listing.BY_LINE", Order(("stream_id", "seq"), 10))
     rows = steps(200)
@@ -88,7 +88,7 @@ async def test_sort_and_filter(engine: Engine, queries: Queries) -> None:
 async def test_sorted_rows_are_capped(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sorted by what has no index, only so many rows are reached, and the page says so."""
+    """A table sorted by a column without an index reaches a limited number of rows, and says so."""
     monkeypatch.setattr("dashboard.sql.listing.MAX_SORTED", 10)
     write(engine, Step, steps(30))
     page = await queries.steps("run", "a", PageRequest(5, 15, [{"colId": "reward", "sort": "asc"}]))
@@ -144,7 +144,7 @@ async def test_a_long_episode_is_whole_in_the_table(
 
 
 async def test_an_outage_is_no_empty_table(database: Settings) -> None:
-    """A database that does not answer is said above the table, and breaks a download off."""
+    """While the database is away the table says so, and a download is aborted."""
     queries = Queries(database)
     answer, problem = await history.answer(queries, {"kind": "steps", "run": "r", "agent": "a"}, {})
     assert (answer["rowData"], "cannot be shown" in problem) == ([], True)
@@ -303,7 +303,7 @@ async def test_a_question_that_takes_too_long(
 
 
 def test_an_index_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The indexes of tables that nobody looks at go: there are never more than some."""
+    """Unused seek indexes are dropped: their number has a limit."""
     monkeypatch.setattr(seek_index, "MAX_INDEXES", 3)
     monkeypatch.setattr(seek_index.SeekIndex, "build", lambda *_: object())
     indexes = seek_index.SeekIndexes()
@@ -344,7 +344,7 @@ BEYOND = [2**53 - 1, 2**53, 2**53 + 1, 1764403200123456789, 2**63 - 1]
 
 
 async def test_numbers_beyond_what_doubles_count_to(engine: Engine, queries: Queries) -> None:
-    """Every read answers: rows keep each digit, curves stay short and in order, whatever the numbers are."""
+    """Extreme numbers break no read: rows keep every digit, curves stay short and in order."""
     write(engine, Run, [run("run")])
     write(engine, Agent, [{"run_id": "run", "agent_id": "a"}])
     returns = [1e17 - 16, 1e17, 1e17 + 16, -1e308, 1e308]

@@ -44,7 +44,7 @@ def test_a_long_pause_is_skipped_and_a_short_one_is_kept() -> None:
 
 
 def test_a_delay_gives_steps_as_evenly_as_they_were_made() -> None:
-    """What came in one delta comes out one by one, so long after it was made; the rest is shown at once."""
+    """Steps of one delta are shown one by one, each after the same delay; everything else at once."""
     delayed = Delayed(2.0)
     steps = [step(100.0 + n / 10) for n in range(10)]
     rest = delayed.put(News(agent="a", steps=steps, run={"status": "running"}), now=100.9)
@@ -55,7 +55,7 @@ def test_a_delay_gives_steps_as_evenly_as_they_were_made() -> None:
 
 
 def test_a_zoomed_axis_stays_around_its_viewer_and_follows_the_newest() -> None:
-    """The part has its width at both ends, and slides with what is newest."""
+    """A zoomed part keeps its width at both ends of the axis and follows the newest step."""
     assert axis.zoomed((0, 1000), 1000, 10) == (900, 1000)
     assert axis.zoomed((0, 2000), 2000, 10) == (1800, 2000)
     assert axis.zoomed((0, 1000), 0, 10) == (0, 100)
@@ -94,7 +94,7 @@ def test_an_address_names_a_moment_in_old_words_and_in_new() -> None:
 
 
 def test_a_chosen_episode_follows_its_viewer() -> None:
-    """Whoever walks out of it is in the next one."""
+    """A step beyond the end of an episode leads into the next one."""
     chosen = Address.of("/runs/r?episode=3&step=4")
     assert spoken(chosen, "step:9", News(steps=[step(0, 3)])) == {
         "at": "step:9",

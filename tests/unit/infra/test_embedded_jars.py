@@ -80,7 +80,7 @@ def test_without_a_network_it_says_what_else_works(tmp_path: Path, monkeypatch: 
 
 
 def test_a_download_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes that are not the pinned ones are refused, and nothing is left behind."""
+    """A file with another checksum is refused and deleted."""
     from jgo.maven import PythonResolver
 
     def download(_self: object, artifact: object) -> Path:
@@ -112,7 +112,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tiny_disk: Path, monkeypatch: py
 
 
 def test_a_mirror_is_asked_instead_of_maven_central(tmp_path: Path) -> None:
-    """With the setting, jars come from the mirror alone, checked as ever."""
+    """With the setting, jars come only from the mirror, with the same check."""
     jar = jars.Jar("org.example", "thing", "1", hashlib.sha256(b"whole").hexdigest(), 5)
     served = tmp_path / "mirror" / "org/example/thing/1"
     served.mkdir(parents=True)

@@ -39,7 +39,7 @@ def _holder(home: Path) -> subprocess.Popen[bytes]:
 
 
 def test_a_second_claim_names_the_first_ones_pid_and_address(home: Path) -> None:
-    """One `up` a home; the sentence says where the running one is."""
+    """A second `up` in a home is refused, and told where the first one is."""
     with _holder(home) as child:
         with pytest.raises(AlreadyRunning) as caught, stackfile.claimed(home):
             pass
@@ -60,7 +60,7 @@ def test_settings_believe_the_file_only_while_its_writer_lives(home: Path) -> No
 
 
 def test_a_home_whose_holder_was_killed_can_be_claimed(home: Path) -> None:
-    """A crash leaves no lock: the next claim works and drops the stale file."""
+    """After a crash the next `up` starts and removes the stale file."""
     child = _holder(home)
     child.kill()
     child.communicate()

@@ -1,4 +1,4 @@
-"""A run's order without Kafka: streams by number, each other by time; places by time, episode and step."""
+"""A run's order without Kafka: lines of a stream by number, streams by time; positions in it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def log() -> Log:
 
 
 def test_a_clock_that_jumps_back_does_not_disturb_a_stream(log: Log) -> None:
-    """Lines keep their numbers' order; another stream's lines fall where they happened."""
+    """Lines of a stream stay in the order of their numbers; lines of other streams are sorted in by time."""
     for seq, event_time in ((1, 10), (2, 50), (3, 20), (4, 60)):
         log.put(Kind.STEPS, "a", seq, event_time)
     log.put(Kind.STEPS, "b", 1, 30)
@@ -74,7 +74,7 @@ def test_a_clock_that_jumps_back_does_not_disturb_a_stream(log: Log) -> None:
 
 
 def test_a_time_is_sought_not_filtered_by(log: Log) -> None:
-    """Where the clock went back, what lies behind the place is played, whatever time it has."""
+    """Where a clock went back, all lines behind the position are played, whatever their time."""
     for seq, event_time in enumerate((1, 2, 3, 1, 2, 4), start=1):
         log.put(Kind.STEPS, "a", seq, event_time)
     assert log.played("time:1970-01-01T00:00:00.000003", "end") == [("a", 3), ("a", 4), ("a", 5), ("a", 6)]
@@ -233,7 +233,7 @@ def _agree_on_agents(log: Log, order: Order, number: int, shift: int) -> None:
 
 
 def test_stepstreams_own_lines_come_along(log: Log) -> None:
-    """Of a window that workers' lines name, its heartbeats are those between the first and the last."""
+    """A window of workers' lines includes the heartbeats between its first and its last line."""
     for seq in range(1, 6):
         log.put(Kind.STEPS, "a", seq, seq * 10)
     for seq in range(1, 8):

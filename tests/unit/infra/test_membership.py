@@ -9,7 +9,7 @@ from infra.settings import load
 
 
 def test_two_processes_of_a_home_have_two_names_and_one_that_ended_is_free_again(tmp_path: Path) -> None:
-    """Whoever starts next takes the lowest that is free: its partitions wait for it."""
+    """The next process takes the lowest free number, whose partitions wait for it."""
     settings = load({"STEPSTREAM_HOME": str(tmp_path)})
     first, second = Membership(settings, "persist"), Membership(settings, "persist")
     assert first.instance_id
@@ -25,6 +25,6 @@ def test_two_processes_of_a_home_have_two_names_and_one_that_ended_is_free_again
 
 
 def test_a_home_that_cannot_be_written_gives_no_name(tmp_path: Path) -> None:
-    """Two processes with one name would end each other, so there is none."""
+    """Without a lock two processes might take one name and end each other, so there is none."""
     (tmp_path / "members").write_text("a file, where the folder of locks would be")
     assert Membership(load({"STEPSTREAM_HOME": str(tmp_path)}), "live").instance_id is None

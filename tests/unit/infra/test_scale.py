@@ -18,7 +18,7 @@ def test_the_page_has_the_table_of_the_model() -> None:
 
 @pytest.mark.parametrize("rate", [1_000, 50_000, 1_000_000])
 def test_a_larger_rate_never_needs_less(rate: float) -> None:
-    """Of anything; and nothing is planned beyond what one of it can do."""
+    """A larger load never needs fewer parts, and no part is planned beyond its capacity."""
     small, large, told = plan(rate), plan(2 * rate), Assumptions()
     assert all(large.cores[part] >= small.cores[part] for part in PARTS)
     assert large.cells >= small.cells

@@ -98,7 +98,7 @@ def test_every_number_has_a_range() -> None:
 
 @given(data=st.data(), name=st.sampled_from(sorted(RANGES)))
 def test_a_number_outside_its_range_is_refused(data: Any, name: str) -> None:
-    """Whatever it is: too small, too large, infinite or none; inside the range it is taken."""
+    """A number outside its range, infinite or NaN is refused; inside the range it is accepted."""
     base, meta = RANGES[name]
     numbers = st.integers() if base is int else st.floats(width=64)
     value = data.draw(st.one_of(numbers, st.sampled_from([meta.ge, meta.le, meta.ge - 1, meta.le + 1])))
@@ -135,7 +135,7 @@ def test_a_wrong_value_in_the_file_is_named(tmp_path: Path, name: str) -> None:
 
 @given(data=st.data())
 def test_a_misspelt_variable_is_named_with_the_nearest(data: Any) -> None:
-    """One letter left out, doubled or swapped: it is named with what was meant, where that is no setting."""
+    """A name with one letter missing, doubled or swapped is reported with the setting that was meant."""
     known = {PREFIX + name.upper() for name in (*TYPES, *OF_WORKERS)}
     meant = data.draw(st.sampled_from(sorted(known - {"STEPSTREAM_KAFKA"})))
     at = data.draw(st.integers(len(PREFIX), len(meant) - 2))

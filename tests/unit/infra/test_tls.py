@@ -31,12 +31,12 @@ def _close_all(server: socket.socket) -> None:
 
 @pytest.mark.parametrize("words", ["Disconnected: SSL connection closed by peer", "wrong version number"])
 def test_a_port_without_tls_is_named(plain_port: int, words: str) -> None:
-    """Whether the broker answers in plain text or closes the connection depends on the moment."""
+    """The missing TLS is named whether the broker answers in plain text or closes the connection."""
     settings = replace(load({}), kafka={"security.protocol": "SASL_SSL"})
     assert "speaks no TLS" in explained(settings, f"127.0.0.1:{plain_port}", words)
 
 
 def test_a_closed_connection_of_a_port_that_does_not_answer_is_no_matter_of_tls() -> None:
-    """Nobody can say of a broker that went away whether it speaks TLS."""
+    """A broker that went away is not accused of a missing TLS."""
     settings = replace(load({}), kafka={"security.protocol": "SASL_SSL"})
     assert explained(settings, "127.0.0.1:1", "SSL connection closed by peer") == ""

@@ -1,4 +1,4 @@
-"""The short way of a common step gives the same record as the long way, or leaves the line to it."""
+"""The fast path of a common step gives the record of the normaliser, or leaves the line to it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ stamps = st.one_of(
 
 
 def often(usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly what a field is meant to hold, now and then anything."""
+    """Mostly valid values of a field, sometimes anything."""
     return st.one_of(usual, usual, usual, anything)
 
 
@@ -176,7 +176,7 @@ def test_a_common_line_is_fast_from_its_second_on() -> None:
 
 
 def test_floats_that_are_packed_join_the_metrics() -> None:
-    """Both ways; what is packed otherwise stays what it is."""
+    """Packed numbers are read by both paths; anything else under that name is kept as it is."""
     identity = Identity("01K0000000000000000000TEST", "fallback")
     normalise = Normaliser(identity, Context())
     fast = FastStep(identity, normalise.context, STEP_HEADER)

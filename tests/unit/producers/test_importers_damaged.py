@@ -1,4 +1,4 @@
-"""Importers and what files really hold: what can be read is kept, what cannot costs itself alone."""
+"""Importers of damaged files: readable records are kept, an unreadable one costs no other."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_row_cut_anywhere_is_no_episode(tmp_path, cut):
 )
 @FILES
 def test_lines_between_rows_cost_no_row(tmp_path, junk):
-    """Whatever they hold; but a quote may take the rows that it begins to hold."""
+    """Damaged rows cost only themselves, except for a quote, which may swallow the rows behind it."""
     rows = [f"{n}.5,{n},{n}.5\n" for n in range(1, 6)]
     for at, text in junk:
         rows.insert(at, text.replace('"', "").replace("\r", "") + "\n")
@@ -162,7 +162,7 @@ def test_another_programs_result_is_no_run(tmp_path, content):
 @given(paths=st.sets(st.lists(st.sampled_from(["a", "b", "0", "PPO_1"]), min_size=1, max_size=5).map(tuple),
                      min_size=1, max_size=12))  # fmt: skip
 def test_every_path_has_a_name_of_its_own(paths):
-    """Which is an end of it, of whole folders, and the shortest that no other has."""
+    """A run is named by the shortest end of its path, in whole folders, that no other run has."""
     sources = [Source(Path("/", *parts), lambda: iter([]), trail_of(Path("/", *parts))) for parts in paths]
     names = best_names(sources, sources, lambda source, name: False)
     assert len(set(names)) == len(names)

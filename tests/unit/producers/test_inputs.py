@@ -51,7 +51,7 @@ def test_compressed_members_one_behind_the_other_are_read(name, members, size):
 @given(cut=st.integers(1, 400))
 @FILES
 def test_cut_compressed_data_gives_whole_lines_and_says_so(name, cut):
-    """Never a torn line, never one that was not there."""
+    """A cut archive gives whole lines only, and only lines that it holds."""
     lines = [os.urandom(20).hex().encode() + b"\n" for _ in range(40)]
     data = b"".join(COMPRESS[name](b"".join(lines[at : at + 8])) for at in range(0, 40, 8))
     found, why = decoded(data[: max(6, len(data) - cut)])
@@ -75,7 +75,7 @@ def test_a_compressed_file_that_is_flushed_and_never_closed_is_read():
 @given(junk=st.binary(min_size=1, max_size=30))
 @FILES
 def test_damaged_data_ends_at_the_damage(junk):
-    """What was read before counts."""
+    """The lines before the damage are kept."""
     whole = gzip.compress(b"line\n" * 3)
     found, why = decoded(whole + b"\x1f\x8bX" + junk)
     assert found.startswith(b"line\nline\nline\n")
@@ -97,7 +97,7 @@ def test_any_encoding_with_a_mark_is_utf8_afterwards(text, size):
 @given(pieces=PIECES)
 @FILES
 def test_other_bytes_are_passed_on(pieces):
-    """Whatever they are, in their order; but for what begins as another format does."""
+    """Any lines are read in order, unless the file begins as another format does."""
     data = b"{" + b"".join(pieces)
     if data[1:2] != b"\0":
         assert decoded(data) == (data, "")
@@ -143,7 +143,7 @@ def test_progress_does_not_depend_on_how_it_is_read(pieces):
 
 
 def test_a_source_whose_runs_were_deleted_is_forgotten(tmp_path):
-    """One of several that is there still is enough to know it."""
+    """A file stays known as long as one of its runs is not deleted."""
     gone: dict[str, int] = {}
     ledger = Ledger(tmp_path, lambda run_id: gone.get(run_id, 0))
     entry = ledger.entry("key")

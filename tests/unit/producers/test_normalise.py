@@ -155,7 +155,7 @@ def test_any_bytes_give_an_event_or_a_reason(tail: bytes, head: bytes) -> None:
 def test_a_context_that_was_kept_goes_on_in_the_same_way(
     one: dict[str, Any], two: dict[str, Any], three: dict[str, Any]
 ) -> None:
-    """What is sent twice is the same twice, also after a restart in the middle."""
+    """A line that is sent twice gives the same record twice, also after a restart in between."""
     whole = Normaliser(Identity("S", "r"))
     first, *others = (line_of(fields) for fields in (one, two, three))
     whole(first, 1, 5)

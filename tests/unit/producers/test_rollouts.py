@@ -137,7 +137,7 @@ def test_a_data_set_as_it_lies_there(name: str, tmp_path: Path) -> None:
 
 
 def pieces(data: bytes, rng: random.Random) -> Iterator[bytes]:
-    """Of any size, so that they end inside a line and inside a character."""
+    """Pieces of any size, which end inside a line or a character."""
     while data:
         size = rng.choice([1, 7, 64, 500, 4096, 65536])
         yield data[:size]

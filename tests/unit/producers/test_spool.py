@@ -1,4 +1,4 @@
-"""What a worker printed is on disk byte for byte, with its times, whatever the disk does."""
+"""The spool holds a worker's output byte for byte, with its times, also where the disk fails."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_a_stream_gone_on_with_has_lost_only_a_torn_line(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("torn", [b"", b'{"segment": 1', b"[]"])
 def test_a_torn_place_is_the_beginning(tmp_path: Path, torn: bytes) -> None:
-    """Harmless: the rows are known."""
+    """Its lines are sent again, which is harmless, as SQL knows their rows."""
     (tmp_path / "place.json").write_bytes(torn)
     assert Checkpoint.load(tmp_path) == Checkpoint()
     Checkpoint(3, 4, 5, "r", {"run_id": "r"}, {"steps": 1}).save(tmp_path)
@@ -337,7 +337,7 @@ def everything(source: Stream) -> list[tuple[str, int]]:
 
 
 def test_a_writer_of_whom_nobody_knows_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock that cannot be opened, or a place that cannot be read, must pass for no answer."""
+    """A lock or a checkpoint that cannot be read is an error, not an answer."""
     spool = SpoolWriter(spooled(tmp_path), about_new("run", None, None))
     source = Stream.claim(spooled(tmp_path), spool.folder)
     assert source is not None

@@ -81,6 +81,6 @@ def test_a_newer_compatible_schema_is_read() -> None:
     ],
 )
 def test_foreign_bytes_are_a_schema_error(value: bytes) -> None:
-    """Whatever bytes stand in a topic, the decoder raises one kind of error."""
+    """For any bytes in a topic the decoder raises one kind of error."""
     with pytest.raises(SchemaError):
         Decoder(Kind.STEPS)(value)

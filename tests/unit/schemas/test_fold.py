@@ -1,4 +1,4 @@
-"""A fold is the same whatever its records are cut into, and a run's status is what its newest word says."""
+"""A fold does not depend on how records are split into batches; the newest event decides the status."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_events_that_end_a_run():
 
 
 def test_a_later_start_makes_it_run_again_and_an_older_word_does_not():
-    """The newest record by Kafka's time decides, in whatever order they are read."""
+    """The newest record by Kafka's time decides, whatever the order of reading."""
     assert status_after((1, event("run_completed")), (2, event("run_started"))) == RUNNING
     assert status_after((2, event("run_completed")), (1, event("run_started"))) == COMPLETED
     assert status_after((2, event("run_started")), (2, event("run_completed"))) == COMPLETED
@@ -75,7 +75,7 @@ def test_the_end_of_a_stream_decides_only_when_stepstream_says_so():
 
 
 def test_a_lost_run_that_is_heard_again_is_running():
-    """Any newer record revives a lost run, and an end that comes late still counts."""
+    """Any newer record makes a lost run running again, and a late end still counts."""
     fold = Fold()
     fold.add(Kind.RUNS, event("other", meta=True, event="stream_ended", status="lost"), 10)
     fold.add(Kind.STEPS, record(Kind.STEPS), 10)

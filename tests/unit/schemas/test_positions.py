@@ -109,5 +109,5 @@ def test_any_text_is_a_position_or_told(text: str) -> None:
     ],
 )
 def test_an_end_before_the_beginning_is_seen_in_the_words(start: str, stop: str, wrong: bool) -> None:
-    """As far as the words tell; the rest is seen once both are found in the run."""
+    """An end before the start is refused as far as the two texts show it; the rest once both are found."""
     assert ends_before_it_begins(parse_position(start), parse_position(stop)) is wrong

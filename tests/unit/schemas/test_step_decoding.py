@@ -80,7 +80,7 @@ def test_broken_bytes_are_never_read_otherwise(fields: dict, data: st.DataObject
     else:
         value[place] = data.draw(st.integers(0, 255))
     read = StepDecoder(STEP_HEADER)
-    read(ENCODE(fields))  # what it remembers must not mend what is broken
+    read(ENCODE(fields))  # its cache must not repair broken bytes
     found = read(bytes(value))
     assert found is None or same(found, fastavro_s(bytes(value)))
 

@@ -41,7 +41,7 @@ def test_a_run_says_what_is_known_of_it(home):
 
 
 def test_a_finished_stream_is_marked_done(home, run):
-    """Whoever ships the spool knows that no more lines come."""
+    """An ended stream is marked, so that its forwarder expects no more lines."""
     run.finish()
     (folder,) = home.path.glob("spool/*")
     assert (folder / "done").exists()
@@ -98,7 +98,7 @@ class _UnspeakableError(Exception):
     ],
 )
 def test_a_runs_end_says_what_ended_it(home, kind, raises, status, error):
-    """The exception's class and words, wherever it is noticed; nothing where all went well."""
+    """A failed run has the exception's class and message, wherever it was caught; a good one has none."""
     begin = "run = stepstream.init()" if kind == "uncaught" else "with stepstream.init() as run:"
     body = raises if kind == "uncaught" else f"  {raises}"
     script = f"import stepstream, sys\n{begin}\n{body}"
@@ -170,7 +170,7 @@ def test_the_module_speaks_of_the_newest_run(home):
 
 
 def test_a_signals_handler_may_log(home):
-    """Also in the middle of a call, or of a flush, and it may finish the run."""
+    """A signal handler may log and finish the run, also in the middle of a call or a flush."""
     script = (
         "import os, signal, stepstream\n"
         "run = stepstream.init(run_id='r')\n"
