@@ -7,6 +7,7 @@ The decoder reads only bytes in the expected form; for all others it returns Non
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
@@ -49,6 +50,8 @@ def long(number: int) -> bytes:
             + _INNER[zigzag >> 28 & 16383]
             + _LAST[zigzag >> 42]
         )
+    if zigzag >> 64:
+        raise OverflowError(f"{number} has more than 64 bits.")
     return _varint(zigzag)
 
 
@@ -121,6 +124,29 @@ def beginning(header: bytes, run_id: str, stream_id: str) -> bytes:
 def whose(agent_id: str, worker_id: str | None) -> bytes:
     """Agent and worker."""
     return text(agent_id.encode()) + optional_text(None if worker_id is None else worker_id.encode())
+
+
+# Fields of any schema
+
+_WRITERS: dict[Any, Callable[[Any], bytes]] = {
+    "string": lambda value: text(value.encode()),
+    "bytes": text,
+    "long": long,
+    "boolean": {False: b"\x00", True: b"\x01"}.__getitem__,
+    ("null", "string"): lambda value: _NULL if value is None else optional_text(value.encode()),
+    ("null", "long"): optional_long,
+    ("null", "int"): optional_long,
+    ("null", "double"): lambda value: _NULL if value is None else _reward(2, value),
+    ("null", "boolean"): _BOOLEAN.__getitem__,
+}
+"""Avro type → the function that writes a value."""
+
+
+def field_writer(kind: Any) -> Callable[[Any], bytes]:
+    """Writes values of a field by its Avro type: the types that our schemas have."""
+    while isinstance(kind, dict):  # a logical type changes no bytes
+        kind = kind["type"]
+    return _WRITERS[kind if isinstance(kind, str) else tuple(kind)]
 
 
 # Reading

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from producers.lines import frames as pictures
 from producers.lines import packed_floats as packed
-from producers.lines import rollout
+from producers.lines import rollout, watched
 from producers.lines.context import ENDED, NO_AGENT, OPEN, SILENT, Context, Identity
 from producers.lines.dialects import (
     CHATTER,
@@ -97,9 +97,17 @@ class Normaliser:
             seq: its number in the stream, from 1.
             arrived: when it came, µs since 1970.
         """
-        event = self._read(line, self._blank(seq, arrived))
+        record = self._blank(seq, arrived)
+        event = self._watched(line, record) or self._read(line, record)
         self.context.runs.setdefault(event.record["run_id"], SILENT)
         return event
+
+    def _watched(self, line: bytes, record: Record) -> Event | None:
+        """The event of a line of `watch`; None: it is none, or an uncommon one."""
+        if not self.identity.sdk or not line.startswith(watched.HEAD):
+            return None
+        found = watched.read(line, record, self.identity, self.context)
+        return None if found is None else Event(Kind.EPISODES, found[0], beside=_beside(*found))
 
     def _read(self, line: bytes, record: Record) -> Event:
         body = line[3:] if line.startswith(BOM) else line
@@ -188,15 +196,7 @@ class Normaliser:
         if not said.beside:
             is_common = handler is step and kind is not None and picture is None
             return Event(topic, record, picture, step_names=names if is_common else ())
-        who = {name: record[name] for name in IDENTITY}
-        turns = {"stream_id": record["stream_id"] + rollout.TURNS_SUFFIX}
-        beside = tuple(
-            (other, who | (turns if other is Kind.STEPS else {}) | more)
-            if other is not Kind.ROLLOUTS
-            else (other, who | rollout.completed(record, more))
-            for other, more in said.beside
-        )
-        return Event(topic, record, picture, beside)
+        return Event(topic, record, picture, _beside(record, said.beside))
 
     def _handler(self, said: FieldReader) -> Handler:
         if said.kind is not None:
@@ -223,6 +223,18 @@ class Normaliser:
     def _log(self, record: Record, body: bytes) -> Event:
         text = clean(body.removesuffix(b"\r").decode("utf-8", "replace"))
         return Event(Kind.LOGS, record | {"source": "stdout", "line": text})
+
+
+def _beside(record: Record, found: list[tuple[Kind, Record]]) -> tuple[tuple[Kind, Record], ...]:
+    """Whole records of what stands beside a line's record."""
+    who = {name: record[name] for name in IDENTITY}
+    turns = {"stream_id": record["stream_id"] + rollout.TURNS_SUFFIX}
+    return tuple(
+        (kind, who | (turns if kind is Kind.STEPS else {}) | columns)
+        if kind is not Kind.ROLLOUTS
+        else (kind, who | rollout.completed(record, columns))
+        for kind, columns in found
+    )
 
 
 def _unfold(fields: Fields) -> None:

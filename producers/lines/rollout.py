@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from binascii import Error as NoBase64
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,7 +18,7 @@ from producers.lines.dialects import Columns, Handler, UnusableError, episode, o
 from producers.lines.fields import FieldReader
 from producers.lines.json_text import join, strict
 from producers.lines.values import BadValueError, name_of, string
-from producers.rollouts.messages import message_of
+from producers.rollouts.messages import final_text, message_of, turns_of
 from producers.rollouts.model import to_json
 from schemas import token_arrays
 from schemas.topics import Kind
@@ -38,21 +38,28 @@ def rollout(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     reward, spoken = said.double("reward", "reward"), _turns(said)
     turns = said.integer("turns") if spoken is None else len(spoken)
     columns = _columns(said, reward, turns)
-    ended = columns["status"]
-    finished: Columns = {
-        "episode_index": said.integer("episode_index"),
+    duration = said.double("duration", "duration")
+    episode = ended(said.integer("episode_index"), reward, turns, columns["status"], duration)
+    _stand_beside(said, columns, episode)
+    if spoken:
+        said.beside += steps(said.integer("turns_before") or 0, spoken, episode)
+    return Kind.EPISODES, episode | said.rest()
+
+
+def ended(
+    index: int | None, reward: float | None, turns: int | None, status: str, duration: float | None
+) -> Columns:
+    """The columns of a rollout's episode."""
+    return {
+        "episode_index": index,
         "episode_return": reward,
         "episode_length": turns,
-        "terminated": ended == "ok",
-        "truncated": ended == "truncated",
+        "terminated": status == "ok",
+        "truncated": status == "truncated",
         "seed": None,
         "elapsed": None,
-        "duration": said.double("duration", "duration"),
+        "duration": duration,
     }
-    _stand_beside(said, columns, finished)
-    if spoken:
-        said.beside += _steps(said, spoken, finished)
-    return Kind.EPISODES, finished | said.rest()
 
 
 def own_episode(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
@@ -145,8 +152,17 @@ KINDS: dict[str, Handler] = {
 }
 
 
-class Spoken(msgspec.Struct, array_like=True):
-    """A turn: JSON texts of what the model read and said, its reward, other numbers."""
+class Spoken(NamedTuple):
+    """A turn: JSON texts of what the model read and said, its reward, JSON text of other numbers."""
+
+    observation: str | None
+    action: str | None
+    reward: float | None
+    metrics: str | None
+
+
+class _Said(msgspec.Struct, array_like=True):
+    """A turn in a line."""
 
     observation: msgspec.Raw
     action: msgspec.Raw
@@ -154,25 +170,66 @@ class Spoken(msgspec.Struct, array_like=True):
     metrics: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_read_turns = msgspec.json.Decoder(list[Spoken]).decode
+class Scored(msgspec.Struct, array_like=True):
+    """A turn in a line whose texts are those of the messages."""
+
+    reward: float | None
+    metrics: Any = None
+
+
+_read_turns = msgspec.json.Decoder(list[_Said]).decode
+_read_scored = msgspec.json.Decoder(list[Scored]).decode
+_read_messages = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_to_json = msgspec.json.Encoder().encode
+
+
+def spoken_in(turns: str) -> list[Spoken]:
+    """Turns as a line has them."""
+    return [
+        Spoken(_json(turn.observation), _json(turn.action), turn.reward, _json(turn.metrics))
+        for turn in _read_turns(turns)
+    ]
+
+
+def of_messages(messages: str, scored: list[Scored]) -> tuple[list[Spoken], str | None]:
+    """The turns in messages, and the last thing that the model said.
+
+    Raises:
+        BadValueError: the messages have another number of turns.
+    """
+    told = _read_messages(messages)
+    turns = turns_of(told)
+    if len(turns) != len(scored):
+        raise BadValueError("scored", f"scored has {len(scored)} turns, and messages have {len(turns)}.")
+    spoken = [
+        Spoken(
+            _to_json(turn.observation).decode(),
+            _to_json(turn.action).decode(),
+            score.reward,
+            None if score.metrics is None else _to_json(score.metrics).decode(),
+        )
+        for turn, score in zip(turns, scored, strict=True)
+    ]
+    return spoken, final_text(told)
 
 
 def _turns(said: FieldReader) -> list[Spoken] | None:
-    """The turns; None: the line only counts them."""
-    if said.fields.get("turns", "")[:1] != "[":
-        return None
-    text = said.fields.pop("turns")
+    """The turns; None: the line only counts them. Those of messages come with their final text."""
     try:
-        return _read_turns(text)
+        if "scored" in said.fields:
+            scored = _read_scored(said.fields.pop("scored"))
+            spoken, final = of_messages(strict(said.fields.get("messages", "[]")), scored)
+            said.fields["final_text"] = "null" if final is None else json.dumps(final)
+            return spoken
+        return spoken_in(said.fields.pop("turns")) if said.fields.get("turns", "")[:1] == "[" else None
     except msgspec.MsgspecError as error:
         raise BadValueError(
             "turns", f"turns must be lists of observation, action and reward: {error}."
         ) from None
 
 
-def _steps(said: FieldReader, spoken: list[Spoken], episode: Columns) -> list[tuple[Kind, Columns]]:
-    """A step for each turn, numbered from `turns_before` + 1 in the stream `<stream>.turns`."""
-    before = said.integer("turns_before") or 0
+def steps(before: int, spoken: list[Spoken], episode: Columns) -> list[tuple[Kind, Columns]]:
+    """A step for each turn, numbered from `before` + 1 in the stream `<stream>.turns`."""
     last = len(spoken) - 1
     return [
         (
@@ -181,13 +238,13 @@ def _steps(said: FieldReader, spoken: list[Spoken], episode: Columns) -> list[tu
                 "seq": before + index + 1,
                 "episode_index": episode["episode_index"],
                 "step_index": index,
-                "observation": _json(turn.observation),
-                "action": _json(turn.action),
+                "observation": turn.observation,
+                "action": turn.action,
                 "reward": turn.reward,
                 "terminated": index == last and episode["terminated"],
                 "truncated": index == last and episode["truncated"],
                 "info": None,
-                "metrics": _json(turn.metrics),
+                "metrics": turn.metrics,
                 "extras": None,
             },
         )

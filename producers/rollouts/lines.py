@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
-from producers.lines.rollout import MARK
+from producers.lines.rollout import MARK, Scored
+from producers.lines.watched import Line, Status
+from producers.rollouts.messages import final_text, turns_of
 from producers.rollouts.model import Item, Note, Numbers, Rollout, Turn
 from producers.rollouts.parsing import Finding, Unusable
 from producers.rollouts.source import Source
@@ -34,19 +36,17 @@ def line_of(
         turns: how many turns of rollouts the stream holds before it.
     """
     what = finding.what
-    mark = [str(source.shown), source.state.generation, finding.number, finding.row, finding.flushed]
-    fields: dict[str, Any] = {"run_id": getattr(what, "run", None) or run_id, MARK: mark}
-    if agent_id is not None:
-        fields["agent_id"] = agent_id
-    if isinstance(what, Rollout):
-        fields |= {"type": "rollout", "episode_index": episode, "turns_before": turns}
-        fields |= _rollout(what, source, finding.row)
-    else:
-        fields |= _other(what)
     moment = getattr(what, "moment", None)
-    if moment is not None and 0 < moment < 253_402_300_799:
-        fields["ts"] = moment
-    return encoded(fields) + b"\n"
+    fields: dict[str, Any] = {
+        MARK: [source.name, source.state.generation, finding.number, finding.row, finding.flushed],
+        "run_id": getattr(what, "run", None) or run_id,
+        "agent_id": agent_id,
+        "ts": moment if moment is not None and 0 < moment < 253_402_300_799 else None,
+    }
+    if isinstance(what, Rollout):
+        place = {"episode_index": episode, "turns_before": turns}
+        return _rollout(what, source, finding.row, fields | place)
+    return encoded(fields | _other(what)) + b"\n"
 
 
 def encoded(fields: Mapping[str, Any]) -> bytes:
@@ -80,54 +80,74 @@ def _other(what: Item | Unusable) -> dict[str, Any]:
     }
 
 
-def _rollout(what: Rollout, source: Source, row: int) -> dict[str, Any]:
+def _rollout(what: Rollout, source: Source, row: int, fields: dict[str, Any]) -> bytes:
     key, scope, generation = place_of(what, source)
-    whole_file = source.path.suffix == ".json"
-    return {
-        "split": what.split,
-        "training_step": what.step,
-        "group_id": what.group,
-        "sample_id": what.sample,
-        "attempt": what.again + 1,
-        "reward": _number(what.reward),
-        "advantage": _number(what.advantage),
-        "rewards": {
+    follows = _follow(what)
+    line: Line[Any] = Line(
+        **fields,
+        split=what.split,
+        training_step=what.step,
+        group_id=what.group,
+        sample_id=what.sample,
+        attempt=what.again + 1,
+        reward=_word(what.reward),
+        advantage=_word(what.advantage),
+        rewards={
             name: {"value": _word(value), "weight": weight} for name, (value, weight) in what.rewards.items()
         },
-        "turns": [_turn(turn) for turn in what.turns],
-        "input_tokens": what.input_tokens,
-        "output_tokens": what.output_tokens,
-        "policy_start": what.policy_start,
-        "policy_end": what.policy_end,
-        "status": what.status,
-        "stop_reason": what.stop_reason,
-        "format": source.format.name,
-        "source": str(source.shown) if whole_file else f"{source.shown}:{row}",
-        "sample_key": key,
-        "scope": scope,
-        "generation": generation,
-        "precedence": what.precedence,
-        "final_text": what.final_text,
-        "messages": finite(what.messages) if what.messages else None,
-        "duration": what.duration,
-        "tokens": _packed(what.tokens) if what.tokens else None,
-        "metrics": finite(what.metrics) if what.metrics else None,
-        "extras": finite(what.extras) if what.extras else None,
-    }
+        input_tokens=what.input_tokens,
+        output_tokens=what.output_tokens,
+        policy_start=what.policy_start,
+        policy_end=what.policy_end,
+        status=cast(Status, what.status),
+        stop_reason=what.stop_reason,
+        format=source.format.name,
+        source=source.name if source.holds_one else f"{source.name}:{row}",
+        sample_key=key,
+        scope=scope,
+        generation=generation,
+        precedence=what.precedence,
+        duration=what.duration,
+        tokens=_packed(what.tokens) if what.tokens else None,
+        metrics=finite(what.metrics) if what.metrics else None,
+        extras=finite(what.extras) if what.extras else None,
+        final_text=None if follows else what.final_text,
+        turns=None if follows else [_turn(turn) for turn in what.turns],
+        scored=[_scored(turn) for turn in what.turns] if follows else None,
+        messages=finite(what.messages) if what.messages else None,
+    )
+    try:
+        return _encode(line) + b"\n"
+    except UnicodeEncodeError:
+        return encoded({"type": "rollout", **msgspec.structs.asdict(line)}) + b"\n"
+
+
+def _follow(what: Rollout) -> bool:
+    """Whether turns and final text follow from the messages: then they are not written once more."""
+    found = turns_of(what.messages)
+    return (
+        [turn.action for turn in found] == [turn.action for turn in what.turns]
+        and [turn.observation for turn in found] == [turn.observation for turn in what.turns]
+        and final_text(what.messages) == what.final_text
+    )
 
 
 def place_of(what: Rollout, source: Source) -> tuple[str, str, int]:
     """Sample key, scope and generation of a rollout."""
     own = f"{what.split or ''}/{'' if what.step is None else what.step}/{what.group}/{what.sample}"
-    key = what.copy_key or f"{source.shown}:{own}"
-    scope = f"{source.shown}#{what.scope}" if what.scope else str(source.shown)
+    key = what.copy_key or f"{source.name}:{own}"
+    scope = f"{source.name}#{what.scope}" if what.scope else source.name
     return key, scope, (source.state.generation - 1) * AGAIN + what.again + 1
 
 
 def _turn(turn: Turn) -> list[Any]:
+    scored = _scored(turn)
+    return [turn.observation, turn.action, scored.reward, *([scored.metrics] if scored.metrics else [])]
+
+
+def _scored(turn: Turn) -> Scored:
     reward = turn.reward if turn.reward is None or math.isfinite(turn.reward) else None
-    made = [turn.observation, turn.action, reward]
-    return [*made, finite(turn.metrics)] if turn.metrics else made
+    return Scored(reward, finite(turn.metrics) if turn.metrics else None)
 
 
 def _packed(arrays: Mapping[str, Any]) -> str:
@@ -145,11 +165,6 @@ def _free(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, **({"payload": below} if below else {})}
 
 
-def _number(value: float | None) -> Any:
-    """A reward: of one that is no number its word, which the column reads."""
-    return _word(value)
-
-
 def _word(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return _WORDS.get(value, "NaN")
@@ -157,7 +172,9 @@ def _word(value: Any) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """The value with numbers that are none as their words. Most have none: those are not copied."""
+    """The value with numbers that are none as their words."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, float):
         return _word(value)
     if isinstance(value, dict):

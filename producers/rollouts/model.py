@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -262,6 +263,7 @@ _NO_REWARD = re.compile(
 """Words in the names of numbers that are no reward, where a format does not tell the two apart."""
 
 
+@lru_cache(4096)
 def is_reward_name(name: str) -> bool:
     """Whether a number of this name is taken for a reward, where a format does not say."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)

@@ -34,6 +34,11 @@ class Source:
         self, path: Path, shown: PurePosixPath, format_: Format, state: FileState, tell: Tell
     ) -> None:
         self.path, self.shown, self.format, self.state = path, shown, format_, state
+        self.name = str(shown)
+        self.root = format_.root(shown)
+        """The folder of all files of the run."""
+        self.holds_one = path.suffix == ".json"
+        """It is one row."""
         self._tell = tell
         self._parsing: Parsing | None = None
         self._seen = (state.size, state.mtime)

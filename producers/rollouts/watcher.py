@@ -267,7 +267,7 @@ class Watcher:
 
     def _run_of(self, source: Source, finding: Finding) -> str:
         """The run that the file names; else the one that another file of the same folder names; else ours."""
-        root = source.format.root(source.shown)
+        root = source.root
         named = getattr(finding.what, "run", None)
         if named is not None:
             self.state.runs[str(root)] = named

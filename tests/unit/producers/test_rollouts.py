@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.lines.context import Identity
+from producers.lines import watched
+from producers.lines.context import Context, Identity
 from producers.lines.normalise import Normaliser
 from producers.lines.rollout import MARK, _unescaped
 from producers.rollouts.checkpoint import FileState, State
@@ -142,6 +143,36 @@ def pieces(data: bytes, rng: random.Random) -> Iterator[bytes]:
         size = rng.choice([1, 7, 64, 500, 4096, 65536])
         yield data[:size]
         data = data[size:]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_line_read_whole_is_what_its_fields_are_one_by_one(name: str, tmp_path: Path) -> None:
+    """The same records, whichever way a line is read."""
+    training = Training(tmp_path / "training")
+    for part in PARTS[name]:
+        shutil.copytree(DATA / name / part, training.folder, dirs_exist_ok=True)
+        training.watcher.poll()
+    training.watcher.end()
+    same_either_way(training.lines())
+
+
+def same_either_way(lines: list[bytes]) -> None:
+    """Assert that a blank at a line's start, which sends it to the normaliser, changes no record."""
+    whole, by_fields = (Normaliser(Identity("S", "none", sdk=True)) for _ in range(2))
+    for seq, line in enumerate(lines, 1):
+        assert whole(line, seq, 1) == by_fields(line.replace(b"{", b"{ ", 1), seq, 1)
+        assert whole.context == by_fields.context
+
+
+def test_a_plain_rollout_is_read_whole_and_its_text_is_written_once(training: Training) -> None:
+    """Turns and final text follow from the messages; a text that does not is written."""
+    write(training, "rollout/1.jsonl", verl("an answer"))
+    training.watcher.poll()
+    (line,) = training.lines()
+    assert line.count(b"an answer") == 1
+    assert watched.read(line, {"event_time": 1}, Identity("S", "none"), Context()) is not None
+    (step,) = training.end()[Kind.STEPS]
+    assert (step["observation"], step["action"]) == ('"user\\n2+2?\\n"', '"an answer"')
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -292,6 +323,7 @@ def test_any_text_and_any_number_survive_any_pieces(
         write(training, "rollout/1.jsonl", lines[start:end])
         training.watcher.poll()
     found = training.end()[Kind.ROLLOUTS]
+    same_either_way(training.lines())
     assert [row["final_text"] for row in found] == [clean(json.loads(json.dumps(text))) for text in texts]
     assert {repr(row["reward"]) for row in found} == {repr(score)}
 
