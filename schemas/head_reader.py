@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import fastavro
 
@@ -17,14 +17,9 @@ HEAD_FIELDS = frozenset({"stream_id", "seq", "agent_id", "event_time", "episode_
 _WITH_EPISODE = (Kind.STEPS, Kind.EPISODES, Kind.FRAMES)
 
 
-class Head(NamedTuple):
-    """The first fields of a record that replay needs."""
-
-    stream_id: str
-    seq: int
-    event_time: int
-    episode_index: int | None
-    agent_id: str
+Head = tuple[str, int, int, int | None, str]
+"""The first fields of a record that replay needs: stream, seq, event time, episode, agent."""
+_HEADER_SIZE = HEADER.size
 
 
 class HeadReader:
@@ -46,10 +41,9 @@ class HeadReader:
         Raises:
             SchemaError: the bytes are no record.
         """
-        quick = self._quick.get(value[: HEADER.size])
-        if quick is not None and (found := quick.head(value)) is not None:
-            return Head(*found)
-        return self._read(value)
+        quick = self._quick.get(value[:_HEADER_SIZE])
+        found = None if quick is None else quick.head(value)
+        return self._read(value) if found is None else found
 
     def _read(self, value: bytes) -> Head:
         if len(value) < HEADER.size or value[0] != MAGIC:
@@ -59,8 +53,8 @@ class HeadReader:
         body.seek(HEADER.size)
         try:
             head: Any = fastavro.schemaless_reader(body, schema, None)
-            names = ("stream_id", "seq", "event_time", "episode_index", "agent_id")
-            return Head(*(head.get(name) if name == "episode_index" else head[name] for name in names))
+            episode = head.get("episode_index")
+            return head["stream_id"], head["seq"], head["event_time"], episode, head["agent_id"]
         except Exception as error:  # broken bytes can make fastavro raise anything
             raise SchemaError(f"The Avro body does not fit its schema ({error}).") from error
 

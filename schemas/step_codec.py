@@ -152,6 +152,9 @@ def field_writer(kind: Any) -> Callable[[Any], bytes]:
 # Reading
 
 _double = Struct("<d").unpack_from
+_eight = Struct("<Q").unpack_from
+_SHAPE_BITS, _SHAPE = 0x80808080_80808081, 0x00808080_80808080
+"""Of eight bytes: all but the last are followed by another, and the number is not negative."""
 _FLAGS = {b"\x02\x00": False, b"\x02\x01": True}
 _LONGEST = 9
 """A longer varint holds more than 63 bits, or pads."""
@@ -263,6 +266,8 @@ class StepDecoder(HeadDecoder):
 
 def _long(value: bytes, at: int) -> tuple[int, int]:
     byte = value[at]
+    if byte < 128:
+        return byte >> 1 ^ -(byte & 1), at + 1
     zigzag, shift, end = byte & 127, 7, at + _LONGEST
     while byte & 128:
         at += 1
@@ -277,20 +282,17 @@ def _long(value: bytes, at: int) -> tuple[int, int]:
 def _time(value: bytes, at: int) -> tuple[int, int]:
     """A long of eight bytes, the length of µs since 1970 today, or of any other length."""
     if len(value) > at + 8:
-        a, b, c, d, e, f, g, h = value[at : at + 8]
-        if a & b & c & d & e & f & g & 128 and h < 128 and not a & 1:
-            low = a & 127 | (b & 127) << 7 | (c & 127) << 14 | (d & 127) << 21
-            high = e & 127 | (f & 127) << 7 | (g & 127) << 14 | h << 21
-            return (low | high << 28) >> 1, at + 8
+        (number,) = _eight(value, at)
+        if number & _SHAPE_BITS == _SHAPE:  # seven bits of each byte: neighbours are joined, thrice
+            number = number & 0x007F007F007F007F | (number & 0x7F007F007F007F00) >> 1
+            number = number & 0x00003FFF00003FFF | (number & 0x3FFF00003FFF0000) >> 2
+            return (number & 0x0FFFFFFF | number >> 4 & 0xFFFFFFF0000000) >> 1, at + 8
     return _long(value, at)
 
 
 def _optional_long(value: bytes, at: int) -> tuple[int | None, int]:
     branch = value[at]
     if branch == 2:
-        byte = value[at + 1]
-        if byte < 128:
-            return byte >> 1 ^ -(byte & 1), at + 2
         return _long(value, at + 1)
     if branch:
         raise _Unusual

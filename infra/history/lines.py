@@ -17,9 +17,18 @@ def hole_in(page: list[Item], expected: int) -> int | None:
     return next(seq for seq in range(expected, max(lines)) if seq not in lines)
 
 
+def is_dense(items: list[Item]) -> bool:
+    """Whether items are lines in order, each once, none missing."""
+    return not items or [item[2] for item in items] == list(range(items[0][2], items[0][2] + len(items)))
+
+
 def items_once(items: list[Item]) -> list[Item]:
-    """Each line once and what stands beside it; a dead letter gives way to what it became."""
-    items.sort(key=lambda item: (item.seq, ORDER[item.kind]))
+    """Each line once and what stands beside it, in order; a dead letter gives way to what it became."""
+    if is_dense(items):
+        return items
+    items.sort(key=lambda item: (item[2], ORDER[item[0]]))
+    if is_dense(items):
+        return items
     kept: dict[tuple[int, Kind | None], Item] = {}
     for item in items:
         kept.setdefault((item.seq, item.kind if item.kind in BESIDE else None), item)

@@ -16,7 +16,7 @@ from operator import itemgetter
 from infra.history.finder import Finder
 from infra.history.index import Cut, Index
 from infra.history.items import SQL_COLUMNS, Head, Item
-from infra.history.lines import heads_once, hole_in, items_once
+from infra.history.lines import heads_once, hole_in, is_dense, items_once
 from infra.history.log_source import LogSource, clamped
 from infra.history.raw_log import RawLog
 from infra.history.sql_source import RunFacts, SqlSource
@@ -231,7 +231,7 @@ class RunReader:
         here = {(point.stream_id, point.block) for point in self._points}
         for stream, block in {(point.stream_id, point.block) for point in log.points()} & here:
             assert self._sql is not None
-            log.drop(stream, self._sql.heads(stream, block * BLOCK, (block + 1) * BLOCK - 1))
+            log.drop(stream, block, self._sql.heads(stream, block * BLOCK, (block + 1) * BLOCK - 1))
 
     def _extreme(self, best: bool, agent_id: str | None) -> tuple[str, int] | None:
         self.load()
@@ -334,7 +334,7 @@ class RunReader:
             items += self._log.page(stream, first, last)
         if not items and self._sql is not None and not self._sql.facts().known and self.facts.known:
             raise StepstreamError(f"Run {self._run_id!r} was deleted while it was played.")
-        return items if _is_dense(items) else items_once(items)
+        return items_once(items)
 
     def _count(self, stream: str, page: list[Item], first: int) -> None:
         given = page if page[0].seq >= first else [item for item in page if item.seq >= first]
@@ -342,7 +342,7 @@ class RunReader:
         self.counts["SQL"] += of_sql
         self.counts["Kafka"] += len(given) - of_sql
         begin = max(self.next_lines[stream], 1)
-        if given[0].seq == begin and _is_dense(given):
+        if given[0].seq == begin and is_dense(given):
             return
         lines = len({item.seq for item in given if item.seq >= begin})
         self.missing[stream] += max(0, given[-1].seq + 1 - begin - lines)
@@ -353,8 +353,3 @@ class RunReader:
 
 def _end(stop: Cut | None, stream: str) -> int | None:
     return None if stop is None else stop.get(stream)
-
-
-def _is_dense(items: list[Item]) -> bool:
-    """Whether items are lines in order, each once, none missing."""
-    return not items or [item[2] for item in items] == list(range(items[0][2], items[0][2] + len(items)))

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 from infra.history.clock import micros
-from infra.history.items import ORDER, SQL_COLUMNS, Head, Item
+from infra.history.items import SQL_COLUMNS, Head, Item
 from infra.settings import Settings
 from infra.sql.direct import DirectReader, NoTablesError
 from schemas.errors import DatabaseError
@@ -110,16 +110,14 @@ class SqlSource:
         return found
 
     def page(self, stream: str, first: int, last: int, beside: Iterable[Kind] = ()) -> list[Item]:
-        """The records of lines `first` to `last`, and of these kinds what stands beside them, in order.
+        """The records of lines `first` to `last`, and of these kinds what stands beside them.
 
-        `time` is each one's own.
+        Each kind is in order. `time` is each one's own.
         """
         items: list[Item] = []
         for kind in (*self._kinds(stream, first, last), *beside):
             rows = self._reader.rows(self._pages[kind], [self._run_id, stream, first, last])
             items += _items(kind, stream, rows, self._prefix)
-        if len({item[0] for item in items}) > 1:
-            items.sort(key=lambda item: (item[2], ORDER[item[0]]))
         return items
 
     def heads(self, stream: str, first: int, last: int) -> list[Head]:

@@ -92,18 +92,16 @@ class LogReader:
         unread = {place for place, marks in part.items() if marks.high > marks.low}
         left = sum(part[place].high - part[place].low for place in unread)
         while unread:
-            batch = []
-            for message in self._consume(max(1, min(most, left))):
-                if self._at_end(message):
-                    unread.discard(self._place(message))
-                    continue
-                batch.append(message)
+            messages, ended = self._read(max(1, min(most, left)))
+            # A partition's offsets rise, so its last message says how far it is read.
+            for message in {(each.topic(), each.partition()): each for each in messages}.values():
                 place = self._place(message)
                 if (message.offset() or 0) + 1 >= part[place].high:
-                    unread.discard(place)
-            left -= len(batch)
-            read += len(batch)
-            yield read, self._mine(batch)
+                    ended.add(place)
+            unread -= ended
+            left -= len(messages)
+            read += len(messages)
+            yield read, self._mine(messages)
 
     def at(self, kind: Kind, timestamp: int) -> dict[int, int]:
         """By partition, the first offset whose record is not older than a time of Kafka's clock.
@@ -127,7 +125,7 @@ class LogReader:
 
     def newer(self) -> list[Entry]:
         """The records since the last call; may be empty."""
-        return self._mine(message for message in self._consume(BATCH) if not self._at_end(message))
+        return self._mine(self._read(BATCH)[0])
 
     def _find_watermarks(self) -> dict[tuple[Kind, int], Watermarks]:
         found = self._consumer.list_topics(timeout=kafka.TIMEOUT_S).topics
@@ -153,19 +151,23 @@ class LogReader:
                     raise
                 time.sleep(0.1)
 
-    def _consume(self, count: int) -> list[Message]:
+    def _read(self, count: int) -> tuple[list[Message], set[tuple[Kind, int]]]:
+        """At most so many messages, and the partitions that have no further one."""
         try:
-            return self._consumer.consume(count, timeout=POLL_S)
+            messages = self._consumer.consume(count, timeout=POLL_S)
         except KafkaException as error:
             raise translated(error, self._settings, self._errors) from error
+        events = [message for message in messages if message.error() is not None]
+        if not events:
+            return messages, set()
+        ended = {self._place(message) for message in events if self._at_end(message)}
+        return [message for message in messages if message.error() is None], ended
 
     def _at_end(self, message: Message) -> bool:
         error = message.error()
-        if error is None:
-            return False
-        if error.code() == KafkaError._PARTITION_EOF:
-            return True
-        raise translated(KafkaException(error), self._settings, self._errors)
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            raise translated(KafkaException(error), self._settings, self._errors)
+        return error is not None
 
     def _where(self, place: tuple[Kind, int], offset: int) -> TopicPartition:
         kind, partition = place
@@ -175,10 +177,15 @@ class LogReader:
         return self._kinds[message.topic() or ""], message.partition() or 0
 
     def _mine(self, messages: Iterable[Message]) -> list[Entry]:
+        key, kinds = self._key, self._kinds
         return [
             Entry(
-                *self._place(message), message.offset() or 0, message.timestamp()[1], message.value() or b""
+                kinds[message.topic() or ""],
+                message.partition() or 0,
+                message.offset() or 0,
+                message.timestamp()[1],
+                message.value() or b"",
             )
             for message in messages
-            if message.key() == self._key
+            if message.key() == key
         ]

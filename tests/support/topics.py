@@ -38,8 +38,8 @@ def numbers_of_streams(settings: Settings, kinds: Iterable[Kind] = LINES) -> dic
     read = HeadReader(checked_in)
     numbers: dict[str, array[int]] = {}
     for _, message in _messages(settings, kinds):
-        head = read(message.value() or b"")
-        numbers.setdefault(head.stream_id, array("q")).append(head.seq)
+        stream, seq, *_ = read(message.value() or b"")
+        numbers.setdefault(stream, array("q")).append(seq)
     return numbers
 
 

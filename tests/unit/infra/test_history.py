@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 from typing import Any
 
 import pytest
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 
 from infra.history.finder import Finder, OutsideError
 from infra.history.index import Index, Line, Moment
-from infra.history.lines import heads_once
+from infra.history.lines import heads_once, items_once
 from infra.history.log_source import LogSource
 from infra.kafka.log_reader import Entry
 from schemas.codec import Encoder, checked_in
+from schemas.errors import StepstreamError
 from schemas.positions import parse_position
-from schemas.seek_points import BLOCK
 from schemas.topics import META_SUFFIX, Kind
 from tests.support.records import record, step
 
@@ -93,7 +94,7 @@ def test_a_picture_stands_behind_its_step(log: Log) -> None:
     log.put(Kind.FRAMES, "a", 1, 10, data=b"x")
     log.put(Kind.STEPS, "a", 1, 10)
     log.put(Kind.STEPS, "a", 1, 10)
-    assert [item.kind for item in log.source.page("a", 0, 9)] == [Kind.STEPS, Kind.FRAMES]
+    assert [item.kind for item in items_once(log.source.page("a", 0, 9))] == [Kind.STEPS, Kind.FRAMES]
 
 
 def test_bytes_that_are_no_record_are_counted_and_left_out(log: Log) -> None:
@@ -148,6 +149,31 @@ def test_a_position_outside_says_what_there_is(log: Log) -> None:
         log.finder().start(parse_position("offset:3:0"))
 
 
+def test_lines_of_a_batch_that_came_before_are_left_out_of_the_next(log: Log) -> None:
+    """A window sent again overlaps what was read: each line is there once, also in the seek points."""
+    for seqs in (range(1, 6), range(3, 9), (8, 2)):
+        entries = [
+            Entry(Kind.STEPS, 0, seq, 0, ENCODERS[Kind.STEPS](step(seq, "r", stream_id="a"))) for seq in seqs
+        ]
+        log.source.add(entries)
+    assert [item.seq for item in items_once(log.source.page("a", 2, 7))] == list(range(2, 8))
+    assert sum(point.records for point in log.source.points()) == 8
+    assert log.source.first_seq("a", Kind.STEPS) == 1
+    log.source.drop("a", 0, log.source.heads("a", 0, 5))
+    assert [item.seq for item in items_once(log.source.page("a", 0, 99))] == [6, 7, 8]
+
+
+def test_a_full_disk_is_named(log: Log) -> None:
+    """What does not fit into the temporary file is one sentence that says what to do."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+    try:
+        with pytest.raises(StepstreamError, match=r"does not fit into .* set TMPDIR"):
+            log.put(Kind.STEPS, "a", 1, 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 _times = st.integers(0, 40)
 _lines = st.tuples(
     st.sampled_from("abc"),
@@ -166,7 +192,6 @@ def test_every_place_is_where_a_scan_finds_it(
     with pytest.MonkeyPatch.context() as patched:
         for module in ("index", "log_source"):
             patched.setattr(f"infra.history.{module}.BLOCK", 3)
-        patched.setattr("infra.history.log_source._POINTS", _points_of_three())
         log = Log()
         seqs = {stream: itertools.count(1) for stream in "abc"}
         for stream, at, agent, kind in lines:
@@ -180,12 +205,6 @@ def test_every_place_is_where_a_scan_finds_it(
         assert index.step(number) == (steps[number] if number < len(steps) else None)
         _agree(index, order, steps, number, time)
         _agree_on_agents(log, order, number, shift)
-
-
-def _points_of_three() -> str:
-    from infra.history import log_source
-
-    return log_source._POINTS.replace(f"seq / {BLOCK}", "seq / 3")
 
 
 def _agree(
