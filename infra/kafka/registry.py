@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import structlog
 from stepstream._masking import masked_url
 
 from infra.backoff import pauses
@@ -29,7 +28,6 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 UNKNOWN_SUBJECT, UNKNOWN_SCHEMA, UNKNOWN_LEVEL = 40401, 40403, 40408
 
 T = TypeVar("T")
-log = structlog.get_logger(part="registry")
 
 
 class Registry:
@@ -96,9 +94,15 @@ class Registry:
                         "is STEPSTREAM_SCHEMA_REGISTRY_URL right?"
                     ) from error
                 again = round(pause, 1)
-                log.warning("schema registry is away", url=address, reason=reason, again_in_s=again)
+                _warn("schema registry is away", url=address, reason=reason, again_in_s=again)
                 self._stop.wait(pause)
         raise AssertionError("pauses() has no end")
+
+
+def _warn(event: str, **values: Any) -> None:
+    import structlog  # noqa: PLC0415 - it brings rich, which takes longer than a replay's first line
+
+    structlog.get_logger(part="registry").warning(event, **values)
 
 
 def subject_of(kind: Kind, prefix: str) -> str:
