@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
-from math import isnan
+from math import ceil, floor, isnan, log2
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,10 @@ _BUTTONS = [["toImage", "zoomIn2d", "zoomOut2d", "resetScale2d"]]
 
 Figure = dict[str, Any]
 
+_SAID: Figure = {"x": 1, "xref": "paper", "xanchor": "right", "y": 1, "yref": "paper", "yanchor": "top"}
+_SAID |= {"font": {"size": 11}, "automargin": False}
+"""Words in a chart's upper right corner: a title costs a redraw nothing, an annotation a fifth."""
+
 
 class Scale(Struct, frozen=True):
     """How a chart's axes are drawn."""
@@ -48,6 +52,8 @@ class Scale(Struct, frozen=True):
     """y is logarithmic."""
     outliers: bool = True
     """Whether y reaches as far as outliers lie."""
+    grows: bool = True
+    """x goes on from its start; else it starts again, and its range is the page's own."""
 
     @property
     def title(self) -> str:
@@ -136,9 +142,9 @@ def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", y_ti
     data = [line(curve.x, curve.y, name, faint=bool(smoothed))]
     data.append(line(curve.mean_x, curve.mean, smoothed) if smoothed else line((), ()))
     layout = line_layout(HEIGHT, scale.title, y_title)
-    layout["xaxis"]["type"] = "date" if scale.x == "time" else "linear"
+    layout["xaxis"] |= {"type": "date" if scale.x == "time" else "linear"} | x_axis(curve, scale)
     layout["yaxis"] |= y_axis(curve, scale)
-    layout["annotations"] = [note(text) for text in [said(curve, smoothed)] if text]
+    layout["title"] = _SAID | {"text": plain(said(curve, smoothed))}
     if not curve.x:
         layout["annotations"] = [note("nothing yet") | {"x": 0.5, "y": 0.5, "xanchor": "center"}]
     return {"data": data, "layout": layout}
@@ -149,10 +155,21 @@ def curve_drawn(curve: Curve, scale: Scale, smoothed: str = "") -> dict[str, Any
     patch = Patch()
     for i, (x, y) in enumerate(((curve.x, curve.y), (curve.mean_x, curve.mean))):
         patch["data"][i]["x"], patch["data"][i]["y"] = thin(x, y)
-    patch["layout"]["annotations"] = [note(text) for text in [said(curve, smoothed)] if text]
+    patch["layout"]["title"]["text"] = plain(said(curve, smoothed))
+    patch["layout"]["annotations"] = []
+    for name, value in x_axis(curve, scale).items():
+        patch["layout"]["xaxis"][name] = value
     if not scale.outliers and not scale.log:
         patch["layout"]["yaxis"]["range"] = y_axis(curve, scale).get("range")
     return {"figure": patch}
+
+
+def x_axis(curve: Curve, scale: Scale) -> Figure:
+    """Its range: it grows in steps, as a redraw costs a third less where range and labels stay."""
+    if not scale.grows or len(curve.x) < 2 or curve.x[0] == curve.x[-1]:
+        return {}
+    step = 2.0 ** (floor(log2(curve.x[-1] - curve.x[0])) - 5)
+    return {"range": [curve.x[0], ceil(curve.x[-1] / step) * step], "autorange": False}
 
 
 def y_axis(curve: Curve, scale: Scale) -> Figure:

@@ -7,7 +7,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
+from msgspec import structs
 
+from dashboard.charts import Scale
 from dashboard.live.news import finite, parsed
 from dashboard.panel import History
 from dashboard.panels.chart import PIXELS, Chart
@@ -46,6 +48,9 @@ class EpisodeChart(Chart):
 
     def zoom(self, choice: Choice) -> None:
         return None
+
+    def scale(self, choice: Choice) -> Scale:
+        return structs.replace(super().scale(choice), grows=False)
 
     def graph(self, choice: Choice) -> dict[str, str]:
         return {"type": "alone", "axis": self.axis(choice), "name": self.id}

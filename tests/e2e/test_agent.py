@@ -107,7 +107,7 @@ def test_charts_are_drawn_as_the_address_wants(trained: str, open_page: Callable
     """Axis, smoothing, scale and outliers; the inputs show them, and the next run is opened so."""
     page = open_page(f"/runs/{trained}?agent=ada&x=step&smooth=ema:0.9&log=1&metric=loss")
     chart = plot(page, "curve")
-    expect(chart.locator(".annotation", has_text="exponential 0.9")).to_be_attached()
+    expect(chart.locator(".gtitle", has_text="exponential 0.9")).to_be_attached()
     assert chart.evaluate("el => [el.data[0].x[0], el.layout.yaxis.type]") == [LENGTH, "log"]
     expect(page.get_by_label("X axis")).to_have_value("step")
     page.get_by_label("X axis").select_option("relative")
@@ -120,7 +120,7 @@ def test_charts_are_drawn_as_the_address_wants(trained: str, open_page: Callable
     expect(page.get_by_label("Smoothing")).to_have_value("ema:0.9")
     page.get_by_label("Smoothing").select_option("default")
     page.get_by_label("X axis").select_option("default")
-    expect(plot(page, "curve").locator(".annotation", has_text="mean of 100")).to_be_attached()
+    expect(plot(page, "curve").locator(".gtitle", has_text="mean of 100")).to_be_attached()
 
 
 def test_a_click_opens_an_episode_and_a_double_click_does_not(

@@ -81,7 +81,7 @@ def test_charts_are_found_pinned_hidden_and_remembered(charted: str, open_page: 
     page = open_page(f"/runs/{charted}?panel=metrics&pin=eval/score&hide=train/loss&smooth=ema:0.9&log=1")
     expect(page.get_by_role("heading", name="Pinned", exact=True)).to_be_visible()
     expect(page.get_by_role("heading", name="loss", exact=True)).to_have_count(0)
-    expect(page.locator(".annotation", has_text="exponential 0.9").first).to_be_attached()
+    expect(page.locator(".gtitle", has_text="exponential 0.9").first).to_be_attached()
     page.wait_for_function("() => (localStorage.getItem('kept') || '').includes('smooth')")
     page.goto(page.url.partition("?")[0] + "-before?panel=metrics")
     expect(page).to_have_url(re.compile(r"smooth=ema.*log=1"))

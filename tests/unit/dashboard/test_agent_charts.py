@@ -112,7 +112,7 @@ async def test_a_return_is_read_whole_and_grows(engine: Engine, queries: Queries
     figure = (await loaded(panel, queries))[panel.chart.graph_id(panel.choice)]["figure"]  # type: ignore[union-attr]
     assert figure["data"][0]["y"] == [float(n) for n in range(200)]
     assert figure["data"][1]["y"][-1] == pytest.approx(149.5)
-    assert "mean of 100" in figure["layout"]["annotations"][0]["text"]
+    assert "mean of 100" in figure["layout"]["title"]["text"]
     panel.take(News(agent="a", episodes=[ended(1000, 200, 500.0)]))
     drawn = panel.draw()
     assert drawn[f"value.{panel.chart.id}"] == "153.5"  # type: ignore[union-attr]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log2
 from typing import Any
 
 import numpy as np
@@ -59,12 +60,30 @@ def test_what_is_made_is_a_figure_of_plotlys() -> None:
 def test_a_curve_says_how_it_is_smoothed_and_what_is_not_there() -> None:
     """Smoothing and a sample are named in the chart."""
     curve = Curve(x=[1.0], y=[1.0], sampled=True)
-    notes = charts.curve_figure(curve, "loss", Scale(), "exponential 0.9")["layout"]["annotations"]
-    assert [note["text"] for note in notes] == ["exponential 0.9 · a sample, reading the rest"]
+    title = charts.curve_figure(curve, "loss", Scale(), "exponential 0.9")["layout"]["title"]
+    assert title["text"] == "exponential 0.9 · a sample, reading the rest"
     (empty,) = charts.curve_figure(Curve(), "loss", Scale())["layout"]["annotations"]
     assert empty["text"] == "nothing yet"
-    whole = charts.curve_figure(Curve(x=[1.0], y=[1.0]), "loss", Scale())
-    assert whole["layout"]["annotations"] == []
+    whole = charts.curve_figure(Curve(x=[1.0], y=[1.0]), "loss", Scale())["layout"]
+    assert (whole["title"]["text"], whole.get("annotations")) == ("", None)
+
+
+@given(st.floats(-1e9, 1e9), st.lists(st.floats(1, 1e9), min_size=1, max_size=200))
+def test_the_range_of_x_holds_all_points_and_grows_in_steps(start: float, lengths: list[float]) -> None:
+    """It ends at most a thirty-second of it after the newest point, and moves 33 times while x doubles."""
+    x, ends = [start], set()
+    for length in lengths:
+        x.append(x[-1] + length)
+        begin, end = charts.x_axis(Curve(x=list(x), y=[0.0] * len(x)), Scale())["range"]
+        assert begin == start
+        assert x[-1] <= end <= x[-1] + (x[-1] - start) / 32
+        ends.add(end)
+    assert len(ends) <= 33 * (2 + log2((x[-1] - start) / (x[1] - start)))
+
+
+def test_a_chart_that_starts_again_leaves_its_range_to_the_page() -> None:
+    """Its zoom is the browser's own."""
+    assert charts.x_axis(Curve(x=[0.0, 1.0], y=[0.0, 1.0]), Scale(grows=False)) == {}
 
 
 def test_the_scale_of_a_chart() -> None:
