@@ -21,6 +21,8 @@ from schemas.errors import StepstreamError
 
 WEDGED_S = 120.0
 """Seconds without a turn of the loop after which a service is not alive."""
+NOT_YET = "not reached yet"
+"""The reason before the first answer of a server."""
 LABEL = "service"
 
 RECORDS = Counter(

@@ -107,7 +107,9 @@ class Settings:
     spool_max_bytes: Annotated[int, Meta(ge=0, le=2**50)] = _setting(
         0, "A spool may hold this much that Kafka has not acknowledged; 0: the disk's limit."
     )
-    spool_retention_hours: Amount = _setting(24.0, "Acknowledged segments are kept this long.")
+    spool_retention_hours: Amount = _setting(
+        24.0, "Acknowledged segments are kept this long, while the disk has room for one more."
+    )
     spool_fsync: Literal["always", "interval", "never"] = _setting(
         "interval", "always, interval (once a second) or never: when spools go to the disk's platter."
     )

@@ -83,6 +83,7 @@ RIGHTS: Mapping[str, Rights] = {
         ("kafka", "registry", "sql"),
         dict.fromkeys(Kind, frozenset({"CREATE", "DESCRIBE", "DESCRIBE_CONFIGS", "ALTER", "ALTER_CONFIGS"})),
         tables=("SELECT", "INSERT", "UPDATE", "DELETE"),
+        redis=("hkeys", "zrem", "del", "multi", "exec", "xadd", "expire"),
     ),
 }
-"""Service → its rights. `worker`: `run`, `ingest` and `forward`; `admin`: `topics` and `db`."""
+"""Service → its rights. `worker`: `run`, `ingest`, `forward`; `admin`: `topics`, `db`, `runs delete`."""

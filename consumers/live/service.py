@@ -91,7 +91,7 @@ class Live:
         self._said_at = -SAY_EVERY_S
         self._stored: dict[Partition, int] = {}
         self._state = self._empty()
-        self._away = ""
+        self._away = metrics.NOT_YET
         self.health = Health("live", {"kafka": lambda: tail.watch.reason, "redis": lambda: self._away})
 
     def run(self, stop: threading.Event) -> None:

@@ -125,7 +125,7 @@ class Persist:
         self._consumer = self._subscribed()
         self._topic_ids: dict[str, str] = {}
         self._report = Report()
-        self.waits = ""
+        self.waits = metrics.NOT_YET
         """What the database, or the registry, is waited for; empty: nothing."""
         self.health = Health(
             "persist", {"kafka": lambda: self._consumer.watch.reason, "sql": lambda: self.waits}

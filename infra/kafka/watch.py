@@ -9,6 +9,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from infra.kafka import errors
+from infra.metrics import NOT_YET
 from infra.settings import Settings
 
 SAY_EVERY_S = 10.0
@@ -28,7 +29,7 @@ class Watch:
         self._errors: list[KafkaError] = []
         self._said_at = -SAY_EVERY_S
         self._look_at = time.monotonic() + QUIET_S
-        self.reason = ""
+        self.reason = NOT_YET
         """Why there is nothing to read; empty: no fault is known."""
 
     def heard(self, error: KafkaError) -> None:
@@ -36,14 +37,15 @@ class Watch:
         if error.code() not in errors.OUTAGES:
             return
         self._errors = [*self._errors[-9:], error]
-        if error.code() == KafkaError._ALL_BROKERS_DOWN or self.reason:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN or self.reason not in ("", NOT_YET):
             self._say(str(errors.translated(KafkaException(error), self._settings, self._errors)))
 
     def reads(self) -> None:
         """Called when the consumer has partitions or got records."""
         self._look_at = time.monotonic() + QUIET_S
         if self.reason:
-            log.info("Kafka answers again")
+            if self.reason != NOT_YET:
+                log.info("Kafka answers again")
             self.reason, self._errors, self._said_at = "", [], -SAY_EVERY_S
 
     def idle(self, consumer: Consumer) -> None:

@@ -84,7 +84,7 @@ class Forwarder:
     @property
     def waits_for(self) -> str:
         """Why nothing is sent now; empty: records are being sent."""
-        return self._said
+        return self._said or ("" if self._producer else metrics.NOT_YET)
 
     def unshipped(self) -> int:
         """Bytes of all spools that Kafka has not acknowledged. Another thread may call it."""

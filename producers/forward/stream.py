@@ -19,7 +19,15 @@ from producers.forward.frame_sampler import FrameSampler
 from producers.forward.run_id import RunIdFinder
 from producers.lines.context import Context, Identity
 from producers.lines.normalise import HEAD_BYTES, Normaliser
-from producers.spool.format import About, Checkpoint, now_us, segment_path, segments
+from producers.spool.format import (
+    DISK_FULL,
+    About,
+    Checkpoint,
+    keep_room,
+    now_us,
+    segment_path,
+    segments,
+)
 from producers.spool.reader import Chunk, SpoolReader
 from schemas.topics import META_SUFFIX
 
@@ -65,7 +73,8 @@ class Stream:
         self._ahead: RunIdFinder | None = None
         self._synced_at = 0.0
         self._counts = dict(self.checkpoint.counts)
-        self._newest = self._kept = self.checkpoint
+        self._newest = self.checkpoint
+        self._saved_segment = self.checkpoint.segment
         self._sampler = FrameSampler(settings.frames_per_second)
         self.ended = False
         """Every line was read, and no more lines will come."""
@@ -205,14 +214,29 @@ class Stream:
         now = time.monotonic()
         sync = now - self._synced_at >= SYNC_SECONDS
         self.checkpoint = checkpoint
-        before, self._kept = self._kept, self._sampler.before() or checkpoint
         try:
-            self._kept.save(self.folder, sync=sync)
+            self._save(self._sampler.before() or checkpoint, sync=sync)
             self._synced_at = now if sync else self._synced_at
-            if self._kept.segment != before.segment:
-                self._tidy(self._kept.segment)
         except OSError as error:
             self._refused_by_disk(error)
+
+    def _save(self, kept: Checkpoint, *, sync: bool) -> None:
+        """Save a checkpoint, and delete the segments before it that need not be kept.
+
+        On a full disk it is saved in the room reserved for it, once that makes a segment deletable.
+        """
+        moved, is_full = kept.segment != self._saved_segment, False
+        try:
+            kept.save(self.folder, sync=sync)
+        except OSError as error:
+            if not moved or error.errno not in DISK_FULL:
+                raise
+            kept.save_on_full_disk(self.folder)
+            is_full = True
+        if moved:
+            self._saved_segment = kept.segment
+            self._tidy(kept.segment, is_full=is_full)
+        keep_room(self.folder)
 
     def release(self) -> None:
         """Release the lock, so that another process can ship it."""
@@ -221,8 +245,8 @@ class Stream:
             os.close(self._lock)
             self._lock = -1
 
-    def _tidy(self, current: int) -> None:
-        oldest = time.time() - self._settings.spool_retention_hours * 3600
+    def _tidy(self, current: int, *, is_full: bool) -> None:
+        oldest = time.time() if is_full else _oldest_kept(self._settings)
         for first in segments(self.folder):
             path = segment_path(self.folder, first)
             if first < current and path.stat().st_mtime <= oldest:
@@ -268,7 +292,7 @@ class Stream:
 
 def discard_old(settings: Settings) -> list[str]:
     """Delete streams that are complete, shipped and past their retention; returns their ids."""
-    oldest = time.time() - settings.spool_retention_hours * 3600
+    oldest = _oldest_kept(settings)
     gone = []
     for done in settings.spool_dir.glob("*/done"):
         if done.stat().st_mtime > oldest:
@@ -284,6 +308,14 @@ def discard_old(settings: Settings) -> list[str]:
             gone.append(stream.stream_id)
         stream.release()
     return gone
+
+
+def _oldest_kept(settings: Settings) -> float:
+    """What is shipped and older is deleted: all of it where the disk has no room for another segment."""
+    now = time.time()
+    if shutil.disk_usage(settings.spool_dir).free < settings.spool_segment_bytes:
+        return now
+    return now - settings.spool_retention_hours * 3600
 
 
 def life_ahead(settings: Settings, stream_id: str) -> dict[str, str]:

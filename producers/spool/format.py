@@ -7,6 +7,7 @@
         writer.lock    held by whoever writes, as long as it lives
         ship.lock      held by whoever ships
         place.json     how far it is shipped
+        place.room     blocks for one more place.json, so that it can be replaced on a full disk
         done           no more lines will come
 
 The guarantee: a line that was read from the worker is in the file before anything else is done with it,
@@ -42,6 +43,7 @@ PROGRAMS = ("run", "ingest", "import", "watch")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 PAIR = struct.Struct("<Qq")
+ROOM_BYTES = 16 * 1024
 READ_BYTES = 1024 * 1024
 
 
@@ -64,16 +66,21 @@ def new_id() -> str:
 def write_atomically(path: Path, content: dict[str, Any], *, sync: bool = False) -> None:
     """Replace a JSON file in one step."""
     temporary = path.with_name(path.name + ".new")
-    descriptor = opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
+    _write(temporary, os.O_CREAT | os.O_TRUNC, json.dumps(content).encode(), sync=sync)
+    os.replace(temporary, path)
+
+
+def _write(path: Path, flags: int, text: bytes, *, sync: bool) -> None:
+    """Write a file from its beginning; it ends with the text."""
+    descriptor = opened(path, flags | os.O_WRONLY | os.O_CLOEXEC)
     try:
-        text = json.dumps(content).encode()
         if os.write(descriptor, text) < len(text):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        os.ftruncate(descriptor, len(text))
         if sync:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.replace(temporary, path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -222,6 +229,29 @@ class Checkpoint:
     def save(self, folder: Path, *, sync: bool = False) -> None:
         """Replace `place.json`."""
         write_atomically(folder / "place.json", self.__dict__, sync=sync)
+
+    def save_on_full_disk(self, folder: Path) -> None:
+        """Replace `place.json`; overwrites the blocks that `keep_room` has reserved.
+
+        Raises:
+            OSError: there are none, or too few.
+        """
+        room = folder / "place.room"
+        if not room.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(room))
+        _write(room, 0, json.dumps(self.__dict__).encode(), sync=True)
+        os.replace(room, folder / "place.json")
+
+
+def keep_room(folder: Path) -> None:
+    """Reserve blocks for a checkpoint on a full disk, if none are reserved."""
+    room = folder / "place.room"
+    if not room.exists():
+        try:
+            _write(room, os.O_CREAT, b" " * ROOM_BYTES, sync=False)
+        except OSError:
+            room.unlink(missing_ok=True)
+            raise
 
 
 def was_written_before(spools: Path, run_id: str) -> bool:

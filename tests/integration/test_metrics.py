@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -16,9 +17,14 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from infra import metrics  # noqa: F401 - registers them
+from consumers.persist.dead_letters import DeadLetterWriter
+from consumers.persist.service import Persist
+from infra import metrics
 from infra.embedded.ports import free_ports
 from infra.settings import Settings
+from infra.sql.writers import open_writer
+from producers.forward.service import ForwardService
+from schemas.codec import Decoder
 from tests.support import needs
 from tests.support.processes import wait_for
 
@@ -97,11 +103,21 @@ def test_a_server_that_is_away_makes_a_service_not_ready(
     (port,) = free_ports([None])
     variables = {"STEPSTREAM_METRICS_PORT": str(port), "STEPSTREAM_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     spawn_cli("persist", env=variables)
-    wait_for(lambda: get(port, "/readyz")[0] == 503, PATIENCE_S)
-    assert "kafka: No Kafka broker answers at 127.0.0.1:1" in get(port, "/readyz")[1]
+    said = "kafka: No Kafka broker answers at 127.0.0.1:1"
+    wait_for(lambda: said in get(port, "/readyz")[1], PATIENCE_S)
+    assert get(port, "/readyz")[0] == 503
     assert get(port, "/livez")[0] == 200
     assert value(port, "stepstream_server_up", server="kafka") == 0.0
     assert value(port, "stepstream_server_up", server="sql") == 1.0
+
+
+def test_nothing_is_ready_before_its_servers_have_answered(settings: Settings) -> None:
+    """Kubernetes replaces the next pod once this one is ready."""
+    forward = ForwardService(lambda: settings, threading.Event())
+    assert forward.health.reasons() == {"kafka": metrics.NOT_YET}
+    persist = Persist(settings, open_writer(settings), Decoder, DeadLetterWriter)
+    assert persist.health.reasons() == dict.fromkeys(("kafka", "sql"), metrics.NOT_YET)
+    persist.close()
 
 
 def test_a_port_that_is_taken_is_said(settings: Settings, run_cli: Cli) -> None:

@@ -13,8 +13,10 @@ import redis
 from infra.embedded.ports import free_ports
 from infra.kafka.topics import ensure_topics
 from infra.redis import client
+from infra.redis.live_store import delete_run
 from infra.settings import Settings, load
 from schemas.errors import LiveBufferError
+from schemas.live import Keys
 from schemas.rights import RIGHTS
 from schemas.topics import Kind
 from tests.support.certificates import Authority
@@ -84,6 +86,19 @@ def test_live_runs_with_the_rights_of_the_table(
     assert live.log.read_text().count("waits for Redis") == last
     assert "Traceback" not in live.log.read_text()
     assert PASSWORD not in live.log.read_text()
+
+
+def test_a_run_is_deleted_with_the_rights_of_admin(
+    settings: Settings, admin: redis.Redis, user: Callable[..., str]
+) -> None:
+    """Its keys are gone, and live processes are told."""
+    keys = Keys(settings.redis_prefix)
+    admin.hset(keys.run("r", "agents"), "a", b"")
+    admin.xadd(keys.agent("r", "a", "steps"), {"b": b""})
+    user("admin", RIGHTS["admin"].redis)
+    delete_run(load(), "r")
+    assert not admin.keys(f"{keys.run('r')}*")
+    assert admin.xlen(keys.deletions) == 1
 
 
 def _is_behind(admin: redis.Redis, settings: Settings) -> bool:

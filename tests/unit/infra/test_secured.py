@@ -63,4 +63,4 @@ def test_rights_are_those_of_the_table(folder: Path) -> None:
     users = dict(line.split(" ", 2)[1:] for line in (folder / "redis" / "users.acl").read_text().splitlines())
     assert users["default"] == "off"
     assert users["dashboard"].split()[3:] == [f"+{command}" for command in RIGHTS["dashboard"].redis]
-    assert users.keys() == {"default", "health", "live", "dashboard"}
+    assert users.keys() == {"default", "health", "live", "dashboard", "admin"}

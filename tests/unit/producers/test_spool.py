@@ -226,6 +226,31 @@ def test_a_full_disk_keeps_no_place_and_ends_nothing(tiny_disk: Path) -> None:
     spool.close()
 
 
+def test_a_disk_that_spools_alone_have_filled_has_room_again(tiny_disk: Path) -> None:
+    """Acknowledged segments go although they are young, and the checkpoint before them needs no new bytes."""
+    settings = spooled(tiny_disk, spool_full="drop", spool_fsync="never", spool_segment_bytes=200_000)
+    spool = SpoolWriter(settings, about_new("run", None, None))
+    source = Stream.claim(settings, spool.folder)
+    assert source is not None
+    spool.append(b"first\n", 1)
+    source.acknowledge(Checkpoint(1, 6, 1))
+    while not spool.dropped:
+        spool.append(b"x" * 999 + b"\n", 1)
+    with pytest.raises(OSError, match="No space"):
+        (tiny_disk / "filler").write_bytes(b"x" * 4_000_000)  # what a block has left, too
+    first, second, *_ = segments(spool.folder)
+    source.acknowledge(Checkpoint(first, 100_006, 101))
+    assert Checkpoint.load(spool.folder) == Checkpoint(1, 6, 1)
+    acknowledged = Checkpoint(second, 0, second - 1)
+    source.acknowledge(acknowledged)
+    assert Checkpoint.load(spool.folder) == acknowledged
+    assert segments(spool.folder)[0] == second
+    spool.append(b"y" * 999 + b"\n", 1)
+    assert (spool.dropped, spool.waiting) == (1, "")
+    source.release()
+    spool.close()
+
+
 def test_a_full_disk_pauses_until_there_is_room(tiny_disk: Path) -> None:
     """With `spool_full=pause` no line is lost."""
     import threading
