@@ -101,6 +101,9 @@ class Settings:
     )
     redis_url: Redis = _setting("", "redis:// or rediss:// URL. Empty: the embedded Valkey.", secret=True)
     redis_prefix: str = _setting("stepstream:", "Begins every Redis key.")
+    redis_cluster: bool = _setting(
+        False, "The URL is that of a Redis Cluster's node; the prefix then has a hash tag, as {stepstream}:."
+    )
     # Producing
     spool_dir: Path = _setting(_UNSET, "Folder of spools. Default: `spool` in home.")
     spool_segment_bytes: Bytes = _setting(64 * 1024 * 1024, "A spool's segment is closed at this size.")

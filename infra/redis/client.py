@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 import redis.asyncio
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import AuthenticationError
+from redis.cluster import RedisCluster
+from redis.exceptions import AuthenticationError, RedisClusterException
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -29,19 +32,25 @@ _TLS = {
     "UNKNOWN_CA": "it does not trust the authority of our client certificate",
 }
 """Part of what the TLS library says → what it means."""
-ANY_ERROR = redis.RedisError
-UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
+ANY_ERROR = (redis.RedisError, RedisClusterException)
+UNREACHABLE = (RedisConnectionError, RedisTimeoutError, RedisClusterException)
 """What Redis' client raises while the server is away; a later try may succeed."""
 
 
-def client(settings: Settings) -> redis.Redis:
-    """A synchronous client that returns bytes."""
-    return redis.Redis.from_url(_url(settings), socket_timeout=5, retry=_retry())
+def client(settings: Settings) -> Any:
+    """A synchronous client that returns bytes. That of a cluster connects at once.
+
+    Raises:
+        ANY_ERROR: no node of the cluster answers.
+    """
+    made = RedisCluster if settings.redis_cluster else redis.Redis
+    return made.from_url(_url(settings), socket_timeout=5, retry=_retry())
 
 
-def async_client(settings: Settings) -> redis.asyncio.Redis:
+def async_client(settings: Settings) -> Any:
     """An asynchronous client that returns bytes. Each waiting page holds a connection."""
-    return redis.asyncio.Redis.from_url(_url(settings), socket_timeout=10, max_connections=VIEWERS)
+    made = redis.asyncio.RedisCluster if settings.redis_cluster else redis.asyncio.Redis
+    return made.from_url(_url(settings), socket_timeout=10, max_connections=VIEWERS)
 
 
 def check(settings: Settings) -> str:
@@ -64,11 +73,11 @@ def errors_translated(settings: Settings) -> Iterator[None]:
     """
     try:
         yield
-    except redis.RedisError as error:
+    except ANY_ERROR as error:
         raise LiveBufferError(sentence(error, settings)) from error
 
 
-def sentence(error: redis.RedisError, settings: Settings) -> str:
+def sentence(error: Exception, settings: Settings) -> str:
     """What Redis said, where, and what to do."""
     where, words = masked_url(settings.redis_url), str(error)
     if isinstance(error, AuthenticationError):
@@ -90,6 +99,11 @@ def _url(settings: Settings) -> str:
         raise UsageError(
             "No Redis is known: start the local stack with `stepstream up`, or set STEPSTREAM_REDIS_URL, "
             "such as redis://host:6379/0."
+        )
+    if settings.redis_cluster and not re.search(r"\{[^}]+\}", settings.redis_prefix):
+        raise UsageError(
+            "STEPSTREAM_REDIS_PREFIX has no hash tag, by which a Redis Cluster keeps our keys together: "
+            f"set it to {{{settings.redis_prefix.rstrip(':')}}}:, for example."
         )
     return settings.redis_url
 

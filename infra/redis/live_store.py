@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from redis.backoff import NoBackoff
@@ -46,12 +47,20 @@ class LiveStore:
 
     def __init__(self, settings: Settings) -> None:
         self.keys = Keys(settings.redis_prefix)
-        self._redis: Any = redis.client(settings)
-        self._redis.set_retry(Retry(NoBackoff(), 0))
-        self._write = self._redis.register_script(_WRITE)
+        self._settings = settings
         self._buffer_id = b""
         self._deletion = ""
         """The newest entry of `deletions` that this process knows."""
+
+    @cached_property
+    def _redis(self) -> Any:
+        made = redis.client(self._settings)
+        made.set_retry(Retry(NoBackoff(), 0))
+        return made
+
+    @cached_property
+    def _write(self) -> Any:
+        return self._redis.register_script(_WRITE)
 
     def begin(self) -> dict[str, int]:
         """Read the buffer id, or create one; returns the positions written last."""
@@ -126,8 +135,9 @@ class LiveStore:
         return run_ids
 
     def close(self) -> None:
-        """Close the connection."""
-        self._redis.close()
+        """Close the connection, if there is one."""
+        if "_redis" in vars(self):
+            self._redis.close()
 
 
 def delete_run(settings: Settings, run_id: str) -> None:
@@ -150,7 +160,8 @@ def _delete(client: Any, keys: Keys, run_id: str) -> None:
     agent_ids = [name.decode() for name in client.hkeys(keys.run(run_id, "agents"))]
     pipe = client.pipeline()
     pipe.zrem(keys.runs, run_id)
-    pipe.delete(*keys.of_run(run_id, agent_ids))
+    for key in keys.of_run(run_id, agent_ids):  # a cluster's client sends no command of several keys here
+        pipe.delete(key)
     pipe.execute()
 
 
