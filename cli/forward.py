@@ -56,6 +56,11 @@ def forward(folder: Path | None, drain: float) -> None:
     metrics.on_scrape(
         "stepstream_spool_bytes", "Bytes of spools that Kafka has not acknowledged.", service.unshipped
     )
+    metrics.on_scrape(
+        "stepstream_spool_oldest_seconds",
+        "Age of the oldest line that Kafka has not acknowledged; 0: there is none.",
+        service.oldest_seconds,
+    )
     service.health.serve(settings)
     log.info("forwarding", folder=str(settings.spool_dir), kafka=settings.bootstrap_servers)
     gc.freeze()  # a full collection would pause the loop for 15 ms

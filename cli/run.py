@@ -184,6 +184,7 @@ class Session:
             lines_acked=totals.lines,
             lines_dropped=self.spool.dropped or None,
             waiting=self.spool.waiting or None,
+            spool_seconds=round(self.shipping.oldest_seconds(), 1) or None,
         )
         begun = {run_id for run_id, state in totals.runs.items() if state == OPEN} | {self.stream.announced}
         for run_id in begun - {

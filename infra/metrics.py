@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
@@ -42,6 +42,12 @@ LAG_RECORDS = Gauge(
 )
 LAG_SECONDS = Gauge(
     "stepstream_lag_seconds", "Age of the newest record handled, where more wait; else 0.", [LABEL]
+)
+CANARY_SECONDS = Histogram(
+    "stepstream_canary_seconds",
+    "Time from sending a run's heartbeat to Kafka until a service has written it.",
+    [LABEL],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120),
 )
 VIEWERS = Gauge("stepstream_viewers", "Pages that are open on this dashboard.")
 PUSH_SECONDS = Histogram(
@@ -137,6 +143,13 @@ class _Servers(Collector):
 
     def describe(self) -> list[Metric]:
         return []
+
+
+def heartbeats(service: str, sent_ms: Iterable[int]) -> None:
+    """A service has written heartbeats and other events of runs, which were sent to Kafka at these times."""
+    now = time.time()
+    for sent in sent_ms:
+        CANARY_SECONDS.labels(service).observe(max(now - sent / 1000, 0.0))
 
 
 def on_scrape(name: str, text: str, value: Callable[[], float]) -> None:

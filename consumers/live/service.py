@@ -134,6 +134,8 @@ class Live:
         self._take(self._behind(messages))
         if messages or self._state.dirty:
             self._write()
+            runs = Kind.RUNS.topic(self._settings.topic_prefix)
+            metrics.heartbeats("live", (each.timestamp()[1] for each in messages if each.topic() == runs))
         elif time.monotonic() - self._looked_at > LOOK_S:
             self._look()
 

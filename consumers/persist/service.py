@@ -51,7 +51,7 @@ from infra.kafka.group_consumer import GroupConsumer, Slice
 from infra.metrics import Health
 from infra.settings import Settings
 from infra.sql import migrations
-from infra.sql.engine import OutageError, named
+from infra.sql.engine import OutageError, named, reading
 from infra.sql.offsets import stored_offsets
 from infra.sql.rollouts import settle
 from infra.sql.runs import lose_silent_runs
@@ -213,6 +213,8 @@ class Persist:
             )
             self._consumer.unplace(moved)
         self._report.add(done)
+        runs = [item.messages for item in mine.values() if item.partition.topic == self._runs_topic]
+        metrics.heartbeats("persist", (each.timestamp()[1] for messages in runs for each in messages))
         _measure(done, time.monotonic() - began)
         return done.stored
 
@@ -312,7 +314,8 @@ class Persist:
     def _find_silent_runs(self) -> None:
         """Mark silent runs as lost. The process with partition 0 of the runs topic does it for the group."""
         engine = self._writer.engine
-        stored = stored_offsets(engine, list(self._kinds))
+        with reading(engine) as connection:
+            stored = stored_offsets(connection, self._kinds)
         if (since := self._silence.silent_since(stored)) and (lost := lose_silent_runs(engine, since)):
             log.warning("lost: silent for too long", runs=lost)
         now = datetime.now(UTC)

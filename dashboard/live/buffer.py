@@ -21,6 +21,7 @@ from dashboard.live.types import AgentRow, Delta, RunRow, ServiceRow, View
 from infra.redis import client as redis
 from infra.settings import Settings
 from schemas.live import Keys, LiveFrame
+from schemas.topics import Partition
 
 __all__ = ["AgentRow", "Delta", "LiveBuffer", "LiveFrame", "RunRow", "ServiceRow", "View"]
 
@@ -91,6 +92,13 @@ class LiveBuffer:
         """The state of the live service, over all its processes."""
         with redis.errors_translated(self._settings):
             return decode.service_row(await self._redis.hgetall(self._keys.service), _now_ms())
+
+    async def positions(self) -> dict[Partition, int]:
+        """Up to which offset the live path has read each partition of Kafka."""
+        with redis.errors_translated(self._settings):
+            found = await self._redis.hgetall(self._keys.positions)
+        split = ((*name.decode().rpartition(":")[::2], int(offset)) for name, offset in found.items())
+        return {Partition(topic, int(number)): offset for topic, number, offset in split}
 
     async def wait(self, view: View, since: str | None = None, seconds: float = 5.0) -> Delta:
         """What came after a cursor for what is on screen; returns at once where something did.

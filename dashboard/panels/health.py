@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from dash.development.base_component import Component
 from dashboard import form
 from dashboard.live.feeds import Feeds
 from dashboard.live.shared import Shared
-from dashboard.live.types import ServiceRow
+from dashboard.live.types import RunRow, ServiceRow
 from dashboard.panel import Drawn, History, Panel, attrs
 from infra import doctor
 from infra.settings import Settings
@@ -42,17 +43,18 @@ Found = tuple[list[Line], dict[str, int] | None]
 
 async def examined(settings: Settings, feeds: Feeds) -> Found:
     """What every part says now."""
-    found, live, stored, reasons = await asyncio.gather(
+    found, live, stored, runs, reasons = await asyncio.gather(
         asyncio.to_thread(doctor.examine, settings, "dashboard"),
         _or_none(feeds.buffer.service()),
         _or_none(_behind(feeds)),
+        _or_none(feeds.buffer.runs()),
         _or_none(feeds.queries.reasons()),
     )
     servers = [
         Line(NAMES.get(one.part, one.part.capitalize()), "completed" if one.ok else "failed", one.message)
         for one in found
     ]
-    return [*servers, _live(live), _stored(stored)], reasons
+    return [*servers, _spools(runs), _live(live), _stored(stored)], reasons
 
 
 async def _or_none(asked: Awaitable[Any]) -> Any:
@@ -60,12 +62,36 @@ async def _or_none(asked: Awaitable[Any]) -> Any:
         return await asked
 
 
-async def _behind(feeds: Feeds) -> float:
-    """How much older the newest record in SQL is than that in Redis, in seconds."""
+async def _behind(feeds: Feeds) -> tuple[float, int]:
+    """How much older the newest record in SQL is than that in Redis, in seconds; records that SQL lacks."""
     live, page = await feeds.buffer.runs(), await feeds.runs(fresh=True)
     newest = max((row.last_seen_at for row in live), default=0)
     kept = max((row["last_seen_at"] or 0 for row in page.rows), default=0)
-    return max(newest - kept, 0) / 1000 if newest else 0.0
+    lacking = await feeds.queries.unstored(await feeds.buffer.positions())
+    return (max(newest - kept, 0) / 1000 if newest else 0.0), lacking
+
+
+def _spools(runs: list[RunRow] | None) -> Line:
+    """What waits beside the workers, as their newest heartbeats say."""
+    name = "Spools"
+    if runs is None:
+        return Line(name, "idle", "unknown while Redis does not answer")
+    told = [(oldest_line(run), run.name or run.run_id) for run in runs if run.status == "running"]
+    if not told:
+        return Line(name, "idle", "no run is running")
+    seconds, run = max(told)
+    if not seconds:
+        return Line(
+            name, "completed", "Kafka has acknowledged every line, as the heartbeats of running runs say"
+        )
+    words = f"the oldest line not on Kafka yet has waited for {form.short(seconds * 1000)} (run {run})"
+    return Line(name, "silent" if seconds > LATE_S else "completed", words)
+
+
+def oldest_line(run: RunRow) -> float:
+    """Seconds that a run's oldest line waits beside its worker; 0: none waits."""
+    said = json.loads(run.heartbeat or "{}").get("spool_seconds")
+    return float(said) if isinstance(said, (int, float)) else 0.0
 
 
 def _live(row: ServiceRow | None) -> Line:
@@ -83,14 +109,15 @@ def _live(row: ServiceRow | None) -> Line:
     return Line(name, "completed", words)
 
 
-def _stored(seconds: float | None) -> Line:
+def _stored(behind: tuple[float, int] | None) -> Line:
     name = "Storing"
-    if seconds is None:
+    if behind is None:
         return Line(name, "idle", "unknown while Redis or SQL does not answer")
+    seconds, records = behind
+    words = f"SQL is {form.short(seconds * 1000)} and {form.compact(records)} records behind Redis"
     if seconds > LATE_S:
-        words = f"SQL is {form.short(seconds * 1000)} behind Redis: is `stepstream persist` running?"
-        return Line(name, "silent", words)
-    return Line(name, "completed", f"SQL is {form.short(seconds * 1000)} behind Redis")
+        return Line(name, "silent", f"{words}: is `stepstream persist` running?")
+    return Line(name, "completed", words)
 
 
 class Health(Panel):

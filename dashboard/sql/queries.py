@@ -13,7 +13,7 @@ Moments are ms since 1970 (UTC).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
@@ -31,7 +31,9 @@ from infra.history.series import PIXELS, Series, SeriesReader
 from infra.settings import Settings
 from infra.sql import engine as sql
 from infra.sql.columns import Source, names
+from infra.sql.offsets import stored_offsets
 from infra.sql.reading import LONGEST_S, reading
+from schemas.topics import Partition
 
 __all__ = ["Curve", "FramePlace", "Page", "PageRequest", "Queries", "RunHeader", "Series", "StepPlace"]
 
@@ -195,6 +197,11 @@ class Queries:
     async def reasons(self, run_id: str | None = None) -> dict[str, int]:
         """How many dead letters have each reason, the most first; of a run, or of all."""
         return await self._ask(steps.reasons, run_id)
+
+    async def unstored(self, ends: Mapping[Partition, int]) -> int:
+        """How many records before these offsets of Kafka are not stored."""
+        stored = await self._ask(stored_offsets, {partition.topic for partition in ends})
+        return sum(max(end - stored.get(partition, 0), 0) for partition, end in ends.items())
 
     async def _training_steps(self, run_id: str) -> list[dict[str, Any]]:
         return await self._ask(rollouts.training_steps, run_id)

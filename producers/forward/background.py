@@ -170,6 +170,10 @@ class BackgroundForwarder:
         for stream in self._forwarder.streams:
             stream.release()
 
+    def oldest_seconds(self) -> float:
+        """Age of the oldest line that Kafka has not acknowledged; 0: there is none."""
+        return self._forwarder.oldest_seconds()
+
     def totals(self) -> Totals:
         """Totals of all lines so far, without meta streams."""
         with self._changes:

@@ -31,6 +31,7 @@ from infra.kafka.registry import Registry
 from infra.settings import Settings
 from producers.forward.encoder import Item, RecordEncoder, Window
 from producers.forward.stream import Stream
+from producers.spool.format import now_us
 from schemas.errors import BrokerError, RegistryError, UsageError
 from schemas.topics import Kind
 
@@ -91,6 +92,13 @@ class Forwarder:
         with contextlib.suppress(OSError):  # a spool was deleted meanwhile
             return sum(stream.unshipped() for stream in list(self.streams))
         return 0
+
+    def oldest_seconds(self) -> float:
+        """Age of the oldest line that Kafka has not acknowledged; 0: none. Another thread may call it."""
+        with contextlib.suppress(OSError):  # a spool was deleted meanwhile
+            came = [at for stream in list(self.streams) if (at := stream.oldest_unshipped())]
+            return max((now_us() - min(came)) / 1e6, 0.0) if came else 0.0
+        return 0.0
 
     def stop(self) -> None:
         """Stop waiting; records in flight stay in the spool."""

@@ -93,6 +93,10 @@ class ForwardService:
         """Bytes of all spools that Kafka has not acknowledged."""
         return self._forwarder.unshipped()
 
+    def oldest_seconds(self) -> float:
+        """Age of the oldest line that Kafka has not acknowledged; 0: there is none."""
+        return self._forwarder.oldest_seconds()
+
     def stop(self) -> None:
         """End the loop; after `drain` seconds, at least LAST_SECONDS, also its waiting."""
         self._stop.set()
@@ -159,8 +163,10 @@ class ForwardService:
         for stream in self._forwarder.streams:
             if self._is_ours_to_speak_for(stream) and not stream.writer_is_gone():
                 with suppress(BlockingIOError):
+                    oldest = round(self.oldest_seconds(), 1) or None
+                    acked = stream.checkpoint.line
                     self._meta(stream).say(
-                        "heartbeat", pid=stream.about.pid, lines_acked=stream.checkpoint.line
+                        "heartbeat", pid=stream.about.pid, lines_acked=acked, spool_seconds=oldest
                     )
 
     def _is_ours_to_speak_for(self, stream: Stream) -> bool:

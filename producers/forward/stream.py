@@ -23,6 +23,7 @@ from producers.spool.format import (
     DISK_FULL,
     About,
     Checkpoint,
+    arrived_at,
     keep_room,
     now_us,
     segment_path,
@@ -122,6 +123,15 @@ class Stream:
             if first >= self.checkpoint.segment:
                 total += segment_path(self.folder, first).stat().st_size
         return max(total, 0)
+
+    def oldest_unshipped(self) -> int:
+        """When the oldest line came that Kafka has not acknowledged, µs since 1970; 0: there is none."""
+        shipped = self.checkpoint
+        for first in segments(self.folder):
+            offset = shipped.offset if first == shipped.segment else 0
+            if first >= shipped.segment and segment_path(self.folder, first).stat().st_size > offset:
+                return arrived_at(self.folder, first, offset)
+        return 0
 
     def writer_is_gone(self) -> bool:
         """No more lines will come."""

@@ -24,6 +24,7 @@ import os
 import socket
 import struct
 import time
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -201,6 +202,19 @@ def segments(folder: Path) -> list[int]:
 def segment_path(folder: Path, first: int, ending: str = "jsonl") -> Path:
     """A segment's file."""
     return folder / f"{first:020d}.{ending}"
+
+
+def arrived_at(folder: Path, first: int, offset: int) -> int:
+    """When the byte at an offset of a segment came, µs since 1970; 0: unknown."""
+    with segment_path(folder, first, "times").open("rb") as times:
+        count = os.fstat(times.fileno()).st_size // PAIR.size
+
+        def pair(number: int) -> tuple[int, int]:
+            start, arrived = PAIR.unpack(os.pread(times.fileno(), PAIR.size, number * PAIR.size))
+            return start, arrived
+
+        behind = bisect_right(range(count), offset, key=lambda number: pair(number)[0])
+        return pair(behind - 1)[1] if behind else 0
 
 
 @dataclass

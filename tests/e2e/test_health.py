@@ -36,5 +36,5 @@ def test_what_is_away_is_named(stack: Stack, browser: Browser) -> None:
         expect(line).not_to_contain_text("secret")
         sql = page.locator("#health tr", has_text="SQL").first
         expect(sql.locator(".status")).to_have_attribute("data-status", "completed")
-        expect(page).to_have_title("1 of 6 need attention · stepstream")
+        expect(page).to_have_title("1 of 7 need attention · stepstream")
         page.close()

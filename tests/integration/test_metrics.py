@@ -81,11 +81,16 @@ def test_every_service_is_measured(
     stored = {"service": "persist", "outcome": "stored"}
     wait_for(lambda: (value(ports["persist"], "stepstream_records_total", **stored) or 0) >= 500, PATIENCE_S)
     wait_for(lambda: value(ports["forward"], "stepstream_spool_bytes") == 0, PATIENCE_S)
+    assert value(ports["forward"], "stepstream_spool_oldest_seconds") == 0
     assert value(ports["forward"], "stepstream_records_total", outcome="steps") == 500
     steps = {"service": "persist", "topic": f"{settings.topic_prefix}steps"}
     wait_for(lambda: value(ports["persist"], "stepstream_lag_records", **steps) == 0, PATIENCE_S)
     shown = {"service": "live", "outcome": "shown"}
     wait_for(lambda: (value(ports["live"], "stepstream_records_total", **shown) or 0) >= 500, PATIENCE_S)
+    for name in ("persist", "live"):  # the end of the run at least
+        wait_for(
+            lambda name=name: value(ports[name], "stepstream_canary_seconds_count", service=name), PATIENCE_S
+        )
     for name in names:
         pages = get(ports[name], "/metrics")[1]
         assert value(ports[name], "stepstream_server_up", service=name) == 1.0
@@ -144,7 +149,7 @@ def test_alert_rules() -> None:
 
 def known_metrics() -> set[str]:
     """Every sample's name that a service may have."""
-    known = {"stepstream_server_up", "stepstream_spool_bytes"}
+    known = {"stepstream_server_up", "stepstream_spool_bytes", "stepstream_spool_oldest_seconds"}
     for family in REGISTRY.collect():
         ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",)}
         known |= {family.name + end for end in ends.get(family.type, ("",))}

@@ -251,6 +251,28 @@ def test_a_disk_that_spools_alone_have_filled_has_room_again(tiny_disk: Path) ->
     spool.close()
 
 
+def test_the_oldest_line_that_is_not_acknowledged_is_known(tmp_path: Path) -> None:
+    """By the time at which it came, over segments; 0 where none waits."""
+    settings = spooled(tmp_path, spool_fsync="never", spool_segment_bytes=10)
+    spool = SpoolWriter(settings, about_new("run", None, None))
+    source = Stream.claim(settings, spool.folder)
+    assert source is not None
+    assert source.oldest_unshipped() == 0
+    for moment in (1, 2, 3):
+        spool.append(b"12345\n", moment)
+    first, second = segments(spool.folder)
+    for checkpoint, oldest in (
+        (Checkpoint(), 1),
+        (Checkpoint(first, 6, 1), 2),
+        (Checkpoint(first, 12, 2), 3),
+        (Checkpoint(second, 6, 3), 0),
+    ):
+        source.acknowledge(checkpoint)
+        assert source.oldest_unshipped() == oldest
+    source.release()
+    spool.close()
+
+
 def test_a_full_disk_pauses_until_there_is_room(tiny_disk: Path) -> None:
     """With `spool_full=pause` no line is lost."""
     import threading

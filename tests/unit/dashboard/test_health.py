@@ -1,0 +1,68 @@
+"""What the page of health says of what waits: beside workers, and before SQL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dashboard.live.types import RunRow
+from dashboard.panels.health import Line, _spools, _stored
+from dashboard.sql.queries import Queries
+from infra.settings import load
+from infra.sql import migrations
+from infra.sql.writers import open_writer
+from infra.sql.writers.base import Position
+from schemas.topics import Partition
+
+
+def run(name: str, seconds: float | None, status: str = "running") -> RunRow:
+    """A run whose newest heartbeat says how long its oldest line waits."""
+    return RunRow(name, status=status, heartbeat=json.dumps({"pid": 1, "spool_seconds": seconds}))
+
+
+@pytest.mark.parametrize(
+    ("runs", "status", "words"),
+    [
+        (None, "idle", "Redis does not answer"),
+        ([run("a", 99, "completed")], "idle", "no run is running"),
+        ([run("a", None), RunRow("b")], "completed", "every line"),
+        ([run("a", 2), run("b", 7)], "completed", "(run b)"),
+        ([run("a", 99), run("b", 7)], "silent", "(run a)"),
+    ],
+)
+def test_the_oldest_line_beside_a_worker(runs: list[RunRow] | None, status: str, words: str) -> None:
+    """The longest wait of any running run; late is marked."""
+    line = _spools(runs)
+    assert line.status == status
+    assert words in line.words
+
+
+@pytest.mark.parametrize(
+    ("behind", "line"),
+    [
+        ((0.5, 1234), ("completed", "SQL is 500 ms and 1,234 records behind Redis")),
+        (
+            (90, 0),
+            ("silent", "SQL is 1 m 30 s and 0 records behind Redis: is `stepstream persist` running?"),
+        ),
+    ],
+)
+def test_how_far_sql_is_behind(behind: tuple[float, int], line: tuple[str, str]) -> None:
+    """In seconds and records."""
+    assert _stored(behind) == Line("Storing", *line)
+
+
+async def test_records_that_sql_lacks(home: Path) -> None:
+    """Those between its offsets and the live path's; of a partition that it does not know yet, all."""
+    writer = open_writer(load())
+    migrations.upgrade(writer.engine)
+    steps, runs, new = Partition("t.steps", 0), Partition("t.runs", 0), Partition("t.steps", 1)
+    with writer.transaction() as tx:
+        tx.set_place(steps, Position(60, "id"))
+        tx.set_place(runs, Position(9, "id"))
+    queries = Queries(load())
+    assert await queries.unstored({steps: 100, runs: 7, new: 1000}) == 1040
+    queries.close()
+    writer.close()
