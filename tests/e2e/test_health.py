@@ -9,7 +9,6 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.conftest import Stack, free_port
-from tests.e2e.test_away import dashboard
 
 pytestmark = pytest.mark.browser
 
@@ -28,7 +27,9 @@ def test_each_part_has_a_line(stack: Stack, open_page: Callable[..., Page], run_
 
 def test_what_is_away_is_named(stack: Stack, browser: Browser) -> None:
     """With the sentence that `doctor` says; no other line is lost."""
-    with dashboard(stack, STEPSTREAM_REDIS_URL=f"redis://:secret@127.0.0.1:{free_port()}") as url:
+    with stack.other_dashboard(
+        "away", STEPSTREAM_REDIS_URL=f"redis://:secret@127.0.0.1:{free_port()}"
+    ) as url:
         page = browser.new_page()
         page.goto(f"{url}/health")
         line = page.locator("#health tr", has_text="Redis").first
