@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient
 
 from infra.kafka import client as kafka
 from infra.kafka import topics
@@ -167,14 +167,12 @@ def _largest(client: AdminClient, names: list[str]) -> dict[str, int]:
 
     A record that is too large for the topic then fails alone, and becomes a dead letter.
     """
-    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     found: dict[str, int] = {}
-    for resource, future in client.describe_configs(resources).items():
-        try:
-            largest = int(kafka.answer(future)["max.message.bytes"].value)
-        except (KafkaException, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, KafkaException) and kafka_error(error).code() in _AGAIN:
-                raise
-            largest = MAX_RECORD_BYTES
-        found[resource.name] = largest
+    for name, answered in topics.described(client, names).items():
+        found[name] = MAX_RECORD_BYTES
+        if not isinstance(answered, KafkaException):
+            largest = answered.get("max.message.bytes") or ""
+            found[name] = int(largest) if largest.isdecimal() else MAX_RECORD_BYTES
+        elif kafka_error(answered).code() in _AGAIN:
+            raise answered
     return found

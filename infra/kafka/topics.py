@@ -5,12 +5,15 @@ A user may lack the right to see a topic or its settings: what cannot be compare
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
+    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -27,6 +30,7 @@ from schemas.topics import LARGE, SPECS, Kind, TopicSpec
 
 EVERY = "all"
 MIN_INSYNC = "min.insync.replicas"
+KNOWN_WITHIN_S, AGAIN_S = 5.0, 0.1
 UNSEEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
 
@@ -137,20 +141,43 @@ def _compared(
 
 def _configs(question: Question, names: list[str]) -> dict[str, dict[str, str] | None]:
     """Actual settings of topics; None where they may not be read."""
-    asked = (
-        question.client.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names])
-        if names
-        else {}
-    )
     found: dict[str, dict[str, str] | None] = {}
-    for resource, future in asked.items():
-        try:
-            found[resource.name] = {key: entry.value for key, entry in answer(future).items()}
-        except KafkaException as error:
-            if kafka_error(error).code() not in UNSEEN:
-                raise
-            found[resource.name] = None
+    for name, answered in described(question.client, names).items():
+        if not isinstance(answered, KafkaException):
+            found[name] = answered
+        elif kafka_error(answered).code() in UNSEEN:
+            found[name] = None
+        else:
+            raise answered
     return found
+
+
+def described(client: AdminClient, names: list[str]) -> dict[str, dict[str, str] | KafkaException]:
+    """Actual settings of topics, or why there is no answer.
+
+    A broker may not know a topic that was created a moment ago: it is asked again for some seconds.
+    """
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    until = time.monotonic() + KNOWN_WITHIN_S
+    while resources:
+        asked = client.describe_configs(resources)
+        found = {resource.name: _answered(future) for resource, future in asked.items()}
+        if time.monotonic() > until or not any(map(_is_unknown, found.values())):
+            return found
+        time.sleep(AGAIN_S)
+    return {}
+
+
+def _answered(future: Future[Any]) -> dict[str, str] | KafkaException:
+    try:
+        return {key: entry.value for key, entry in answer(future).items()}
+    except KafkaException as error:
+        return error
+
+
+def _is_unknown(answered: object) -> bool:
+    unknown = KafkaError.UNKNOWN_TOPIC_OR_PART
+    return isinstance(answered, KafkaException) and kafka_error(answered).code() == unknown
 
 
 def ensure_topics(settings: Settings, specs: Iterable[TopicSpec] = SPECS) -> list[TopicPlan]:

@@ -200,6 +200,18 @@ def test_a_broker_that_answers_late_is_asked_again(
     assert limits[Kind.STEPS.topic(settings.topic_prefix)] > 10_000_000
 
 
+def test_a_topic_that_a_broker_does_not_know_yet_is_asked_for_again(settings: Settings) -> None:
+    """One that was created a moment ago is no refusal."""
+    name = f"{settings.topic_prefix}late"
+    creation = threading.Timer(0.5, topics.ensure_topic, (settings, name))
+    creation.start()
+    with kafka.asking(settings) as question:
+        found = topics.described(question.client, [name])
+    creation.join()
+    assert isinstance(found[name], dict)
+    assert "max.message.bytes" in found[name]
+
+
 def test_another_folder(settings: Settings, spawn_cli: Callable[..., Any], tmp_path: Path) -> None:
     """`--dir`, as a sidecar has it."""
     elsewhere = replace(settings, spool_dir=tmp_path / "elsewhere")
