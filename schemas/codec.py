@@ -84,7 +84,7 @@ class Encoder:
     def __init__(self, kind: Kind, schema_id: int | None = None) -> None:
         self._header = HEADER.pack(MAGIC, current_id(kind) if schema_id is None else schema_id)
         self._fields = [
-            (field["name"], field.get("default"), field_writer(field["type"]))
+            (field["name"], field.get("default"), *field_writer(field["type"]))
             for field in current_schema(kind)["fields"]
         ]
 
@@ -95,7 +95,12 @@ class Encoder:
             Exception: a value has another type than its field.
         """
         get = record.get
-        return self._header + b"".join([write(get(name, default)) for name, default, write in self._fields])
+        return self._header + b"".join(
+            [
+                null if (value := get(name, default)) is None else write(value)
+                for name, default, null, write in self._fields
+            ]
+        )
 
 
 class Decoder:

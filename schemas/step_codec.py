@@ -128,25 +128,36 @@ def whose(agent_id: str, worker_id: str | None) -> bytes:
 
 # Fields of any schema
 
-_WRITERS: dict[Any, Callable[[Any], bytes]] = {
+_WRITERS: dict[str, Callable[[Any], bytes]] = {
     "string": lambda value: text(value.encode()),
     "bytes": text,
     "long": long,
+    "int": long,
+    "double": Struct("<d").pack,
     "boolean": {False: b"\x00", True: b"\x01"}.__getitem__,
-    ("null", "string"): lambda value: _NULL if value is None else optional_text(value.encode()),
-    ("null", "long"): optional_long,
-    ("null", "int"): optional_long,
-    ("null", "double"): lambda value: _NULL if value is None else _reward(2, value),
-    ("null", "boolean"): _BOOLEAN.__getitem__,
 }
-"""Avro type → the function that writes a value."""
+_OPTIONAL: dict[str, Callable[[Any], bytes]] = {
+    "string": lambda value: optional_text(value.encode()),
+    "long": lambda value: b"\x02" + long(value),
+    "int": lambda value: b"\x02" + long(value),
+    "double": lambda value: _reward(2, value),
+    "boolean": _BOOLEAN.__getitem__,
+}
+"""Avro type → the function that writes a value of it, behind the number of its branch."""
 
 
-def field_writer(kind: Any) -> Callable[[Any], bytes]:
-    """Writes values of a field by its Avro type: the types that our schemas have."""
+def field_writer(kind: Any) -> tuple[Any, Callable[[Any], bytes]]:
+    """The bytes of a null, and what writes any other value of an Avro type.
+
+    Where there may be no null, its bytes are None, which `join` refuses.
+    """
     while isinstance(kind, dict):  # a logical type changes no bytes
         kind = kind["type"]
-    return _WRITERS[kind if isinstance(kind, str) else tuple(kind)]
+    if isinstance(kind, str):
+        return None, _WRITERS[kind]
+    null, other = kind
+    assert null == "null"
+    return _NULL, _OPTIONAL[other]
 
 
 # Reading

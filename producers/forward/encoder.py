@@ -129,7 +129,7 @@ class StreamEncoder:
         seq, steps, size = chunk.first, 0, 0
         for line, arrived in chunk.with_arrivals():
             try:
-                value = fast(line, seq, arrived)
+                value = fast(line, seq, arrived) if fast.learned else None
                 made = self._normalised(line, seq, arrived) if value is None else None
             except Exception as error:  # a line that fails must not cost others
                 value, made = None, self._made(self._normalise.failed(line, error, seq, arrived))

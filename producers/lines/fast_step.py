@@ -83,6 +83,8 @@ class FastStep:
 
     def __init__(self, identity: Identity, context: Context, header: bytes) -> None:
         self._identity, self._context, self._header = identity, context, header
+        self.learned = False
+        """Whether any line can be read here."""
         self._decode: Callable[[bytes], Any] = _refuse
         self._labels: tuple[bytes, ...] = ()
         self._names: dict[str, None] = {}
@@ -244,7 +246,7 @@ class FastStep:
         )
         self._decode = msgspec.json.Decoder(struct).decode
         self._labels = tuple(f"{quote(name)}:".encode() for name in others)
-        self._names, self._chosen = others, chosen
+        self._names, self._chosen, self.learned = others, chosen, True
         self._draws = "render_payload" in others
 
 

@@ -97,17 +97,16 @@ class Normaliser:
             seq: its number in the stream, from 1.
             arrived: when it came, µs since 1970.
         """
-        record = self._blank(seq, arrived)
-        event = self._watched(line, record) or self._read(line, record)
+        event = self._watched(line, seq, arrived) or self._read(line, self._blank(seq, arrived))
         self.context.runs.setdefault(event.record["run_id"], SILENT)
         return event
 
-    def _watched(self, line: bytes, record: Record) -> Event | None:
+    def _watched(self, line: bytes, seq: int, arrived: int) -> Event | None:
         """The event of a line of `watch`; None: it is none, or an uncommon one."""
         if not self.identity.sdk or not line.startswith(watched.HEAD):
             return None
-        found = watched.read(line, record, self.identity, self.context)
-        return None if found is None else Event(Kind.EPISODES, found[0], beside=_beside(*found))
+        found = watched.read(line, seq, arrived, self.identity, self.context)
+        return None if found is None else Event(*found[0], beside=tuple(found[1:]))
 
     def _read(self, line: bytes, record: Record) -> Event:
         body = line[3:] if line.startswith(BOM) else line
@@ -196,7 +195,15 @@ class Normaliser:
         if not said.beside:
             is_common = handler is step and kind is not None and picture is None
             return Event(topic, record, picture, step_names=names if is_common else ())
-        return Event(topic, record, picture, _beside(record, said.beside))
+        who = {name: record[name] for name in IDENTITY}
+        turns = {"stream_id": record["stream_id"] + rollout.TURNS_SUFFIX}
+        beside = tuple(
+            (other, who | (turns if other is Kind.STEPS else {}) | more)
+            if other is not Kind.ROLLOUTS
+            else (other, who | rollout.completed(record, more))
+            for other, more in said.beside
+        )
+        return Event(topic, record, picture, beside)
 
     def _handler(self, said: FieldReader) -> Handler:
         if said.kind is not None:
@@ -223,18 +230,6 @@ class Normaliser:
     def _log(self, record: Record, body: bytes) -> Event:
         text = clean(body.removesuffix(b"\r").decode("utf-8", "replace"))
         return Event(Kind.LOGS, record | {"source": "stdout", "line": text})
-
-
-def _beside(record: Record, found: list[tuple[Kind, Record]]) -> tuple[tuple[Kind, Record], ...]:
-    """Whole records of what stands beside a line's record."""
-    who = {name: record[name] for name in IDENTITY}
-    turns = {"stream_id": record["stream_id"] + rollout.TURNS_SUFFIX}
-    return tuple(
-        (kind, who | (turns if kind is Kind.STEPS else {}) | columns)
-        if kind is not Kind.ROLLOUTS
-        else (kind, who | rollout.completed(record, columns))
-        for kind, columns in found
-    )
 
 
 def _unfold(fields: Fields) -> None:

@@ -18,7 +18,7 @@ from producers.lines.dialects import Columns, Handler, UnusableError, episode, o
 from producers.lines.fields import FieldReader
 from producers.lines.json_text import join, strict
 from producers.lines.values import BadValueError, name_of, string
-from producers.rollouts.messages import final_text, message_of, turns_of
+from producers.rollouts.messages import exchanges, message_of
 from producers.rollouts.model import to_json
 from schemas import token_arrays
 from schemas.topics import Kind
@@ -197,20 +197,19 @@ def of_messages(messages: str, scored: list[Scored]) -> tuple[list[Spoken], str 
     Raises:
         BadValueError: the messages have another number of turns.
     """
-    told = _read_messages(messages)
-    turns = turns_of(told)
+    turns, final = exchanges(_read_messages(messages))
     if len(turns) != len(scored):
         raise BadValueError("scored", f"scored has {len(scored)} turns, and messages have {len(turns)}.")
     spoken = [
         Spoken(
-            _to_json(turn.observation).decode(),
-            _to_json(turn.action).decode(),
+            _to_json(read).decode(),
+            _to_json(told).decode(),
             score.reward,
             None if score.metrics is None else _to_json(score.metrics).decode(),
         )
-        for turn, score in zip(turns, scored, strict=True)
+        for (read, told), score in zip(turns, scored, strict=True)
     ]
-    return spoken, final_text(told)
+    return spoken, final
 
 
 def _turns(said: FieldReader) -> list[Spoken] | None:

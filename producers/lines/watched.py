@@ -13,7 +13,7 @@ import msgspec
 
 from producers.lines.context import NO_AGENT, Context, Identity
 from producers.lines.fields import FieldReader
-from producers.lines.rollout import Scored, Spoken, ended, of_messages, spoken_in, steps
+from producers.lines.rollout import TURNS_SUFFIX, Scored, Spoken, ended, of_messages, spoken_in, steps
 from producers.lines.times import moment
 from producers.lines.values import BadValueError
 from schemas.topics import Kind
@@ -97,12 +97,12 @@ _refusals = (msgspec.MsgspecError, RecursionError, UnicodeError, BadValueError)
 
 
 def read(
-    line: bytes, record: Record, identity: Identity, context: Context
-) -> tuple[Record, list[tuple[Kind, Record]]] | None:
-    """An episode's record, and columns of what stands beside it; None: the normaliser must read the line.
+    line: bytes, seq: int, arrived: int, identity: Identity, context: Context
+) -> list[tuple[Kind, Record]] | None:
+    """The records of a line: its episode, its rollout, its turns; None: the normaliser must read it.
 
     Args:
-        record: what every record of the line has; gets the line's run, agent and time.
+        seq, arrived: the line's number, and when it came, µs since 1970.
         context: gets the run.
     """
     if b"\\u" in line:
@@ -112,23 +112,36 @@ def read(
         if said.tokens is not None or isinstance(said.reward, str) or isinstance(said.advantage, str):
             return None
         spoken, final = _spoken(said)
-        rest = FieldReader(
-            {name: _text(raw) for name in ("metrics", "extras") if (raw := getattr(said, name))}
-        )
-        columns = rest.rest()
-        event_time = record["event_time"] if said.ts is None else moment("ts", repr(said.ts))
-        found = _columns(said, len(spoken), final)
+        rest = _rest(said)
+        rollout = _columns(said, len(spoken), final)
+        event_time = arrived if said.ts is None else moment("ts", repr(said.ts))
     except _refusals:
         return None
     context.run_id = said.run_id
-    record |= {
+    who = {
         "run_id": said.run_id,
+        "stream_id": identity.stream_id,
+        "seq": seq,
         "agent_id": said.agent_id or identity.agent_id or context.agent_id or NO_AGENT,
+        "worker_id": None,
         "event_time": event_time,
     }
     episode = ended(said.episode_index, said.reward, len(spoken), said.status, said.duration)
-    beside = [(Kind.ROLLOUTS, found), *steps(said.turns_before, spoken, episode)]
-    return record | episode | columns, beside
+    turns = who | {"stream_id": identity.stream_id + TURNS_SUFFIX}
+    return [
+        (Kind.EPISODES, who | episode | rest),
+        (Kind.ROLLOUTS, who | rollout),
+        *((kind, turns | columns) for kind, columns in steps(said.turns_before, spoken, episode)),
+    ]
+
+
+def _rest(said: Line[msgspec.Raw]) -> Record:
+    """`metrics` and `extras`: the text of the line where the normaliser would write the same."""
+    extras = _text(said.extras) if said.extras else None
+    if not said.metrics and (extras is None or extras.isascii()):
+        return {"metrics": None, "extras": extras}
+    others = {"metrics": said.metrics, "extras": said.extras}
+    return FieldReader({name: _text(raw) for name, raw in others.items() if raw}).rest()
 
 
 def _spoken(said: Line[msgspec.Raw]) -> tuple[list[Spoken], str | None]:

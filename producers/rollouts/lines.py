@@ -11,7 +11,7 @@ import msgspec
 
 from producers.lines.rollout import MARK, Scored
 from producers.lines.watched import Line, Status
-from producers.rollouts.messages import final_text, turns_of
+from producers.rollouts.messages import exchanges
 from producers.rollouts.model import Item, Note, Numbers, Rollout, Turn
 from producers.rollouts.parsing import Finding, Unusable
 from producers.rollouts.source import Source
@@ -124,12 +124,8 @@ def _rollout(what: Rollout, source: Source, row: int, fields: dict[str, Any]) ->
 
 def _follow(what: Rollout) -> bool:
     """Whether turns and final text follow from the messages: then they are not written once more."""
-    found = turns_of(what.messages)
-    return (
-        [turn.action for turn in found] == [turn.action for turn in what.turns]
-        and [turn.observation for turn in found] == [turn.observation for turn in what.turns]
-        and final_text(what.messages) == what.final_text
-    )
+    found, final = exchanges(what.messages)
+    return found == [(turn.observation, turn.action) for turn in what.turns] and final == what.final_text
 
 
 def place_of(what: Rollout, source: Source) -> tuple[str, str, int]:
@@ -173,15 +169,11 @@ def _word(value: Any) -> Any:
 
 def finite(value: Any) -> Any:
     """The value with numbers that are none as their words."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float):
-        return _word(value)
     if isinstance(value, dict):
-        return {str(name): finite(item) for name, item in value.items()}
+        return {str(name): item if item.__class__ is str else finite(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [finite(item) for item in value]
-    return value
+        return [item if item.__class__ is str else finite(item) for item in value]
+    return _word(value)
 
 
 def _clean(value: Any) -> Any:

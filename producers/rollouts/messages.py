@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from producers.rollouts.model import Message, Row, Turn, inside, listed, rest, text_of, to_json
@@ -55,15 +55,22 @@ def messages_of(raw: Any, role: str = "text") -> list[Message]:
 
 def turns_of(messages: Iterable[Message]) -> list[Turn]:
     """The model's turns: each of its messages, with what it read since the one before."""
-    turns: list[Turn] = []
+    return [Turn(*exchange) for exchange in exchanges(messages)[0]]
+
+
+def exchanges(messages: Iterable[Message]) -> tuple[list[tuple[str, str]], str | None]:
+    """What the model read and said, turn by turn, and the last thing it said (`final_text`)."""
+    found: list[tuple[str, str]] = []
     read: list[str] = []
+    final = None
     for message in messages:
+        content = message.get("content") or ""
         if is_models(message):
-            turns.append(Turn("\n\n".join(read), said(message)))
-            read = []
+            found.append(("\n\n".join(read), content or said(message)))
+            read, final = [], content
         else:
-            read.append(message.get("content") or "")
-    return turns
+            read.append(content)
+    return found, final
 
 
 def said(message: Message) -> str:
@@ -74,7 +81,6 @@ def said(message: Message) -> str:
     return content
 
 
-def final_text(messages: Sequence[Message]) -> str | None:
+def final_text(messages: Iterable[Message]) -> str | None:
     """The last thing the model said; empty where it said nothing or only called tools."""
-    last = next((message for message in reversed(messages) if is_models(message)), None)
-    return None if last is None else last.get("content") or ""
+    return exchanges(messages)[1]

@@ -170,7 +170,7 @@ def test_a_plain_rollout_is_read_whole_and_its_text_is_written_once(training: Tr
     training.watcher.poll()
     (line,) = training.lines()
     assert line.count(b"an answer") == 1
-    assert watched.read(line, {"event_time": 1}, Identity("S", "none"), Context()) is not None
+    assert watched.read(line, 1, 1, Identity("S", "none"), Context()) is not None
     (step,) = training.end()[Kind.STEPS]
     assert (step["observation"], step["action"]) == ('"user\\n2+2?\\n"', '"an answer"')
 
