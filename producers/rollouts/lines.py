@@ -83,6 +83,7 @@ def _other(what: Item | Unusable) -> dict[str, Any]:
 def _rollout(what: Rollout, source: Source, row: int, fields: dict[str, Any]) -> bytes:
     key, scope, generation = place_of(what, source)
     follows = _follow(what)
+    tokens, extras = _arrays(what)
     line: Line[Any] = Line(
         **fields,
         split=what.split,
@@ -108,9 +109,9 @@ def _rollout(what: Rollout, source: Source, row: int, fields: dict[str, Any]) ->
         generation=generation,
         precedence=what.precedence,
         duration=what.duration,
-        tokens=_packed(what.tokens) if what.tokens else None,
+        tokens=tokens,
         metrics=finite(what.metrics) if what.metrics else None,
-        extras=finite(what.extras) if what.extras else None,
+        extras=finite(extras) if extras else None,
         final_text=None if follows else what.final_text,
         turns=None if follows else [_turn(turn) for turn in what.turns],
         scored=[_scored(turn) for turn in what.turns] if follows else None,
@@ -120,6 +121,16 @@ def _rollout(what: Rollout, source: Source, row: int, fields: dict[str, Any]) ->
         return _encode(line) + b"\n"
     except UnicodeEncodeError:
         return encoded({"type": "rollout", **msgspec.structs.asdict(line)}) + b"\n"
+
+
+def _arrays(what: Rollout) -> tuple[str | None, Mapping[str, Any]]:
+    """Token arrays, packed, and extras; arrays of what is no number are kept in extras."""
+    if not what.tokens:
+        return None, what.extras
+    try:
+        return _packed(what.tokens), what.extras
+    except (ValueError, OverflowError):
+        return None, what.extras | {"tokens": dict(what.tokens)}
 
 
 def _follow(what: Rollout) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import msgspec
 
@@ -147,3 +147,10 @@ class Parsing:
         for what in found:
             self._found += 1
             yield Finding(self._found, self.rows, what, flushed)
+
+
+def not_written(finding: Finding, path: str, error: Exception) -> Unusable:
+    """The dead letter of a finding that fits no line."""
+    raw = json.dumps(asdict(finding.what), default=str).encode()
+    message = f"What row {finding.row} of {path} holds cannot be written as a line: {error!r}."
+    return Unusable("unfit_rollout", message, raw[:LETTER_BYTES])

@@ -18,14 +18,15 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from producers.rollouts.checkpoint import FileState, State
 from producers.rollouts.lines import line_of, place_of
 from producers.rollouts.model import Format, Numbers, Rollout
-from producers.rollouts.parsing import Finding, Unusable
+from producers.rollouts.parsing import Finding, Unusable, not_written
 from producers.rollouts.recognise import Left, NoPyarrowError, is_candidate, recognise
 from producers.rollouts.source import Source
 
@@ -245,7 +246,12 @@ class Watcher:
         run_id = self._run_of(source, finding)
         episodes = self.state.episodes
         episode = episodes.get(run_id, 0)
-        line = line_of(finding, source, run_id, self._agent_id, episode=episode, turns=self._turns)
+        written = partial(line_of, source=source, run_id=run_id, agent_id=self._agent_id)
+        try:
+            line = written(finding, episode=episode, turns=self._turns)
+        except Exception as error:  # of one row, and what nobody has seen: a letter, no end
+            what = not_written(finding, source.name, error)
+            line = written(replace(finding, what=what), episode=episode, turns=self._turns)
         if isinstance(what, Rollout):
             episodes[run_id] = episode + 1
             self._turns += len(what.turns)

@@ -40,7 +40,9 @@ class AtroposReader(Whole):
         """The rollouts of a group."""
         scores = need(row, "scores", list)
         of_group = rest(row, *_BY_MEMBER)
-        for index, score in enumerate(scores):
+        members = max(len(scores), len(listed(row.get("tokens"))), len(listed(row.get("messages"))))
+        for index in range(members):
+            score = scores[index] if index < len(scores) else None
             one = {name: row[name][index] for name in _BY_MEMBER if index < len(listed(row.get(name)))}
             yield _rollout(str(number_), index, score, one, of_group)
 

@@ -21,8 +21,11 @@ from producers.lines.context import Context, Identity
 from producers.lines.normalise import Normaliser
 from producers.lines.rollout import MARK, _unescaped
 from producers.rollouts.checkpoint import FileState, State
-from producers.rollouts.model import is_reward_name, status_of
+from producers.rollouts.formats.verl import Verl
+from producers.rollouts.model import Note, is_reward_name, status_of
+from producers.rollouts.parsing import Finding
 from producers.rollouts.recognise import Left, recognise
+from producers.rollouts.source import Source
 from producers.rollouts.tokenizer import load
 from producers.rollouts.watcher import Watcher
 from schemas.rollouts import Entry, GroupKey, Key, settled
@@ -287,6 +290,32 @@ def test_a_row_that_does_not_fit_is_a_dead_letter(training: Training) -> None:
     found = training.end()
     assert [r["final_text"] for r in found[Kind.ROLLOUTS]] == ["a", "b"]
     assert [letter["reason"] for letter in found[Kind.DLQ]] == ["unfit_rollout", "broken_json"]
+
+
+def test_tokens_that_are_no_numbers_are_kept_in_extras(training: Training) -> None:
+    """The rollout counts, and the next row is read."""
+    group = {"scores": [1.0], "tokens": [[1, [2]]], "masks": [[-100, 2]], "messages": [[]]}
+    write(training, "groups.jsonl", group, group | {"tokens": [[1, 2]]})
+    found = training.end()
+    assert len(found[Kind.ROLLOUTS]) == 2
+    assert len(found[Kind.TOKENS]) == 1
+    assert json.loads(found[Kind.EPISODES][0]["extras"])["tokens"]["token_ids"] == [1, [2]]
+
+
+def test_a_member_of_a_group_without_a_score_is_a_rollout(training: Training) -> None:
+    """An aborted group has fewer scores than samples."""
+    group = {"scores": [1.0], "tokens": [[1], [2]], "masks": [[1], [2]]}
+    write(training, "groups.jsonl", group)
+    assert [row["reward"] for row in training.end()[Kind.ROLLOUTS]] == [1.0, None]
+
+
+def test_what_fits_no_line_is_a_dead_letter(training: Training) -> None:
+    """Token arrays beside no rollout that are no numbers: the watch goes on."""
+    note = Note("tokens", {"why": "drifted"}, tokens={"token_ids": [[2]]})
+    source = Source(Path("x.jsonl"), PurePosixPath("x.jsonl"), Verl(), FileState(), training.said.append)
+    training.watcher._append(source, Finding(1, 1, note))
+    (letter,) = training.end()[Kind.DLQ]
+    assert letter["reason"] == "unfit_rollout"
 
 
 def test_a_rollout_of_a_megabyte_and_a_hundred_thousand_tokens(training: Training) -> None:
