@@ -27,6 +27,7 @@ from stepstream._warn import StepstreamWarning
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from stepstream._run import Run
+    from stepstream.rollouts import log_rollout
 
 _MODULES = ("integrations", "rollouts", "tensorboard")
 
@@ -41,6 +42,7 @@ __all__ = [
     "frame",
     "init",
     "log",
+    "log_rollout",
     "step",
 ]
 
@@ -55,6 +57,10 @@ def __getattr__(name: str) -> object:
         from stepstream._run import Run
 
         return Run
+    if name == "log_rollout":
+        from stepstream.rollouts import log_rollout
+
+        return log_rollout
     if name == "run":
         return _newest.newest()
     if name in ("config", "summary"):

@@ -35,8 +35,7 @@ def freeze(value: object, depth: int = 0) -> object:
     if kind in PLAIN:
         return value
     if isinstance(value, dict) and depth < _MAX_DEPTH:
-        plain = PLAIN.issuperset(map(type, value.values()))
-        return dict(value) if plain else {key: freeze(item, depth + 1) for key, item in value.items()}
+        return {key: item if type(item) in PLAIN else freeze(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
         plain = PLAIN.issuperset(map(type, value))
         return list(value) if plain else [freeze(item, depth + 1) for item in value]

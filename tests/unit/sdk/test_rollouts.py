@@ -3,7 +3,13 @@
 import threading
 
 import pytest
+import stepstream
 from stepstream.rollouts import log_rollout
+
+
+def test_it_is_of_the_package_too(home, run):
+    """`stepstream.log_rollout`, as messages of `watch` name it, is the same function."""
+    assert stepstream.log_rollout is log_rollout
 
 
 def test_a_rollout_of_megabytes_is_whole(home, run):
