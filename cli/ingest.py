@@ -121,7 +121,7 @@ def may_be_rollouts(name: str) -> bool:
 
 
 class Session:
-    """Every input is a stream of its own."""
+    """Ingests inputs, each as a stream of its own, within `timeout` seconds for Kafka."""
 
     writer = "ingest"
     """The writer of the lines, which decides their dialect."""
@@ -240,7 +240,7 @@ class _UnderWay(NamedTuple):
 
 
 class Beat:
-    """Heartbeats of a stream that is still being written."""
+    """Sends a heartbeat of a growing stream every `pause` seconds."""
 
     def __init__(self, pause: float, meta: MetaStream, stream: Stream, spool: SpoolWriter) -> None:
         self._pause, self._meta, self._stream, self._spool = pause, meta, stream, spool

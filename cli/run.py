@@ -116,7 +116,7 @@ class Session:
         )
 
     def go(self, timeout: float | None) -> int:
-        """The worker's exit code, 128 + n after signal n."""
+        """The worker's exit code, 128 + n after signal n. `timeout`: seconds to wait for Kafka at the end."""
         told = facts(self.command, Path.cwd(), self.settings.secret_words)
         self.meta.say("run_started", name=self.name, **told)
         gc.freeze()  # a full collection would pause the loop for 15 ms

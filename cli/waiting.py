@@ -61,7 +61,11 @@ class Waiting:
 
     @contextmanager
     def until_signal(self, timeout: float | None) -> Iterator[Callable[[], bool]]:
-        """In this block SIGINT and SIGTERM only end the waiting. Yields a function: whether to stop."""
+        """In this block SIGINT and SIGTERM only end the waiting. Yields a function: whether to stop.
+
+        Args:
+            timeout: seconds until it says to stop; None: never.
+        """
         until = None if timeout is None else time.monotonic() + timeout
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -84,6 +84,13 @@ def ingest_rollouts(
 ) -> set[Path]:
     """Ingest the files that hold rollouts, and print the summary; returns those files.
 
+    Args:
+        settings: the stack.
+        files: those to look at; others are left out.
+        as_json: print the summary as JSON.
+        timeout: seconds to wait for Kafka; None: without end.
+        options: of `WatchSession`.
+
     Raises:
         UsageError: a pickle, or Parquet that cannot be read here.
     """
@@ -124,7 +131,7 @@ class WatchSession:
         return time.monotonic() - self.began
 
     def go(self, *, once: bool, timeout: float | None) -> bool:
-        """Read and ship; False: the time was up before Kafka had everything."""
+        """Read and ship; False: Kafka did not acknowledge everything within `timeout` seconds."""
         self.shipping.start()
         with self.waiting.until_signal(None) as over:
             if once:

@@ -202,7 +202,7 @@ def area(x: Sequence[float], low: Sequence[float], high: Sequence[float], fill: 
 
 
 def bars(id: str, x: Sequence[Any] = (), y: Sequence[Any] = (), height: int = 150) -> dcc.Graph:
-    """A bar chart."""
+    """A bar chart; `height` in pixels."""
     data = [{"type": "bar", "x": _named(x), "y": list(y), "hovertemplate": "%{y:.5~g}<extra></extra>"}]
     return _graph(id, data, height, line_layout(height, "", ""))
 
@@ -215,7 +215,7 @@ def bars_drawn(x: Sequence[Any], y: Sequence[Any]) -> dict[str, Any]:
 
 
 def heat(id: str, counts: Any = ((0,),), height: int = 220) -> dcc.Graph:
-    """A heat map of a matrix; row 0 is at the top. Its cells are bars: Plotly's small bundle draws them."""
+    """A heat map of a matrix, `height` pixels high, row 0 at the top. Its cells are bars of a bar chart."""
     layout = line_layout(height, "", "") | {"bargap": 0, "hovermode": "closest"}
     layout["yaxis"] |= {"autorange": "reversed", "showgrid": False}
     cells: Figure = {

@@ -135,7 +135,7 @@ EMPTY = (None, "", "{}", "null")
 
 
 def grid(id: str, columns: list[Definition], row_id: str, height: int | None = None, **more: Any) -> Any:
-    """A table. `row_id`: an expression of `params.data` that is a string of the row's own."""
+    """A table, `height` pixels high. `row_id`: an expression of `params.data` that identifies a row."""
     options = {
         "theme": {"function": f"themeQuartz.withParams({json.dumps(THEME)})"},
         "rowHeight": ROW_PX,
@@ -225,7 +225,7 @@ def _cell(value: Any) -> str:
 
 
 def spark(values: Sequence[float | None], width: int = 48, height: int = 16) -> str:
-    """A sparkline's path; empty where there are fewer than two numbers."""
+    """A sparkline's path in pixels; empty where there are fewer than two numbers."""
     found = [value for value in values if value is not None and not isnan(value)]
     if len(found) < 2:
         return ""

@@ -71,7 +71,7 @@ class RunState:
     dead_letters: int = 0
 
     def decide(self, status: str, status_at: int, reason: str | None, ended_at: int | None) -> None:
-        """Set a status, unless a newer record has set one already."""
+        """Set a status, unless a newer record has set one already. Times are in µs since 1970."""
         if self.status_at is None or status_at >= self.status_at:
             self.status, self.status_at, self.reason, self.ended_at = status, status_at, reason, ended_at
 

@@ -172,7 +172,7 @@ class Agent:
         return frame
 
     def row_of_steps(self, now: float) -> AgentSteps:
-        """The packed totals of its steps."""
+        """The packed totals of its steps; `now` in seconds of the clock of its rate."""
         self.sums.rate = round(self.rate.take(now), 3)
         return self.sums
 

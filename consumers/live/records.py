@@ -26,7 +26,7 @@ LONGEST_FRAME = 4 * 1024 * 1024
 
 
 def step(record: Record, size: int) -> LiveStep:
-    """A step. Texts of a large record are cut."""
+    """A step. Texts of a record of more than `LONG` bytes are cut."""
     made = LiveStep(
         record["stream_id"],
         record["seq"],
@@ -60,7 +60,7 @@ def cut(made: LiveStep) -> LiveStep:
 
 
 def episode(record: Record, size: int) -> LiveEpisode:
-    """A finished episode."""
+    """A finished episode. Texts of a record of more than `LONG` bytes are cut."""
     large = size > LONG
     return LiveEpisode(
         record["stream_id"],

@@ -185,7 +185,7 @@ def ordered(runs: Sequence[Run], choice: Choice) -> list[Run]:
 
 
 def grouped(runs: Sequence[Run], choice: Choice, now: float) -> list[dict[str, Any]]:
-    """Rows of the table in order: with groups, a head over the runs of each."""
+    """Rows of the table in order: with groups, a head over the runs of each. `now`: ms since 1970."""
     if not choice.group:
         return [row(run, choice, now) for run in runs]
     groups: dict[str, list[Run]] = {}

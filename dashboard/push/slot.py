@@ -67,7 +67,7 @@ class Pieces:
 
 
 class Slot:
-    """One of the product's own panels."""
+    """Runs one of the product's own panels. `now` is in seconds of a monotonic clock."""
 
     def __init__(self, panel: Panel, wake: Callable[[], None]) -> None:
         self.panel, self.every, self.drawn = panel, panel.every, 0.0
@@ -172,7 +172,7 @@ def _trace(error: BaseException | str) -> Any:
 
 
 class GuestSlot(Slot):
-    """A panel of a user, in a thread of its own."""
+    """Runs a user's panel in a thread of its own. `now` is in seconds of a monotonic clock."""
 
     def __init__(self, panel: Panel, wake: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()

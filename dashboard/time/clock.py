@@ -50,7 +50,7 @@ class Pace:
 
 
 class Delayed:
-    """Live news that are given a fixed time after they happened, so as evenly as they were made."""
+    """Holds live news until `seconds` after they happened, so that they come as evenly as they were made."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

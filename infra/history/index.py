@@ -136,7 +136,7 @@ class Index:
         return None
 
     def first_at_time(self, stream: str, time: int) -> int:
-        """A stream's first line whose time is no earlier; its end, where none is."""
+        """A stream's first line at or after a time in µs since 1970; its end, where there is none."""
         number = bisect_left(self.streams[stream].times, time)
         return next((line.seq for line in self._from(stream, number) if line.time >= time), self.end(stream))
 

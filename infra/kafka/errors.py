@@ -28,6 +28,13 @@ REFUSALS = (
 )
 """The user lacks a right."""
 
+_OF_A_USER = (
+    "STEPSTREAM_KAFKA_SASL_USERNAME, STEPSTREAM_KAFKA_SASL_PASSWORD and STEPSTREAM_KAFKA_SASL_MECHANISM"
+)
+_OF_A_CLIENT = (
+    "STEPSTREAM_KAFKA_SASL_OAUTHBEARER_CLIENT_ID and STEPSTREAM_KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET"
+)
+
 _PLACE = re.compile(r"^\w+://([^/]+)/\S+: ")
 _MOMENT = re.compile(r" \(after \d+ms in state \w+[^)]*\)$")
 
@@ -65,10 +72,8 @@ def _outage(error: KafkaError, settings: Settings) -> str:
     where = found[1] if found else settings.bootstrap_servers
     words = _words(error)
     if error.code() in _LOGIN:
-        return (
-            f"Kafka at {where} refused the login of {who(settings)} ({words}): check STEPSTREAM_KAFKA_SASL_"
-            "USERNAME, STEPSTREAM_KAFKA_SASL_PASSWORD and STEPSTREAM_KAFKA_SASL_MECHANISM."
-        )
+        names = _OF_A_CLIENT if "sasl.oauthbearer.client.id" in settings.kafka else _OF_A_USER
+        return f"Kafka at {where} refused the login of {who(settings)} ({words}): check {names}."
     if reason := tls.explained(settings, where, words):
         return reason
     return f"No Kafka broker answers at {where} ({words}): is it running, and is the address right?"

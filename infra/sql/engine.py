@@ -259,6 +259,7 @@ _REFUSALS = {
     "certificate expired": "our client certificate has expired",
     "does not support SSL": "it speaks no TLS, and sslmode in STEPSTREAM_DATABASE_URL asks for it",
     "permission denied for database": "grant its user CONNECT",
+    "does not exist": "create it, or correct STEPSTREAM_DATABASE_URL",
 }
 """Part of what libpq says when a connection is refused → what to do; such an error has no SQLSTATE."""
 

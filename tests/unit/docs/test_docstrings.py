@@ -1,8 +1,9 @@
-"""Docstrings of public functions name the errors that they raise, as CONTRIBUTING asks."""
+"""Docstrings of public functions name units and the errors that they raise, as CONTRIBUTING asks."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("schemas", "infra", "producers", "consumers", "dashboard", "cli")
 MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+QUANTITY = re.compile(
+    r"(^|_)(time|timeout|age|pause|delay|duration|interval|wait|lag|now|deadline|size|memory|height|since)(_|$)"
+)
+"""Names of numbers that mean nothing without a unit."""
+WITH_UNIT = re.compile(r"_(s|ms|us|seconds|bytes|mb|px)$")
+UNIT = re.compile(r"\b(seconds?|ms|µs|bytes?|MiB|characters|pixels)\b")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -78,5 +85,29 @@ def test_a_public_function_names_the_errors_that_it_raises(path: Path) -> None:
         for name, function, text in public_functions(ast.parse(path.read_text(encoding="utf-8")))
         for error in sorted(raised(function))
         if "Raises:" not in text or error not in text.partition("Raises:")[2]
+    ]
+    assert lacking == []
+
+
+def unitless(function: Function, text: str) -> Iterator[str]:
+    """Parameters that are numbers of something, and whose unit neither their name nor the docstring has."""
+    for parameter in (*function.args.args, *function.args.kwonlyargs):
+        kind = ast.unparse(parameter.annotation) if parameter.annotation else ""
+        is_number = re.fullmatch(r"(int|float)( \| None)?", kind) and QUANTITY.search(parameter.arg)
+        if is_number and not WITH_UNIT.search(parameter.arg) and not UNIT.search(text):
+            yield parameter.arg
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_public_function_names_the_units_of_its_numbers(path: Path) -> None:
+    """In its own docstring, or in that of its class."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    classes = {
+        node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.ClassDef)
+    }
+    lacking = [
+        f"{name}: {parameter}"
+        for name, function, text in public_functions(tree)
+        for parameter in unitless(function, text + classes.get(name.partition(".")[0], ""))
     ]
     assert lacking == []

@@ -1,31 +1,43 @@
-"""The page of logins and rights prints the table that `doctor` asks for and that services are tested with."""
+"""The pages of logins and rights print what `doctor` asks for and what services are tested with."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+import yaml
 
 from schemas.rights import RIGHTS, Rights
 from schemas.topics import Kind
+from tests.support.quoted import DOCS
 
-PAGE = Path(__file__).parents[3] / "docs/security.md"
+ROOT = DOCS.parent
+SERVICES = yaml.safe_load((ROOT / "infra/deploy/compose/compose.yaml").read_text())["services"]
+PAGES = sorted((DOCS / "security").glob("*.md"))
 
 
-def rendered() -> str:
-    """The table, for people."""
+def table() -> str:
+    """The rights of each service, for people."""
     rows = ["| service | Kafka: topics | group | PostgreSQL | Redis |", "|---|---|---|---|---|"]
     rows += [f"| {name} | {_topics(rights)} | {_others(rights)} |" for name, rights in RIGHTS.items()]
     return "\n".join(rows)
 
 
-def _topics(rights: Rights) -> str:
-    by_operations: dict[str, list[str]] = {}
+def _by_operations(rights: Rights) -> dict[tuple[str, ...], list[str]]:
+    found: dict[tuple[str, ...], list[str]] = {}
     for kind in Kind:
         if operations := rights.topics.get(kind):
-            by_operations.setdefault(", ".join(sorted(operations)), []).append(kind.value)
+            found.setdefault(tuple(sorted(operations)), []).append(kind.value)
+    return found
+
+
+def _topics(rights: Rights) -> str:
     every = len(Kind)
     return "; ".join(
-        f"{operations} on {'all' if len(kinds) == every else ', '.join(kinds)}"
-        for operations, kinds in by_operations.items()
+        f"{', '.join(operations)} on {'all' if len(kinds) == every else ', '.join(kinds)}"
+        for operations, kinds in _by_operations(rights).items()
     )
 
 
@@ -36,6 +48,71 @@ def _others(rights: Rights) -> str:
     return f"{group} | {sql} | {f'`{redis}`' if redis else ''}"
 
 
-def test_the_page_has_the_table_of_rights() -> None:
-    """Run with `rendered()` in hand where it changed."""
-    assert f"<!-- rights -->\n\n{rendered()}\n" in PAGE.read_text(encoding="utf-8"), rendered()
+def kafka_acls() -> str:
+    """A command for each set of operations of a service."""
+    lines = ['allow="kafka-acls.sh --bootstrap-server kafka-1:9092 --add --allow-principal"']
+    for name, rights in RIGHTS.items():
+        for operations, kinds in _by_operations(rights).items():
+            names = [f"--operation {one.title().replace('_', '')}" for one in operations]
+            topics = [f"--topic telemetry.{kind}" for kind in kinds]
+            rows = [topics[at : at + 3] for at in range(0, len(topics), 3)]
+            parts = [" ".join(["$allow", f"User:{name}", *names]), *("  " + " ".join(row) for row in rows)]
+            lines.append(" \\\n".join(parts))
+        if rights.group:
+            lines.append(f"$allow User:{name} --operation Read --group stepstream.{rights.group}")
+    return _block("sh", lines)
+
+
+def grants() -> str:
+    """Statements for each service but the admin, who owns the database."""
+    lines = ["REVOKE ALL ON DATABASE stepstream FROM PUBLIC;"]
+    found = {name: rights for name, rights in RIGHTS.items() if rights.tables and name != "admin"}
+    for name, rights in found.items():
+        database = "CONNECT, TEMPORARY" if rights.temporary else "CONNECT"
+        lines.append(f"GRANT {database} ON DATABASE stepstream TO {name};")
+        lines.append(f"GRANT {', '.join(rights.tables)} ON ALL TABLES IN SCHEMA public TO {name};")
+    for name, rights in found.items():
+        later = f"GRANT {', '.join(rights.tables)} ON TABLES TO {name};"
+        lines.append(f"ALTER DEFAULT PRIVILEGES FOR ROLE admin {later}")
+    return _block("sql", lines)
+
+
+def redis_users() -> str:
+    """A user for each service that uses Redis."""
+    return _block(
+        "",
+        [
+            f"ACL SETUSER {name} on >… ~stepstream:* " + " ".join(f"+{command}" for command in rights.redis)
+            for name, rights in RIGHTS.items()
+            if rights.redis
+        ],
+    )
+
+
+def _block(language: str, lines: list[str]) -> str:
+    return "\n".join([f"```{language}", *lines, "```"])
+
+
+@pytest.mark.parametrize(
+    ("page", "marker", "made"),
+    [
+        ("security", "rights", table),
+        ("security", "acls", kafka_acls),
+        ("security/postgresql", "grants", grants),
+        ("security/redis", "acls", redis_users),
+    ],
+)
+def test_the_page_has_the_rights_of_the_table(page: str, marker: str, made: Callable[[], str]) -> None:
+    """The page quotes what is made of `schemas.rights`; where this fails, paste what it shows."""
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    assert f"<!-- {marker} -->\n\n{made()}\n" in text, made()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_page_has_settings_a_compose_file_and_failures(path: Path) -> None:
+    """Each mechanism has every part, and its compose file names services that exist."""
+    text = path.read_text(encoding="utf-8")
+    for head in ("Settings", "In compose", "What each failure says"):
+        assert f"\n## {head}\n" in text
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.S):
+        assert set(yaml.safe_load(block)["services"]) <= set(SERVICES)
