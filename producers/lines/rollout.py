@@ -49,7 +49,7 @@ def rollout(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
 def ended(
     index: int | None, reward: float | None, turns: int | None, status: str, duration: float | None
 ) -> Columns:
-    """The columns of a rollout's episode."""
+    """The columns of a rollout's episode; `duration` in seconds."""
     return {
         "episode_index": index,
         "episode_return": reward,
