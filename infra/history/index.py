@@ -138,16 +138,15 @@ class Index:
     def first_at_time(self, stream: str, time: int) -> int:
         """A stream's first line at or after a time in µs since 1970; its end, where there is none."""
         number = bisect_left(self.streams[stream].times, time)
-        return next((line.seq for line in self._from(stream, number) if line.time >= time), self.end(stream))
+        return self._first(stream, number, time, _time)
 
     def first_at_episode(self, stream: str, episode: int, agent_id: str | None = None) -> int:
         """A stream's first line (of an agent) where an episode of this or a greater index began."""
         number = bisect_left(self.streams[stream].episodes, episode)
+        if agent_id is None:
+            return self._first(stream, number, episode, _episode)
         for line in self._from(stream, number):
-            if agent_id is None:
-                if line.episode >= episode:
-                    return line.seq
-            elif line.agent_id == agent_id and _or_none(line.own_episode) >= episode:
+            if line.agent_id == agent_id and _or_none(line.own_episode) >= episode:
                 return line.seq
         return self.end(stream)
 
@@ -179,14 +178,20 @@ class Index:
         """The run's step of this number, from 0, in replay's order; None: there is none."""
         if not 0 <= number < self.steps:
             return None
-        start = self._before_step(number)
-        passed = sum(self._steps_before_block(stream, first) for stream, first in start.items())
-        for moment, line in self.lines({stream: first * BLOCK for stream, first in start.items()}):
-            if line.kind is Kind.STEPS:
-                if passed == number:
-                    return moment
-                passed += 1
-        return None
+        at = self._before_step(number)
+        left = number - sum(self._steps_before_block(stream, place) for stream, place in at.items())
+        found = sorted(chain.from_iterable(self._steps_in(stream, place) for stream, place in at.items()))
+        while reaching := [
+            stream
+            for stream, place in at.items()
+            if place + 1 < len(self.streams[stream].numbers)
+            and (left >= len(found) or self.streams[stream].times[place] <= found[left][0])
+        ]:
+            for stream in reaching:
+                at[stream] += 1
+                found += self._steps_in(stream, at[stream])
+            found.sort()
+        return found[left]
 
     def steps_before(self, cut: Cut) -> int:
         """How many steps lie before a cut."""
@@ -245,6 +250,14 @@ class Index:
                 break
         return (first, last) if first and last else None
 
+    def _first(self, stream: str, number: int, value: int, of: Callable[[Line], int]) -> int:
+        """The first line from a block on whose running value is no less; the stream's end, where none is."""
+        if number == len(self.streams[stream].numbers):
+            return self.end(stream)
+        lines = self._block(stream, number)
+        at = bisect_left(lines, value, key=of)
+        return lines[at].seq if at < len(lines) else self._first(stream, number + 1, value, of)
+
     def _moments(self, stream: str, seq: int, stop: int | None) -> Iterator[tuple[Moment, Line]]:
         number = bisect_left(self.streams[stream].numbers, seq // BLOCK)
         for line in self._from(stream, number):
@@ -254,19 +267,20 @@ class Index:
                 yield (line.time, stream, line.seq), line
 
     def _before_step(self, number: int) -> dict[str, int]:
-        """By stream a block to begin counting at, such that what lies before them are steps before this."""
-        if len(self.streams) == 1:
-            ((stream, only),) = self.streams.items()
-            return {stream: only.numbers[bisect_right(only.steps, number)]}
-        times = sorted({time for blocks in self.streams.values() for time in blocks.times})
+        """By stream that has steps a block to begin counting at: what lies before them are steps before this.
+
+        A block is named by its place among its stream's.
+        """
+        streams = {stream: blocks for stream, blocks in self.streams.items() if blocks.steps[-1]}
+        if len(streams) == 1:
+            ((stream, only),) = streams.items()
+            return {stream: bisect_right(only.steps, number)}
+        times = sorted({time for blocks in streams.values() for time in blocks.times})
         # At a candidate time, whole blocks count that may hold a line before it: then no step is missed.
         at = bisect_right(times, number, key=self._at_most_before)
-        time = times[at - 1] if at else None
         return {
-            stream: blocks.numbers[min(bisect_left(blocks.times, time), len(blocks.numbers) - 1)]
-            if time is not None
-            else blocks.numbers[0]
-            for stream, blocks in self.streams.items()
+            stream: min(bisect_left(blocks.times, times[at - 1]), len(blocks.numbers) - 1) if at else 0
+            for stream, blocks in streams.items()
         }
 
     def _at_most_before(self, time: int) -> int:
@@ -275,10 +289,11 @@ class Index:
             for blocks in self.streams.values()
         )
 
-    def _steps_before_block(self, stream: str, block: int) -> int:
-        blocks = self.streams[stream]
-        number = bisect_left(blocks.numbers, block)
-        return blocks.steps[number - 1] if number else 0
+    def _steps_before_block(self, stream: str, place: int) -> int:
+        return self.streams[stream].steps[place - 1] if place else 0
+
+    def _steps_in(self, stream: str, place: int) -> list[Moment]:
+        return [(line.time, stream, line.seq) for line in self._block(stream, place) if line.kind is _STEPS]
 
     def _steps_before(self, stream: str, seq: int) -> int:
         line = self.line(stream, seq)
@@ -287,9 +302,9 @@ class Index:
     def _last_before(self, stream: str, seq: int) -> Line | None:
         number = bisect_right(self.streams[stream].numbers, (seq - 1) // BLOCK) - 1
         while number >= 0:
-            for line in reversed(self._block(stream, number)):
-                if line.seq < seq:
-                    return line
+            lines = self._block(stream, number)
+            if at := bisect_left(lines, seq, key=_seq):
+                return lines[at - 1]
             number -= 1
         return None
 
@@ -318,15 +333,17 @@ class Index:
                 blocks.episodes[number - 1],
                 blocks.steps[number - 1],
             )
-        for head in self._heads(stream, first, first + BLOCK - 1):
-            time = max(time, head.time)
-            episode = max(episode, _or_none(head.episode_index))
-            steps += head.kind is Kind.STEPS
-            who = (head.seq, head.kind, head.agent_id, head.episode_index)
-            yield Line(*who, time, episode, steps, head.partition, head.offset)
+        for seq, kind, at, own, agent, partition, offset in self._heads(stream, first, first + BLOCK - 1):
+            time = max(time, at)
+            if own is not None and own > episode:
+                episode = own
+            if kind is _STEPS:
+                steps += 1
+            yield Line(seq, kind, agent, own, time, episode, steps, partition, offset)
 
 
-_seq = attrgetter("seq")
+_STEPS = Kind.STEPS  # a member is looked up slowly
+_seq, _time, _episode = attrgetter("seq"), attrgetter("time"), attrgetter("episode")
 
 
 def _or_none(episode: int | None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 from infra.history.items import ORDER, Head, Item
 from schemas.topics import BESIDE, Kind
 
@@ -37,9 +39,13 @@ def items_once(items: list[Item]) -> list[Item]:
 
 def heads_once(heads: list[Head]) -> list[Head]:
     """Each line once, in order; a dead letter gives way to what it became."""
+    heads.sort(key=itemgetter(0))
+    seqs = [head[0] for head in heads]
+    if len(set(seqs)) == len(seqs):
+        return heads
     best: dict[int, Head] = {}
     for head in heads:
         known = best.get(head.seq)
         if known is None or ORDER[head.kind] < ORDER[known.kind]:
             best[head.seq] = head
-    return [best[seq] for seq in sorted(best)]
+    return list(best.values())

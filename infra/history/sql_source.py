@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 from infra.history.clock import micros
@@ -121,16 +120,15 @@ class SqlSource:
         return items
 
     def heads(self, stream: str, first: int, last: int) -> list[Head]:
-        """The same records' heads."""
-        heads: list[Head] = []
-        for kind in self._kinds(stream, first, last):
-            rows = self._reader.rows(self._heads[kind], [self._run_id, stream, first, last])
-            heads += [
-                Head(seq, kind, micros(time), episode, agent, partition, offset)
-                for seq, time, episode, agent, partition, offset in rows
-            ]
-        heads.sort(key=attrgetter("seq"))
-        return heads
+        """The heads of the same records without what stands beside them, each kind in order."""
+        kinds = self._kinds(stream, first, last)
+        return [
+            Head(seq, kind, micros(time), episode, agent, partition, offset)
+            for kind in kinds
+            for seq, time, episode, agent, partition, offset in self._reader.rows(
+                self._heads[kind], [self._run_id, stream, first, last]
+            )
+        ]
 
     def extreme_episode(self, *, best: bool, agent_id: str | None) -> tuple[float, str, int] | None:
         """Return, stream and line of the episode with the greatest or the least return, first of equals."""
