@@ -11,7 +11,7 @@ docs/api.md is the contract.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -26,15 +26,16 @@ from starlette.routing import Route
 
 from dashboard.sql.page import PageRequest
 from dashboard.sql.queries import Queries
+from dashboard.time.past import Pasts
 from infra.history.curves import Axis, Curve, Smoothing
 from infra.history.finder import OutsideError
-from infra.history.moment import NEWEST_STEPS, History, State
+from infra.history.moment import NEWEST_STEPS, State
 from infra.history.series import PIXELS, Series
 from infra.settings import Settings
 from infra.sql.columns import Source
 from schemas.errors import StepstreamError, UsageError
 from schemas.fold import columns
-from schemas.positions import Position, parse_position
+from schemas.positions import parse_position
 
 PATH = "/api/v1"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,6 +57,7 @@ class Reads:
 
     settings: Settings
     queries: Queries
+    pasts: Pasts
 
     async def run(self, run_id: str) -> dict[str, Any]:
         """A run's row.
@@ -178,8 +180,8 @@ class Moment(Struct, forbid_unknown_fields=True):
         position = parse_position(self.at, reads.settings.topic_prefix)
         await reads.run(self.run)
         agent = await reads.agent(self.run, self.agent)
-        ask = _asks(position, agent, self.count)
-        return _state(await reads.queries.moments.read(self.run, ask, fresh=True))
+        past = await reads.pasts.fresh(self.run, 0.0)
+        return _state(await past.read(lambda: past.history.state(position, agent, self.count)))
 
 
 ADDRESSES: Mapping[str, Any] = {
@@ -192,9 +194,9 @@ ADDRESSES: Mapping[str, Any] = {
 }
 
 
-def create(settings: Settings, queries: Queries) -> Starlette:
+def create(settings: Settings, queries: Queries, pasts: Pasts) -> Starlette:
     """The application that is mounted at `PATH`."""
-    reads = Reads(settings, queries)
+    reads = Reads(settings, queries, pasts)
 
     def route(path: str, asked: Any) -> Route:
         async def handle(request: Request) -> Response:
@@ -226,10 +228,6 @@ def _no_address(request: Request, error: Exception) -> Response:
     known = ", ".join(PATH + path for path in ADDRESSES)
     words = "This is only read, by GET." if error.status_code == 405 else f"There is {known}."
     return JSONResponse({"error": words}, error.status_code)
-
-
-def _asks(position: Position, agent_id: str, count: int) -> Callable[[History], State]:
-    return lambda history: history.state(position, agent_id, count)
 
 
 def _curve(curve: Curve) -> dict[str, Any]:

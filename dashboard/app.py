@@ -70,7 +70,7 @@ def create(settings: Settings, health: Health | None = None) -> Guard:
     )
     static = f"/static/{_fingerprint()}"
     server.mount(static, Assets(directory=ASSETS))
-    server.mount(api.PATH, api.create(settings, queries))
+    server.mount(api.PATH, api.create(settings, queries, feeds.pasts))
     _routes(server, services)
     _probes(server, health or Health("dashboard", {}, beats=False))
     app = Dash(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -10,6 +10,9 @@ from dashboard.sql.queries import PLAIN, Queries
 from infra.history.curves import Axis, Curve, Smoothing
 from infra.history.series import PIXELS, Series
 from infra.sql.columns import Source
+
+if TYPE_CHECKING:
+    from dashboard.time.past import Pasts  # which knows panels
 
 
 class History(Struct, frozen=True):
@@ -20,6 +23,7 @@ class History(Struct, frozen=True):
     """
 
     queries: Queries
+    pasts: Pasts
     run_id: str
     agent_id: str | None = None
 

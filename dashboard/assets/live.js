@@ -35,12 +35,13 @@
   }
   window.stepstream.Pace = Pace;
 
-  let socket, wait = 250, heard = Date.now(), moved = 0, paint = 0, failed = {}, drawing = false, typed = 0;
+  let socket, wait = 250, heard = Date.now(), moved = 0, paint = 0, failed = {}, drawing = false, typed = 0, resting = 0, ask = null;
   const leaves = new Map(), queue = new Map();
 
   const find = (selector, root = document) => [...root.querySelectorAll(selector)];
   const painted = (then) => requestAnimationFrame((frame) => setTimeout(then, 0, frame));
   const say = (word) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(word));
+  const request = (word) => { clearTimeout(resting); ask?.(); say(word); }; // what a user asks for waits for no rest
   const settings = () => Object.fromEntries(["updates", "buffer", "theme"].map((name) => [name, window.stepstream.setting(name)]));
   const pace = new Pace(() => settings().updates || 60);
 
@@ -59,13 +60,12 @@
 
   const hello = () => {
     moved = Date.now();
-    say({ url: location.pathname + location.search, settings: settings() });
+    request({ url: location.pathname + location.search, settings: settings() });
   };
 
   function receive(from, delta) {
     if (from !== socket) return;
-    heard = Date.now();
-    wait = 250;
+    [heard, wait] = [Date.now(), 250];
     const shown = document.querySelector("[data-page]")?.dataset.page;
     if (shown !== delta.page) return setTimeout(receive, 5, from, delta); // Dash puts it there, or a newer one comes
     state("running", "Live");
@@ -81,7 +81,7 @@
       paint = performance.now() - began;
       pace.painted(frame, performance.now());
       draw((drew) => {
-        setTimeout(acknowledge, pace.wait(frame, performance.now()), from, delta.n, drew);
+        resting = setTimeout((ask = () => acknowledge(from, delta.n, drew)), pace.wait(frame, performance.now()));
         more();
       });
     });
@@ -89,7 +89,7 @@
 
   function acknowledge(from, n, drew) {
     if (from !== socket) return;
-    pace.asked = performance.now();
+    [ask, pace.asked] = [null, performance.now()];
     say({ ack: n, paint, drew, failed });
     failed = {};
   }
@@ -212,7 +212,7 @@
     const el = event.target.closest?.("[data-patch], [data-act], a[href], button, input");
     if (el?.getAttribute("role") === "tab") for (const tab of find("[role=tab]", el.closest("[role=tablist]"))) tab.setAttribute("aria-selected", tab === el); // at once; the server says it again
     if (el?.dataset.patch !== undefined) { event.preventDefault(); return patch(el.dataset.patch, "replace" in el.dataset); }
-    if (el?.dataset.act && el.matches("button")) return say({ act: el.dataset.act, value: el.dataset.value || "" });
+    if (el?.dataset.act && el.matches("button")) return request({ act: el.dataset.act, value: el.dataset.value || "" });
     const url = el?.href && !el.target && !el.hasAttribute("download") && new URL(el.href);
     if (!url || url.origin !== location.origin || !/^\/($|runs\/|compare|health)/.test(url.pathname) || el.getAttribute("href").startsWith("#")) return;
     event.preventDefault();
@@ -248,7 +248,7 @@
   document.addEventListener("change", ({ target }) => target.type !== "search" && input({ target, type: "change" }));
   document.addEventListener("input", ({ target }) => {
     const act = target.type === "range" && target.closest("[data-act]")?.dataset.act;
-    act ? say({ act, value: target.value }) : /search|range/.test(target.type) && input({ target, type: "input" });
+    act ? request({ act, value: target.value }) : /search|range/.test(target.type) && input({ target, type: "input" });
   });
 
   // Keys: an element says which are its own (data-key). In a list of tabs, arrows go on to the neighbour.

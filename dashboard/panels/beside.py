@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import dash_bootstrap_components as dbc
@@ -15,7 +14,7 @@ from dashboard.address import Address, chosen_runs, run_link
 from dashboard.live.news import finite
 from dashboard.panel import Drawn, History, News, Panel, attrs
 from dashboard.panels.frame import grid_of, picture
-from dashboard.sql.queries import Queries
+from dashboard.time.past import Pasts
 from infra.history import moment
 from infra.history.finder import OutsideError
 from infra.history.moment import State
@@ -26,6 +25,7 @@ ALIGN = {
     "step": "the same step of the run",
     "episode": "the same episode",
     "time": "the same time since the start",
+    "training": "the same training step",
     "task": "the same first observation: prompt or task",
 }
 BY_AXIS = {"episode": "episode", "relative": "time", "time": "time"}
@@ -51,6 +51,8 @@ class Side:
         self.span = Span(0, 0)
         self.tasks: dict[str, int] = {}
         """First observation of an episode → the first such episode."""
+        self.trained: list[tuple[int, int]] = []
+        """Its training steps, each with the event time of its first rollout, µs."""
         self.state: State | None = None
 
 
@@ -90,14 +92,14 @@ class Beside(Panel):
         return number(self.address.get("along"))
 
     async def load(self, history: History) -> None:
-        queries, wanted = history.queries, _pair(self.address)
+        wanted = _pair(self.address)
         key = (wanted, self.align)
         if key != self.key:
-            self.sides = list(await asyncio.gather(*(self._opened(queries, run_id) for run_id in wanted)))
+            self.sides = list(await asyncio.gather(*(self._opened(history, run_id) for run_id in wanted)))
             self.tasks = _in_common(*(side.tasks for side in self.sides)) if len(wanted) == len(SIDES) else []
             self.key, self.shown = key, None
         shift = number(self.address.get("shift"))
-        await asyncio.gather(*(self._read(queries, i, shift * i) for i in range(len(self.sides))))
+        await asyncio.gather(*(self._read(history.pasts, i, shift * i) for i in range(len(self.sides))))
         self.dirty = True
 
     def take(self, news: News) -> None:
@@ -117,7 +119,8 @@ class Beside(Panel):
             drawn["beside-bar"] = {"children": self._bar()}
         return drawn
 
-    async def _opened(self, queries: Queries, run_id: str) -> Side:
+    async def _opened(self, history: History, run_id: str) -> Side:
+        queries = history.queries
         side, header = Side(run_id), await queries.run(run_id)
         if header is None:
             side.said = "SQL does not know this run."
@@ -125,19 +128,22 @@ class Beside(Panel):
         side.name = str(header.run.get("name") or run_id)
         agents = await queries.agents(run_id)
         side.agent = str(agents[0]["agent_id"]) if agents else ""
-        side.span = await queries.moments.read(run_id, _spans(self.align), fresh=True)
+        past, align = await history.pasts.fresh(run_id, 0.0), self.align
+        side.span = await past.read(lambda: _span(past.history, align))
+        side.trained = await past.read(past.history.training_steps)
         if self.align == "task":
             side.tasks = await queries.first_observations(run_id, side.agent)
         return side
 
-    async def _read(self, queries: Queries, place: int, shift: float) -> None:
+    async def _read(self, pasts: Pasts, place: int, shift: float) -> None:
         side = self.sides[place]
         position = self._position(side, place, shift)
         if not side.agent or position is None:
             return
         try:
-            ask = _state(position, side.agent)
-            side.state, side.said = await queries.moments.read(side.run_id, ask), ""
+            past = await pasts.of(side.run_id)
+            side.state = await past.read(lambda: past.history.state(position, side.agent, STEPS))
+            side.said = ""
         except OutsideError as error:
             side.state, side.said = None, str(error)
 
@@ -148,6 +154,10 @@ class Beside(Panel):
                 side.said = "No episode of the two begins with the same observation."
                 return None
             return Position(at.Episode(self.tasks[min(int(self.along), len(self.tasks) - 1)][place]))
+        if self.align == "training":
+            reached = [time for step, time in side.trained if step >= here]
+            side.said = "" if side.trained else "This run has no training steps."
+            return Position(at.Time(reached[0]) if reached else at.End()) if side.trained else None
         if self.align == "time":
             return Position(at.Time(side.span.start + round(here * 1e6)))
         return Position((at.Step if self.align == "step" else at.Episode)(max(0, int(here))))
@@ -199,23 +209,18 @@ def number(text: str) -> float:
     return value if finite(value) and abs(value) < 1e12 else 0.0
 
 
-def _spans(align: str) -> Callable[[moment.History], Span]:
-    def read(history: moment.History) -> Span:
-        index = history.index
-        first = index.moment(dict.fromkeys(index.streams, 0), index.streams)
-        start = first[0] if first else 0
-        if align == "time":
-            return Span(max(0, (index.newest_time - start) // 1_000_000), start)
-        if align == "episode":
-            newest = (blocks.episodes[-1] for blocks in index.streams.values() if blocks.episodes)
-            return Span(max(newest, default=0), start)
-        return Span(max(0, index.steps - 1), start)
-
-    return read
-
-
-def _state(position: Position, agent_id: str) -> Callable[[moment.History], State]:
-    return lambda history: history.state(position, agent_id, STEPS)
+def _span(history: moment.History, align: str) -> Span:
+    index = history.index
+    first = index.moment(dict.fromkeys(index.streams, 0), index.streams)
+    start = first[0] if first else 0
+    if align == "time":
+        return Span(max(0, (index.newest_time - start) // 1_000_000), start)
+    if align == "training":
+        return Span(max((step for step, _ in history.training_steps()), default=0), start)
+    if align == "episode":
+        newest = (blocks.episodes[-1] for blocks in index.streams.values() if blocks.episodes)
+        return Span(max(newest, default=0), start)
+    return Span(max(0, index.steps - 1), start)
 
 
 def _in_common(left: dict[str, int], right: dict[str, int]) -> list[tuple[int, int]]:

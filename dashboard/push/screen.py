@@ -164,7 +164,7 @@ class Screen:
 
     def _load(self, slots: Iterable[Slot]) -> None:
         run_id = self.address.run
-        history = History(self._feeds.queries, run_id or "", self._agent)
+        history = History(self._feeds.queries, self._feeds.pasts, run_id or "", self._agent)
         for slot in slots:
             slot.load(history)
 

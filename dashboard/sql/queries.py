@@ -19,7 +19,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection
 
 from dashboard.live.shared import Shared
-from dashboard.moments import Moments
 from dashboard.sql import rollout, rollouts, runs, steps
 from dashboard.sql.page import Page, PageRequest
 from dashboard.sql.rollouts import Chosen, Key
@@ -59,12 +58,10 @@ class Queries:
         self._series = SeriesReader(self._read)
         self.training_steps: Shared[list[dict[str, Any]]] = Shared(self._training_steps, FRESH_S)
         """A run's rows of `training_steps` in order: all pages share one reading."""
-        self.moments = Moments(settings)
 
     def close(self) -> None:
         """Close the connections."""
         self._series.close()
-        self.moments.close()
         self._engine.dispose()
 
     async def runs(self, request: PageRequest) -> Page:

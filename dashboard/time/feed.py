@@ -34,6 +34,8 @@ TICK_S = 0.04
 BAR_S = 2.0
 """What stands on the bar is read again so often, and said once a second while it is live."""
 ADDRESS_S = 0.5
+ELSEWHERE_S = 0.25
+"""For one who is not live, what is live about the run is read so often, at most."""
 
 
 class TimedFeed(Follower):
@@ -60,7 +62,7 @@ class TimedFeed(Follower):
         self._waiting = LiveOrWoken(live.next)
         self._wants: Callable[[], Awaitable[News | None]] | None = None
         self._bar = Bar()
-        self._bar_at, self._address_at = 0.0, 0.0
+        self._bar_at, self._address_at, self._heard_at = 0.0, 0.0, 0.0
         super().__init__()
         self.viewer = secrets.token_urlsafe(6)
 
@@ -93,7 +95,8 @@ class TimedFeed(Follower):
                 with suppress(StepstreamError):
                     if (news := await wants()) is not None:
                         return news
-            if (came := await self._waiting.next(self._pause())) is not None:
+            listens = self.state == "live" or time.monotonic() - self._heard_at > ELSEWHERE_S
+            if (came := await self._waiting.next(self._pause(), live=listens)) is not None:
                 return await self._came(came)
             if self._wants is None and (news := await self._ticked()) is not None:
                 return news
@@ -143,11 +146,12 @@ class TimedFeed(Follower):
     def _pause(self) -> float:
         if self.state == "replay" or (self.state == "live" and self._delayed.seconds):
             return TICK_S
-        return BAR_S
+        return BAR_S if self.state == "live" else ELSEWHERE_S
 
     async def _came(self, news: News) -> News:
         """What came live, for one who may be elsewhere."""
         self._hear(news)
+        self._heard_at = time.monotonic()
         if self.state == "live":
             if self._delayed.seconds and not news.first:
                 news = self._delayed.put(news, time.time())

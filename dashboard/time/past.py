@@ -213,7 +213,9 @@ class Past:
 
 
 class Pasts:
-    """The pasts of the runs that were looked at last.
+    """The pasts of the runs that were looked at last: all pages and the API share them.
+
+    One that is forgotten is closed when the last who reads from it is done.
 
     Args:
         settings: addresses.
@@ -238,7 +240,7 @@ class Pasts:
                 past = self._held[run_id] = Past(history, self.frames, run_id)
             self._held.move_to_end(run_id)
             while len(self._held) > OPEN:
-                self._forget(next(iter(self._held)))
+                self._held.popitem(last=False)
         return past
 
     async def fresh(self, run_id: str, seconds: float) -> Past:
@@ -251,19 +253,13 @@ class Pasts:
         try:
             await past.fresh(seconds)
         except StepstreamError:
-            self._forget(run_id)
+            self._held.pop(run_id, None)
             raise
         return past
 
-    def _forget(self, run_id: str) -> None:
-        if (past := self._held.pop(run_id, None)) is not None:
-            with past.history.lock:
-                past.history.close()
-
     def close(self) -> None:
         """Give every connection back."""
-        for run_id in list(self._held):
-            self._forget(run_id)
+        self._held.clear()
         self.frames.close()
 
 

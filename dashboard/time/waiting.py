@@ -24,20 +24,27 @@ class LiveOrWoken:
         """End the wait that is going on, or the next one."""
         self._woken.set()
 
-    async def next(self, seconds: float) -> News | None:
-        """Live news; None: it was woken, or the time is over. Cancelled, nothing is taken."""
-        self._next = self._next or asyncio.ensure_future(self._live())
+    async def next(self, seconds: float, *, live: bool = True) -> News | None:
+        """Live news; None: it was woken, or the time is over. Cancelled, nothing is taken.
+
+        Args:
+            seconds: how long to wait.
+            live: False: live news are not asked for now.
+        """
+        if live:
+            self._next = self._next or asyncio.ensure_future(self._live())
         woken = asyncio.create_task(self._woken.wait())
+        waits = [woken, self._next] if live and self._next else [woken]
         try:
-            await asyncio.wait([self._next, woken], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            if not self._next.done():
+            if self._next is not None and not self._next.done():
                 await self.stop()
             raise
         finally:
             woken.cancel()
         self._woken.clear()
-        if not self._next.done():
+        if not live or self._next is None or not self._next.done():
             return None
         done, self._next = self._next, None
         return done.result()

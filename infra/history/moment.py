@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from weakref import finalize
 
 from infra.history.finder import Finder
 from infra.history.index import Cut, Index, Line, Moment
@@ -60,7 +61,7 @@ class State:
 
 
 class History:
-    """Reads the past of one run from SQL. Threads take turns.
+    """Reads the past of one run from SQL. Threads take turns. It is closed when nobody has it any longer.
 
     Args:
         settings: which database.
@@ -75,6 +76,8 @@ class History:
         self._run_id = run_id
         self._sql = SqlSource(settings, run_id)
         self._reader = RunReader(settings, run_id, checked_in, self._sql, kafka=False)
+        self.close = finalize(self, self._reader.close)
+        """Gives the connection back."""
         self._records = Records(run_id, checked_in)
         self.lock = threading.RLock()
         """Held while something is read: there is one connection."""
@@ -92,10 +95,6 @@ class History:
     def index(self) -> Index:
         """Finds lines."""
         return self._reader.index
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._reader.close()
 
     def refresh(self) -> None:
         """Read what came to SQL since."""

@@ -20,8 +20,10 @@ from dashboard.panels.chart import At, Chart, Smoother
 from dashboard.panels.chart_choice import Choice
 from dashboard.panels.chart_clicks import clicked, zoomed
 from dashboard.sql.queries import Queries
+from dashboard.time.past import Pasts
 from infra.history.curves import SMOOTHINGS, Smoothing, reduce
 from infra.history.series import Series
+from infra.settings import load
 from schemas.live import LiveEpisode, LiveStep
 from schemas.tables import Episode, Step
 from tests.support.stored import event, write
@@ -59,7 +61,7 @@ async def loaded(panel: OneChart, queries: Queries) -> dict[str, Any]:
     """What it draws when it has read once."""
     read = asyncio.Event()
     panel.wake = read.set
-    reading = asyncio.create_task(panel.load(History(queries, "run", "a")))
+    reading = asyncio.create_task(panel.load(History(queries, Pasts(load({}), queries), "run", "a")))
     done, _ = await asyncio.wait([reading, asyncio.create_task(read.wait())], return_when="FIRST_COMPLETED")
     reading.cancel()
     for task in done:

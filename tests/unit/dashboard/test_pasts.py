@@ -1,0 +1,62 @@
+"""Open histories, shared by all pages: the least used one is forgotten, and closed when nobody reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from functools import partial
+
+from dashboard.live.news import News
+from dashboard.sql.queries import Queries
+from dashboard.time.past import OPEN, Pasts
+from dashboard.time.waiting import LiveOrWoken
+from infra.settings import Settings
+from schemas.topics import Kind
+from tests.support.processes import wait_for
+from tests.support.replays import lines_of, store_lines
+
+RUNS = [f"run-{number}" for number in range(OPEN + 1)]
+
+
+def test_a_forgotten_past_is_read_to_the_end(database: Settings) -> None:
+    """A ninth run is opened while the first is read: that goes on, and is closed when it is done."""
+    for run_id in RUNS:
+        store_lines(database, run_id, lines_of(run_id, "s1", 2))
+    queries = Queries(database)
+
+    async def look() -> None:
+        pasts = Pasts(database, queries)
+        first = await pasts.of(RUNS[0])
+        for run_id in RUNS[1:]:
+            await pasts.of(run_id)
+        assert await pasts.of(RUNS[1]) is await pasts.of(RUNS[1])
+        assert await first.read(partial(first.history.count, Kind.STEPS, first.history.index.ends())) == 8
+        gone, close = weakref.ref(first.history), first.history.close
+        assert close.alive
+        del first
+        wait_for(lambda: gone() is None, 30)  # the thread that read lets go of it, too
+        assert not close.alive
+        pasts.close()
+
+    asyncio.run(look())
+    queries.close()
+
+
+def test_who_does_not_listen_takes_nothing_that_is_live() -> None:
+    """Live news wait until they are asked for; a move is heard at once."""
+    asked = []
+
+    async def live() -> News:
+        asked.append(1)
+        return News(agent="a")
+
+    async def wait() -> None:
+        waiting = LiveOrWoken(live)
+        waiting.wake()
+        assert await waiting.next(60, live=False) is None
+        assert asked == []
+        news = await waiting.next(60)
+        assert news is not None
+        assert (news.agent, asked) == ("a", [1])
+
+    asyncio.run(wait())
