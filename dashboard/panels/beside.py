@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import dash_bootstrap_components as dbc
@@ -83,8 +84,12 @@ class Beside(Panel):
     @property
     def align(self) -> str:
         """What both have in common."""
-        named = self.address.get("align") or BY_AXIS.get(self.address.get("x", "episode"), "step")
-        return named if named in ALIGN else "step"
+        named = self.address.get("align")
+        return named if named in ALIGN else self._default_align
+
+    @property
+    def _default_align(self) -> str:
+        return BY_AXIS.get(self.address.get("x", "episode"), "step")
 
     @property
     def along(self) -> float:
@@ -167,9 +172,9 @@ class Beside(Panel):
         last = len(self.tasks) - 1 if self.align == "task" else max(side.span.last for side in self.sides)
         shift = self.address.get("shift", "0")
         return [
-            _choice("left", "Left", runs, self.sides[0].run_id),
-            _choice("right", "Right", runs, self.sides[1].run_id),
-            _choice("align", "At", ALIGN, self.align),
+            _choice("left", "Left", runs, self.sides[0].run_id, next(iter(runs))),
+            _choice("right", "Right", runs, self.sides[1].run_id, _other(runs, self.sides[0].run_id)),
+            _choice("align", "At", ALIGN, self.align, self._default_align),
             _field(
                 "shift",
                 "Right is later by",
@@ -187,7 +192,7 @@ class Beside(Panel):
                     value=min(self.along, max(last, 0)),
                     className="form-range",
                 ),
-                className="option beside-along",
+                kind="option beside-along",
             ),
         ]
 
@@ -196,8 +201,12 @@ def _pair(address: Address) -> list[str]:
     """The two that are looked at: those that the address names, else the first two."""
     runs = chosen_runs(address)
     left = address.get("left") or (runs[0] if runs else "")
-    right = address.get("right") or next((run for run in runs if run != left), "")
+    right = address.get("right") or _other(runs, left)
     return [run_id for run_id in (left, right) if run_id]
+
+
+def _other(runs: Iterable[str], left: str) -> str:
+    return next((run for run in runs if run != left), "")
 
 
 def number(text: str) -> float:
@@ -227,24 +236,33 @@ def _in_common(left: dict[str, int], right: dict[str, int]) -> list[tuple[int, i
     return sorted((episode, right[text]) for text, episode in left.items() if text in right)
 
 
-def _choice(name: str, label: str, values: dict[str, str], chosen: str) -> Component:
+def _choice(name: str, label: str, values: dict[str, str], chosen: str, default: str) -> Component:
     options: Any = [{"value": value, "label": words} for value, words in values.items()]
-    return _field(name, label, dbc.Select(id=f"choose-{name}", options=options, value=chosen, size="sm"))
+    field = dbc.Select(id=f"choose-{name}", options=options, value=chosen, size="sm")
+    return _field(name, label, field, default=default)
 
 
-def _field(name: str, label: str, field: Component, className: str = "option") -> Component:  # noqa: N803
-    return html.Label([html.Span(label), field], className=className, **attrs(data_address=name))
+def _field(name: str, label: str, field: Component, *, kind: str = "option", default: str = "0") -> Component:
+    marks = attrs(data_address=name, data_default=default)
+    return html.Label([html.Span(label), field], className=kind, **marks)
 
 
 def _side(name: str, side: Side) -> list[Component]:
-    head = html.Div(html.H3(html.A(side.name, href=run_link(side.run_id))), className="panel-head")
     state = side.state
+    there = {"agent": side.agent, "at": _position(state)} if state else {}
+    link = html.A(side.name, href=run_link(side.run_id, **there))
+    head = html.Div(html.H3(link), className="panel-head")
     if state is None:
         return [head, html.P(side.said or "This run has no agent yet.", className="none muted")]
     newest = state.steps[-1] if state.steps else {}
     facts = _facts(state, newest)
     rows = [html.Div([html.Dt(word), html.Dd(value)]) for word, value in facts.items()]
     return [head, _frame(name, side, newest), html.Dl(rows, className="now beside-facts")]
+
+
+def _position(state: State) -> str:
+    """The moment in the words of `at=` and of replay's `--from` and `--to`."""
+    return f"step:{state.step - 1}" if state.step else "beginning"
 
 
 def _facts(state: State, newest: dict[str, Any]) -> dict[str, str]:
@@ -254,6 +272,7 @@ def _facts(state: State, newest: dict[str, Any]) -> dict[str, str]:
     episode = newest.get("episode_index")
     return {
         "Step": f"{state.step - 1:,}" if state.step else form.NONE,
+        "Position": _position(state),
         "Episode": form.NONE if episode is None else f"{episode:,}",
         "Action": form.line(newest.get("action"), 80),
         "Reward": form.number(newest.get("reward")),

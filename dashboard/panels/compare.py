@@ -116,8 +116,11 @@ class Compare(Panel):
     def axis(self) -> Axis:
         """What x is; the episode by default, a metric's step."""
         named = self.address.get("x")
-        default: Axis = "episode" if self.series == RETURN else "step"
-        return next((axis for axis in AXES if axis == named), default)
+        return next((axis for axis in AXES if axis == named), self._default_axis)
+
+    @property
+    def _default_axis(self) -> Axis:
+        return "episode" if self.series == RETURN else "step"
 
     @property
     def smoothing(self) -> Smoothing:
@@ -214,11 +217,12 @@ class Compare(Panel):
     def _bar(self, metrics: list[str]) -> list[Component]:
         offered = {RETURN: "Return per episode"} | {name: name for name in metrics}
         by = {groups.SEED: "All but the seed", groups.NONE: "No groups"}
+        settings = {key: key for key in self._differing()}
         return [
-            _select("of", "Compare", offered, self.series),
-            _select("x", "by", charts.X_TITLES, self.axis),
-            _select("group", "Groups", by | {key: key for key in self._differing()}, self.group),
-            _select("smooth", "Smoothing", SMOOTHINGS, self.smoothing.text or "none"),
+            _select("of", "Compare", offered, self.series, RETURN),
+            _select("x", "by", charts.X_TITLES, self.axis, self._default_axis),
+            _select("group", "Groups", by | settings, self.group, groups.default()),
+            _select("smooth", "Smoothing", SMOOTHINGS, self.smoothing.text or "none", SMOOTH),
         ]
 
     def _figure(self) -> charts.Figure:
@@ -295,8 +299,9 @@ def _last(line: Line) -> str:
     return f"{form.number(line.band.y[-1])} ({low} to {high})"
 
 
-def _select(name: str, label: str, values: dict[str, str], chosen: str) -> Component:
+def _select(name: str, label: str, values: dict[str, str], chosen: str, default: str) -> Component:
     known = values if chosen in values else values | {chosen: chosen}
     options: Any = [{"value": value, "label": words} for value, words in known.items()]
     field = dbc.Select(id=f"compare-{name}", options=options, value=chosen, size="sm")
-    return html.Label([html.Span(label), field], className="option", **attrs(data_address=name))
+    marks = attrs(data_address=name, data_default=default)
+    return html.Label([html.Span(label), field], className="option", **marks)

@@ -244,8 +244,9 @@ def _options() -> Component:
 
 def _select(name: str, label: str, values: Mapping[str, str]) -> Component:
     options: Any = [{"value": value, "label": words} for value, words in values.items()]
-    field = dbc.Select(id=f"time-{name}", options=options, value=next(iter(values)), size="sm")
-    return html.Label([label, field], className="option", **attrs(data_address=name))
+    default = next(iter(values))
+    field = dbc.Select(id=f"time-{name}", options=options, value=default, size="sm")
+    return html.Label([label, field], className="option", **attrs(data_address=name, data_default=default))
 
 
 def _marks(drawing: Drawing) -> list[Component]:

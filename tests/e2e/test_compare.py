@@ -166,3 +166,45 @@ def test_the_same_task_in_both(walks: list[str], open_page: Callable[..., Page])
     page.locator("#choose-align").select_option("episode")
     expect(fact(page, "right", "Episode")).to_have_text("1")
     expect(fact(page, "left", "Episode")).to_have_text("1")
+
+
+def test_a_click_is_the_moment_of_a_side(walks: list[str], open_page: Callable[..., Page]) -> None:
+    """On the left run's line it moves both, on the right one's it is how much later; the name leads there."""
+    page = open_page(f"/compare?runs={','.join(walks)}&smooth=none")
+    click(page, 0, 3)
+    expect(page).to_have_url(re.compile("along=3"))
+    for side in ("left", "right"):
+        expect(fact(page, side, "Episode")).to_have_text("3")
+    click(page, 1, 5)
+    expect(page).to_have_url(re.compile("shift=2"))
+    expect(fact(page, "right", "Episode")).to_have_text("5")
+    expect(fact(page, "left", "Position")).to_have_text("step:12")
+    page.locator("#beside-left h3 a").click()
+    expect(page).to_have_url(re.compile(rf"/runs/{walks[0]}\?.*at=step%3A12"))
+    expect(page.locator('[data-time-state="paused"]')).to_be_visible()
+
+
+def test_choices_go_back_with_the_address(walks: list[str], open_page: Callable[..., Page]) -> None:
+    """The browser's back button undoes a choice, also where the address then names none."""
+    page = open_page(f"/compare?runs={','.join(walks)}&smooth=none")
+    expect(page.locator("#choose-align")).to_have_value("episode")
+    for choice, value, before in (("choose-align", "step", "episode"), ("compare-group", "none", "seed")):
+        page.locator(f"#{choice}").select_option(value)
+        expect(page).to_have_url(re.compile(f"={value}"))
+        page.go_back()
+        expect(page.locator(f"#{choice}")).to_have_value(before)
+
+
+def click(page: Page, line: int, point: int) -> None:
+    """Click a point of a run's line in the chart."""
+    plot = page.locator("#compare-chart .js-plotly-plot")
+    expect(plot.locator(".scatterlayer .trace")).to_have_count(2)
+    at = plot.evaluate(
+        """(el, [line, point]) => {
+          const box = el.getBoundingClientRect(), { xaxis, yaxis } = el._fullLayout, { x, y } = el.data[line];
+          return [box.x + xaxis._offset + xaxis.l2p(x[point]), box.y + yaxis._offset + yaxis.l2p(y[point])];
+        }""",
+        [line, point],
+    )
+    page.mouse.move(*at)
+    page.mouse.click(*at)
