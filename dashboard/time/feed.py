@@ -24,7 +24,7 @@ from dashboard.time.clock import Delayed, Pace
 from dashboard.time.follow import Follower
 from dashboard.time.moves import Loop, Move, looped, moved, words
 from dashboard.time.past import Past, Place
-from dashboard.time.waiting import LiveOrWoken
+from dashboard.time.waiting import ELSEWHERE_S, LiveOrWoken
 from dashboard.time.words import PARTS, joined, lasting, names_moment, number, of_run, speed_of, spoken, where
 from infra.history.index import Cut
 from schemas.errors import StepstreamError
@@ -34,8 +34,6 @@ TICK_S = 0.04
 BAR_S = 2.0
 """What stands on the bar is read again so often, and said once a second while it is live."""
 ADDRESS_S = 0.5
-ELSEWHERE_S = 0.25
-"""For one who is not live, what is live about the run is read so often, at most."""
 
 
 class TimedFeed(Follower):

@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from dashboard.live.news import News
 
+ELSEWHERE_S = 0.25
+"""For one who is not live, what is live about the run is read so often, at most."""
+
 
 class LiveOrWoken:
     """One wait for live news goes on over several waits here, so that none is lost.

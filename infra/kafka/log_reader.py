@@ -62,6 +62,8 @@ class LogReader:
                 "enable.partition.eof": True,
                 "error_cb": self._errors.append,
                 "auto.offset.reset": "earliest",
+                # Fetched and not read yet: 64 MB by default, more than all else of a replay takes.
+                "queued.max.messages.kbytes": 8_192,
             },
         )
         try:
