@@ -170,12 +170,14 @@ class Replay:
         return start, stop, self.reader.index.moment(stop, stop) is not None
 
     def _check_order(self, start: Cut, stop: Cut) -> None:
-        index = self.reader.index
-        first, behind = index.moment(start, start), index.moment(stop, stop)
-        is_end = isinstance(self.part.start.anchor, at.End)
-        if first is None or behind is None or is_end:
+        index, both = self.reader.index, stop.keys() & start.keys()
+        if isinstance(self.part.start.anchor, at.End):
+            is_before = any(stop[stream] < start[stream] for stream in both)
+        elif index.moment(start, start) is None or index.moment(stop, stop) is None:
             return
-        if all(stop[stream] <= start[stream] for stream in stop if stream in start):
+        else:
+            is_before = all(stop[stream] <= start[stream] for stream in both)
+        if is_before:
             raise UsageError(_NOTHING_BETWEEN.format(self.part.stop, self.part.start))
 
     def _count(self, start: Cut, stop: Cut | None) -> int | None:

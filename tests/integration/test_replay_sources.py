@@ -190,6 +190,7 @@ def test_nothing_is_touched_before_all_is_checked(topics: Settings, here: Here, 
         ("nosuch", []),
         ("r", ["--from", "episode:9"]),
         ("r", ["--from", "seq:5", "--to", "seq:4"]),
+        ("r", ["--from", "end", "--to", "beginning"]),
     ):
         for output in (f"topic:{topic}", f"sql:sqlite:///{copy}", "dashboard"):
             done = here(run, *part, "--output", output)
