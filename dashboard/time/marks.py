@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -13,9 +15,11 @@ from msgspec import Struct, field
 from dashboard.time import axis as axes
 from dashboard.time.axis import Span
 from dashboard.time.past import Past
+from infra.history.clock import EPOCH
 from infra.history.curves import Numbers, downsampled
 from infra.history.moment import History
 from infra.history.told import Stream
+from infra.sql import attempts
 from schemas.errors import StepstreamError
 from schemas.seek_points import BLOCK
 from schemas.topics import Kind
@@ -25,6 +29,7 @@ WIDTH, HEIGHT = 1000.0, 40.0
 MOST_MARKS = 60
 POINTS = 600
 
+START = "run_started"
 EVENTS = {
     "run_failed": "Crash",
     "run_cancelled": "Cancelled",
@@ -124,18 +129,44 @@ def _image(x: Numbers, y: Numbers) -> str:
 def _marks(history: History, agent_id: str) -> Iterator[Mark]:
     yield from _extremes(history, agent_id)
     for name, stream in history.told.streams.items():
-        starts = 0
-        for seq, (kind, record) in zip(stream.seqs, stream.records, strict=True):
-            if kind is not Kind.RUNS:
-                continue
-            starts += record["event"] == "run_started"
-            if record["event"] in EVENTS:
-                yield Mark(record["event"], EVENTS[record["event"]], name, seq, record["event_time"])
-            elif record["event"] == "run_started" and starts > 1:
-                yield Mark("restart", "Restart", name, seq, record["event_time"])
+        yield from (
+            Mark(event, EVENTS[event], name, seq, time)
+            for event, seq, time in _events(stream)
+            if event in EVENTS
+        )
+    yield from _restarts(history)
     for name, seq, time, reason in history.dead_letters(MOST_MARKS):
         yield Mark("dead", f"Dead letter: {reason}", name, seq, time)
     yield from _gaps(history)
+
+
+def _events(stream: Stream) -> Iterator[tuple[str, int, int]]:
+    """Events of the run in a stream, each with its line and time (µs)."""
+    for seq, (kind, record) in zip(stream.seqs, stream.records, strict=True):
+        if kind is Kind.RUNS:
+            yield record["event"], seq, record["event_time"]
+
+
+def _restarts(history: History) -> Iterator[Mark]:
+    """Where each attempt at the run but the first begins, and where a stream itself begins the run again."""
+    spans: dict[str, attempts.Span] = {}
+    starts: dict[str, list[Mark]] = {}
+    for name, blocks in history.index.streams.items():
+        events = _events(history.told.streams.get(name, Stream()))
+        marks = [Mark("restart", "Restart", name, seq, time) for event, seq, time in events if event == START]
+        yield from marks[1:]
+        worker, first = attempts.worker_of(name), history.index.line(name, 0)
+        starts.setdefault(worker, []).extend(marks[:1])
+        began, ended = _moment(first.time if first else 0), _moment(blocks.times[-1])
+        span = spans.setdefault(worker, attempts.Span(began, ended))
+        span.first, span.last = min(span.first, began), max(span.last, ended)
+        span.starts = bool(starts[worker])
+    for workers in attempts.in_attempts(spans)[1:]:
+        yield min((mark for worker in workers for mark in starts[worker]), key=attrgetter("time"))
+
+
+def _moment(micros: int) -> datetime:
+    return EPOCH + timedelta(microseconds=micros)
 
 
 def _extremes(history: History, agent_id: str) -> Iterator[Mark]:
