@@ -41,7 +41,7 @@
   const find = (selector, root = document) => [...root.querySelectorAll(selector)];
   const painted = (then) => requestAnimationFrame((frame) => setTimeout(then, 0, frame));
   const say = (word) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(word));
-  const request = (word) => { clearTimeout(resting); ask?.(); say(word); }; // what a user asks for waits for no rest
+  const request = (word) => { say(word); clearTimeout(resting); ask?.(); }; // what a user asks for waits for no rest, and comes first
   const settings = () => Object.fromEntries(["updates", "buffer", "theme"].map((name) => [name, window.stepstream.setting(name)]));
   const pace = new Pace(() => settings().updates || 60);
 
