@@ -201,6 +201,7 @@ async def opened() -> AsyncIterator[Callable[[Page], Shown]]:
 
     class NoFeeds:
         queries: Any = None
+        pasts: Any = None
 
     def open_one(page: Page) -> Shown:
         screens.append(Screen(page, NoFeeds(), Address("/runs/r"), {}))  # type: ignore[arg-type]
