@@ -11,7 +11,12 @@ import redis
 import redis.asyncio
 from redis.backoff import ExponentialBackoff
 from redis.cluster import RedisCluster
-from redis.exceptions import AuthenticationError, RedisClusterException
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterCrossSlotError,
+    MovedError,
+    RedisClusterException,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -32,6 +37,7 @@ _TLS = {
     "UNKNOWN_CA": "it does not trust the authority of our client certificate",
 }
 """Part of what the TLS library says → what it means."""
+_NO_CLUSTER = "Cluster mode is not enabled"
 ANY_ERROR = (redis.RedisError, RedisClusterException)
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, RedisClusterException)
 """What Redis' client raises while the server is away; a later try may succeed."""
@@ -61,6 +67,8 @@ def check(settings: Settings) -> str:
     """
     with errors_translated(settings):
         info = client(settings).info("server")
+    if "cluster" in (info.get("redis_mode"), info.get("server_mode")) and not settings.redis_cluster:
+        raise LiveBufferError(_other_kind(settings))
     return str(info.get("valkey_version") or info["redis_version"])
 
 
@@ -80,6 +88,8 @@ def errors_translated(settings: Settings) -> Iterator[None]:
 def sentence(error: Exception, settings: Settings) -> str:
     """What Redis said, where, and what to do."""
     where, words = masked_url(settings.redis_url), str(error)
+    if isinstance(error, (MovedError, ClusterCrossSlotError)) or _NO_CLUSTER in words:
+        return _other_kind(settings)
     if isinstance(error, AuthenticationError):
         return (
             f"Redis at {where} refused the login ({words}): check user and password in STEPSTREAM_REDIS_URL."
@@ -92,6 +102,14 @@ def sentence(error: Exception, settings: Settings) -> str:
         tls = ", and does it speak TLS there" if where.startswith("rediss:") else ""
         return f"Redis at {where} does not answer ({words}): is the address right{tls}?"
     return f"Redis at {where} refused: {words}"
+
+
+def _other_kind(settings: Settings) -> str:
+    """It is a cluster, or none, against the setting."""
+    where = masked_url(settings.redis_url)
+    if settings.redis_cluster:
+        return f"Redis at {where} is no Redis Cluster: leave STEPSTREAM_REDIS_CLUSTER out."
+    return f"Redis at {where} is a node of a Redis Cluster: set STEPSTREAM_REDIS_CLUSTER=true."
 
 
 def _url(settings: Settings) -> str:

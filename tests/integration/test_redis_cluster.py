@@ -15,7 +15,7 @@ from infra.kafka.topics import ensure_topics
 from infra.redis import client
 from infra.redis.live_store import delete_run
 from infra.settings import Settings, load
-from schemas.errors import UsageError
+from schemas.errors import LiveBufferError, UsageError
 from schemas.live import Keys
 from schemas.rights import RIGHTS
 from schemas.topics import Kind
@@ -88,6 +88,16 @@ def test_live_waits_for_a_cluster_that_is_away(
     wait_for(lambda: admin.hget(keys.run(RUN), "steps") == b"50", PATIENCE_S, live.log.read_text())
     assert live.poll() is None
     assert "Traceback" not in live.log.read_text()
+
+
+def test_a_cluster_and_a_single_server_are_told_apart(settings: Settings, clustered: Settings) -> None:
+    """Each of the two by one sentence that names the setting, from the first request on."""
+    as_single = replace(clustered, redis_cluster=False)
+    for attempt in (client.check, lambda told: [delete_run(told, f"r{n}") for n in range(5)]):
+        with pytest.raises(LiveBufferError, match="set STEPSTREAM_REDIS_CLUSTER=true"):
+            attempt(replace(as_single, redis_prefix="untagged:"))
+    with pytest.raises(LiveBufferError, match="is no Redis Cluster"):
+        client.check(replace(clustered, redis_url=settings.redis_url))
 
 
 def test_a_prefix_without_hash_tag_is_refused(clustered: Settings) -> None:
