@@ -12,7 +12,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-header --
 export UV_HTTP_TIMEOUT ?= 300
 PYTEST_ARGS ?=
 
-.PHONY: help install demo test test-integrations check format lock bench coverage chart docs wheels clean
+.PHONY: help install demo test test-integrations check format lock bench coverage chart docs kubernetes wheels clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ chart: $(READY) ## what the Helm chart takes from the code: settings, rights, th
 docs: $(READY) ## the documentation site, into site/; a broken link fails
 	@$(BIN)/python -m cli.reference docs/reference
 	@$(BIN)/zensical build --clean --strict
+
+kubernetes: $(READY) ## a kube-apiserver for the chart's test, into the cache; needs Go, and minutes
+	@$(BIN)/python -m tests.support.kubernetes
 
 wheels: $(READY) ## both wheels, into dist/
 	@$(UV) build --quiet --no-build-isolation --python $(BIN)/python --wheel --out-dir dist .

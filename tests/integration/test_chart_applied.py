@@ -1,0 +1,60 @@
+"""What the chart renders, applied to a real Kubernetes API server: its own validation and admission."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import helm_python as helm
+import pytest
+
+from infra.deploy.chart import CHART
+from tests.support import kubernetes
+from tests.support.kubernetes import ApiServer
+from tests.unit.infra.test_chart import VARIANTS, rendered
+
+pytestmark = [
+    pytest.mark.skipif(kubernetes.missing() is not None, reason=str(kubernetes.missing())),
+    pytest.mark.slow,
+]
+
+RESTRICTED = {f"pod-security.kubernetes.io/{how}": "restricted" for how in ("enforce", "warn")}
+OWN = ("v1", "apps/v1", "batch/v1", "policy/v1", "networking.k8s.io/v1")
+"""What the server has; custom resources are held against their schemas elsewhere."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One server for all variants, with the class that one of them names."""
+    with ApiServer(tmp_path_factory.mktemp("kubernetes")) as started:
+        high = {"metadata": {"name": "high"}, "value": 1000}
+        started.apply({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"} | high, "")
+        yield started
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_server_takes_the_chart_and_admits_its_pods(server: ApiServer, variant: str) -> None:
+    """Strictly and without a warning; so it does at an upgrade, and with each pod of a controller."""
+    with helm.Chart.load(CHART) as chart:
+        resources = [each for each in rendered(chart, VARIANTS[variant]) if each["apiVersion"] in OWN]
+    assert len(resources) > 10
+    metadata = {"name": variant, "labels": RESTRICTED}
+    server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}, "")
+    for _ in ("install", "upgrade"):
+        for resource in resources:
+            assert server.apply(resource, variant) == []
+    pods = [pod for each in resources if (pod := pod_of(each))]
+    assert len(pods) >= 3
+    for pod in pods:
+        assert server.apply(pod, variant) == []
+
+
+def pod_of(resource: dict[str, Any]) -> dict[str, Any] | None:
+    """The pod that a controller makes of a resource; None: it makes none."""
+    template = resource.get("spec", {}).get("template")
+    if resource["kind"] not in ("StatefulSet", "Deployment", "Job") or template is None:
+        return None
+    pod = copy.deepcopy(template) | {"apiVersion": "v1", "kind": "Pod"}
+    pod["metadata"] = template.get("metadata", {}) | {"name": resource["metadata"]["name"]}
+    return pod

@@ -1,0 +1,197 @@
+"""A real kube-apiserver with its etcd, built from the Go module proxy by `make kubernetes`.
+
+That takes six minutes of CPU time once; then both are in the cache. There are no controllers, and no kubelet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from infra.embedded import ports, process
+
+VERSION = "1.35.4"
+CACHE = Path.home() / ".cache/stepstream" / f"kubernetes-{VERSION}"
+SERVER, STORE = CACHE / "kube-apiserver", CACHE / "etcd"
+TOKEN = "tests-only"
+ETCD = """package main
+
+import (
+	"os"
+
+	"go.etcd.io/etcd/server/v3/etcdmain"
+)
+
+func main() { etcdmain.Main(os.Args) }
+"""
+TOOLS = """//go:build tools
+
+package tools
+
+import _ "k8s.io/kubernetes/cmd/kube-apiserver"
+"""
+
+
+def missing() -> str | None:
+    """Why there is no server to ask."""
+    return None if SERVER.exists() and STORE.exists() else "no kube-apiserver: `make kubernetes` builds one"
+
+
+def build() -> None:
+    """Compile both programs into the cache."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder)
+        (source / "etcd").mkdir()
+        (source / "etcd/main.go").write_text(ETCD)
+        (source / "tools.go").write_text(TOOLS)
+        (source / "go.mod").write_text(_module())
+        _go(source, "mod", "tidy", "-e")
+        _go(source, "build", "-o", str(STORE), "./etcd")
+        _go(source, "build", "-o", str(SERVER), "k8s.io/kubernetes/cmd/kube-apiserver")
+
+
+def _module() -> str:
+    """A go.mod; Kubernetes' own names its parts without versions."""
+    told = _go(Path.cwd(), "mod", "download", "-json", f"k8s.io/kubernetes@v{VERSION}")
+    theirs = [line.split() for line in Path(json.loads(told)["GoMod"]).read_text().splitlines()]
+    (language,) = (words[1] for words in theirs if words[:1] == ["go"])
+    (etcd,) = {words[1] for words in theirs if words[:1] == ["go.etcd.io/etcd/client/v3"]}
+    parts = sorted({words[0] for words in theirs if words[1:2] == ["v0.0.0"]})
+    lines = [
+        "module servers",
+        f"go {language}",
+        f"require k8s.io/kubernetes v{VERSION}",
+        f"require go.etcd.io/etcd/server/v3 {etcd}",
+        *(f"replace {part} => {part} v0{VERSION.removeprefix('1')}" for part in parts),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _go(folder: Path, *arguments: str) -> str:
+    go = shutil.which("go")
+    assert go is not None, "no Go compiler: Debian's package is golang-go"
+    env = os.environ | {"GOFLAGS": "-mod=mod -buildvcs=false"}
+    done = subprocess.run(
+        [go, *arguments], cwd=folder, env=env, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout
+
+
+class ApiServer:
+    """One server with an empty store; `with` starts it. Whoever has the token may do everything."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._port, self._client, self._peer = ports.free_ports([None] * 3)
+        self._kinds: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def __enter__(self) -> ApiServer:
+        here = ports.LOOPBACK
+        store, peer = f"http://{here}:{self._client}", f"http://{here}:{self._peer}"
+        (self._folder / "tokens.csv").write_text(f"{TOKEN},admin,1,system:masters\n")
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        (self._folder / "accounts.key").write_bytes(key.private_bytes(*plain))
+        etcd = {
+            "data-dir": "store",
+            "listen-client-urls": store,
+            "advertise-client-urls": store,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": f"default={peer}",
+        }
+        server = {
+            "etcd-servers": store,
+            "bind-address": here,
+            "secure-port": self._port,
+            "cert-dir": "certificates",
+            "token-auth-file": "tokens.csv",
+            "authorization-mode": "AlwaysAllow",
+            "service-account-issuer": "https://tests",
+            "service-account-key-file": "accounts.key",
+            "service-account-signing-key-file": "accounts.key",
+            "service-cluster-ip-range": "10.0.0.0/24",
+            "disable-admission-plugins": "ServiceAccount",
+        }
+        self._spawn(STORE, etcd)
+        self._spawn(SERVER, server)
+        self._wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in reversed(self._processes):
+            child.kill()
+            child.wait()
+
+    def apply(self, resource: dict[str, Any], namespace: str) -> list[str]:
+        """`kubectl apply --server-side --validate=strict`; returns the warnings."""
+        api, kind = resource["apiVersion"], resource["kind"]
+        found = self._kind(api, kind)
+        inside = f"/namespaces/{namespace}" if found["namespaced"] else ""
+        name = resource["metadata"]["name"]
+        query = "fieldManager=tests&fieldValidation=Strict&force=true"
+        path = f"{_root(api)}{inside}/{found['name']}/{name}?{query}"
+        return self._ask(path, "PATCH", resource, "application/apply-patch+yaml")[1]
+
+    def _kind(self, api: str, kind: str) -> dict[str, Any]:
+        if (api, kind) not in self._kinds:
+            listed, _ = self._ask(_root(api))
+            for each in listed["resources"]:
+                if "/" not in each["name"]:
+                    self._kinds[api, each["kind"]] = each
+        return self._kinds[api, kind]
+
+    def _ask(
+        self, path: str, method: str = "GET", body: Any = None, media: str = "application/json"
+    ) -> tuple[Any, list[str]]:
+        request = urllib.request.Request(
+            f"https://{ports.LOOPBACK}:{self._port}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": media},
+        )
+        unchecked = ssl._create_unverified_context()  # its certificate is of its own, on the loopback
+        try:
+            with urllib.request.urlopen(request, context=unchecked, timeout=60) as answer:
+                return json.loads(answer.read()), answer.headers.get_all("Warning") or []
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}") from None
+
+    def _spawn(self, program: Path, options: dict[str, Any]) -> None:
+        with (self._folder / f"{program.name}.log").open("wb") as log:
+            command = [str(program), *(f"--{name}={value}" for name, value in options.items())]
+            self._processes.append(process.spawn(command, output=log, cwd=self._folder))
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 240
+        while True:
+            try:
+                self._ask("/api/v1/namespaces/default")
+                return
+            except (OSError, AssertionError):
+                log = (self._folder / f"{SERVER.name}.log").read_text()
+                assert time.monotonic() < deadline, log[-3000:]
+                assert self._processes[-1].poll() is None, log[-3000:]
+                time.sleep(0.5)
+
+
+def _root(api: str) -> str:
+    return f"/apis/{api}" if "/" in api else f"/api/{api}"
+
+
+if __name__ == "__main__":
+    build()
