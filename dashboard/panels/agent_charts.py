@@ -235,6 +235,10 @@ class Metric(OneChart):
             at = At(step["event_time"], float(number), step["episode_index"])
             self.add(at, step.numbers.get(self.chart.series.name))
 
+    def draw(self) -> Drawn:
+        """Not before SQL was asked: the steps of the first delta may be a sample, and count as the newest."""
+        return super().draw() if self.known or self.chart is None else {}
+
     async def load(self, history: History) -> None:
         if not self.names:
             self._named(*await numbers_of(history))
