@@ -54,7 +54,7 @@ async def examined(settings: Settings, feeds: Feeds) -> Found:
         Line(NAMES.get(one.part, one.part.capitalize()), "completed" if one.ok else "failed", one.message)
         for one in found
     ]
-    return [*servers, _spools(runs), _live(live), _stored(stored)], reasons
+    return [*servers, _spools(runs), _live(live, runs), _stored(stored)], reasons
 
 
 async def _or_none(asked: Awaitable[Any]) -> Any:
@@ -94,12 +94,16 @@ def oldest_line(run: RunRow) -> float:
     return float(said) if isinstance(said, (int, float)) else 0.0
 
 
-def _live(row: ServiceRow | None) -> Line:
+def _live(row: ServiceRow | None, runs: list[RunRow] | None) -> Line:
+    """What the live service said last; it has nothing to say while no run is running."""
     name = "Live path"
     if row is None:
         return Line(name, "idle", "unknown while Redis does not answer")
     if not row.at:
         return Line(name, "silent", "no live service has said anything yet: start `stepstream live`")
+    if row.silent_seconds > SILENT_S and not any(run.status == "running" for run in runs or ()):
+        said = form.duration(row.silent_seconds * 1000)
+        return Line(name, "idle", f"no run is running; the newest record was shown {said} ago")
     if row.silent_seconds > SILENT_S:
         words = f"silent for {form.duration(row.silent_seconds * 1000)}: is `stepstream live` running?"
         return Line(name, "failed", words)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.live.types import RunRow
-from dashboard.panels.health import Line, _spools, _stored
+from dashboard.live.types import RunRow, ServiceRow
+from dashboard.panels.health import Line, _live, _spools, _stored
 from dashboard.sql.queries import Queries
 from infra.settings import load
 from infra.sql import migrations
@@ -37,6 +37,23 @@ def test_the_oldest_line_beside_a_worker(runs: list[RunRow] | None, status: str,
     line = _spools(runs)
     assert line.status == status
     assert words in line.words
+
+
+@pytest.mark.parametrize(
+    ("silent", "status", "line"),
+    [
+        (90, "completed", ("idle", "no run is running; the newest record was shown 1 m 30 s ago")),
+        (90, "running", ("failed", "silent for 1 m 30 s: is `stepstream live` running?")),
+        (1, "running", ("completed", "0 records wait on Kafka, 20 records/s")),
+    ],
+)
+def test_a_live_service_is_missed_while_a_run_is_running(
+    silent: float, status: str, line: tuple[str, str]
+) -> None:
+    """It writes when records come: without a run its silence means nothing."""
+    assert _live(ServiceRow(at=1, silent_seconds=silent, rate=20.0), [run("a", 0, status)]) == Line(
+        "Live path", *line
+    )
 
 
 @pytest.mark.parametrize(
