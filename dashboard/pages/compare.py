@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import MATCH, Dash, Input, Output, State, html, no_update
+from dash import Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
 from dashboard.address import Address, chosen_runs
@@ -13,8 +13,6 @@ from dashboard.page import Page, Services
 from dashboard.panel import Panel
 from dashboard.panels.beside import Beside, number
 from dashboard.panels.compare import Compare
-from dashboard.panels.frame import picture
-from schemas.errors import StepstreamError
 
 
 class ComparePage(Page):
@@ -49,14 +47,7 @@ class ComparePage(Page):
         return RunsFeed(feeds)
 
     def register(self, app: Dash, services: Services) -> None:
-        """Pictures of both sides; a click on a run's line is its moment."""
-
-        @app.callback(
-            Output({"type": "beside-frame", "side": MATCH}, "children"),
-            Input({"type": "beside-place", "side": MATCH}, "data-place"),
-        )
-        async def frame(place: dict[str, Any] | None) -> Any:
-            return no_update if not place else await _picture(services, place)
+        """A click on a run's line is its moment."""
 
         @app.callback(
             Output("url", "search"),
@@ -79,20 +70,3 @@ def _picked(x: Any, run: Any, address: Address, left: Any, right: Any) -> Any:
         return no_update
     change = {"along": x} if run == left else {"shift": x - number(address.get("along"))}
     return address.to(**change).partition("/compare")[2]
-
-
-async def _picture(services: Services, place: dict[str, Any]) -> Any:
-    """The picture of a step; one sentence says why there is none."""
-    try:
-        found = await services.feeds.pasts.frames.of(
-            str(place["run"]), str(place["stream"]), int(place["seq"])
-        )
-    except StepstreamError:
-        found = None
-    frame = found.frame if found is not None else None
-    if frame is None:
-        return html.P(found.said if found is not None else "No picture of this step can be read now.")
-    if frame.step_index == place["step"]:
-        return picture(frame)
-    other = "–" if frame.step_index is None else frame.step_index
-    return [picture(frame), html.P(f"picture of step {other}", className="of")]

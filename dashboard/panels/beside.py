@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import dash_bootstrap_components as dbc
@@ -20,6 +21,7 @@ from infra.history import moment
 from infra.history.finder import OutsideError
 from infra.history.moment import State
 from schemas import positions as at
+from schemas.errors import StepstreamError
 from schemas.positions import Position
 
 ALIGN = {
@@ -55,6 +57,13 @@ class Side:
         self.trained: list[tuple[int, int]] = []
         """Its training steps, each with the event time of its first rollout, µs."""
         self.state: State | None = None
+        self.picture: list[Component] = []
+        """Of the step, or why there is none."""
+
+    @property
+    def newest(self) -> dict[str, Any]:
+        """The step that is shown; empty: none."""
+        return self.state.steps[-1] if self.state and self.state.steps else {}
 
 
 class Beside(Panel):
@@ -106,6 +115,9 @@ class Beside(Panel):
         shift = number(self.address.get("shift"))
         await asyncio.gather(*(self._read(history.pasts, i, shift * i) for i in range(len(self.sides))))
         self.dirty = True
+        self.wake()  # numbers do not wait for pictures, which may come from Kafka
+        await asyncio.gather(*(_illustrate(history.pasts, side) for side in self.sides))
+        self.dirty = True
 
     def take(self, news: News) -> None:
         """Nothing of it is news."""
@@ -116,7 +128,7 @@ class Beside(Panel):
         runs = chosen_runs(self.address)
         places = {run_id: place for place, run_id in enumerate(runs)}
         drawn = {
-            f"beside-{name}": {"children": _side(name, side), "data-run": places.get(side.run_id, -2)}
+            f"beside-{name}": {"children": _side(side), "data-run": places.get(side.run_id, -2)}
             for name, side in zip(SIDES, self.sides, strict=True)
         }
         if self.shown != self.key:
@@ -142,6 +154,7 @@ class Beside(Panel):
 
     async def _read(self, pasts: Pasts, place: int, shift: float) -> None:
         side = self.sides[place]
+        side.picture = []
         position = self._position(side, place, shift)
         if not side.agent or position is None:
             return
@@ -247,17 +260,16 @@ def _field(name: str, label: str, field: Component, *, kind: str = "option", def
     return html.Label([html.Span(label), field], className=kind, **marks)
 
 
-def _side(name: str, side: Side) -> list[Component]:
+def _side(side: Side) -> list[Component]:
     state = side.state
     there = {"agent": side.agent, "at": _position(state)} if state else {}
     link = html.A(side.name, href=run_link(side.run_id, **there))
     head = html.Div(html.H3(link), className="panel-head")
     if state is None:
         return [head, html.P(side.said or "This run has no agent yet.", className="none muted")]
-    newest = state.steps[-1] if state.steps else {}
-    facts = _facts(state, newest)
-    rows = [html.Div([html.Dt(word), html.Dd(value)]) for word, value in facts.items()]
-    return [head, _frame(name, side, newest), html.Dl(rows, className="now beside-facts")]
+    rows = [html.Div([html.Dt(word), html.Dd(value)]) for word, value in _facts(state, side.newest).items()]
+    frame = html.Div(side.picture, className="frame")
+    return [head, frame, html.Dl(rows, className="now beside-facts")]
 
 
 def _position(state: State) -> str:
@@ -285,13 +297,19 @@ def _facts(state: State, newest: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _frame(name: str, side: Side, newest: dict[str, Any]) -> Component:
-    """The picture of the step: from its grid, else Kafka is asked, by the callback of the page."""
-    drawn = grid_of(newest.get("extras"))
-    place = None
-    if newest and drawn is None:
-        seq, step = newest["seq"], newest["step_index"]
-        place = {"run": side.run_id, "stream": newest["stream_id"], "seq": seq, "step": step}
-    asked = html.Span(id={"type": "beside-place", "side": name}, hidden=True, **attrs(data_place=place))
-    inner = picture(drawn) if drawn is not None else None
-    return html.Div([asked, html.Div(inner, id={"type": "beside-frame", "side": name}, className="frame")])
+async def _illustrate(pasts: Pasts, side: Side) -> None:
+    """Give a side the picture of its step: its grid, else Kafka's."""
+    if not (newest := side.newest):
+        return
+    if (drawn := grid_of(newest.get("extras"))) is not None:
+        side.picture = [picture(drawn)]
+        return
+    found = None
+    with suppress(StepstreamError):
+        found = await pasts.frames.of(side.run_id, newest["stream_id"], newest["seq"])
+    if found is None or found.frame is None:
+        side.picture = [html.P(found.said if found else "No picture of this step can be read now.")]
+        return
+    of = found.frame.step_index
+    words = "" if of == newest["step_index"] else f"picture of step {form.NONE if of is None else of}"
+    side.picture = [picture(found.frame), html.P(words, className="of")]

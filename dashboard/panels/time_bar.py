@@ -71,7 +71,7 @@ class TimeBar(Panel):
             "time.state": clock.state,
             "time.word": word,
             "time.tone": tone,
-            "time.play": "▶" if clock.state == "paused" else "⏸",
+            "time.play": "▶" if clock.state == "paused" else "❚❚",
             "time.where": clock.words,
             "time.said": clock.said,
             "time.back": _back(clock.meanwhile),

@@ -40,6 +40,22 @@ def shown(stack: Stack, run_id: str) -> dict[str, int]:
     return found
 
 
+def test_two_runs_side_by_side_have_their_pictures(
+    stack: Stack, open_page: Callable[..., Page], run_id: str
+) -> None:
+    """Each side shows the picture of its step; where none was sent, it says so."""
+    names = [f"{run_id}-{side}" for side in ("drawn", "blind")]
+    picture = {"mode": "rgb", "rgb": [[[40, 50, 200]] * 8] * 6}
+    for name in names:
+        drawn = {"render_payload": picture} if name.endswith("drawn") else {}
+        lines = [{"type": "step", "episode_index": 0, "step_index": i, "reward": 1} | drawn for i in range(3)]
+        stack.ingest(name, "\n".join(map(json.dumps, [*lines, {"type": "run_completed"}])))
+    wait_for(lambda: all(shown(stack, name)["steps"] == 3 for name in names), 90)
+    page = open_page(f"/compare?runs={','.join(names)}&align=step&along=0")
+    expect(page.locator("#beside-left .frame img")).to_be_visible()
+    expect(page.locator("#beside-right .frame")).to_have_text(re.compile("[Nn]o picture"))
+
+
 def test_two_runs_over_each_other(pair: list[str], open_page: Callable[..., Page]) -> None:
     """A line each, what differs in a table, and the choice in the address."""
     page = open_page(f"/compare?runs={','.join(pair)}&smooth=none")
