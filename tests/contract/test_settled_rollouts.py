@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from alembic import command
+from alembic.config import Config
 from sqlalchemy import select, text
 
 from infra.sql import migrations, runs
@@ -108,8 +109,11 @@ def test_any_order_and_any_repeat_ends_the_same(writer: Writer, seed: int) -> No
 
 def test_old_rollouts_are_counted_and_indexed_by_the_upgrade(writer: Writer) -> None:
     """A database of revision 0003 gets the steps and the words of what it holds."""
+    config = Config()
+    config.set_main_option("script_location", migrations.LOCATION)
     with writer.engine.begin() as connection:
-        command.downgrade(migrations._config(connection), "0003")
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0003")
     with writer.transaction() as tx:
         tx.insert("rollouts", [[item[name] for name in COLUMNS["rollouts"]] for item in ROWS])
     assert migrations.upgrade(writer.engine) == ("0003", migrations.head())
