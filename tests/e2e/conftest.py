@@ -1,4 +1,4 @@
-"""The stack as processes, and a real browser in front of it: started once, each test has its own runs."""
+"""The stack as processes and a real browser in front of it; each test has its own runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.processes import wait_for
 PROGRAM = str(Path(sys.executable).with_name("stepstream"))
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NOISE = "ERR_NETWORK_CHANGED"
-"""Chromium says so when a container anywhere on the machine comes or goes."""
+"""Chromium logs this error when a container on the machine starts or stops."""
 
 expect.set_options(timeout=45_000)
 
@@ -41,11 +41,11 @@ class Stack:
 
     @property
     def url(self) -> str:
-        """Of the home page."""
+        """The address of the home page."""
         return f"http://127.0.0.1:{self.port}"
 
     def cli(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """The real program, to its good end."""
+        """Run the real program to its end; it must exit with code 0."""
         done = subprocess.run(
             [PROGRAM, *arguments],
             env=os.environ | self.env,
@@ -58,7 +58,7 @@ class Stack:
         return done
 
     def start(self, name: str, *arguments: str) -> None:
-        """A service in the background."""
+        """Start a service in the background."""
         with (self.folder / f"{name}.log").open("ab") as log:
             command = [PROGRAM, name, *arguments]
             self.services[name] = process.spawn(command, output=log, variables=self.env)
@@ -68,13 +68,13 @@ class Stack:
         process.end(self.services.pop(name))
 
     def start_dashboard(self) -> None:
-        """The page, until it answers."""
+        """Start the dashboard and wait until it answers."""
         self.start("dashboard", "--port", str(self.port))
         wait_for(lambda: answers(self.port), 180, "the dashboard does not answer")
 
     @contextmanager
     def other_dashboard(self, name: str, **env: str) -> Iterator[str]:
-        """Address of a second dashboard with settings of its own; its log is `name`.log."""
+        """Run a second dashboard with these settings and yield its address; its log is `name`.log."""
         port = free_port()
         with (self.folder / f"{name}.log").open("ab") as log:
             command = [PROGRAM, "dashboard", "--port", str(port)]
@@ -86,20 +86,20 @@ class Stack:
             process.end(served)
 
     def worker(self, name: str, source: str) -> Path:
-        """A program of a user's; `emit` prints one JSON line at once."""
+        """Write a worker's program, in which `emit` prints one JSON line at once."""
         path = self.folder / f"{name}.py"
         head = "import json, sys, time\ndef emit(**line): print(json.dumps(line), flush=True)\n"
         path.write_text(head + textwrap.dedent(source))
         return path
 
     def run(self, run_id: str, source: str) -> subprocess.Popen[bytes]:
-        """Start a worker by `stepstream run`, and go on."""
+        """Start a worker with `stepstream run` and return while it runs."""
         command = [PROGRAM, "run", "--run-id", run_id, "--", sys.executable, str(self.worker(run_id, source))]
         with (self.folder / f"run-{uuid.uuid4().hex[:6]}.log").open("wb") as log:
             return process.spawn(command, output=log, variables=self.env)
 
     def ingest(self, run_id: str, lines: str) -> None:
-        """Send lines that are there already, and wait until SQL has them."""
+        """Send these lines with `stepstream ingest` and wait until it ends."""
         self.cli("ingest", "-", "--run-id", run_id, input=lines)
 
 
@@ -129,7 +129,7 @@ def stack(kafka: str, valkey: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A Chromium without a window. Its event loop runs in this thread, so no other may: it ends early."""
+    """Start a headless Chromium and end it with the module, because its event loop occupies the thread."""
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=needs.chromium_path(), args=FLAGS)
         yield launched
@@ -138,13 +138,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def forgiven() -> list[str]:
-    """Parts of console errors that a test brings about itself."""
+    """Parts of the console errors that a test causes itself and that do not fail it."""
     return [NOISE]
 
 
 @pytest.fixture
 def open_page(browser: Browser, stack: Stack, forgiven: list[str]) -> Iterator[Callable[..., Page]]:
-    """`open_page("/runs/x", color_scheme="dark")`. No page may log an error or ask another host."""
+    """`open_page("/runs/x", color_scheme="dark")` opens a page; errors and foreign requests fail the test."""
     complaints: list[str] = []
     contexts = []
 
@@ -175,12 +175,12 @@ def open_page(browser: Browser, stack: Stack, forgiven: list[str]) -> Iterator[C
 
 @pytest.fixture
 def run_id() -> str:
-    """A run of this test's own."""
+    """A run id that only this test uses."""
     return f"run-{uuid.uuid4().hex[:8]}"
 
 
 def answers(port: int) -> bool:
-    """Whether a dashboard answers there."""
+    """Whether a dashboard answers on this port."""
     with suppress(OSError, http.client.HTTPException):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
         connection.request("GET", "/healthz")

@@ -54,7 +54,7 @@ def trained(stack: Stack) -> str:
 
 
 def plot(page: Page, id: str) -> Locator:
-    """A chart with its lines, in sight."""
+    """Scroll a chart into view and wait until its lines are drawn."""
     found = page.locator(f"#{id} .js-plotly-plot")
     expect(found).to_be_attached()
     found.evaluate("el => el.scrollIntoView({block: 'center'})")
@@ -63,7 +63,7 @@ def plot(page: Page, id: str) -> Locator:
 
 
 def test_the_page_answers_what_a_researcher_asks(trained: str, open_page: Callable[..., Page]) -> None:
-    """The best episode and its length, the success rate, how far it is, and whether anything is lost."""
+    """The page names the best episode with its length, the success rate, the progress and unusable lines."""
     page = open_page(f"/runs/{trained}?agent=ada")
     expect(page.locator("#best")).to_have_text(f"best 99 in episode {BEST}, {LENGTH} steps")
     expect(page.locator("#number-success")).to_have_text("50 %")
@@ -75,7 +75,7 @@ def test_the_page_answers_what_a_researcher_asks(trained: str, open_page: Callab
 
 
 def test_an_episode_and_a_step_are_gone_to(trained: str, open_page: Callable[..., Page]) -> None:
-    """By two fields over the table, which show what the address says, also after a reload and back."""
+    """The fields Episode and Step open a step; they show the address, also after a reload and going back."""
     page = open_page(f"/runs/{trained}?agent=ada")
     for name, value in (("Episode", "20"), ("Step", "4")):
         field = page.get_by_role("spinbutton", name=name, exact=True)
@@ -91,7 +91,7 @@ def test_an_episode_and_a_step_are_gone_to(trained: str, open_page: Callable[...
 
 
 def test_charts_of_numbers_are_chosen_by_chips(trained: str, open_page: Callable[..., Page]) -> None:
-    """A pressed chip has a chart; the choice is in the address; a name that is markup stays its letters."""
+    """Pressing a chip adds a chart and puts it in the address; markup in a name is shown as text."""
     page = open_page(f"/runs/{trained}?agent=ada&metric=loss")
     chart = plot(page, "metric-0")
     assert chart.evaluate("el => el.data[0].y.length") == EPISODES * LENGTH
@@ -104,7 +104,7 @@ def test_charts_of_numbers_are_chosen_by_chips(trained: str, open_page: Callable
 
 
 def test_charts_are_drawn_as_the_address_wants(trained: str, open_page: Callable[..., Page]) -> None:
-    """Axis, smoothing, scale and outliers; the inputs show them, and the next run is opened so."""
+    """The address sets a chart's axis, smoothing and scale; the inputs show them; the browser keeps them."""
     page = open_page(f"/runs/{trained}?agent=ada&x=step&smooth=ema:0.9&log=1&metric=loss")
     chart = plot(page, "curve")
     expect(chart.locator(".gtitle", has_text="exponential 0.9")).to_be_attached()
@@ -126,7 +126,7 @@ def test_charts_are_drawn_as_the_address_wants(trained: str, open_page: Callable
 def test_a_click_opens_an_episode_and_a_double_click_does_not(
     trained: str, open_page: Callable[..., Page]
 ) -> None:
-    """The first goes to the episode under the pointer; the second shows all of a zoomed chart again."""
+    """A click opens the episode under the pointer; a double click only shows all of a zoomed chart again."""
     page = open_page(f"/runs/{trained}?agent=ada&zoom=episode:5,25")
     chart = plot(page, "curve")
     assert chart.evaluate("el => el.layout.xaxis.range") == [5, 25]
@@ -144,7 +144,7 @@ def test_a_click_opens_an_episode_and_a_double_click_does_not(
 
 
 def test_a_drag_zooms_and_the_back_button_undoes_it(trained: str, open_page: Callable[..., Page]) -> None:
-    """The part that is looked at is in the address, with its axis."""
+    """Dragging over a chart puts the chosen range and its axis in the address; going back removes it."""
     page = open_page(f"/runs/{trained}?agent=ada")
     area = plot(page, "curve").locator(".nsewdrag").first
     box = area.bounding_box()
@@ -162,7 +162,7 @@ def test_a_drag_zooms_and_the_back_button_undoes_it(trained: str, open_page: Cal
 def test_a_chart_fills_the_window_and_is_downloaded(
     trained: str, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:
-    """Full screen by the address, left by Escape; CSV has every point, PNG the picture."""
+    """The address opens a chart in full screen, Escape closes it; CSV has every point, PNG the picture."""
     page = open_page(f"/runs/{trained}?agent=ada&full=episodes:episode_return")
     expect(page.locator(".metric.full")).to_be_visible()
     box = page.locator(".metric.full").bounding_box()
@@ -183,7 +183,7 @@ def test_a_chart_fills_the_window_and_is_downloaded(
 
 
 def test_own_numbers_stand_among_the_big_ones(trained: str, open_page: Callable[..., Page]) -> None:
-    """By choice, in the address, and kept for the next run in this browser."""
+    """A number that the viewer adds stands in the address and is kept for the next run in this browser."""
     page = open_page(f"/runs/{trained}?agent=ada")
     page.locator(".own-numbers summary").click()
     page.get_by_label("loss", exact=True).check()
@@ -198,7 +198,7 @@ def test_own_numbers_stand_among_the_big_ones(trained: str, open_page: Callable[
 def test_columns_that_are_empty_for_the_whole_run_are_hidden(
     trained: str, open_page: Callable[..., Page]
 ) -> None:
-    """Of steps: info and observation, which no step has."""
+    """The table of steps hides info and observation when no step has them."""
     page = open_page(f"/runs/{trained}?agent=ada&table=steps")
     page.locator(".table-card").scroll_into_view_if_needed()
     heads = page.locator("#every-steps .ag-header-cell")
@@ -208,7 +208,7 @@ def test_columns_that_are_empty_for_the_whole_run_are_hidden(
 
 
 def test_dead_letters_are_a_click_away(trained: str, open_page: Callable[..., Page]) -> None:
-    """Each with its reason and line, as text; by reason; and how to send them again."""
+    """The tab of dead letters shows their lines as text, filters by reason and names `dlq redrive`."""
     page = open_page(f"/runs/{trained}?agent=ada")
     page.get_by_role("link", name="2 lines could not be used").click()
     rows = page.locator("#letters .ag-center-cols-container .ag-row")
@@ -259,7 +259,7 @@ def test_a_run_of_metrics_alone_opens_on_its_charts(
 def test_the_newest_picture_of_each_kind(
     stack: Stack, open_page: Callable[..., Page], run_id: str, payload: dict[str, object], shown: str
 ) -> None:
-    """A grid of cells, a terminal's text in its colours, an image."""
+    """The page shows the newest picture as a grid of cells, as a terminal's text or as an image."""
     told = {"type": "step", "agent_id": "ada", "reward": 1, "step_index": 0, "render_payload": payload}
     stack.run(run_id, f"emit(**{told!r})").wait(60)
     page = open_page(f"/runs/{run_id}?agent=ada")
@@ -268,7 +268,7 @@ def test_the_newest_picture_of_each_kind(
 
 
 def test_title_and_icon_say_the_status(trained: str, open_page: Callable[..., Page]) -> None:
-    """Title and icon show the run's status, also in one of twenty tabs."""
+    """The page's title and icon show the run's status."""
     page = open_page(f"/runs/{trained}?agent=ada")
     expect(page).to_have_title(re.compile(rf"^✓ ada · .*{trained}"))
     icon = page.locator("link[rel=icon]")

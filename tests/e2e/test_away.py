@@ -1,4 +1,4 @@
-"""Servers that go away under an open page: it says so, and goes on."""
+"""When a server goes away, an open page says so and goes on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ for i in range(100_000):
 
 
 def test_without_redis_the_page_shows_what_sql_holds(stack: Stack, browser: Browser, run_id: str) -> None:
-    """And says so."""
+    """While Redis is away, the page shows the newest step from SQL and says that Redis does not answer."""
     stack.ingest(run_id, json.dumps({"type": "step", "agent_id": "ada", "step_index": 7, "reward": 1}))
     with stack.other_dashboard("away", STEPSTREAM_REDIS_URL=f"redis://127.0.0.1:{free_port()}") as url:
         page = browser.new_page()
@@ -34,7 +34,7 @@ def test_without_redis_the_page_shows_what_sql_holds(stack: Stack, browser: Brow
 
 
 def test_without_sql_the_page_goes_on_with_the_newest(stack: Stack, browser: Browser, run_id: str) -> None:
-    """And says so."""
+    """While SQL is away, the page goes on with the newest steps and says that SQL does not answer."""
     worker = stack.run(run_id, WORKER)
     try:
         away = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
@@ -55,7 +55,7 @@ def test_without_sql_the_page_goes_on_with_the_newest(stack: Stack, browser: Bro
 def test_without_the_live_service_the_page_reads_sql(
     stack: Stack, open_page: Callable[..., Page], run_id: str
 ) -> None:
-    """SQL is ahead of Redis: the page notices, and goes back to Redis when the service is back."""
+    """While the live service is down, the page says so; the notice disappears when the service is back."""
     worker = stack.run(run_id, WORKER)
     try:
         page = open_page(f"/runs/{run_id}?agent=ada")

@@ -1,4 +1,4 @@
-"""Runs compared, as a person does it: select two, look, choose another number."""
+"""A person compares runs: selects two, looks at them, chooses another number."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_two_runs_side_by_side_have_their_pictures(
 
 
 def test_two_runs_over_each_other(pair: list[str], open_page: Callable[..., Page]) -> None:
-    """A line each, what differs in a table, and the choice in the address."""
+    """The chart has one line for each run, the table shows what differs, and the choice is in the address."""
     page = open_page(f"/compare?runs={','.join(pair)}&smooth=none")
     plot = page.locator("#compare-chart .js-plotly-plot")
     expect(plot.locator(".scatterlayer .trace")).to_have_count(2)
@@ -75,7 +75,7 @@ def test_two_runs_over_each_other(pair: list[str], open_page: Callable[..., Page
 
 
 def test_the_list_of_runs_leads_there(pair: list[str], open_page: Callable[..., Page]) -> None:
-    """Two rows selected have a button."""
+    """Two selected rows of the list of runs show a link that opens their comparison."""
     page = open_page(f"/?q={pair[0][:-2]}")
     boxes = page.locator("#runs .ag-selection-checkbox input")
     expect(boxes).to_have_count(2)
@@ -106,7 +106,7 @@ def seeds(stack: Stack) -> list[str]:
 
 
 def test_seeds_are_one_line(seeds: list[str], open_page: Callable[..., Page]) -> None:
-    """A line and a band for each setting, how many runs are in it; by another key, and each by itself."""
+    """Seeds of one setting share a line and a band, and are counted; without groups each run has a line."""
     page = open_page(f"/compare?runs={','.join(seeds)}&smooth=none")
     plot = page.locator("#compare-chart .js-plotly-plot")
     expect(plot.locator(".scatterlayer .trace")).to_have_count(4)
@@ -148,12 +148,12 @@ def walks(stack: Stack) -> list[str]:
 
 
 def fact(page: Page, side: str, name: str) -> Locator:
-    """A value of one side."""
+    """The element that shows one side's value of this name."""
     return page.locator(f"#beside-{side} dl > div", has=page.get_by_text(name, exact=True)).locator("dd")
 
 
 def test_two_side_by_side(walks: list[str], open_page: Callable[..., Page]) -> None:
-    """At the same step, moved by one slider; later in one of them; past its end, it says what there is."""
+    """One slider moves both sides; the right one can be later; past its end a side names its range."""
     page = open_page(f"/compare?runs={','.join(walks)}&align=step&along=9")
     for side in ("left", "right"):
         expect(fact(page, side, "Step")).to_have_text("9")
@@ -172,7 +172,7 @@ def test_two_side_by_side(walks: list[str], open_page: Callable[..., Page]) -> N
 
 
 def test_the_same_task_in_both(walks: list[str], open_page: Callable[..., Page]) -> None:
-    """Episodes that begin with the same observation, whatever their number; or the same episode."""
+    """Both sides show episodes with the same first observation, or, by choice, with the same number."""
     page = open_page(f"/compare?runs={','.join(walks)}&align=task")
     expect(fact(page, "left", "Episode")).to_have_text("2")
     expect(fact(page, "right", "Episode")).to_have_text("0")
@@ -185,7 +185,7 @@ def test_the_same_task_in_both(walks: list[str], open_page: Callable[..., Page])
 
 
 def test_a_click_is_the_moment_of_a_side(walks: list[str], open_page: Callable[..., Page]) -> None:
-    """On the left run's line it moves both, on the right one's it is how much later; the name leads there."""
+    """A click on the left line moves both sides, on the right line only that side; a name opens its run."""
     page = open_page(f"/compare?runs={','.join(walks)}&smooth=none")
     click(page, 0, 3)
     expect(page).to_have_url(re.compile("along=3"))
@@ -201,7 +201,7 @@ def test_a_click_is_the_moment_of_a_side(walks: list[str], open_page: Callable[.
 
 
 def test_choices_go_back_with_the_address(walks: list[str], open_page: Callable[..., Page]) -> None:
-    """The browser's back button undoes a choice, also where the address then names none."""
+    """The browser's back button undoes a choice, also when the address before it named no choice."""
     page = open_page(f"/compare?runs={','.join(walks)}&smooth=none")
     expect(page.locator("#choose-align")).to_have_value("episode")
     for choice, value, before in (("choose-align", "step", "episode"), ("compare-group", "none", "seed")):

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_a_setting_is_kept_in_this_browser(open_page: Callable[..., Page]) -> None:
-    """The theme chosen in the settings holds at once, after a reload, and is what the dialog then shows."""
+    """The theme chosen in the settings applies at once and after a reload; the dialog then shows it."""
     page = open_page("/")
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Theme").select_option("dark")

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_each_part_has_a_line(stack: Stack, open_page: Callable[..., Page], run_id: str) -> None:
-    """Servers with their addresses, what waits, and dead letters by reason."""
+    """The page shows the status of each server and service, and the dead letters by their reason."""
     stack.ingest(run_id, json.dumps({"type": "step", "reward": "no number"}))
     page = open_page("/")
     page.get_by_role("link", name="Health").click()
@@ -26,7 +26,7 @@ def test_each_part_has_a_line(stack: Stack, open_page: Callable[..., Page], run_
 
 
 def test_what_is_away_is_named(stack: Stack, browser: Browser) -> None:
-    """With the sentence that `doctor` says; no other line is lost."""
+    """An unreachable Redis is marked as failed without its password; the other lines keep their status."""
     with stack.other_dashboard(
         "away", STEPSTREAM_REDIS_URL=f"redis://:secret@127.0.0.1:{free_port()}"
     ) as url:

@@ -25,13 +25,13 @@ STEPS = 150
 
 
 class Chromium:
-    """A Chromium with tabs, as a person has it, but without a window."""
+    """A headless Chromium that can have several tabs."""
 
     def __init__(self, port: int) -> None:
         self._port = port
 
     def ask(self, method: str, path: str) -> Any:
-        """What Chromium answers to a request over its tabs."""
+        """Send a request about tabs to Chromium and return its answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
         connection.request(method, path)
         answer = connection.getresponse().read().decode()
@@ -40,14 +40,14 @@ class Chromium:
 
     @contextmanager
     def tab(self, url: str) -> Iterator[Tab]:
-        """A new tab, in front."""
+        """Open a new tab in the foreground."""
         opened = self.ask("PUT", f"/json/new?{quote(url, safe=':/')}")
         with connect(opened["webSocketDebuggerUrl"], max_size=None) as socket:
             yield Tab(self, opened["id"], socket)
 
 
 class Tab:
-    """One tab, by the DevTools protocol."""
+    """One tab, controlled by the DevTools protocol."""
 
     def __init__(self, browser: Chromium, name: str, socket: Any) -> None:
         self._browser, self._name, self._socket = browser, name, socket
@@ -56,12 +56,12 @@ class Tab:
         """WebSocket messages that came since `listen`."""
 
     def listen(self) -> None:
-        """Count what its WebSockets get from now on."""
+        """Count the messages that the page's WebSockets receive from now on."""
         self.send("Network.enable")
 
     def send(self, method: str, **params: Any) -> Any:
-        """A command's result, empty where it is refused, as while the page is still being opened; what
-        Chromium tells meanwhile is counted."""
+        """Run a command and return its result, which is empty while the page is still being opened; count
+        the WebSocket messages that arrive meanwhile."""
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
         while True:
@@ -71,18 +71,18 @@ class Tab:
                 return said.get("result", {})
 
     def value(self, expression: str) -> Any:
-        """What an expression is in the page."""
+        """Evaluate an expression in the page and return its value."""
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
         return answer.get("result", {}).get("value")
 
     def to_front(self) -> None:
-        """As a click on the tab does."""
+        """Bring the tab to the front, as a click on it does."""
         self._browser.ask("GET", f"/json/activate/{self._name}")
 
 
 @pytest.fixture
 def tabs(chromium: str, tmp_path: Path) -> Iterator[Chromium]:
-    """A Chromium of this test's own."""
+    """A Chromium that only this test uses."""
     arguments = ["--headless=new", "--remote-debugging-port=0", f"--user-data-dir={tmp_path / 'profile'}"]
     with (tmp_path / "chromium.log").open("wb") as log:
         process = subprocess.Popen([chromium, *FLAGS, *arguments, "about:blank"], stdout=log, stderr=log)
@@ -98,7 +98,7 @@ def tabs(chromium: str, tmp_path: Path) -> Iterator[Chromium]:
 def test_a_hidden_tab_costs_nothing_and_goes_on_where_it_was(
     stack: Stack, tabs: Chromium, run_id: str
 ) -> None:
-    """No message while it is behind another; in front again, each step is there once."""
+    """A page in a hidden tab receives no message; in front again, it shows each step exactly once."""
     worker = stack.run(
         run_id,
         f"""
@@ -138,12 +138,12 @@ def test_a_hidden_tab_costs_nothing_and_goes_on_where_it_was(
 
 
 def count(page: Tab, name: str) -> Any:
-    """A counter of the page."""
+    """The value of a counter on the page."""
     return page.value(f"document.getElementById('{name}').dataset.value")
 
 
 def unpainted(page: Tab) -> None:
-    """The delta that was under way when the tab went behind has come, and waits to be painted."""
+    """Wait until the delta that was under way when the tab was hidden has arrived."""
 
     def still() -> bool:
         seen = page.deltas

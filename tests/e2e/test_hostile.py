@@ -1,4 +1,4 @@
-"""Whatever a worker or a model writes is text on every page: no element is made of it, nothing runs."""
+"""Every page shows what a worker or a model writes as text: it creates no element and runs no script."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def lines(seed: int) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def runs(stack: Stack) -> list[str]:
-    """Two such runs; a worker's run may be called so, too."""
+    """Two runs with markup in every text and in their names."""
     names = [f"{WORDS}{uuid.uuid4().hex[:6]}" for _ in range(2)]
     for seed, name in enumerate(names):
         stack.ingest(name, "\n".join([*map(json.dumps, lines(seed)), MARKUP]))
@@ -87,11 +87,11 @@ PAGES = [
 
 @pytest.mark.parametrize("path", PAGES)
 def test_no_text_becomes_markup(runs: list[str], open_page: Callable[..., Page], path: str) -> None:
-    """The words stand there letter for letter; no element of theirs does."""
+    """A page shows markup letter for letter as text and creates no element from it."""
     run, agent = quote(runs[0], safe=""), quote(MARKUP, safe="")
     page = open_page(path.format(run=run, agent=agent, both=quote(",".join(runs), safe="")))
     expect(page.locator("body")).to_contain_text(re.compile(re.escape(WORDS)))
     page.wait_for_timeout(2000)  # charts and rows are drawn one by one
     if (chart := page.locator(".js-plotly-plot .nsewdrag").first).is_visible():
-        chart.hover(force=True)  # what the pointer brings is markup to Plotly, too
+        chart.hover(force=True)  # Plotly takes the text beside the pointer as markup, too
     assert page.evaluate(MADE) == []

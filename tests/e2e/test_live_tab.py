@@ -1,4 +1,4 @@
-"""A real worker, and what a browser shows of it."""
+"""A browser shows what a real worker sends."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def in_order(cells: Locator) -> list[str]:
 def test_a_tab_is_born_by_itself_and_ends_with_the_numbers_of_sql(
     stack: Stack, open_page: Callable[..., Page], run_id: str
 ) -> None:
-    """The page is open before the run is; what it shows in the end is what was emitted and what SQL holds."""
+    """A page that was opened before its run shows the run by itself and ends with the numbers of SQL."""
     page = open_page(f"/runs/{run_id}")
     expect(page.get_by_text("No run has this id")).to_be_visible()
     worker = stack.run(run_id, TRAINING)
@@ -101,7 +101,7 @@ def test_the_list_of_runs_links_to_the_tab(stack: Stack, open_page: Callable[...
 
 
 def test_hostile_ids_are_text(stack: Stack, open_page: Callable[..., Page], run_id: str) -> None:
-    """Whatever a worker calls its run and agents stands there letter for letter, and does nothing."""
+    """The page shows hostile names of runs and agents letter for letter, and their tabs work."""
     run = f"{HOSTILE[0]} {run_id}"
     lines = [
         {"type": "step", "agent_id": agent, "episode_index": 0, "step_index": i, "reward": i, "action": agent,
@@ -127,7 +127,7 @@ def test_hostile_ids_are_text(stack: Stack, open_page: Callable[..., Page], run_
 def test_the_page_goes_on_after_the_server_restarted(
     stack: Stack, open_page: Callable[..., Page], run_id: str, forgiven: list[str]
 ) -> None:
-    """It says that it is stale, comes back by itself, and shows each step once: no gap, no double."""
+    """A page says that it is stale while the server restarts, reconnects, and shows each step once."""
     forgiven.append("WebSocket connection")
     worker = stack.run(
         run_id,
@@ -175,7 +175,7 @@ def test_redis_flushed_the_same_page_comes_from_sql(
 
 
 def test_a_failed_run_says_why(stack: Stack, open_page: Callable[..., Page], run_id: str) -> None:
-    """Reason and the last words of stderr stand in the head, and the title says it."""
+    """The head shows the reason with the last words of stderr, and the title marks the failure."""
     worker = stack.run(
         run_id, "emit(type='step', reward=1)\nraise SystemExit('the reward is NaN <b>here</b>')"
     )

@@ -52,7 +52,7 @@ def shown(stack: Stack, run_id: str) -> dict[str, int]:
 
 
 def test_a_zoom_is_in_the_address_and_of_all_charts(charted: str, open_page: Callable[..., Page]) -> None:
-    """A part is seen in full by the address alone; a double click shows all again."""
+    """The address zooms all charts to one range with every point; a double click removes the zoom."""
     page = open_page(f"/runs/{charted}?panel=metrics&zoom=100,199")
     for title in ("loss", "score"):
         plot = page.locator(".metric").filter(has_text=title).locator(".js-plotly-plot")
@@ -68,7 +68,7 @@ def test_a_zoom_is_in_the_address_and_of_all_charts(charted: str, open_page: Cal
 
 
 def test_names_are_groups_and_text(charted: str, open_page: Callable[..., Page]) -> None:
-    """The part before the slash is the group; a name that is markup stays its letters."""
+    """The part of a name before the slash is its group; markup in a name is shown as text."""
     page = open_page(f"/runs/{charted}?panel=metrics")
     for name in ("train", "eval", "Metrics", "Episodes"):
         expect(page.get_by_role("heading", name=name, exact=True, level=2)).to_be_visible()
@@ -77,7 +77,7 @@ def test_names_are_groups_and_text(charted: str, open_page: Callable[..., Page])
 
 
 def test_charts_are_found_pinned_hidden_and_remembered(charted: str, open_page: Callable[..., Page]) -> None:
-    """All of it stands in the address, and the next run's charts look the same in this browser."""
+    """Pins, hidden charts, smoothing and scale come from the address and are kept for the next run."""
     page = open_page(f"/runs/{charted}?panel=metrics&pin=eval/score&hide=train/loss&smooth=ema:0.9&log=1")
     expect(page.get_by_role("heading", name="Pinned", exact=True)).to_be_visible()
     expect(page.get_by_role("heading", name="loss", exact=True)).to_have_count(0)
@@ -96,7 +96,7 @@ def test_charts_are_found_pinned_hidden_and_remembered(charted: str, open_page: 
 def test_every_point_of_a_chart_is_downloaded(
     charted: str, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:
-    """CSV holds all points, not those that are drawn; a chart is saved as PNG."""
+    """CSV holds all points, not only the drawn ones; a chart is saved as PNG."""
     page = open_page(f"/runs/{charted}?panel=metrics&metric=train/loss")
     expect(page.locator(".metric .scatterlayer path").first).to_be_attached()
     page.locator(".metric").hover()
@@ -114,7 +114,7 @@ def test_every_point_of_a_chart_is_downloaded(
 def test_full_screen_has_an_address_and_escape_leaves_it(
     charted: str, open_page: Callable[..., Page]
 ) -> None:
-    """One chart fills the window."""
+    """The address opens one chart in the whole window; Escape closes it."""
     page = open_page(f"/runs/{charted}?panel=metrics&full=train/loss")
     expect(page.locator(".metric.full")).to_be_visible()
     box = page.locator(".metric.full").bounding_box()
@@ -127,20 +127,20 @@ def test_full_screen_has_an_address_and_escape_leaves_it(
 def test_the_config_stands_beside_that_of_the_run_before(
     charted: str, open_page: Callable[..., Page]
 ) -> None:
-    """What differs is marked; another run can be chosen."""
+    """The page marks the keys of the configuration whose values differ from the run before."""
     page = open_page(f"/runs/{charted}?panel=config")
     expect(page.locator("#config .changed th")).to_have_text("seed")
     expect(page.locator("#config thead")).to_contain_text(f"{charted}-before")
 
 
 def test_the_log_says_where_stderr_would_be(charted: str, open_page: Callable[..., Page]) -> None:
-    """A run without any stderr says how it is recorded."""
+    """The log of a run without stderr says how stderr is recorded."""
     page = open_page(f"/runs/{charted}?panel=log")
     expect(page.get_by_text("This run has no stderr here")).to_be_visible()
 
 
 def test_runs_are_grouped_chosen_and_kept_as_a_view(charted: str, open_page: Callable[..., Page]) -> None:
-    """Groups by a key of the configuration, columns by choice, two runs to compare, a view with a name."""
+    """The list of runs groups by a configuration key, shows chosen columns, compares two and saves views."""
     page = open_page(f"/?q={charted}&group=config.seed&column=name&column=config.lr")
     rows = page.locator(".runs-grid .ag-center-cols-container .ag-row")
     expect(rows).to_have_count(4)

@@ -61,14 +61,14 @@ def told(stack: Stack) -> str:
 
 
 def chosen(page: Page) -> str:
-    """The tab that is chosen."""
+    """The text of the chosen tab."""
     return page.locator("[role=tab][aria-selected=true]").inner_text()
 
 
 def test_keys_move_through_agents_and_the_back_button_returns(
     told: str, open_page: Callable[..., Page]
 ) -> None:
-    """j, k, arrows, Home and End choose the neighbour; the tab list is one stop of the Tab key."""
+    """The keys j, k, arrows, Home and End choose an agent; going back from another panel shows it again."""
     page = open_page(f"/runs/{told}")
     first = page.get_by_role("tab", name="Live-agent_0-Training", exact=True)
     expect(first).to_have_attribute("aria-selected", "true")
@@ -80,7 +80,7 @@ def test_keys_move_through_agents_and_the_back_button_returns(
     first.focus()
     page.keyboard.press("ArrowDown")
     assert chosen(page) == "Live-agent_1-Training"
-    page.keyboard.press("End")  # who only logs metrics stands last
+    page.keyboard.press("End")  # an agent that only logs metrics stands last
     assert chosen(page) == "Live-default-Training"
     assert page.evaluate("document.activeElement.innerText") == "Live-default-Training"
     page.keyboard.press("Home")
@@ -92,7 +92,7 @@ def test_keys_move_through_agents_and_the_back_button_returns(
 
 
 def test_an_episode_opens_from_its_row_and_has_an_address(told: str, open_page: Callable[..., Page]) -> None:
-    """A click on an episode shows its steps and rewards; the address alone brings them back."""
+    """A click on an episode shows its steps and rewards; its address alone shows them again."""
     page = open_page(f"/runs/{told}?agent=agent_1&table=episodes")
     page.locator(".table-card").scroll_into_view_if_needed()
     page.locator("#every-episodes .ag-cell[col-id=episode_index]", has_text="29").first.click()
@@ -116,7 +116,7 @@ def test_long_texts_are_readable_in_full(told: str, open_page: Callable[..., Pag
 def test_a_step_of_the_table_is_shown_until_the_newest_is_wanted(
     told: str, open_page: Callable[..., Page]
 ) -> None:
-    """A click on a step shows it where the newest stands; one button goes back."""
+    """A click on a step shows it in place of the newest one; one button returns to live."""
     page = open_page(f"/runs/{told}?agent=agent_0&episode=3")
     page.locator(".table-card").scroll_into_view_if_needed()
     page.locator("#every-steps .ag-row[row-index='7'] .ag-cell[col-id=step_index]").click()
@@ -168,7 +168,7 @@ def test_metrics_and_log_of_a_run(told: str, open_page: Callable[..., Page]) -> 
 
 
 def test_hundreds_of_agents_are_a_list_to_search(stack: Stack, open_page: Callable[..., Page]) -> None:
-    """Three hundred tabs stay usable: the search narrows them, the chosen one is in sight."""
+    """With three hundred agents the search narrows the tabs, and the chosen tab is scrolled into view."""
     run_id = f"many-{uuid.uuid4().hex[:8]}"
     many = [{"type": "step", "agent_id": f"w{i}", "step_index": 0, "reward": i} for i in range(300)]
     stack.ingest(run_id, "\n".join(map(json.dumps, many)))
@@ -225,7 +225,7 @@ def test_a_phone_shows_everything_in_one_column(told: str, open_page: Callable[.
 
 
 def test_settings_of_the_page_are_kept(told: str, open_page: Callable[..., Page]) -> None:
-    """Theme, rate and rows kept are this browser's, also after a reload."""
+    """This browser keeps the theme and the number of rows that were set, also after a reload."""
     page = open_page(f"/runs/{told}", color_scheme="light")
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Theme").select_option("dark")

@@ -43,7 +43,7 @@ def examples(stack: Stack) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trained(stack: Stack) -> Iterator[str]:
-    """A run that goes on."""
+    """A run whose worker acts until the tests end."""
     worker = stack.run("panels-run", WORKER)
     yield "panels-run"
     process.end(worker)
@@ -62,7 +62,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def drawn(page: Page, id: str, bars: int) -> None:
-    """A chart has so many bars, when it is in sight."""
+    """Scroll a chart into view and expect so many bars."""
     plot = page.locator(f"#{id} .main-svg").first
     expect(plot).to_be_attached()
     plot.evaluate("el => el.scrollIntoView()")
@@ -70,7 +70,7 @@ def drawn(page: Page, id: str, bars: int) -> None:
 
 
 def test_the_examples_are_live_on_an_agents_page(examples: str, trained: str, page: Page) -> None:
-    """Each draws what the agent does, and takes a worker's words as text."""
+    """Each example draws what the agent does and shows a worker's words as text."""
     page.goto(f"{examples}/runs/{trained}", timeout=60_000)
     for title in ("Distribution", "Actions, newest 2,000 steps", "Visited states"):
         expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
@@ -84,7 +84,7 @@ def test_the_examples_are_live_on_an_agents_page(examples: str, trained: str, pa
 
 
 def test_an_option_of_a_panel_is_in_the_address(examples: str, trained: str, page: Page) -> None:
-    """Another number is chosen, and stands in the address."""
+    """The option of a panel that a viewer sets is put in the address."""
     page.goto(f"{examples}/runs/{trained}", timeout=60_000)
     drawn(page, "distribution", 30)
     field = page.get_by_role("textbox", name="Number")
@@ -94,7 +94,7 @@ def test_an_option_of_a_panel_is_in_the_address(examples: str, trained: str, pag
 
 
 def test_a_panel_that_cannot_be_used_is_named(stack: Stack, trained: str, tmp_path: Path, page: Page) -> None:
-    """A module that does not import, a panel that raises in each call: a sentence each; all else lives."""
+    """The page names a module that cannot be imported and a panel that raises; all else goes on."""
     (tmp_path / "broken.py").write_text(BROKEN)
     env = {"STEPSTREAM_DASHBOARD_PANELS": "broken:Raises,nowhere:Panel", "PYTHONPATH": str(tmp_path)}
     with stack.other_dashboard("broken", **env) as url:
@@ -104,5 +104,5 @@ def test_a_panel_that_cannot_be_used_is_named(stack: Stack, trained: str, tmp_pa
         expect(failures.filter(has_text="<img src=x> at every step")).to_be_visible()
         assert page.locator("img[src=x]").count() == 0
         expect(page.locator("#run-status")).to_have_text("running")
-        page.goto("about:blank")  # it would complain about the server that ends
+        page.goto("about:blank")  # an open page would log an error when its server ends
     assert "nowhere" in (stack.folder / "broken.log").read_text()

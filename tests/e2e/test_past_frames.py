@@ -31,7 +31,7 @@ PIXEL = """(wanted) => {
 
 
 def shows(page: Page, episode: int, step: int) -> None:
-    """The step stands there with its own picture, sharp."""
+    """Expect the step with its own picture, drawn without smoothing."""
     expect(page.locator("#now-title")).to_have_text(f"Step {step} of episode {episode}")
     expect(page.locator("#now-action")).to_have_text(str(step))
     page.wait_for_function(PIXEL, arg=f"{40 * episode},{50 * step},200")
@@ -42,7 +42,7 @@ def shows(page: Page, episode: int, step: int) -> None:
 def test_an_episode_is_walked_picture_by_picture(
     stack: Stack, open_page: Callable[..., Page], run_id: str
 ) -> None:
-    """By an episode's row, keys, buttons, rows and the address; one button leads back to the newest."""
+    """Rows, keys, buttons and the address open a step with its picture; one button returns to live."""
     stack.run(run_id, TRAINING).wait(60)
     page = open_page(f"/runs/{run_id}?agent=ada&table=episodes")
     expect(page.locator("#count-stored")).to_have_attribute("data-value", str(EPISODES * LENGTH))
@@ -79,7 +79,7 @@ def test_an_episode_is_walked_picture_by_picture(
 def test_a_step_without_a_picture_shows_its_neighbours_and_says_so(
     stack: Stack, open_page: Callable[..., Page], run_id: str
 ) -> None:
-    """Pictures are thinned; an episode without any has one sentence instead."""
+    """A step without a picture shows a near one and names its step; without any, one sentence says so."""
     seldom = "if step == 2 and episode != 1: line['render_payload'] = picture"
     source = f"""
     for episode in range(3):
@@ -105,7 +105,7 @@ def test_a_step_without_a_picture_shows_its_neighbours_and_says_so(
 def test_a_past_step_stays_while_training_goes_on(
     stack: Stack, open_page: Callable[..., Page], run_id: str
 ) -> None:
-    """What comes meanwhile does not push it away."""
+    """A past step stays on the page while new steps arrive, and the button counts them."""
     worker = stack.run(run_id, TRAINING.replace(f"range({EPISODES})", "range(40)"))
     page = open_page(f"/runs/{run_id}?agent=ada")
     expect(page.locator("#now-episode")).to_have_text(re.compile(r"[1-9]"))
@@ -120,7 +120,7 @@ def test_a_past_step_stays_while_training_goes_on(
 def test_an_episode_that_is_yet_to_come_is_shown_when_it_is_there(
     stack: Stack, open_page: Callable[..., Page], run_id: str
 ) -> None:
-    """Until then the page is live, and says what there is; a moment is in SQL a little after it is live."""
+    """A page that is opened at a later episode says so, and shows the episode once it is there."""
     go = stack.folder / f"{run_id}.go"
     waits = f"import pathlib\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.1)\n"
     worker = stack.run(run_id, TRAINING + waits + TRAINING.replace(f"range({EPISODES})", f"[{EPISODES}]"))

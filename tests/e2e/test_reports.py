@@ -1,4 +1,4 @@
-"""Public bug reports on the page: whatever a run holds, and whatever its name, its page opens."""
+"""Public bug reports: the page of a run opens, whatever the run holds and whatever its name is."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LINES = {path.stem: path.read_text() for path in sorted((REPORTS / "21-chart-han
 def test_a_page_with_extreme_numbers_answers(
     stack: Stack, open_page: Callable[..., Page], run_id: str, name: str
 ) -> None:
-    """The agent's tab is there, the page has no error, and a link still leads on."""
+    """A page with extreme numbers shows the agent's tab, logs no error and still answers."""
     stack.ingest(run_id, LINES[name])
     count = len(LINES[name].splitlines())
 
@@ -54,7 +54,7 @@ def test_a_page_with_extreme_numbers_answers(
 
 
 def test_each_run_opens_whatever_it_is_called(stack: Stack, open_page: Callable[..., Page]) -> None:
-    """From the list, also `.` and `..`, which a browser takes for folders."""
+    """Every run opens from the list, also `.` and `..`, which a browser takes for folders."""
     text = (REPORTS / "26-run-ids" / "ids.jsonl").read_text(encoding="utf-8")
     named = {json.loads(line)["run_id"] for line in text.splitlines()}
     names = {name for name in named if 0 < len(name) <= LONGEST_ID}

@@ -1,4 +1,4 @@
-"""Rollouts of language models in a browser: the table, one as a chat, new ones as their files come."""
+"""Rollouts of language models in a browser: the table, one as a chat, and new ones as files appear."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ HOSTILE = (
 
 
 def stored(stack: Stack, folder: Path, run_id: str, count: int) -> None:
-    """Read a folder's files, and wait until SQL has them."""
+    """Read a folder's files and wait until SQL has so many rollouts."""
     stack.cli("watch", "--once", str(folder), "--run-id", run_id)
     wait_for(lambda: shown(stack, run_id) >= count, 90)
 
 
 def shown(stack: Stack, run_id: str) -> int:
-    """Rollouts of a run in SQL, by their episodes."""
+    """How many rollouts of a run SQL has, counted by their episodes."""
     found: dict[str, Any] = json.loads(stack.cli("runs", "show", run_id, "--json").stdout)
     return int(found["episodes"])
 
 
 def step_file(folder: Path, step: int, answers: list[str]) -> None:
-    """A file of one training step, put in place at once."""
+    """Write the file of one training step under another name, then rename it."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         {
@@ -62,7 +62,7 @@ def rows(page: Page) -> Any:
 def test_a_data_set_as_a_table_and_as_a_chat(
     stack: Stack, open_page: Callable[..., Page], run_id: str, tmp_path: Path
 ) -> None:
-    """All samples, searched and sorted; a click opens one; keys go on; each state has an address."""
+    """The table sorts all samples; a click opens one as a chat; keys move on; each state has an address."""
     shutil.copytree(DATA / "verl" / "hack", tmp_path / run_id)
     stored(stack, tmp_path / run_id, run_id, 48)
     page = open_page(f"/runs/{run_id}")
@@ -101,7 +101,7 @@ def test_a_data_set_as_a_table_and_as_a_chat(
 def test_new_samples_appear_by_themselves(
     stack: Stack, open_page: Callable[..., Page], run_id: str, tmp_path: Path
 ) -> None:
-    """A page that is open shows a training step once its file is there; a search follows."""
+    """An open page shows a training step once its file exists, and a search finds its samples."""
     step_file(tmp_path / run_id, 1, ["first answer", "another"])
     stack.start("watch", str(tmp_path / run_id), "--run-id", run_id)
     try:
@@ -122,7 +122,7 @@ def test_new_samples_appear_by_themselves(
 def test_hostile_text_is_text(
     stack: Stack, open_page: Callable[..., Page], run_id: str, tmp_path: Path
 ) -> None:
-    """No markup, link or terminal code of a model runs; signs without a width or of direction are seen."""
+    """Markup, links and terminal codes of a model do not run; hidden characters are shown by their code."""
     step_file(tmp_path / run_id, 1, [HOSTILE, "x" * 30_000 + "end"])
     stored(stack, tmp_path / run_id, run_id, 2)
     page = open_page(f"/runs/{run_id}?panel=rollouts")
@@ -146,7 +146,7 @@ def test_hostile_text_is_text(
 def test_token_arrays_are_read_when_they_are_asked_for(
     stack: Stack, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:
-    """A button, then a table of values; the tools' calls and answers stand in the chat."""
+    """A button loads the table of token arrays; the chat shows the tools' messages."""
     shutil.copytree(DATA / "prime-rl" / "run", tmp_path / "run")
     said = stack.cli("watch", "--once", str(tmp_path / "run"), "--json").stdout
     (run_id,) = json.loads(said)["run_ids"]

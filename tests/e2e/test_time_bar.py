@@ -30,13 +30,13 @@ for episode in range(EPISODES):
 
 
 def training(episodes: int = EPISODES, pause: float = 0.12) -> str:
-    """A worker that acts, slower than pictures are thinned."""
+    """A worker's program that acts more slowly than pictures are thinned."""
     return TRAINING.replace("EPISODES", str(episodes)).replace("PAUSE", str(pause))
 
 
 @pytest.fixture
 def trained(stack: Stack, run_id: str) -> str:
-    """A run that has ended, stored whole."""
+    """A run that has ended and is stored completely."""
     stack.run(run_id, training()).wait(60)
     wait_for(lambda: shown(stack, run_id) == EPISODES * LENGTH, 60, "the run is not stored")
     return run_id
@@ -61,7 +61,7 @@ def bar(page: Page, state: str) -> None:
 
 
 def at(page: Page, step: int, finished: int | None = None) -> None:
-    """The page shows the step of this number of the run: number, episode, action, picture, table, curve."""
+    """Expect the page to show this step of the run: number, episode, action, picture, table and curve."""
     episode, own = divmod(step, LENGTH)
     expect(page.locator("#now-title")).to_have_text(f"Step {own} of episode {episode}")
     expect(page.locator(".now .step")).to_have_text(f"Step{own}")
@@ -91,7 +91,7 @@ PIXEL = """([episode, step]) => {
 def test_a_moment_of_the_address_is_shown_to_whoever_opens_it(
     look: Callable[[str], Page], trained: str
 ) -> None:
-    """Frame, table, curve and counters, in the words of positions; the old addresses, too."""
+    """A position in the address opens the same frame, table, curve and counters; old addresses work, too."""
     page = look(f"/runs/{trained}?agent=ada")
     bar(page, "live")
     for words, step in (
@@ -113,14 +113,14 @@ def test_a_moment_of_the_address_is_shown_to_whoever_opens_it(
 
 
 def press(page: Page, *keys: str) -> None:
-    """Keys, as nothing has the focus."""
+    """Press keys while no element has the focus."""
     page.evaluate("document.activeElement?.blur()")
     for key in keys:
         page.keyboard.press(key)
 
 
 def test_keys_walk_by_step_and_episode_and_back_to_live(look: Callable[[str], Page], trained: str) -> None:
-    """Arrows, with Shift an episode; Home and End; the dialog of keys has them."""
+    """Arrow keys move by a step, with Shift by an episode; Home goes to the start, End back to live."""
     page = look(f"/runs/{trained}?agent=ada&at=step:23")
     at(page, 23)
     press(page, "ArrowRight")
@@ -149,7 +149,7 @@ def test_keys_walk_by_step_and_episode_and_back_to_live(look: Callable[[str], Pa
 
 
 def test_it_plays_pauses_and_comes_to_the_end(look: Callable[[str], Page], trained: str) -> None:
-    """Space plays from where one is, at the speed that was chosen; at the end of the run it pauses."""
+    """Space plays from the current step at the chosen speed; playing pauses at the end of the run."""
     page = look(f"/runs/{trained}?agent=ada&at=step:30&speed=0.5")
     at(page, 30)
     press(page, "Space")
@@ -167,7 +167,7 @@ def test_it_plays_pauses_and_comes_to_the_end(look: Callable[[str], Page], train
 
 
 def test_a_range_is_played_again_and_again(look: Callable[[str], Page], trained: str) -> None:
-    """Its ends are set by [ and ], are in the address, and are taken off."""
+    """The keys [ and ] set a range, which stands in the address and is played repeatedly until removed."""
     page = look(f"/runs/{trained}?agent=ada&at=step:20&speed=10")
     at(page, 20)
     press(page, "[")
@@ -190,7 +190,7 @@ def test_a_range_is_played_again_and_again(look: Callable[[str], Page], trained:
 
 
 def test_dragging_moves_everything(look: Callable[[str], Page], trained: str) -> None:
-    """To where the pointer is, by no callback; marks lead to what happened."""
+    """Dragging moves the page to the pointer without a callback; a click on a mark opens its moment."""
     page = look(f"/runs/{trained}?agent=ada")
     box = page.locator(".time-track").bounding_box()
     assert box is not None
@@ -227,7 +227,7 @@ def test_dragging_moves_everything(look: Callable[[str], Page], trained: str) ->
 def test_while_it_trains_the_past_stays_and_live_waits(
     stack: Stack, look: Callable[[str], Page], run_id: str
 ) -> None:
-    """A moment stays as it is, the way back counts what came, and leads to what is newest."""
+    """While a run trains, a moment stays; the way back counts new steps and leads to the newest."""
     worker = stack.run(run_id, training(400))
     page = look(f"/runs/{run_id}?agent=ada")
     expect(page.locator("#now-episode")).to_have_text(re.compile(r"[2-9]"))
@@ -255,7 +255,7 @@ def test_while_it_trains_the_past_stays_and_live_waits(
 def test_a_viewer_follows_another_and_has_a_clock_of_his_own(
     look: Callable[[str], Page], trained: str
 ) -> None:
-    """By a link; a move of one's own ends it."""
+    """A page opened by a follow link moves with another page until its own viewer moves it."""
     leader = look(f"/runs/{trained}?agent=ada&at=step:11")
     at(leader, 11)
     other = look(f"/runs/{trained}?agent=ada&at=step:50")

@@ -1,4 +1,4 @@
-"""A database of either kind, empty, and the dashboard's reads of it."""
+"""An empty database of each kind, and the dashboard's reads of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def database(request: pytest.FixtureRequest, home: Path) -> Settings:
 
 @pytest.fixture
 def engine(database: Settings) -> Iterator[Engine]:
-    """A connection to write by; the tables are there."""
+    """An engine on the database, with the tables created."""
     made = sql.engine(database)
     Base.metadata.create_all(made)
     yield made
@@ -33,7 +33,7 @@ def engine(database: Settings) -> Iterator[Engine]:
 
 @pytest.fixture
 def queries(database: Settings, engine: Engine) -> Iterator[Queries]:
-    """The reads."""
+    """The dashboard's reads of the database."""
     made = Queries(database)
     yield made
     made.close()

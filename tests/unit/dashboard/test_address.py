@@ -18,7 +18,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4
     run=NAMES.filter(lambda name: name.strip("/") == name), agent=NAMES, metrics=st.lists(NAMES, max_size=4)
 )
 def test_any_names_come_back_out_of_a_link(run: str, agent: str, metrics: list[str]) -> None:
-    """Whatever a worker calls its run, agents and numbers."""
+    """A link returns the names of run, agent and numbers, whatever a worker calls them."""
     address = Address.of(run_link(run, agent=agent, metric=metrics))
     assert address.run == run
     assert address.get("agent") == agent
@@ -43,7 +43,7 @@ def test_parts_are_replaced_repeated_and_left_out() -> None:
 
 @given(name=NAMES)
 def test_a_patch_says_what_is_set_and_what_is_left_out(name: str) -> None:
-    """The text is a query of the changed parts; what is left out is empty."""
+    """A patch is a query of the changed parts, in which a removed part is empty."""
     text = patched(metric=[name, "b"], episode=None)
     assert parse_qsl(text, keep_blank_values=True) == [("metric", name), ("metric", "b"), ("episode", "")]
     assert quote(name, safe="") in text
@@ -51,7 +51,7 @@ def test_a_patch_says_what_is_set_and_what_is_left_out(name: str) -> None:
 
 @pytest.mark.parametrize("run", [".", "..", "...", "..;", ";", ".;."])
 def test_a_run_named_by_dots_has_an_address(run: str) -> None:
-    """A browser takes a last part of one or two dots for a folder, so there is none in its link."""
+    """A link never ends in one or two dots, because a browser takes such a part for a folder."""
     link = run_link(run, agent="a")
     assert unquote(Address.of(link).path.rpartition("/")[2]) not in (".", "..")
     assert Address.of(link).run == run

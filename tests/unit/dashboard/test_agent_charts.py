@@ -1,4 +1,4 @@
-"""Charts of a series: read out of SQL, grown by what comes, drawn as the address wants."""
+"""Charts of a series: read from SQL, extended by live values, drawn as the address says."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def opened(panel: OneChart, query: str = "") -> OneChart:
 
 
 async def loaded(panel: OneChart, queries: Queries) -> dict[str, Any]:
-    """What it draws when it has read once."""
+    """What a panel draws after its first read."""
     read = asyncio.Event()
     panel.wake = read.set
     reading = asyncio.create_task(panel.load(History(queries, Pasts(load({}), queries), "run", "a")))
@@ -87,7 +87,7 @@ def test_a_smoothed_line_goes_on_as_if_it_was_read_whole(
 @pytest.mark.parametrize("smooth", ["none", "ema:0.9", "mean:10"])
 @pytest.mark.parametrize("axis", ["step", "episode", "relative", "time"])
 def test_live_values_stand_where_sql_will_have_them(axis: str, smooth: str) -> None:
-    """On each axis; what was read already is not there twice."""
+    """A live value has the same x as a stored one on each axis; a value that was read is not doubled."""
     choice = Choice.of(Address.of(f"/runs/run?x={axis}&smooth={smooth}"))
     chart = Chart(Series("run", "episodes", "episode_return", "a"))
     for n in range(10):
@@ -107,7 +107,7 @@ def test_live_values_stand_where_sql_will_have_them(axis: str, smooth: str) -> N
 
 
 async def test_a_return_is_read_whole_and_grows(engine: Engine, queries: Queries) -> None:
-    """Every episode out of SQL, then those that come, with the mean of the last hundred."""
+    """The chart of returns reads all episodes from SQL, adds live ones, and shows the mean of 100."""
     write(engine, Episode, [event(n + 1, episode_index=n, episode_return=float(n)) for n in range(200)])
     panel = opened(Return())
     panel.take(News(first=True, first_of_agent=True, agent="a"))
@@ -122,7 +122,7 @@ async def test_a_return_is_read_whole_and_grows(engine: Engine, queries: Queries
 
 @pytest.mark.parametrize("panel", [Return(), Reward(), Metric(0)], ids=["return", "reward", "metric"])
 def test_what_comes_live_stands_on_the_clock(panel: OneChart) -> None:
-    """In ms since 1970, as SQL gives it."""
+    """On the time axis a live value has its x in ms since 1970, as in SQL."""
     opened(panel, "&x=time&metric=loss")
     panel.take(News(first=True, first_of_agent=True, agent="a"))
     panel.take(News(agent="a", steps=[step(7, 0, 0, 1.0, 2.0)], episodes=[ended(7, 0, 1.0)]))
@@ -133,7 +133,7 @@ def test_what_comes_live_stands_on_the_clock(panel: OneChart) -> None:
 async def test_a_number_of_steps_is_drawn_from_the_first_to_the_newest(
     engine: Engine, queries: Queries
 ) -> None:
-    """Over the global step: not only what came since the page was opened."""
+    """A number of steps is drawn over the global step from the first stored step on, then grows."""
     rows = [
         event(n + 1, episode_index=n // 10, step_index=n % 10, metrics={"loss": n / 2}) for n in range(50)
     ]
@@ -159,7 +159,7 @@ async def test_a_number_of_steps_is_drawn_from_the_first_to_the_newest(
 
 
 async def test_of_an_open_episode_its_own_steps_are_drawn(engine: Engine, queries: Queries) -> None:
-    """Reward and numbers over the steps of the episode that the address names."""
+    """The charts show reward and numbers over the steps of the episode that the address names."""
     rows = [
         event(n + 1, episode_index=n // 10, step_index=n % 10, reward=float(n), metrics={"loss": n / 2})
         for n in range(50)
@@ -175,7 +175,7 @@ async def test_of_an_open_episode_its_own_steps_are_drawn(engine: Engine, querie
 
 
 def test_the_newest_episode_is_drawn_as_it_is_played() -> None:
-    """Its rewards step by step; with the next episode it begins anew."""
+    """The newest episode's rewards are drawn step by step; the next episode starts a new line."""
     panel = opened(Reward())
     panel.take(
         News(first=True, first_of_agent=True, agent="a", steps=[step(n, 0, n, n, 0) for n in range(5)])
@@ -189,7 +189,7 @@ def test_the_newest_episode_is_drawn_as_it_is_played() -> None:
 
 
 def test_what_is_done_in_a_chart_is_in_the_address() -> None:
-    """A zoom with its axis, a double click without, a click on an episode opens it."""
+    """The address holds a zoom with its axis; a double click removes it; a click opens an episode."""
     address = Address.of("/runs/run?agent=a&at=w/7")
     assert zoomed(address, "step", {"xaxis.range[0]": 1.5, "xaxis.range[1]": 9}).endswith(
         "zoom=step%3A1.5%2C9"

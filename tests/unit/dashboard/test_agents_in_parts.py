@@ -32,7 +32,7 @@ def test_whatever_changes_between_two_parts_arrives(changes: list[set[int]], sti
 
     assert read() == MANY
     for changed in changes:
-        at += 0 if still else 1  # many within one millisecond, or each a later one
+        at += 0 if still else 1  # changes within one millisecond, or each in a later one
         for i in changed:
             steps[i], seen[i] = steps[i] + 1, at
         assert read() <= MANY // 4 + 1

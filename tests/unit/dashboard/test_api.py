@@ -40,7 +40,7 @@ def ask(database: Settings) -> Iterator[Ask]:
 
 
 def fill(settings: Settings, run_id: str) -> None:
-    """A run of 60 episodes, 240 steps; one reward is infinite, one observation is long."""
+    """Store a run of 60 episodes and 240 steps with an infinite reward and a long configuration."""
     lines = lines_of(run_id, "s1", 60)
     started = {"stream_id": "s1.meta", "event_time": lines[0][1]["event_time"], "event": "run_started"}
     config = json.dumps({"config": {"lr": 0.1, "notes": "n" * 5000}})
@@ -51,7 +51,7 @@ def fill(settings: Settings, run_id: str) -> None:
 
 
 def test_runs(ask: Ask) -> None:
-    """A list by status, and one run with its whole configuration and its agents."""
+    """The API lists runs by status, and gives one run with its whole configuration and its agents."""
     status, found = ask("runs", status="running")
     assert (status, found["total"]) == (200, 1)
     assert found["runs"][0]["run_id"] == RUN
@@ -63,7 +63,7 @@ def test_runs(ask: Ask) -> None:
 
 
 def test_series(ask: Ask) -> None:
-    """Names, the newest points, and the extremes of every pixel, smoothed where that is asked for."""
+    """The API gives names, newest points, and the extremes of every pixel, smoothed on request."""
     assert ask("names", run=RUN) == (200, {"names": ["loss"]})
     returns = {"run": RUN, "source": "episodes", "name": "episode_return", "axis": "episode"}
     _, newest = ask("latest", count=3, **returns)
@@ -78,7 +78,7 @@ def test_series(ask: Ask) -> None:
 
 
 def test_a_moment(ask: Ask) -> None:
-    """The state at a position, named as in replay; NaN and the infinities are strings."""
+    """The API gives the state at a position named as in replay; NaN and the infinities are strings."""
     _, state = ask("state", run=RUN, at="episode:7-20", count=5)
     assert (state["step"], state["seq"]) == (9, 11)
     assert state["run"]["episodes"] == 2
@@ -108,20 +108,20 @@ def test_a_moment(ask: Ask) -> None:
     ],
 )
 def test_wrong_use(ask: Ask, path: str, asked: dict[str, Any], status: int, words: str) -> None:
-    """A sentence under `error` that names what is wrong."""
+    """A wrong request gets one sentence under `error` that names what is wrong."""
     found, answer = ask(path, **asked)
     assert found == status
     assert words in answer["error"]
 
 
 def test_nothing_is_changed_by_it(ask: Ask) -> None:
-    """Each address is read by GET alone."""
+    """Every address of the API refuses POST: the API is read by GET alone."""
     for path in ADDRESSES:
         assert ask(path.strip("/"), "POST") == (405, {"error": "This is only read, by GET."})
 
 
 def test_a_database_that_is_away(home: Path) -> None:
-    """503, and the sentence that the page has."""
+    """While the database is away, the API answers 503 with the sentence that the page shows."""
     database = f"sqlite:///{home}/no.db"
     made = replace(load({}), home=home, database_url=database, redis_url=NO_REDIS)
     with served(create(made)) as server:

@@ -21,30 +21,30 @@ def test_nothing_comes_from_another_host() -> None:
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
 def test_no_script_reads_html(name: str) -> None:
-    """What workers print only ever becomes text."""
+    """No script of ours reads or writes HTML, so that workers' words only become text."""
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", SCRIPTS[name])
 
 
 def test_there_is_little_script() -> None:
-    """Panels are made in Python."""
+    """The scripts have at most 350 lines, and `live.js` knows no panel."""
     assert sum(len(text.splitlines()) for text in SCRIPTS.values()) <= 350
     assert not re.search(r"curve|reward|counter|metric|episode", SCRIPTS["live.js"])
 
 
 def test_no_script_hides_in_python() -> None:
-    """A callback in the browser is a function of the assets."""
+    """No Python file holds JavaScript: callbacks in the browser are functions of the assets."""
     assert not [p.name for p in ASSETS.parent.rglob("*.py") if "=>" in p.read_text(encoding="utf-8")]
 
 
 def test_vendored_files_name_no_source() -> None:
-    """A map is fetched from where its file names it."""
+    """Vendored files name no source map, because a browser would fetch it."""
     for path in (ASSETS / "vendor").glob("*.min.*"):
         assert "sourceMappingURL" not in path.read_text(encoding="utf-8"), path
 
 
 @pytest.mark.parametrize("plugins", [False, True])
 def test_the_index_is_whole(plugins: bool) -> None:
-    """With panels of users it leaves Plotly's whole bundle to Dash."""
+    """The index has no open placeholder; with users' panels it leaves Plotly's whole bundle to Dash."""
     index = _index("/static/x", whole_plotly=plugins)
     assert "{{" not in index
     assert ("plotly-basic" in index) != plugins

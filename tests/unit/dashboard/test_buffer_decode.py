@@ -1,4 +1,4 @@
-"""Redis' answers as deltas: gaps, thinning, cursors. Pure."""
+"""Answers of Redis are decoded to deltas: gaps, thinning, cursors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def cursor(steps: int | None = None) -> Cursor:
 def test_gaps_are_seen_and_counted(
     before: int | None, first: int, gap: bool, missed: int, reset: bool
 ) -> None:
-    """An entry that does not begin where the last one ended: how many are missing, or that all is new."""
+    """The steps missing before an entry are counted; an entry that starts at 0 again resets the page."""
     delta, at = Delta(cursor=""), cursor(before)
     decode.add(delta, at, "steps", [entry(first, 5)], VIEW)
     assert (delta.gap, delta.missed, delta.reset) == (gap, missed, reset)
@@ -54,7 +54,7 @@ def test_gaps_are_seen_and_counted(
 
 
 def test_a_gap_between_two_entries() -> None:
-    """A gap is seen in the middle, too."""
+    """A gap between two entries of one read is seen and counted, too."""
     delta = Delta(cursor="")
     decode.add(delta, cursor(0), "steps", [entry(0, 5, 1), entry(9, 5, 2)], VIEW)
     assert (delta.gap, delta.missed, len(delta.steps)) == (True, 4, 10)
@@ -63,7 +63,7 @@ def test_a_gap_between_two_entries() -> None:
 @pytest.mark.parametrize("count", [1, 99, 100, 500, 501, 5_000])
 @pytest.mark.parametrize("limit", [1, 100, 101, 500])
 def test_thinning(count: int, limit: int) -> None:
-    """Never more than the limit, in order, the newest among them."""
+    """Thinning keeps at most `limit` steps, in order, and always the newest."""
     steps = [step(n) for n in range(count)]
     kept = decode.thin(steps, limit)
     assert len(kept) <= limit
@@ -87,7 +87,7 @@ def test_thinning_keeps_what_stands_out() -> None:
 
 
 def test_a_cursor_survives_the_page() -> None:
-    """The text that the page keeps is the cursor again, for the same view only."""
+    """The text of a cursor reads back as the same cursor, but only for the same view."""
     made = cursor(7)
     made.ids["steps"] = "12-3"
     read = Cursor.read(made.text(), VIEW)
@@ -111,7 +111,7 @@ def test_a_cursor_survives_the_page() -> None:
     ],
 )
 def test_a_cursor_that_is_none(text: str | None) -> None:
-    """Whatever a page sends that is no cursor begins from scratch."""
+    """A text that is no cursor is read as none, so that the page begins from scratch."""
     assert Cursor.read(text, VIEW) is None
 
 
@@ -154,7 +154,7 @@ def test_all_live_processes_together() -> None:
 
 
 def test_a_delta_is_json() -> None:
-    """A delta goes to the page as it is, NaN and pictures too."""
+    """A delta is valid JSON: NaN is null, a picture is base64."""
     delta = Delta(cursor="c", steps=[step(1, float("nan"))])
     delta.frame = live.LiveFrame(0, None, None, "image/png", 1, 1, 0, b"\x89PNG")
     made = msgspec.json.decode(msgspec.json.encode(delta))

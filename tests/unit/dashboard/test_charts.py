@@ -27,7 +27,7 @@ def texts_in(value: Any) -> list[str]:
 
 
 def figures(name: str) -> list[dict[str, Any]]:
-    """Every kind of figure, with a name of a worker's wherever one can stand."""
+    """Every kind of figure, with this name wherever a worker's name can stand."""
     curve = Curve(x=[1.0, 2.0], y=[1.0, 2.0], mean_x=[2.0], mean=[1.5])
     made: list[Any] = [
         charts.graph("g", 2, x_title=name, y_title=name, names=[name, name]),
@@ -45,20 +45,20 @@ def figures(name: str) -> list[dict[str, Any]]:
 @settings(deadline=None)
 @given(st.text(max_size=50).map(lambda text: text + HOSTILE))
 def test_no_name_is_markup(name: str) -> None:
-    """Plotly takes titles, names, categories and notes as HTML: a worker's words are none."""
+    """No text of a figure holds markup, because Plotly takes titles, names and notes as HTML."""
     for figure in figures(name):
         for text in texts_in(figure):
             assert "<" not in text.replace("<extra></extra>", "")
 
 
 def test_what_is_made_is_a_figure_of_plotlys() -> None:
-    """Plotly's own checks accept each of them."""
+    """Plotly's own checks accept each figure."""
     for figure in figures("loss")[:4]:
         go.Figure(figure)
 
 
 def test_a_curve_says_how_it_is_smoothed_and_what_is_not_there() -> None:
-    """Smoothing and a sample are named in the chart."""
+    """A chart's title names its smoothing and says that it is a sample; an empty chart says so."""
     curve = Curve(x=[1.0], y=[1.0], sampled=True)
     title = charts.curve_figure(curve, "loss", Scale(), "exponential 0.9")["layout"]["title"]
     assert title["text"] == "exponential 0.9 · a sample, reading the rest"
@@ -70,7 +70,7 @@ def test_a_curve_says_how_it_is_smoothed_and_what_is_not_there() -> None:
 
 @given(st.floats(-1e9, 1e9), st.lists(st.floats(1, 1e9), min_size=1, max_size=200))
 def test_the_range_of_x_holds_all_points_and_grows_in_steps(start: float, lengths: list[float]) -> None:
-    """It ends at most a thirty-second of it after the newest point, and moves 33 times while x doubles."""
+    """The range of x ends at most 1/32 of the span after the newest point; 33 changes double the span."""
     x, ends = [start], set()
     for length in lengths:
         x.append(x[-1] + length)
@@ -82,12 +82,12 @@ def test_the_range_of_x_holds_all_points_and_grows_in_steps(start: float, length
 
 
 def test_a_chart_that_starts_again_leaves_its_range_to_the_page() -> None:
-    """Its zoom is the browser's own."""
+    """A chart that starts again sets no range of x: the browser keeps its zoom."""
     assert charts.x_axis(Curve(x=[0.0, 1.0], y=[0.0, 1.0]), Scale(grows=False)) == {}
 
 
 def test_the_scale_of_a_chart() -> None:
-    """Logarithmic, by time, and without outliers: a log axis keeps its own range."""
+    """A chart can be logarithmic, over time, or without outliers; a log axis keeps its own range."""
     y = [*np.linspace(0, 1, 100).tolist(), 1e9]
     curve = Curve(x=[float(n) for n in range(101)], y=y)
     layout = charts.curve_figure(curve, "loss", Scale("time", log=True, outliers=False))["layout"]
@@ -97,7 +97,7 @@ def test_the_scale_of_a_chart() -> None:
 
 
 def test_new_points_keep_the_zoom() -> None:
-    """What is drawn again names data only, never an axis's range."""
+    """New points patch only the data of a figure, never an axis's range."""
     patch = charts.drawn(([1], [2]), ([1], [2]))["figure"].to_plotly_json()
     assert {tuple(part["location"]) for part in patch["operations"]} == {
         ("data", i, name) for i in (0, 1) for name in ("x", "y")
@@ -106,7 +106,7 @@ def test_new_points_keep_the_zoom() -> None:
 
 @pytest.mark.parametrize("count", [0, 3, 10_000])
 def test_a_live_line_is_thinned(count: int) -> None:
-    """At most so many points; None stays a gap, and is no extreme."""
+    """A live line keeps a limited number of points, and its extremes among them."""
     y: list[float | None] = [float(n % 7) for n in range(count)]
     if count > 5:
         y[5] = None
@@ -117,7 +117,7 @@ def test_a_live_line_is_thinned(count: int) -> None:
 
 
 def test_a_heat_map_has_a_cell_for_each_value() -> None:
-    """Rows go down, columns to the right."""
+    """A heat map has a cell for each value: rows go down, columns to the right."""
     graph: Any = charts.heat("h", [[1, 2, 3], [4, 5, 6]])
     cells = graph.figure["data"][0]
     assert list(zip(cells["base"], cells["x"], cells["marker"]["color"], strict=True))[3] == (1, 0, 4.0)

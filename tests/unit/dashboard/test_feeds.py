@@ -32,13 +32,13 @@ STORED = {
 
 
 def test_of_totals_the_larger_counts() -> None:
-    """Redis is ahead while a run goes on, SQL after Redis was flushed."""
+    """The larger total counts: Redis is ahead while a run goes on, SQL after Redis was flushed."""
     row = merge.run_row(RunRow("r", steps=100, episodes=3, last_seen_at=NOW + 1), STORED, 30, NOW / 1000)
     assert (row["steps"], row["episodes"], row["env_id"]) == (100, 9, "Taxi-v3")
 
 
 def test_the_newer_word_on_the_status_counts() -> None:
-    """A run that began again is running, whatever SQL still says."""
+    """The newer status counts: a run that began again is running, whatever SQL says."""
     assert merge.run_row(RunRow("r", last_seen_at=NOW + 5), STORED, 30, NOW / 1000)["status"] == "running"
     assert merge.run_row(RunRow("r", last_seen_at=NOW - 5), STORED, 30, NOW / 1000)["status"] == "completed"
     assert merge.run_row(None, STORED, 30, NOW / 1000)["status"] == "completed"
@@ -52,7 +52,7 @@ def test_a_silent_run_is_lost() -> None:
 
 
 def test_where_the_records_are() -> None:
-    """Printed, on Kafka, in SQL: the forwarder's heartbeats carry the counts that Redis and SQL lack."""
+    """The page counts records printed, on Kafka and in SQL; heartbeats carry what Redis and SQL lack."""
     beats = [{"lines_read": 70, "lines_acked": 60}, {"lines_read": 50, "lines_acked": 50, "lines_dropped": 2}]
     header = RunHeader(run=STORED, in_sql=99, heartbeats=beats)
     found = merge.counts(RunRow("r", steps=105, dead_letters=3, lag=7), header)
@@ -63,7 +63,7 @@ def test_where_the_records_are() -> None:
 def test_of_an_agents_totals_the_larger_counts() -> None:
     """The larger count wins, as Redis may be refilled and SQL behind; shared rows are not changed."""
     columns = dict.fromkeys(Base.metadata.tables["agents"].columns.keys())
-    columns |= {"agent_id": "a", "steps": 1, "episodes": 3, "returns": 3}  # a number there, a list here
+    columns |= {"agent_id": "a", "steps": 1, "episodes": 3, "returns": 3}  # a list in `AgentRow`
     from_sql, shared = merge.stored_agent(columns), AgentRow("a", steps=2)
     assert merge.live_agent(shared, from_sql) == AgentRow("a", steps=2, episodes=3)
     assert shared == AgentRow("a", steps=2)
@@ -78,7 +78,7 @@ def test_of_an_agents_totals_the_larger_counts() -> None:
     ],
 )
 def test_agents_are_ordered_as_people_count(names: list[str], ordered: list[str]) -> None:
-    """The first of them is shown where the address names none."""
+    """Agents are sorted as people count: a9 comes before a10."""
     assert sorted(names, key=merge.natural) == ordered
 
 
@@ -96,12 +96,12 @@ def test_agents_are_ordered_as_people_count(names: list[str], ordered: list[str]
     ],
 )
 def test_an_episode_in_an_address(text: str | None, index: int | None) -> None:
-    """Whatever somebody writes there is an index or nothing."""
+    """The text of an episode in an address is read as an index or as none."""
     assert merge.natural_index(text) == index
 
 
 def test_a_live_step_is_the_row_that_sql_gives() -> None:
-    """One table shows both: same keys, same values."""
+    """A live step has the same keys and values as the row that SQL gives."""
     live = LiveStep("S", 7, 1_000_000, 2, 3, '"x"', 0.5, True, None, "o" * 900, None, None, '{"seed": 5}')
     row = {name: getattr(live, name) for name in LiveStep.__struct_fields__}
     from_sql = wire.rows.step_row(row | {"event_time": None, "worker_id": None, "agent_id": "a"})
@@ -132,11 +132,11 @@ class CountedRuns:
         self.run = self.agents = self.stored_steps = self.newest_returns = self.attempts = self.nothing
 
     async def nothing(self, *_: object) -> list[Any]:
-        """A run without agents or returns."""
+        """Return nothing: the runs have no agents or returns."""
         return []
 
     async def runs(self, _: PageRequest) -> Page:
-        """All of them."""
+        """List all runs and count the read."""
         self.reads += 1
         blank = dict.fromkeys(("steps", "episodes", "metrics", "agents"), 0)
         listed = [blank | {"run_id": name, "status": "running", "reason": None} for name in self.run_ids]
@@ -150,11 +150,11 @@ class ManyDeltas:
         self.rows = rows
 
     async def wait(self, *_: object) -> Delta:
-        """The next change."""
+        """Return a change of every run."""
         return Delta("1", runs=self.rows)
 
     async def agents(self, _: str) -> list[Any]:
-        """No agent acts."""
+        """Return no agents."""
         return []
 
 
@@ -185,7 +185,7 @@ def test_runs_of_any_kind_cost_sql_one_reading(kinds: list[str], viewers: int, d
 
 
 async def test_a_run_is_asked_for_once_by_each_viewer() -> None:
-    """Deltas of a known run cause no reading, also where the shared one expires at once."""
+    """Deltas of a known run cause no further read of SQL, also where the shared read expires at once."""
     sql = CountedRuns(["r"])
     shared = feeds.Feeds(settings_module.load({}), ManyDeltas([RunRow("r", metrics=9)]), sql)  # type: ignore[arg-type]
     shared.runs = feeds.Shared(lambda: sql.runs(PageRequest()), seconds=0)

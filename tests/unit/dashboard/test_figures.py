@@ -27,13 +27,13 @@ def stored(*returns: float) -> Curve:
 
 
 def test_without_sql_the_curve_is_what_redis_holds() -> None:
-    """A run that persist has not seen yet shows at once."""
+    """A run that SQL does not have yet has its curve from Redis."""
     curve = joined.return_curve(Curve(), episodes(1.0, 3.0), seen=2)
     assert (curve["x"], curve["y"], curve["mean"]) == ([0, 1], [1, 3], [1, 2])
 
 
 def test_redis_goes_on_where_sql_ends() -> None:
-    """An episode in both counts once."""
+    """An episode that both SQL and Redis have counts once."""
     curve = joined.return_curve(stored(1.0, 2.0), episodes(2.0, 6.0, first=1), seen=3)
     assert (curve["x"], curve["y"]) == ([0, 1, 2], [1, 2, 6])
     assert curve["mean"][-1] == 3.0
@@ -52,14 +52,14 @@ def test_a_worker_that_begins_again_does_not_fold_the_line_back() -> None:
 
 
 def test_what_is_no_number_leaves_no_point() -> None:
-    """NaN and null have no place on a curve; JSON has no word for them."""
+    """NaN, the infinities and null leave no point on a curve."""
     curve = joined.return_curve(Curve(), episodes(1.0, math.nan, None, math.inf, 2.0), seen=5)
     assert (curve["x"], curve["y"], curve["tail"]) == ([0, 4], [1, 2], [1, 2])
 
 
 @given(st.lists(st.floats(-1e9, 1e9), max_size=300), st.integers(0, 300))
 def test_a_curve_always_goes_right_and_keeps_its_newest(returns: list[float], split: int) -> None:
-    """Wherever SQL ends and Redis begins: x ascends, the newest return is the last point."""
+    """x ascends and the newest return is the last point, wherever SQL ends and Redis begins."""
     known = stored(*returns[:split])
     curve = joined.return_curve(known, episodes(*returns[split:], first=split), seen=len(returns))
     assert curve["x"] == sorted(set(curve["x"]))

@@ -26,7 +26,7 @@ from dashboard import form
     ],
 )
 def test_counts(value: float | None, text: str) -> None:
-    """In full up to a hundred thousand, then with a sign."""
+    """A count is shown in full below a hundred thousand, then with a suffix."""
     assert form.compact(value) == text
 
 
@@ -46,7 +46,7 @@ def test_counts(value: float | None, text: str) -> None:
     ],
 )
 def test_measured_numbers(value: Any, text: str) -> None:
-    """Four digits that say something, and no needless zeros."""
+    """A measured number has four significant digits and no needless zeros."""
     assert form.number(value) == text
 
 
@@ -62,12 +62,12 @@ def test_measured_numbers(value: Any, text: str) -> None:
     ],
 )
 def test_durations(ms: float | None, text: str) -> None:
-    """The two units that matter."""
+    """A duration has at most its two largest units."""
     assert form.duration(ms) == text
 
 
 def test_moments() -> None:
-    """Today by the clock, this year by the day, else with the year."""
+    """A moment shows the clock today, the day this year, and the year before that."""
     now = datetime(2026, 6, 15, 12, tzinfo=UTC)
     ms = now.timestamp() * 1000
     assert form.moment(ms, now) == "12:00"
@@ -77,7 +77,7 @@ def test_moments() -> None:
 
 @given(st.text(max_size=100))
 def test_a_text_of_json_is_shown_on_one_line(text: str) -> None:
-    """A string comes without its quotes, whatever it holds."""
+    """A JSON string is shown on one line without its quotes, whatever it holds."""
     shown = form.line(json.dumps(text), 1000)
     assert shown == " ".join(text.split())
     assert "\n" not in shown
@@ -85,7 +85,7 @@ def test_a_text_of_json_is_shown_on_one_line(text: str) -> None:
 
 
 def test_a_cut_text_is_shown_as_far_as_it_goes() -> None:
-    """Also where it was cut within its quotes."""
+    """A cut text is shown as far as it goes, also where it was cut within its quotes."""
     assert form.line('"hello wor') == "hello wor"
     assert form.line("[1, 2") == "[1, 2"
     assert form.readable('{"a": [1') == '{"a": [1'

@@ -11,7 +11,7 @@ from infra.sql import tables
 
 
 def test_tables_have_the_columns_that_people_know() -> None:
-    """In this order, under these names."""
+    """The tables of episodes and steps have these columns in this order."""
     assert [column["headerName"] for column in grids.EPISODES] == [
         "Timestamp", "Worker", "Agent", "Episode", "Length", "Return", "Terminated", "Truncated", "Run seed",
         "Episode seed", "Mode", "Game", "Outcome",
@@ -41,7 +41,7 @@ def test_the_type_in_sql_says_how_a_value_is_shown() -> None:
 
 
 def test_only_community_features_of_the_grid() -> None:
-    """The wheel also holds AG Grid Enterprise, which is not free."""
+    """The grids use AG Grid's free features only; the wheel also holds AG Grid Enterprise."""
     for kind, columns in grids.TABLES.items():
         grid = grids.list_grid(f"grid-{kind}", columns)
         assert not getattr(grid, "enableEnterpriseModules", False)
@@ -54,7 +54,7 @@ def test_live_rows_have_places() -> None:
 
 
 def test_columns_that_are_empty_for_all_rows() -> None:
-    """A column that no row fills is hidden; those that everyone looks for are not."""
+    """A column that no row fills is hidden, except the columns that everyone looks for."""
     shown = grids.filled("steps", [{"action": 1, "info": None}, {"action": None, "info": "{}"}])
     assert "action" in shown
     assert {"event_time", "episode_index", "step_index", "reward"} <= shown
@@ -65,7 +65,7 @@ def test_columns_that_are_empty_for_all_rows() -> None:
 
 @given(st.lists(st.dictionaries(st.sampled_from(["action", "agent_id"]), st.text()), max_size=5))
 def test_tsv_has_a_line_for_each_row(listed: list[dict[str, str]]) -> None:
-    """Whatever a text holds, it is one cell of one line, and no formula of a spreadsheet's."""
+    """Each row is one line of TSV: a text is one cell, and never a spreadsheet's formula."""
     lines = grids.tsv(grids.STEPS, listed).split("\n")
     assert len(lines) == len(listed) + 1
     for line in lines:
@@ -75,7 +75,7 @@ def test_tsv_has_a_line_for_each_row(listed: list[dict[str, str]]) -> None:
 
 
 def test_a_sparkline_reaches_from_end_to_end() -> None:
-    """Its lowest value is at the bottom; what is none leaves no point."""
+    """A sparkline spans its box; the lowest value is at the bottom, and a missing value leaves no point."""
     assert grids.spark([1.0, None, float("nan"), 3.0], 40, 16) == "M0.0,15.0L40.0,1.0"
     assert grids.spark([5.0, 5.0], 40, 16) == "M0.0,8.0L40.0,8.0"
     assert grids.spark([1.0]) == ""

@@ -26,7 +26,7 @@ def line(values: list[float], begin: float = 0.0) -> Curve:
 
 
 def test_which_belong_together() -> None:
-    """By all but the seed, by one key, or each by itself; one that says nothing stays alone."""
+    """Runs are grouped by all keys but the seed, by one key, or not; a run without the key stays alone."""
     assert grouped(CONFIGS, SEED) == [[0, 2], [1], [3], [4], [5]]
     assert grouped(CONFIGS, "lr") == [[0, 2, 4], [1], [3], [5]]
     assert grouped(CONFIGS, NONE) == [[n] for n in range(6)]
@@ -44,12 +44,12 @@ def test_which_belong_together() -> None:
     ],
 )
 def test_what_names_a_seed(key: str, seed: bool) -> None:
-    """The last part of the key says it."""
+    """The last part of a key says whether the key names a seed."""
     assert is_seed(key) is seed
 
 
 def test_the_interquartile_mean() -> None:
-    """A quarter of the runs is left out at each end, rounded down: rliable's definition."""
+    """The mean leaves out a quarter of the runs at each end, rounded down, as rliable defines it."""
     assert iqm(np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1000.0])) == pytest.approx(3.5)
     assert iqm(np.array([1.0, 2.0, 60.0])) == pytest.approx(21.0)
     two = np.array([[1.0, 10.0], [3.0, 30.0]])
@@ -59,7 +59,7 @@ def test_the_interquartile_mean() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=12))
 def test_the_interval_holds_the_mean(values: list[float]) -> None:
-    """It lies within the runs' own values, around the mean, and is the same each time."""
+    """The interval lies within the runs' values, holds the mean, and is the same each time."""
     runs = np.array(values)[:, None]
     low, high = interval(runs, ["e"] * len(values))
     assert min(values) - 1e-9 <= low[0] <= high[0] <= max(values) + 1e-9
@@ -68,18 +68,18 @@ def test_the_interval_holds_the_mean(values: list[float]) -> None:
 
 
 def test_runs_are_drawn_within_their_environment() -> None:
-    """Two environments of very different returns: the interval is narrow, as each keeps its share."""
+    """The bootstrap draws runs within their environment, which keeps the interval narrow."""
     runs = np.array([[0.0], [1.0], [100.0], [101.0]])
     low, high = interval(runs, ["a", "a", "b", "b"])
     assert (low[0], high[0]) == (50.0, 51.0) or (0.9 < high[0] - low[0] <= 1.0)
     wide_low, wide_high = interval(runs, ["a"] * 4)
     assert wide_high[0] - wide_low[0] > 90
-    alone = interval(runs, ["a", "a", "a", "b"])  # nothing can be drawn within b
+    alone = interval(runs, ["a", "a", "a", "b"])  # b has a single run to draw from
     assert alone[1][0] - alone[0][0] > 90
 
 
 def test_a_group_has_a_line_where_all_of_its_runs_have_one() -> None:
-    """From the latest beginning to the earliest end; between their points they are straight."""
+    """A group's line reaches from the latest beginning to the earliest end of its runs."""
     found = band([line([0.0, 1.0, 2.0, 3.0]), line([10.0, 11.0, 12.0], begin=1.0)], ["e", "e"])
     assert found is not None
     assert (found.x[0], found.x[-1]) == (1.0, 3.0)
@@ -89,6 +89,6 @@ def test_a_group_has_a_line_where_all_of_its_runs_have_one() -> None:
 
 
 def test_runs_with_nothing_in_common_have_no_line() -> None:
-    """Neither do those of which one has no points."""
+    """Runs with no x in common have no line, nor has a group in which one run has no points."""
     assert band([line([1.0, 2.0]), line([1.0, 2.0], begin=10.0)], ["e", "e"]) is None
     assert band([line([1.0, 2.0]), line([])], ["e", "e"]) is None

@@ -1,4 +1,4 @@
-"""What the page of health says of what waits: beside workers, and before SQL."""
+"""The page of health says how much waits beside workers and before SQL."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(name: str, seconds: float | None, status: str = "running") -> RunRow:
     ],
 )
 def test_the_oldest_line_beside_a_worker(runs: list[RunRow] | None, status: str, words: str) -> None:
-    """The longest wait of any running run; late is marked."""
+    """The line names the running run whose oldest line waits longest, and marks a long wait."""
     line = _spools(runs)
     assert line.status == status
     assert words in line.words
@@ -50,7 +50,7 @@ def test_the_oldest_line_beside_a_worker(runs: list[RunRow] | None, status: str,
 def test_a_live_service_is_missed_while_a_run_is_running(
     silent: float, status: str, line: tuple[str, str]
 ) -> None:
-    """It writes when records come: without a run its silence means nothing."""
+    """The silence of the live service is a failure only while a run is running."""
     assert _live(ServiceRow(at=1, silent_seconds=silent, rate=20.0), [run("a", 0, status)]) == Line(
         "Live path", *line
     )
@@ -67,12 +67,12 @@ def test_a_live_service_is_missed_while_a_run_is_running(
     ],
 )
 def test_how_far_sql_is_behind(behind: tuple[float, int], line: tuple[str, str]) -> None:
-    """In seconds and records."""
+    """The page says in seconds and records how far SQL is behind Redis."""
     assert _stored(behind) == Line("Storing", *line)
 
 
 async def test_records_that_sql_lacks(home: Path) -> None:
-    """Those between its offsets and the live path's; of a partition that it does not know yet, all."""
+    """SQL lacks the records from its offsets to the live path's, and all of a partition unknown to it."""
     writer = open_writer(load())
     migrations.upgrade(writer.engine)
     steps, runs, new = Partition("t.steps", 0), Partition("t.runs", 0), Partition("t.steps", 1)

@@ -1,4 +1,4 @@
-"""What stands on a time bar, and how Ctrl and an arrow move: read from either database."""
+"""Marks on a time bar, and moves by Ctrl and an arrow, read from either database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MISSING = range(500, 510)
 
 
 def steps(stream: str, last: int, begin: int) -> Lines:
-    """A step a second, in episodes of a hundred."""
+    """One step a second, in episodes of a hundred; the numbers in MISSING are left out."""
     return [
         line(Kind.STEPS, stream, seq, begin + seq, episode_index=seq // 100, step_index=seq % 100, reward=1.0)
         for seq in range(1, last + 1)
@@ -49,7 +49,7 @@ def looked_at(database: Settings, lines: Lines, look: Callable[[Past], Coroutine
 
 
 def test_a_crash_a_restart_and_a_gap_are_marked(database: Settings) -> None:
-    """A worker that starts after all others have ended is a restart; two that start together are none."""
+    """A crash, a checkpoint, a gap and a restart are marked; workers that start together are no restart."""
     lines = steps("w1", 1200, 10) + steps("w2", 20, 10) + steps("w3", 20, 2000)
     for stream, second in (("w1.meta", 5), ("w2.meta", 6), ("w3.meta", 1900)):
         lines.append(line(Kind.RUNS, stream, 1, second, event="run_started", payload="{}"))
@@ -71,7 +71,7 @@ def test_a_crash_a_restart_and_a_gap_are_marked(database: Settings) -> None:
 
 
 def test_a_training_step_is_an_axis_and_a_move(database: Settings) -> None:
-    """Its value is the newest step begun by then; Ctrl and an arrow go to the step before and after."""
+    """A training step is a value of the axis, and Ctrl with an arrow goes to the step before or after."""
     lines = steps("w", 400, 0)
     for number, training_step in enumerate((3, 4, 7), 1):
         own = {"training_step": training_step, "messages": "[]", "rewards": "{}"}

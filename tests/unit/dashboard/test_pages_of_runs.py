@@ -1,4 +1,4 @@
-"""What the pages of runs, metrics, logs and configurations choose and show, by the address."""
+"""The address decides what the pages of runs, metrics, logs and configurations show."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def keys(address: str) -> list[str]:
     ],
 )
 def test_runs_as_the_address_wants_them(address: str, expected: list[str]) -> None:
-    """Found by words, of one status, sorted, in groups; what is no choice changes nothing."""
+    """The address filters, sorts and groups the runs; an unknown choice changes nothing."""
     assert keys(address) == expected
 
 
 def test_columns_are_chosen_by_the_address() -> None:
-    """Also keys of the configuration, sorted by their numbers; AG Grid takes no dots in a field."""
+    """The address chooses the columns, also keys of the configuration, and sorts by their numbers."""
     choice = Choice.of(Address.of("/?column=name&column=config.lr&sort=lr"))
     columns = run_table.definitions(choice)
     assert [column["headerName"] for column in columns] == ["Run", "lr"]
@@ -79,13 +79,13 @@ def test_columns_are_chosen_by_the_address() -> None:
 
 
 def test_a_silent_run_says_so() -> None:
-    """It is running, but nobody has heard of it for a minute."""
+    """A running run says for how long it has been silent."""
     assert run_table.row(RUNS[2], Choice(), NOW)["words"] == "silent 1 m 00 s"
 
 
 @given(st.text(max_size=80))
 def test_any_address_is_a_choice(query: str) -> None:
-    """Whoever wrote the address: a table, and charts, come of it."""
+    """Any text in an address gives a valid choice of runs and of charts."""
     address = Address.of(f"/runs/x?{query}&zoom={query}&smooth={query}&x={query}&n={query}")
     Choice.of(address)
     choice = chart_choice.Choice.of(address)
@@ -94,7 +94,7 @@ def test_any_address_is_a_choice(query: str) -> None:
 
 
 def test_metrics_are_found_pinned_hidden() -> None:
-    """By words of their names; steps' and episodes' numbers have names of their own."""
+    """Charts are found by words of their names and hidden by the address; each has a group and a title."""
     choice = chart_choice.Choice.of(Address.of("/runs/x?q=train%20loss&hide=train/kl_loss"))
     shown = ["train/loss", "train/kl_loss", "eval/loss", "steps:train_loss"]
     assert [name for name in shown if choice.shows(name)] == ["train/loss", "steps:train_loss"]
@@ -123,12 +123,12 @@ def test_metrics_are_found_pinned_hidden() -> None:
     ],
 )
 def test_a_zoom_in_the_address(text: str, zoom: tuple[float, float] | None) -> None:
-    """Two ends, the lower first."""
+    """A zoom is two finite numbers, the lower one first; any other text is no zoom."""
     assert chart_choice.zoom_of(text) == zoom
 
 
 def test_a_configuration_is_dotted_keys() -> None:
-    """Nested as deep as it goes; lists stay; text stays text; what is no JSON is shown as it is."""
+    """A configuration becomes dotted keys; lists stay, and text that is no JSON is shown as it is."""
     assert flat('{"net": {"width": 64, "act": "relu"}, "layers": [1, 2], "none": null, "empty": {}}') == {
         "net.width": "64", "net.act": "relu", "layers": "[1, 2]", "none": "null", "empty": "{}"
     }  # fmt: skip
@@ -151,7 +151,7 @@ def words_of(part: Any) -> str:
     )
 )
 def test_a_log_is_its_lines_as_text(lines: list[str]) -> None:
-    """Whatever was printed: the same words, in order, and nothing but text in them."""
+    """A log shows the same words as text, in order, whatever was printed."""
     pre = block(
         [Line(0, source, text) for text, source in zip(lines, ["stdout", "stderr"] * 3, strict=False)]
     )
@@ -159,7 +159,7 @@ def test_a_log_is_its_lines_as_text(lines: list[str]) -> None:
 
 
 def test_colours_of_a_terminal_become_classes() -> None:
-    """Bold and colours are shown, whatever moves a cursor is left out."""
+    """Bold and colours become classes; codes that move a cursor are left out."""
     plain, red, rest = coloured("a\x1b[1;31mb\x1b[2K\x1b[0mc\x1b]0;title\x07")
     assert (plain, rest) == ("a", "c")
     assert (red.children, red.className) == ("b", "ansi-bold ansi-1")
@@ -172,19 +172,19 @@ IDS = st.lists(
 
 @given(run_ids=IDS)
 def test_the_link_to_a_comparison_names_its_runs(run_ids: list[str]) -> None:
-    """Whatever they are called, a hundred at most."""
+    """The link to a comparison names at most a hundred runs, whatever they are called."""
     assert chosen_runs(Address.of(compare_link(run_ids))) == run_ids[:100]
 
 
 def test_a_comparison_reads_as_people_write_it() -> None:
-    """A list with commas, each run once, blanks left out."""
+    """A comparison's runs are a list with commas; duplicates and blanks are left out."""
     assert chosen_runs(Address.of("/compare?runs=a,b,,a")) == ["a", "b"]
     assert chosen_runs(Address.of("/compare")) == []
     assert compare_link(["a b", "c"]) == "/compare?runs=a%20b,c"
 
 
 def test_a_comparison_draws_a_line_for_each_run_and_names_what_differs() -> None:
-    """Names of workers are text; a run that SQL does not know is said so."""
+    """Each run has a line, and the table shows what differs; a run that SQL lacks is named as unknown."""
     panel = Compare()
     panel.address = Address.of("/compare?runs=a,b,c&x=step")
     panel.reset()

@@ -1,4 +1,4 @@
-"""Open histories, shared by all pages: the least used one is forgotten, and closed when nobody reads it."""
+"""Pages share open histories; the least used one is forgotten, and closed when nobody reads it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUNS = [f"run-{number}" for number in range(OPEN + 1)]
 
 
 def test_a_forgotten_past_is_read_to_the_end(database: Settings) -> None:
-    """A ninth run is opened while the first is read: that goes on, and is closed when it is done."""
+    """A history that is forgotten while it is read is read to the end, and closed afterwards."""
     for run_id in RUNS:
         store_lines(database, run_id, lines_of(run_id, "s1", 2))
     queries = Queries(database)
@@ -34,7 +34,7 @@ def test_a_forgotten_past_is_read_to_the_end(database: Settings) -> None:
         gone, close = weakref.ref(first.history), first.history.close
         assert close.alive
         del first
-        wait_for(lambda: gone() is None, 30)  # the thread that read lets go of it, too
+        wait_for(lambda: gone() is None, 30)  # the reading thread releases it, too
         assert not close.alive
         pasts.close()
 
@@ -43,7 +43,7 @@ def test_a_forgotten_past_is_read_to_the_end(database: Settings) -> None:
 
 
 def test_who_does_not_listen_takes_nothing_that_is_live() -> None:
-    """Live news wait until they are asked for; a move is heard at once."""
+    """Live news is not read until a viewer asks for it; a wake-up ends the wait at once."""
     asked = []
 
     async def live() -> News:

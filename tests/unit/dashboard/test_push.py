@@ -27,7 +27,7 @@ STEP = LiveStep(
 
 
 class Waiting:
-    """Something that wants to draw."""
+    """A panel that wants to draw."""
 
     waits = True
 
@@ -37,7 +37,7 @@ class Waiting:
 
 @given(st.lists(st.tuples(st.floats(0.1, 5), st.floats(0, 100)), min_size=1, max_size=6), st.floats(0, 110))
 def test_who_waits_longest_draws_first(panels: list[tuple[float, float]], now: float) -> None:
-    """Nobody draws before its time, and no one is passed over."""
+    """The panel that is due the longest draws first; no panel draws before its time."""
     those, turns = [Waiting(*one) for one in panels], Turns()
     chosen = turns.next(those, now)
     due = [one.drawn + one.every for one in those if one.drawn + one.every <= now]
@@ -67,32 +67,32 @@ def test_a_row_has_the_columns_names_and_parses_when_asked() -> None:
 
 
 class OneRun:
-    """A feed with one step at a time."""
+    """A feed that gives one step at a time."""
 
     def __init__(self) -> None:
         self.moved: list[Address] = []
 
     async def first(self) -> News:
-        """The first."""
+        """Return the first news."""
         return News(first=True, first_of_agent=True, agent="ada", steps=[Row(STEP, "ada")])
 
     async def next(self) -> News:
-        """Soon one more."""
+        """Return one more step after 10 ms."""
         await asyncio.sleep(0.01)
         return News(agent="ada", steps=[Row(STEP, "ada")])
 
     def moves(self, address: Address) -> bool:
-        """Another agent."""
+        """Whether the address names another agent."""
         return address.get("agent") not in ("", "ada")
 
     def act(self, name: str, value: str) -> None:
-        """Nobody uses a control."""
+        """Ignore controls: the tests use none."""
 
     async def stop(self) -> None:
-        """Nothing is held."""
+        """Stop nothing: the feed holds no resources."""
 
     async def move(self, address: Address) -> News:
-        """That agent's first."""
+        """Return the first news of the new agent."""
         self.moved.append(address)
         return News(first_of_agent=True, agent=address.get("agent"))
 
@@ -114,7 +114,7 @@ class Seen(Panel):
 
 
 class OfRun(Seen):
-    """The same, whatever agent is open."""
+    """Counts the steps of the whole run, whatever agent is open."""
 
     of_run = True
 
@@ -137,14 +137,14 @@ class Returning(Seen):
 
 
 class Unserialisable(Seen):
-    """Properties that are no JSON."""
+    """Draws properties that are no JSON."""
 
     def draw(self) -> dict[str, Any]:
         return {"x": {"figure": object()}}
 
 
 class Sleeping(Seen):
-    """Holds up its thread."""
+    """Sleeps while it takes news, and so holds up its thread."""
 
     def take(self, news: News) -> None:
         time.sleep(30)
@@ -224,7 +224,7 @@ async def opened() -> AsyncIterator[Callable[[Page], Shown]]:
 async def test_a_panel_that_fails_is_named_and_fails_alone(
     opened: Callable[[Page], Shown], broken: type[Panel], said: str, guest: bool
 ) -> None:
-    """The others go on."""
+    """A panel that fails is named with its error, and the other panels go on."""
     page = Board(OfRun(), guests=(broken,)) if guest else Board(OfRun(), broken())
     shown, key = opened(page), f"failed.{broken.__name__.lower()}"
     await shown.until(lambda texts: texts.get(key, "").startswith(said) and texts["of-run"] >= "3 steps")
@@ -243,7 +243,7 @@ async def test_a_panel_of_a_user_that_sleeps_holds_up_nobody(
 
 
 async def test_another_agent_resets_what_is_the_agents(opened: Callable[[Page], Shown]) -> None:
-    """What is of the run stays; the page gets the agent's first news."""
+    """Another agent resets the panels of an agent; panels of the run keep their state."""
     own, of_run = Seen(), OfRun()
     shown = opened(Board(own, of_run))
     await shown.until(lambda texts: texts.get("seen", "") >= "3 steps")
@@ -254,7 +254,7 @@ async def test_another_agent_resets_what_is_the_agents(opened: Callable[[Page], 
 
 
 async def test_what_the_page_could_not_set_is_named(opened: Callable[[Page], Shown]) -> None:
-    """A component that is not there, or refuses its properties."""
+    """A component that the page cannot set is named with the panel that drew it."""
 
     class Figure(Seen):
         def draw(self) -> dict[str, Any]:
@@ -289,14 +289,14 @@ class SlowLayout(Seen):
 
 
 class TextLayout(Seen):
-    """Its layout is no component."""
+    """Returns a text as its layout."""
 
     def layout(self) -> Any:
         return "<b>text</b>"
 
 
 class Elsewhere(Seen):
-    """Wants a page that there is not."""
+    """Asks for a place that does not exist."""
 
     place = "sidebar"  # type: ignore[assignment]
 
@@ -320,7 +320,7 @@ HERE = "tests.unit.dashboard.test_push"
     ],
 )
 def test_a_panel_that_cannot_be_used_says_why(named: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one sentence, where the panel would stand; the dashboard starts."""
+    """An unusable panel says why in one sentence in its place, and the dashboard still starts."""
     monkeypatch.setattr(plugins, "LAYOUT_S", 0.2)
     *_, refused = plugins.load(named, [])
     assert not refused.usable
@@ -329,7 +329,7 @@ def test_a_panel_that_cannot_be_used_says_why(named: str, said: str, monkeypatch
 
 
 def test_panels_come_by_entry_points_too() -> None:
-    """The same class, named by an installed distribution."""
+    """An installed distribution can name a panel by an entry point."""
 
     class Point:
         value = f"{HERE}:Seen"

@@ -58,7 +58,7 @@ async def test_numbers_below_zero_and_one_long_episode(
 
 
 async def test_all_agents_as_printed(engine: Engine, queries: Queries) -> None:
-    """Without an agent the steps of all come, the newest line first."""
+    """Without an agent, the table lists the steps of all agents, the newest line first."""
     write(engine, Step, steps(20))
     write(engine, Step, [event(seq, agent_id="b", stream_id="z", reward=0.0) for seq in (1, 2)])
     page = await queries.steps("run", None, PageRequest(0, 4))
@@ -66,7 +66,7 @@ async def test_all_agents_as_printed(engine: Engine, queries: Queries) -> None:
 
 
 async def test_sort_and_filter(engine: Engine, queries: Queries) -> None:
-    """Any column can be sorted and filtered by; nulls come last; hostile words are only words."""
+    """Any column can be sorted and filtered by; nulls come last; hostile words are plain text."""
     rows = steps(30)
     rows[3] |= {"reward": None, "observation": {"text": HOSTILE}}
     write(engine, Step, rows)
@@ -99,7 +99,7 @@ async def test_sorted_rows_are_capped(
 async def test_every_row_of_an_episode_is_downloaded(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch, numbered: bool
 ) -> None:
-    """CSV of one episode longer than sorting reaches: each row once, in order, its texts in full."""
+    """The CSV of a long episode has each row once, in order, with its texts in full."""
     monkeypatch.setattr("dashboard.sql.listing.MAX_SORTED", 50)
     monkeypatch.setattr("dashboard.sql.download.BLOCK", 20)
     rows = steps(300, length=250, observation="x" * 5_000)
@@ -115,7 +115,7 @@ async def test_every_row_of_an_episode_is_downloaded(
 
 
 async def test_a_series_is_downloaded_under_the_names_of_sql(engine: Engine, queries: Queries) -> None:
-    """Every point with its global step, its episode, its moment and its value."""
+    """The CSV of a series has each point with its global step, its episode, its moment and its value."""
     write(engine, Metrics, [event(seq, global_step=seq * 10, metrics={"loss": seq / 4}) for seq in (1, 2)])
     _, lines = download.csv(queries, {"kind": "series", "run": "run", "source": "metrics", "name": "loss"})
     found = list(csv.DictReader(io.StringIO("".join([text async for text in lines]), newline="")))
@@ -130,7 +130,7 @@ async def test_a_series_is_downloaded_under_the_names_of_sql(engine: Engine, que
 async def test_a_long_episode_is_whole_in_the_table(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The table of one episode reaches its last step, and says where a sorted one ends before."""
+    """The table of one episode reaches its last step; a sorted one says after how many rows it ends."""
     monkeypatch.setattr("dashboard.sql.listing.MAX_SORTED", 50)
     write(engine, Step, steps(300, length=250))
     view = {"kind": "steps", "run": "run", "agent": "a", "episode": "0"}
@@ -163,14 +163,14 @@ def test_a_request_that_is_none() -> None:
 
 
 async def test_a_filter_without_a_number(engine: Engine, queries: Queries) -> None:
-    """A number filter whose value is none is refused in a sentence."""
+    """A number filter whose value is no number is refused in a sentence."""
     bad = {"filterType": "number", "type": "equals", "filter": "many"}
     with pytest.raises(UsageError, match="reward"):
         await queries.steps("run", "a", PageRequest(filters={"reward": bad}))
 
 
 async def test_sorted_by_any_column(engine: Engine, queries: Queries) -> None:
-    """Also by JSON, which PostgreSQL gives no order: by its text, as the page shows it."""
+    """The table can be sorted by any column, also by JSON, which is sorted by its text."""
     write(engine, Step, [event(n, observation=text) for n, text in enumerate("bca", 1)])
     for name in rows.columns(STEPS):
         page = await queries.steps("run", "a", PageRequest(sort=[{"colId": name, "sort": "asc"}]))
@@ -192,7 +192,7 @@ async def test_long_texts_are_cut_and_whole(engine: Engine, queries: Queries) ->
 
 
 async def test_the_episodes_table(engine: Engine, queries: Queries) -> None:
-    """What no column holds comes from extras and the run's config: seed, mode, game, outcome."""
+    """Seed, mode, game and outcome come from extras and the run's config, as no column holds them."""
     write(engine, Run, [run(config={"seed": 42}, env_id="Lake")])
     told = {"extras": {"mode": "human", "game_id": "Chess", "outcome": "draw"}, "seed": 7}
     write(
@@ -226,14 +226,14 @@ async def test_the_episodes_table(engine: Engine, queries: Queries) -> None:
 
 
 async def test_the_steps_of_an_episode(engine: Engine, queries: Queries) -> None:
-    """All steps of an episode, in order."""
+    """The steps of an episode are read completely and in order."""
     write(engine, Step, steps(30))
     found = await queries.episode_steps("run", "a", 2)
     assert [(row["step_index"], row["seq"]) for row in found] == [(n, 15 + n) for n in range(7)]
 
 
 async def test_the_head_of_arun(engine: Engine, queries: Queries) -> None:
-    """Status, reason, counts, the newest heartbeat of each stream, and the last words on stderr."""
+    """The head has status, reason, counts, each stream's newest heartbeat, and the last words on stderr."""
     write(engine, Run, [run(status="failed", reason="exit code 1", steps=5, logs=2, git_commit="abc")])
     write(engine, Agent, [agent("a"), agent("b")])
     heartbeats = [
@@ -258,7 +258,7 @@ async def test_the_head_of_arun(engine: Engine, queries: Queries) -> None:
 
 
 async def test_the_list_of_runs(engine: Engine, queries: Queries) -> None:
-    """The newest first, with agents and mean return; sorted and filtered by any column."""
+    """The list has the newest run first, with agents and mean return; any column sorts and filters it."""
     runs = [run(f"run-{n}", started_at=T0 + timedelta(hours=n), steps=10 - n) for n in range(5)]
     write(engine, Run, runs)
     write(engine, Agent, [agent("a", "run-1", return_sum=6.0, returns=3), agent("b", "run-1")])
@@ -273,7 +273,7 @@ async def test_the_list_of_runs(engine: Engine, queries: Queries) -> None:
 
 
 async def test_logs_and_dead_letters(engine: Engine, queries: Queries) -> None:
-    """The newest first; raw bytes become text for the eye."""
+    """Logs come with the newest first; raw bytes of dead letters become readable text."""
     write(engine, LogLine, [event(n, source="stdout", line=f"line {n}") for n in range(1, 6)])
     page = await queries.logs("run", PageRequest(0, 2))
     assert ([row["line"] for row in page.rows], page.total) == (["line 5", "line 4"], 5)
@@ -284,7 +284,7 @@ async def test_logs_and_dead_letters(engine: Engine, queries: Queries) -> None:
 
 
 async def test_no_tables_yet(database: Settings) -> None:
-    """A database without tables is a sentence that says what to start."""
+    """A database without tables raises an error that says what to start."""
     queries = Queries(database)
     with pytest.raises(DatabaseError, match="persist"):
         await queries.runs(PageRequest())
@@ -294,7 +294,7 @@ async def test_no_tables_yet(database: Settings) -> None:
 async def test_a_question_that_takes_too_long(
     engine: Engine, database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A statement over its time limit is given up, and says so; the next one is answered."""
+    """A statement over its time limit is given up with an error that says so."""
     write(engine, Step, steps(20_000))
     queries = Queries(database, seconds=0.001)
     with pytest.raises(DatabaseError, match="took longer"):
@@ -313,7 +313,7 @@ def test_an_index_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_an_episode_is_walked_step_by_step(engine: Engine, queries: Queries) -> None:
-    """From its first step to its last and back, whoever else acts between, numbered or not."""
+    """An episode is walked from its first step to its last and back, whichever agents act between."""
     write(engine, Step, steps(21) + [event(100 + seq, agent_id="b", reward=1.0) for seq in range(3)])
     write(
         engine, Step, [event(seq, stream_id="t", agent_id="ab"[seq % 2], reward=1.0) for seq in range(1, 9)]
@@ -375,7 +375,7 @@ async def test_numbers_beyond_what_doubles_count_to(engine: Engine, queries: Que
 
 
 async def test_what_episodes_begin_with(engine: Engine, queries: Queries) -> None:
-    """The first observation of each, with the first episode that began so; texts are the worker's own."""
+    """Each first observation comes with the first episode that began with it, as the worker wrote it."""
     rows = [
         row | {"observation": {"task": row["episode_index"] % 2, "at": row["step_index"]}}
         for row in steps(28)

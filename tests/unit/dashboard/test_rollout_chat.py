@@ -1,4 +1,4 @@
-"""A transcript's shape, and text that must not deceive an eye."""
+"""The shape of a transcript, and text whose hidden signs are made visible."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def kinds(content: str, role: str = "assistant") -> list[tuple[str, str]]:
 
 
 def test_hidden_signs_are_shown_by_their_code() -> None:
-    """Bidi controls, zero widths, terminal codes, tags: none is left, and letters of any script stay."""
+    """Hidden signs (bidi, zero width, terminal codes, tags) are shown by their code; letters stay."""
     said = f"a{HIDDEN}b عربي 日本 naïve 🙂 é\tx\ny"
     for shown in (plain(said), texts(list(pieces(said))), escaped(said)):
         assert not set(shown) & set(HIDDEN)
@@ -44,7 +44,7 @@ def test_hidden_signs_are_shown_by_their_code() -> None:
 
 @given(st.text())
 def test_the_raw_view_is_the_same_value(text: str) -> None:
-    """JSON with hidden signs escaped reads as what the model said."""
+    """The raw view, with hidden signs escaped, is JSON of the same value."""
     row = {"messages": json.dumps([{"content": text}]), "final_text": None}
     try:
         shown = escaped(rollout_parts.raw(row))
@@ -54,7 +54,7 @@ def test_the_raw_view_is_the_same_value(text: str) -> None:
 
 
 def test_reasoning_code_and_formulas_are_told_apart() -> None:
-    """Reasoning in the text itself too, also where its end or its beginning is missing."""
+    """Reasoning, code and formulas are parts of their own, also where a begin or end tag is missing."""
     said = "<think>why\n</think>It is $x^2$ or \\(y\\):\n```python\nf(1)\n```\nDone for $5 or $6."
     assert kinds(said) == [
         ("reasoning", "why"), ("text", "It is "), ("math", "$x^2$"), ("text", " or "), ("math", "\\(y\\)"),
@@ -67,7 +67,7 @@ def test_reasoning_code_and_formulas_are_told_apart() -> None:
 
 
 def test_tools_and_what_no_rollout_should_hold() -> None:
-    """Calls with their arguments, answers by their names; whatever else stands there is text."""
+    """Tool calls show their arguments, answers the tool's name; anything unexpected is text."""
     said = [
         {"role": "assistant", "reasoning": "r", "tool_calls": [{"name": "calc", "arguments": '{"x": 1}'}]},
         {"role": "tool", "name": "calc", "content": "2", "extras": {"ms": 3}},
@@ -98,7 +98,7 @@ def test_no_text_takes_long_to_be_told_apart(sign: str) -> None:
 
 
 def test_a_key_is_taken_from_any_address() -> None:
-    """What is none names no rollout."""
+    """A key names a stream and a number; any other text names no rollout."""
     assert Key.of("a/b/7") == Key("a/b", 7)
     assert Key.of(Key("s", 1).name) == Key("s", 1)
     for wrong in ("", "7", "a/", "a/-1", "a/x", "a/" + "9" * 30, "a/²"):
@@ -106,7 +106,7 @@ def test_a_key_is_taken_from_any_address() -> None:
 
 
 def test_any_address_is_a_list() -> None:
-    """A filter that is no JSON is none, and a name that is no column is left out."""
+    """A filter that is no JSON object is ignored, and an unknown column is left out."""
     for text in ("", "{", "[]", "7", "[" * 5000, '{"reward": 7}'):
         assert rollouts.view(Address("/runs/r", (("filter", text),)))["filter"] == {}
     wanted = rollouts.wanted(Address("/runs/r", (("sort", "-rewards/a"), ("filter", '{"split":{}}'))))
@@ -117,7 +117,7 @@ def test_any_address_is_a_list() -> None:
 
 
 def test_the_numbers_of_a_training() -> None:
-    """Those of the last step that was trained; what the files do not have is not there."""
+    """The numbers are those of the last training step; what the files lack is left out."""
     step = {"training_step": 1, "split": "train", "samples": 8, "superseded": 0, "groups": 2, "failed": 0,
             "zero_signal_groups": 1, "truncated": 2, "reward": 0.5, "rewards": {"a": 1.0},
             "input_tokens": None, "output_tokens": None, "turns": 1.0, "staleness": None}  # fmt: skip

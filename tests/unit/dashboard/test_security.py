@@ -1,4 +1,4 @@
-"""Who may see the dashboard: a small app behind the guard, on a real server, asked over real sockets."""
+"""The guard decides who may see the dashboard; a small app on a real server stands behind it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_is_loopback(host: str, loopback: bool) -> None:
 
 
 def test_beyond_loopback_it_needs_a_login() -> None:
-    """Bound to the world without token or proxy it does not start, and says in a sentence what to set."""
+    """Beyond loopback the dashboard starts only with a token or a proxy, else an error says what to set."""
     with pytest.raises(UsageError, match="STEPSTREAM_DASHBOARD_TOKEN"):
         check_binding(Settings(dashboard_host="0.0.0.0"))
     check_binding(Settings(dashboard_host="0.0.0.0", dashboard_token="x"))
@@ -81,7 +81,7 @@ def test_beyond_loopback_it_needs_a_login() -> None:
 
 
 def test_loopback_needs_nothing(serve: Callable[..., Server]) -> None:
-    """On loopback the page is there at once, with headers that keep other hosts out."""
+    """On loopback the page needs no login, and its headers keep other hosts out."""
     status, headers, text = serve().ask()
     assert (status, text) == (200, '"the page"')
     policy = headers["content-security-policy"]
@@ -93,7 +93,7 @@ def test_loopback_needs_nothing(serve: Callable[..., Server]) -> None:
 
 
 def test_a_rebound_name_is_refused(serve: Callable[..., Server]) -> None:
-    """Another site's name that points to loopback is not answered, unless it is an allowed origin's."""
+    """A request for another site's name is refused, unless the name is an allowed origin's."""
     server = serve(dashboard_origins="https://boxes.example.org")
     assert server.ask(headers={"Host": "evil.example.org"})[0] == 403
     assert server.ask(headers={"Host": "evil.example.org:80@127.0.0.1"})[0] == 403
@@ -102,7 +102,7 @@ def test_a_rebound_name_is_refused(serve: Callable[..., Server]) -> None:
 
 
 def test_foreign_pages_change_nothing(serve: Callable[..., Server]) -> None:
-    """A form or script of another origin gets no callback through; the page's own and curl do."""
+    """Forms and scripts of a foreign origin change nothing; the page, allowed origins and curl may."""
     server = serve(dashboard_origins="https://boxes.example.org")
     own = f"http://127.0.0.1:{server.port}"
     for origin, expected in [
@@ -117,7 +117,7 @@ def test_foreign_pages_change_nothing(serve: Callable[..., Server]) -> None:
 
 
 def test_foreign_pages_get_no_socket(serve: Callable[..., Server]) -> None:
-    """A WebSocket needs the page's own origin, or an allowed one; none at all is refused, too."""
+    """A WebSocket needs the page's own or an allowed origin; without any origin it is refused, too."""
     server = serve(dashboard_origins="https://boxes.example.org")
     for origin in (f"http://127.0.0.1:{server.port}", "https://boxes.example.org"):
         with server.socket(origin) as ws:
@@ -129,7 +129,7 @@ def test_foreign_pages_get_no_socket(serve: Callable[..., Server]) -> None:
 
 
 def test_a_token_is_asked_for(serve: Callable[..., Server]) -> None:
-    """Without the token there is only the login page; with it a cookie that scripts cannot read."""
+    """Without the token there is only the login page; the token gives a cookie that scripts cannot read."""
     server = serve(dashboard_host="0.0.0.0", dashboard_token=TOKEN)
     status, _, text = server.ask("/deep?a=1")
     assert status == 401
@@ -152,7 +152,7 @@ def test_a_token_is_asked_for(serve: Callable[..., Server]) -> None:
 
 
 def test_the_login_page(serve: Callable[..., Server]) -> None:
-    """The form logs in and leads to where one wanted to go, never to another site."""
+    """The form logs in and leads to the wanted page, never to another site."""
     server = serve(dashboard_host="0.0.0.0", dashboard_token=TOKEN)
     form = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -171,7 +171,7 @@ def test_the_login_page(serve: Callable[..., Server]) -> None:
 
 
 def test_sockets_need_the_login_too(serve: Callable[..., Server]) -> None:
-    """Without the cookie a socket is refused, whatever its origin; with it it opens."""
+    """A socket needs the cookie as well as an allowed origin."""
     server = serve(dashboard_host="0.0.0.0", dashboard_token=TOKEN)
     own = f"http://127.0.0.1:{server.port}"
     with pytest.raises(InvalidStatus), server.socket(own):
@@ -185,7 +185,7 @@ def test_sockets_need_the_login_too(serve: Callable[..., Server]) -> None:
 
 
 def test_a_proxy_names_the_user(serve: Callable[..., Server]) -> None:
-    """With a user header set, whoever the proxy names is in, and nobody else."""
+    """With a user header set, a request is let in if the proxy names a user, and refused otherwise."""
     server = serve(dashboard_host="0.0.0.0", dashboard_user_header="X-Forwarded-User")
     assert server.ask(headers={"X-Forwarded-User": "ada"})[0] == 200
     assert server.ask(headers={"X-Forwarded-User": " "})[0] == 401
@@ -194,7 +194,7 @@ def test_a_proxy_names_the_user(serve: Callable[..., Server]) -> None:
 
 
 def test_the_api_is_refused_in_json(serve: Callable[..., Server]) -> None:
-    """No login page, and a sentence under `error`; the token lets in."""
+    """The API refuses with a sentence under `error`, not with the login page; the token lets in."""
     server = serve(dashboard_token=TOKEN)
     status, headers, text = server.ask("/api/v1/runs")
     assert (status, headers["content-type"]) == (401, "application/json")
@@ -206,7 +206,7 @@ def test_the_api_is_refused_in_json(serve: Callable[..., Server]) -> None:
 
 
 def test_no_stack_trace(serve: Callable[..., Server]) -> None:
-    """What breaks is a plain sentence."""
+    """An error in the app is answered by a plain sentence without a stack trace."""
     status, _, text = serve().ask("/broken")
     assert status == 500
     assert "secret" not in text
@@ -229,7 +229,7 @@ def test_size_limits(serve: Callable[..., Server]) -> None:
 
 
 def test_where_a_login_leads() -> None:
-    """Only a path on this server."""
+    """A login leads only to a path on this server."""
     assert local("/runs/a?b=c") == "/runs/a?b=c"
     for target in ("//evil", "/\\evil", "https://evil", "evil", "", "/a\r\nSet-Cookie: x=y"):
         assert local(target) == "/"

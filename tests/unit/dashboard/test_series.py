@@ -40,7 +40,7 @@ async def test_a_curve_keeps_its_extremes(engine: Engine, queries: Queries) -> N
 
 
 async def test_a_part_is_seen_in_full(engine: Engine, queries: Queries) -> None:
-    """Zoomed in, every point of the part is there, and its smoothed line is that of the whole."""
+    """A zoomed part has every point, and its smoothed line is that of the whole series."""
     returns_of(engine, [float(n % 7) for n in range(3_000)])
     whole = Series("run", "episodes", "episode_return", "a", "episode")
     smoothing = Smoothing("mean", 7)
@@ -58,7 +58,7 @@ async def test_episodes_without_numbers_are_counted(engine: Engine, queries: Que
 
 
 async def test_metrics_by_name(engine: Engine, queries: Queries) -> None:
-    """Names with slashes, quotes and dots are names; values that are no numbers are passed over."""
+    """Names may hold slashes, quotes and dots; values that are no numbers are left out."""
     names = ["train/loss", 'a"b', "x.y[0]", "time", HOSTILE]
     told = [
         event(n, global_step=n * 10, metrics=dict.fromkeys(names, n / 2) | {"odd": "NaN", "yes": True})
@@ -75,7 +75,7 @@ async def test_metrics_by_name(engine: Engine, queries: Queries) -> None:
 
 
 async def test_numbers_that_steps_carry(engine: Engine, queries: Queries) -> None:
-    """They have a name, and a curve over the whole run's steps, whatever episode they are of."""
+    """A number of steps has a name and a curve over the steps of the whole run, across all episodes."""
     write(engine, Step, [row | {"metrics": {"epsilon": row["seq"] / 100}} for row in steps(30)])
     assert await queries.names("run", "steps", "a") == ["epsilon"]
     epsilon = await queries.minmax(Series("run", "steps", "epsilon", "a"))
@@ -86,7 +86,7 @@ async def test_numbers_that_steps_carry(engine: Engine, queries: Queries) -> Non
 
 
 async def test_the_axes(engine: Engine, queries: Queries) -> None:
-    """The same values by the steps up to an episode's end, by time, and by time since the beginning."""
+    """The same values are drawn by steps, by episode, by time, or by time since the beginning."""
     rows = [event(n, episode_index=n, episode_return=1.0, episode_length=10 * n) for n in range(1, 4)]
     write(engine, Episode, rows)
 
@@ -101,7 +101,7 @@ async def test_the_axes(engine: Engine, queries: Queries) -> None:
 
 
 async def test_workers_side_by_side_are_one_line(engine: Engine, queries: Queries) -> None:
-    """Two streams of one run: by their global step, whichever was written first."""
+    """Two streams of one run are one line in order of their global step, whichever was written first."""
     told = [
         event(n, stream_id=stream, global_step=2 * n + (stream == "b"), metrics={"loss": float(n)})
         for stream in ("b", "a")
@@ -115,7 +115,7 @@ async def test_workers_side_by_side_are_one_line(engine: Engine, queries: Querie
 async def test_what_comes_later_is_read_then(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A series that was looked at before only reads what is new, in pages, each row once."""
+    """A series that was read before reads only new rows, in pages, each row once."""
     monkeypatch.setattr(series, "PAGE", 7)
     monkeypatch.setattr(series, "FRESH_S", -1.0)
     asked = Series("run", "metrics", "loss")
@@ -131,7 +131,7 @@ async def test_what_comes_later_is_read_then(
 async def test_a_long_series_is_not_waited_for(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sample at first, which says that it is one; then every point."""
+    """A long series gives a sample first and says so, then every point."""
     monkeypatch.setattr(series, "PAGE", 50)
     write(engine, Run, [run(metrics=1000)])
     write(engine, Metrics, [event(n, global_step=n, metrics={"loss": float(n)}) for n in range(1000)])
@@ -146,7 +146,7 @@ async def test_a_long_series_is_not_waited_for(
 
 
 async def test_a_sample_sees_lines_of_every_kind(engine: Engine, queries: Queries) -> None:
-    """A worker that prints two lines in turn: a sample of every second line would see nothing of one."""
+    """A sample sees a kind of line that a worker prints only every second time."""
     write(engine, Agent, [agent("a", steps=500)])
     write(engine, Step, [event(2 * n, reward=1.0) for n in range(500)])
     place = columns.Place("run", "a", "steps")
@@ -157,7 +157,7 @@ async def test_a_sample_sees_lines_of_every_kind(engine: Engine, queries: Querie
 async def test_what_nobody_looks_at_is_forgotten(
     engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Series in memory have a bound; one that was forgotten is read again."""
+    """Series in memory have a limit in bytes; a series that was forgotten is read again."""
     monkeypatch.setattr(series, "MAX_BYTES", 10_000)
     for name in ("r1", "r2", "r3"):
         rows = [event(n, name, global_step=n, metrics={"loss": 1.0}) for n in range(300)]
@@ -168,7 +168,7 @@ async def test_what_nobody_looks_at_is_forgotten(
 
 
 async def test_the_run_before(engine: Engine, queries: Queries) -> None:
-    """Of the same project and environment if there is one; the first run has none."""
+    """The run before is one of the same project and environment; the first run has none."""
     runs = [
         run("old", project="p", env_id="E", started_at=T0, config={"lr": 1}),
         run("other", project="q", env_id="F", started_at=T0 + timedelta(hours=1), config={"lr": 2}),

@@ -25,7 +25,7 @@ def step(at: float, episode: int = 0) -> Row:
 
 @given(_SPEEDS, _SPEEDS, st.floats(0, 60), st.floats(0, 60))
 def test_a_change_of_speed_is_no_jump(first: float, second: float, before: float, after: float) -> None:
-    """A replay goes on from where it is."""
+    """A replay goes on from the same moment when its speed changes."""
     pace = Pace(first)
     pace.start(1_000_000, 10.0)
     here = pace.at(10.0 + before)
@@ -35,7 +35,7 @@ def test_a_change_of_speed_is_no_jump(first: float, second: float, before: float
 
 
 def test_a_long_pause_is_skipped_and_a_short_one_is_kept() -> None:
-    """Longer than three seconds of the viewer's own, whatever the speed."""
+    """A pause of more than three seconds of the viewer's time is skipped; a shorter one is kept."""
     pace = Pace(2.0)
     pace.start(0, 0.0)
     assert pace.skip(6_000_000, 0.0) == 0
@@ -77,12 +77,12 @@ def test_a_zoomed_axis_stays_around_its_viewer_and_follows_the_newest() -> None:
     ],
 )
 def test_what_is_no_move_is_none(name: str, value: str) -> None:
-    """Whatever a page says, nothing else is done."""
+    """A page's message that is no valid move is read as none."""
     assert Move.of(name, value) is None
 
 
 def test_an_address_names_a_moment_in_old_words_and_in_new() -> None:
-    """A position, a line of a stream, an episode, a step of it."""
+    """An address names a position, a line of a stream, an episode, or a step of an episode."""
     assert where(Address.of("/runs/r?at=best-3")) == "best-3"
     assert where(Address.of("/runs/r?at=s/4")) == "s/4"
     assert where(Address.of("/runs/r?episode=3")) == "episode:3"
@@ -94,7 +94,7 @@ def test_an_address_names_a_moment_in_old_words_and_in_new() -> None:
 
 
 def test_a_chosen_episode_follows_its_viewer() -> None:
-    """A step beyond the end of an episode leads into the next one."""
+    """The chosen episode in the address changes when the viewer moves into another one."""
     chosen = Address.of("/runs/r?episode=3&step=4")
     assert spoken(chosen, "step:9", News(steps=[step(0, 3)])) == {
         "at": "step:9",
@@ -106,6 +106,6 @@ def test_a_chosen_episode_follows_its_viewer() -> None:
 
 
 def test_the_link_that_follows_a_viewer_names_no_moment() -> None:
-    """Host and the rest of the address stay."""
+    """The link that follows a viewer keeps host, agent and axis, and drops the moment."""
     href = "https://host:1/runs/a%20b?agent=x&at=seq%3A7&episode=3&step=4&loop=1&axis=time"
     assert following(href, "v/1") == "https://host:1/runs/a%20b?agent=x&axis=time&follow=v%2F1"
