@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `-n 2 --dist loadgroup` files run side by side; those with Docker or a browser do not.
 
-    Docker changes the machine's networks, which breaks off a page that loads then.
+    Docker changes the machine's networks, which aborts a page that is loading.
     """
     alone = {item.path for item in items for name in ("docker", "browser") if item.get_closest_marker(name)}
     for item in items:
@@ -94,7 +94,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory, kafka_jars: list[Path]) -> I
 def own_kafka(
     tmp_path: Path, kafka_jars: list[Path], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[KafkaServer]:
-    """A broker of this test's own, to kill."""
+    """A Kafka broker that only this test uses and may kill."""
     server = KafkaServer(tmp_path / "kafka", kafka_jars)
     server.start()
     monkeypatch.setenv("STEPSTREAM_BOOTSTRAP_SERVERS", server.address)
@@ -113,7 +113,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL."""
+    """A PostgreSQL server that all tests of a session share."""
     server = PostgresServer()
     try:
         server.start()
@@ -145,7 +145,7 @@ def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Writer]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A STEPSTREAM_HOME of this test's own; no setting of the developer's reaches it."""
+    """An empty STEPSTREAM_HOME for this test; the developer's own settings are removed."""
     for name in [name for name in os.environ if name.startswith("STEPSTREAM_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "home"
@@ -186,13 +186,13 @@ def redis_prefix(home: Path, valkey: str, monkeypatch: pytest.MonkeyPatch) -> st
 
 @pytest.fixture
 def settings(home: Path, topic_prefix: str, redis_prefix: str) -> Settings:
-    """Settings of the whole stack (Kafka, Valkey, SQLite in the home), as child processes read them, too."""
+    """Settings of the whole stack (Kafka, Valkey, SQLite in the home); child processes read the same ones."""
     return settings_module.load()
 
 
 @pytest.fixture
 def run_cli(home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`run_cli("runs", "list", "--json", input=…, env=…, timeout=60)`: the real program, to its end."""
+    """`run_cli("runs", "list", "--json", input=…, env=…, timeout=60)` runs the real program to its end."""
 
     def run(*arguments: str, timeout: float = 60, env: dict[str, str] | None = None, **options: Any) -> Any:
         command = [str(PROGRAM), *arguments]
@@ -205,7 +205,7 @@ def run_cli(home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def spawn_cli(home: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """`spawn_cli("persist")`: the real program in the background; SIGTERM at the test's end.
+    """`spawn_cli("persist")` starts the real program in the background; SIGTERM ends it after the test.
 
     The handle is a Popen; `.log` is the file with its stdout and stderr.
     """
@@ -226,7 +226,7 @@ def spawn_cli(home: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.P
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB of its own, to fill."""
+    """A file system of 1 MiB that a test can fill."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     mounted = subprocess.run(

@@ -27,7 +27,7 @@ class Cluster:
 
     @property
     def bootstrap_servers(self) -> str:
-        """All three addresses."""
+        """The addresses of all three nodes."""
         return ",".join(f"{ports.LOOPBACK}:{port}" for port in self._ports)
 
     def __enter__(self) -> Cluster:

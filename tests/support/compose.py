@@ -1,4 +1,4 @@
-"""The compose file, up on ports of its own."""
+"""The compose files, started on free ports."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Compose:
         }
 
     def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """`docker compose …`, to its end."""
+        """Run `docker compose …` to its end."""
         env = self._environment | environment
         return subprocess.run(self._command(arguments), capture_output=True, text=True, timeout=600, env=env)
 
     def begin(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """`docker compose …`, in the background."""
+        """Start `docker compose …` in the background."""
         quiet = subprocess.DEVNULL
         return subprocess.Popen(self._command(arguments), stdout=quiet, stderr=quiet, env=self._environment)
 
@@ -65,7 +65,7 @@ class Compose:
 
     @property
     def brokers(self) -> str:
-        """Where a worker on this machine finds all three."""
+        """The addresses of all three brokers for a worker on this machine."""
         names = ("KAFKA_PORT", "KAFKA_PORT_2", "KAFKA_PORT_3")
         return ",".join(f"127.0.0.1:{self.ports[name]}" for name in names)
 
@@ -85,7 +85,7 @@ class Compose:
 
     @property
     def url(self) -> str:
-        """Of the dashboard."""
+        """The address of the dashboard."""
         return f"http://127.0.0.1:{self.ports['DASHBOARD_PORT']}"
 
     def page(self, path: str, token: str | None = None) -> int:
@@ -109,7 +109,7 @@ class Compose:
         return done.stdout + done.stderr
 
     def wait_for(self, what: Callable[[], Any], seconds: float = 120) -> Any:
-        """The first result that is true. Fails with the services' last log lines."""
+        """Wait for the first result that is true; a failure shows the services' last log lines."""
         until = time.monotonic() + seconds
         while not (answer := what()):
             assert time.monotonic() < until, self("logs", "--tail", "30").stdout

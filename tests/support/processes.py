@@ -22,7 +22,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 30.0, what: str =
     """Wait until a condition holds.
 
     Raises:
-        AssertionError: it is not, after so long.
+        AssertionError: the condition does not hold after `seconds`.
     """
     deadline = time.monotonic() + seconds
     while not condition():

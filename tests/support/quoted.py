@@ -1,4 +1,4 @@
-"""The sentences that the pages under docs/security quote: tests hold the real ones to them."""
+"""The sentences that pages under docs/security quote; tests compare the real messages with them."""
 
 from __future__ import annotations
 

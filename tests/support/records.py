@@ -15,7 +15,7 @@ Record = dict[str, Any]
 
 
 def record(kind: Kind, run_id: str = "run", agent_id: str = "a", seq: int = 1, **fields: Any) -> Record:
-    """A record of a kind: what is not named is null, 0 or empty."""
+    """A record of a kind; fields that are not named are null, 0 or empty."""
     blank: dict[str, Any] = {"string": "", "long": 0, "bytes": b"", "int": 0}
     made = {}
     for field in current_schema(kind)["fields"]:
@@ -46,7 +46,7 @@ class Sender:
         self._encoders = {kind: Encoder(kind) for kind in Kind}
 
     def send(self, kind: Kind, records: Iterable[Record], timestamp: int = 0) -> None:
-        """Send, and wait until all is acknowledged. `timestamp`: Kafka's, ms; 0: now."""
+        """Send records and wait until Kafka has them; `timestamp` is Kafka's in ms, where 0 is now."""
         for item in records:
             self._producer.produce(
                 kind.topic(self._prefix),

@@ -42,8 +42,8 @@ def store_lines(settings: Settings, run_id: str, lines: Iterable[tuple[Kind, dic
 
 
 def lines_of(run_id: str, stream: str, episodes: int, *, steps: int = 4, every: int = 1_000) -> Lines:
-    """Episodes of so many steps and their end, `every` µs a line; a metric, a log line and a dead letter
-    behind them. The clock goes back by five lines at every seventh, and one return is no number."""
+    """Episodes of `steps` steps and an end each, `every` µs a line, then a metric, a log line and a dead
+    letter. The time of every seventh line is five lines earlier, and the return of one episode is NaN."""
     made: Lines = []
 
     def put(kind: Kind, seq: int, **fields: Any) -> None:
@@ -82,7 +82,7 @@ def send(settings: Settings, lines: Iterable[tuple[Kind, dict[str, Any]]]) -> No
 
 
 def store(settings: Settings, rows: int) -> Engine:
-    """Run persist until `count` records are stored, then stop it."""
+    """Run persist until `rows` records are stored, then stop it."""
     engine = sql.engine(settings)
     migrations.upgrade(engine)
     writer, stop = open_writer(settings), threading.Event()

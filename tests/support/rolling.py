@@ -66,7 +66,7 @@ class Training:
 
 
 def restart(compose: Compose, services: Iterable[str], page: Any) -> dict[str, float]:
-    """Restart one after the other; returns each one's longest time without a change of the page, s."""
+    """Restart the services one by one; returns each one's longest time without a change of the page, s."""
     return {service: _worst_stall(compose.begin("restart", service), page) for service in services}
 
 
@@ -88,7 +88,7 @@ def _worst_stall(restarting: subprocess.Popen[bytes], page: Any) -> float:
 
 
 def step_shown(page: Any) -> str:
-    """The number of the newest step, as the page has it; empty where it has none."""
+    """The number of the newest step on the page; empty where there is none."""
     text: str = page.evaluate("document.body.innerText")
     found = re.search(r"Step\s?([\d,]+)", text)
     return found[1] if found else ""

@@ -39,7 +39,7 @@ def rollout(seq: int, step: int, words: str, *, run_id: str = "run", **own: Any)
 
 
 def texts(characters: int, seed: int = 1) -> Iterator[str]:
-    """Texts of about `size` characters whose words have the frequencies of a natural language."""
+    """Texts of about `characters` characters whose words have the frequencies of a natural language."""
     rng = random.Random(seed)
     vocabulary = [f"{rng.choice('abcdefghijklmnop')}{i:x}" for i in range(50_000)]
     shares = list(accumulate(1 / rank for rank in range(1, len(vocabulary) + 1)))
@@ -69,7 +69,7 @@ def store(writer: Writer, rows: list[dict[str, Any]]) -> None:
 
 
 def fill(writer: Writer, steps: int, samples: int, characters: int, *, at_once: int = 4) -> None:
-    """So many training steps of so many samples each."""
+    """Store so many training steps of so many samples each."""
     words = texts(characters)
     for begin in range(0, steps, at_once):
         some = range(begin, min(begin + at_once, steps))

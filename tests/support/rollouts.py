@@ -64,7 +64,7 @@ def matches(name: str, rows: list[Row]) -> None:
 
 
 def totals(rows: list[Row]) -> Row:
-    """What the data sets say of the rows that count."""
+    """The totals of the rows that count, as the data sets give them."""
     groups: dict[Any, list[Row]] = defaultdict(list)
     sums: Counter[str] = Counter()
     nans = 0
@@ -92,7 +92,7 @@ def totals(rows: list[Row]) -> Row:
 
 
 def _is_zero_signal(group: list[Row]) -> bool:
-    """All equal; where a format has no total, its advantages are all 0."""
+    """Whether all rewards of a group are equal, or its advantages where no row has a reward."""
     column = "advantage" if all(row["reward"] is None for row in group) else "reward"
     return len(group) > 1 and len({row[column] for row in group}) == 1
 

@@ -20,7 +20,7 @@ class Home:
         return {folder.name: list(map(_read, _texts(folder))) for folder in sorted(self.path.glob("spool/*"))}
 
     def texts(self) -> list[str]:
-        """The lines of all streams as they are."""
+        """The lines of all streams as raw text."""
         return [text for folder in sorted(self.path.glob("spool/*")) for text in _texts(folder)]
 
     def lines(self, *kinds: str) -> list[dict]:
@@ -34,7 +34,7 @@ def _texts(folder: Path) -> list[str]:
 
 
 def _read(text: str) -> dict:
-    """A line with its packed numbers among its own."""
+    """A line with its packed numbers unpacked among its fields."""
     line = json.loads(text)
     digits, *names = line.pop("packed", [""])
     numbers = struct.unpack(f">{len(names)}d", bytes.fromhex(digits))

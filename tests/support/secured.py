@@ -51,7 +51,7 @@ class SecuredKafka:
         self._admin: AdminClient | None = None
 
     def address(self, listener: str) -> str:
-        """host:port of a listener."""
+        """The address of a listener as host:port."""
         return f"{ports.LOOPBACK}:{self._ports[listener]}"
 
     @property
@@ -96,7 +96,7 @@ class SecuredKafka:
         }
 
     def add_user(self, user: str) -> None:
-        """A user of SCRAM without any right. A broker that has just started may drop the first connection."""
+        """Add a SCRAM user without rights; retry, as a new broker may drop the first connection."""
         credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         change = UserScramCredentialUpsertion(user, credential, (PASSWORD + user).encode())
 
@@ -109,18 +109,18 @@ class SecuredKafka:
         wait_for(added, 60, f"Kafka does not take the user {user}")
 
     def grant(self, user: str, *rules: Rule) -> None:
-        """Give rights; names are prefixes."""
+        """Give rights to a user; names are prefixes."""
         for future in self.admin.create_acls([_allow(user, rule) for rule in rules]).values():
             future.result(20)
 
     def revoke(self, user: str, *rules: Rule) -> None:
-        """Take rights away again; without rules, all of them."""
+        """Take rights from a user; without rules, all of them."""
         found = [_filter(user, rule) for rule in rules] or [_filter(user, None)]
         for future in self.admin.delete_acls(found).values():
             future.result(20)
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the broker and wait until it answers."""
         self._format()
         with (self._folder / "log").open("wb") as log:
             allowed = f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={self.issuer.url}/jwks"
@@ -135,7 +135,7 @@ class SecuredKafka:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the broker and the issuer."""
         if self._process is not None:
             process.end(self._process)
         self.issuer.stop()
@@ -198,7 +198,7 @@ class SecuredKafka:
         return settings
 
     def _chain(self, name: str, files: tuple[Path, Path]) -> Path:
-        """Kafka wants key and certificate in one file."""
+        """Join key and certificate, as Kafka wants both in one file."""
         chain = self._folder / f"{name}-chain.pem"
         chain.write_bytes(files[1].read_bytes() + files[0].read_bytes())
         return chain

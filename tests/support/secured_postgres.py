@@ -34,7 +34,7 @@ class SecuredPostgres(PostgresServer):
         self.other_authority = Authority(certificates, "stranger")
 
     def prepare(self, data: Path) -> None:
-        """Certificates, and who may come in how."""
+        """Copy the certificates, and write which user may log in how."""
         sources = (self.authority.ca, *self.authority.issue("server"))
         for source, name in zip(sources, ("ca.crt", "server.crt", "server.key"), strict=True):
             shutil.copy(source, data / name)
@@ -44,14 +44,14 @@ class SecuredPostgres(PostgresServer):
         (data / "pg_hba.conf").write_text(_ACCESS)
 
     def login(self, user: str, database: str, *, password: str | None = None, **more: object) -> str:
-        """What an operator sets: verify-full, and a password unless a certificate is named."""
+        """The URL that an operator sets: verify-full, with a password unless a certificate is named."""
         options = {"sslmode": "verify-full", "sslrootcert": self.authority.ca} | more
         secret = "" if "sslcert" in options else f":{password or PASSWORD + user}"
         query = "&".join(f"{name}={value}" for name, value in options.items())
         return f"postgresql://{user}{secret}@127.0.0.1:{self.port}/{database}?{query}"
 
     def add_user(self, user: str, database: str, tables: Sequence[str], *, temporary: bool = False) -> None:
-        """A user who may do that on every table of the database."""
+        """Add a user with these rights on every table of the database."""
         self.sql(f"DROP ROLE IF EXISTS {user}")
         self.sql(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}{user}'")
         self.sql(f"GRANT CONNECT{', TEMPORARY' if temporary else ''} ON DATABASE {database} TO {user}")

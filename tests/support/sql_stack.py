@@ -36,7 +36,7 @@ class SqlStack:
     engine: Engine
 
     def cli(self, *arguments: str, code: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
-        """The real program, to its end with this exit code."""
+        """Run the real program to its end; it must exit with this code."""
         options = {"capture_output": True, "text": True, "timeout": 240, "env": self.variables} | options
         done: subprocess.CompletedProcess[str] = subprocess.run([PROGRAM, *arguments], **options)
         assert done.returncode == code, done.stderr
@@ -45,28 +45,28 @@ class SqlStack:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment of a program."""
+        """The environment of every program of the stack."""
         return {k: v for k, v in os.environ.items() if not k.startswith("STEPSTREAM_")} | self.env
 
     def summary(self, *arguments: str, **options: Any) -> dict[str, Any]:
-        """The object that a command prints with --json."""
+        """Run a command with --json and return the object that it prints."""
         found: dict[str, Any] = json.loads(self.cli(*arguments, "--json", **options).stdout)
         return found
 
     def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
-        """Rows of SQL, JSON as its text."""
+        """Rows of an SQL query; JSON comes as text."""
         with self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(text(query), values)]
 
     def settled(self, said: dict[str, Any]) -> list[str]:
-        """Wait until SQL has what a summary counts; the runs."""
+        """Wait until SQL has what a summary counts; returns the runs."""
         runs = said["run_ids"]
         for table in ("steps", "episodes", "metrics", "logs", "dead_letters"):
             wait_for(lambda table=table: self.count(table, runs) >= said[table], f"{table} of {runs}")
         return sorted(runs)
 
     def count(self, table: str, runs: list[str]) -> int:
-        """Rows of runs in a table."""
+        """How many rows of these runs a table has."""
         marks = ", ".join(f":r{number}" for number in range(len(runs))) or "''"
         values = {f"r{number}": run for number, run in enumerate(runs)}
         found: int = self.rows(f"SELECT count(*) FROM {table} WHERE run_id IN ({marks})", **values)[0][0]

@@ -20,7 +20,7 @@ def event(seq: int, run_id: str = "run", agent_id: str = "a", stream_id: str = "
 
 
 def write(engine: Engine, table: Any, rows: list[Any]) -> None:
-    """Put rows into a table; what only some of them have is null in the others."""
+    """Put rows into a table; a column that a row lacks is null."""
     names = {name for row in rows for name in row}
     rows = [dict.fromkeys(names) | row for row in rows]
     with engine.begin() as connection:

@@ -34,7 +34,7 @@ def read_topics(settings: Settings, kinds: Iterable[Kind] = Kind) -> list[Found]
 
 
 def numbers_of_streams(settings: Settings, kinds: Iterable[Kind] = LINES) -> dict[str, array[int]]:
-    """Every stream and the numbers of its records, doubled ones too; also of millions."""
+    """The record numbers of every stream, duplicates included; quick enough for millions."""
     read = HeadReader(checked_in)
     numbers: dict[str, array[int]] = {}
     for _, message in _messages(settings, kinds):
@@ -75,7 +75,7 @@ def _watermarks(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
 
 
 def of_workers(found: Iterable[Found]) -> list[Found]:
-    """Records of workers' lines: not stepstream's own, no pictures."""
+    """Only the records of workers' lines, without stepstream's own and without pictures."""
     return [
         item for item in found if item.kind in LINES and not item.record["stream_id"].endswith(META_SUFFIX)
     ]
@@ -87,5 +87,5 @@ def of_stepstream(found: Iterable[Found]) -> list[Found]:
 
 
 def places(found: Iterable[Found]) -> Counter[tuple[str, int]]:
-    """How often each (stream, line) is there."""
+    """How often each (stream, line) occurs."""
     return Counter((item.record["stream_id"], item.record["seq"]) for item in found)

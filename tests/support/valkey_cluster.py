@@ -28,7 +28,7 @@ class ValkeyCluster:
 
     @property
     def url(self) -> str:
-        """Its first node."""
+        """The address of the first node."""
         return f"redis://{ports.LOOPBACK}:{self.ports[0]}/0"
 
     def __enter__(self) -> ValkeyCluster:
@@ -48,7 +48,7 @@ class ValkeyCluster:
         self.stop()
 
     def start(self) -> None:
-        """Start every node; one that was stopped has its slots again."""
+        """Start every node; a node that was stopped keeps its slots."""
         for port, bus in zip(self.ports, self._buses, strict=True):
             folder = self._folder / str(port)
             folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ class ValkeyCluster:
             self._wait()
 
     def stop(self) -> None:
-        """SIGKILL to every node."""
+        """Kill every node by SIGKILL."""
         for child in self._processes:
             child.kill()
             child.wait()
@@ -74,7 +74,7 @@ class ValkeyCluster:
         return [redis.Redis(port=port) for port in self.ports]
 
     def _wait(self) -> None:
-        """Until each node knows all slots."""
+        """Wait until each node knows all slots."""
         for node in self.nodes():
             _until(lambda node=node: node.cluster("INFO")["cluster_state"] == "ok")
 

@@ -30,7 +30,7 @@ class Server:
         body: Any = None,
         **options: Any,
     ) -> tuple[int, dict[str, str], str]:
-        """Status, headers and body of an answer."""
+        """Send a request; returns status, headers and body of the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         connection.request(method, path, body, headers or {}, **options)
         answer = connection.getresponse()
@@ -39,13 +39,13 @@ class Server:
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, text
 
     def socket(self, origin: str | None, **headers: str) -> Any:
-        """A WebSocket, as a page of this origin opens one."""
+        """Open a WebSocket as a page of this origin does."""
         return connect(f"ws://127.0.0.1:{self.port}/ws", origin=origin, additional_headers=headers)  # type: ignore[arg-type]
 
 
 @contextmanager
 def served(app: ASGIApp) -> Iterator[Server]:
-    """Within the block the application answers."""
+    """Serve the application within the block."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws_max_size=2**20))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

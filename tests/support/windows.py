@@ -11,7 +11,7 @@ from schemas.topics import Kind
 
 
 def record_encoder() -> RecordEncoder:
-    """With the checked-in ids, for a Kafka that takes records of any size."""
+    """An encoder with the checked-in ids, for a Kafka that takes records of any size."""
     return RecordEncoder({kind: current_id(kind) for kind in Kind}, dict.fromkeys(Kind, 1 << 30), "png")
 
 

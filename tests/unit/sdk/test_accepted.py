@@ -1,4 +1,4 @@
-"""What the SDK writes the reader accepts: no value of a call makes a dead letter of its line."""
+"""The reader accepts what the SDK writes: no value of a call makes a dead letter of its line."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def events(run: Run, rows: list[tuple]) -> list[Event]:
 def test_no_value_of_a_call_makes_a_dead_letter(
     given_steps: list[dict[str, Any]], episode: dict[str, Any], logged: dict[str, Any]
 ) -> None:
-    """Every Python and NumPy scalar, as any argument: each call is one record of its kind."""
+    """A call with any Python or NumPy value as any argument is one record of its kind."""
     rows: list[tuple] = []
     run = stepstream.init(run_id="r", mode="disabled")
     run._put = rows.append
@@ -106,7 +106,7 @@ def test_no_value_of_a_call_makes_a_dead_letter(
 
 
 def test_a_reward_that_is_none_is_kept_beside() -> None:
-    """A bool is 1 or 0; what is no number at all stands in extras, and the step is there."""
+    """A bool reward is 1 or 0; a reward that is no number stands in extras, and the step arrives."""
     run = stepstream.init(run_id="r", mode="disabled")
     rows: list[tuple] = []
     run._put = rows.append
@@ -127,7 +127,7 @@ def test_a_reward_that_is_none_is_kept_beside() -> None:
 
 
 def test_ids_too_long_for_any_table_are_cut() -> None:
-    """With one warning, instead of a dead letter for each line."""
+    """Ids too long for a table are cut, so that their lines do not become dead letters."""
     _warn.forget()
     assert short("run_id", "x" * 300) == "x" * 300
     assert short("agent_id", None) is None

@@ -1,4 +1,4 @@
-"""What the SDK counts where the caller does not: steps, episodes, and their sums."""
+"""The SDK counts steps and episodes and sums returns where the caller does not."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def test_steps_and_episodes_are_counted_from_zero(home, run):
 
 
 def test_an_ended_episode_is_written_with_its_sum_and_length(home, run):
-    """Without a call of `episode`, the SDK writes it before the agent's next step, else at the end."""
+    """Without a call of `episode`, the SDK writes an ended episode before the next step or at the end."""
     run.step(reward=1.5)
     run.step(reward=2.0, truncated=True)
     run.step(reward=5.0, terminated=True)
@@ -54,7 +54,7 @@ def test_agents_are_counted_apart(home, run):
 
 
 def test_given_indices_are_kept_and_counting_goes_on_from_there(home, run):
-    """An index that the caller gives wins, and what follows without one counts on."""
+    """An index that the caller gives is kept, and steps without one count on from it."""
     run.step(reward=1.0, episode_index=7, step_index=3)
     run.step(reward=1.0)
     run.finish()
@@ -63,7 +63,7 @@ def test_given_indices_are_kept_and_counting_goes_on_from_there(home, run):
 
 @pytest.mark.parametrize("ended", ["terminated", "truncated"])
 def test_either_end_ends_an_episode(home, run, ended):
-    """Gymnasium's two ways to end an episode."""
+    """An episode ends when a step is terminated or truncated."""
     run.step(reward=1.0, **{ended: True})
     run.finish()
     (episode,) = home.lines("episode")
@@ -71,7 +71,7 @@ def test_either_end_ends_an_episode(home, run, ended):
 
 
 def test_log_counts_its_calls_where_no_steps_are_logged(home, run):
-    """As wandb: the step of a log call without one is the number of calls before, or one after the last."""
+    """A log call without a step takes the number of calls before it, or one after the last step given."""
     run.log({"loss": 1.0})
     run.log({"loss": 2.0})
     run.log({"loss": 3.0}, step=10)
@@ -81,7 +81,7 @@ def test_log_counts_its_calls_where_no_steps_are_logged(home, run):
 
 
 def test_log_is_measured_in_environment_steps_where_there_are_any(home, run):
-    """Losses then lie on the same axis as rewards."""
+    """A log call after steps takes their number, so that losses share the axis of the rewards."""
     for _ in range(5):
         run.step(reward=1.0)
     run.log({"loss": 1.0})

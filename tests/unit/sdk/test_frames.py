@@ -1,4 +1,4 @@
-"""Pictures: what is taken, how often, and that a PNG reader reads them."""
+"""Pictures: which values are taken, how often, and that a PNG reader reads them."""
 
 import base64
 import io
@@ -34,7 +34,7 @@ RGB = np.random.default_rng(1).integers(0, 255, (7, 5, 3), np.uint8)
     ],
 )
 def test_a_picture_arrives_pixel_by_pixel(home, run, frame, pixels):
-    """In the line of its step."""
+    """A picture arrives in the line of its step, pixel by pixel."""
     run.step(reward=1.0, frame=frame)
     run.finish()
     (step,) = home.lines("step")
@@ -42,7 +42,7 @@ def test_a_picture_arrives_pixel_by_pixel(home, run, frame, pixels):
 
 
 def test_an_encoded_picture_passes_as_it_is(home, run):
-    """JPEG and PNG files."""
+    """A picture that is already encoded is sent unchanged."""
     buffer = io.BytesIO()
     Image.fromarray(RGB).save(buffer, "JPEG")
     run.step(frame=buffer.getvalue())
@@ -51,14 +51,14 @@ def test_an_encoded_picture_passes_as_it_is(home, run):
 
 
 def test_text_is_an_ansi_picture(home, run):
-    """As render_mode="ansi" gives it."""
+    """A text, as render_mode="ansi" gives it, is sent as a picture of kind ansi."""
     run.step(frame="\x1b[31mS\x1b[0mFFF")
     run.finish()
     assert home.lines("step")[0]["render_payload"] == {"mode": "ansi", "text": "\x1b[31mS\x1b[0mFFF"}
 
 
 def test_pictures_are_thinned_and_counted(home, run):
-    """At most so many a second; the next one sent says how many were left out, and no step is lost."""
+    """Pictures are thinned to a number a second; the others are not drawn, and no step is lost."""
     drawn = []
     for _ in range(1000):
         run.step(reward=1.0, frame=lambda: drawn.append(1) or RGB)
@@ -69,7 +69,7 @@ def test_pictures_are_thinned_and_counted(home, run):
 
 
 def test_each_agent_has_its_own_rate(home, run):
-    """Two agents that act at once are both seen."""
+    """Two agents that act at once each send a picture."""
     for agent in ("a", "b"):
         run.step(agent_id=agent, frame=RGB)
     run.finish()
@@ -78,7 +78,7 @@ def test_each_agent_has_its_own_rate(home, run):
 
 @pytest.mark.parametrize("frame", [np.zeros((2, 2, 7)), np.zeros(3), b"nothing", [], object(), lambda: 1 / 0])
 def test_what_is_no_picture_costs_one_warning(home, run, frame):
-    """And the step arrives."""
+    """A value that is no picture gives one warning, and its step arrives."""
     with pytest.warns(stepstream.StepstreamWarning, match="picture"):
         run.step(reward=1.0, frame=frame)
     run.finish()
@@ -86,7 +86,7 @@ def test_what_is_no_picture_costs_one_warning(home, run, frame):
 
 
 def test_a_picture_alone_is_a_line_of_its_own(home, run):
-    """run.frame says of which step it is."""
+    """run.frame writes a line of its own that names its step."""
     run.step(reward=1.0)
     run.step(reward=1.0)
     run.frame(RGB)

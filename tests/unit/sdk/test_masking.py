@@ -26,7 +26,7 @@ NAMES = st.sampled_from(
 
 @given(NAMES, SECRET, st.booleans())
 def test_options_that_sound_secret_are_masked(name: str, secret: str, apart: bool) -> None:
-    """With `=` or as the next argument, also inside of a shell's one argument."""
+    """A secret option is masked after `=`, as the next argument, and inside a shell's one argument."""
     if apart and name.startswith("-"):
         command = ["python", "train.py", name, secret, "--lr", "0.1"]
     else:
@@ -38,7 +38,7 @@ def test_options_that_sound_secret_are_masked(name: str, secret: str, apart: boo
 
 @given(SECRET)
 def test_passwords_of_urls_are_masked_before_the_host_and_in_the_query(secret: str) -> None:
-    """The address stays readable."""
+    """Passwords of URLs are masked, and the rest of the address stays readable."""
     for url in (
         f"postgresql://user:{secret}@host:5432/db?sslmode=verify-full",
         f"postgresql://host/db?user=u&password={secret}&sslmode=verify-full",
@@ -62,10 +62,10 @@ def test_passwords_of_urls_are_masked_before_the_host_and_in_the_query(secret: s
     ],
 )
 def test_all_else_is_kept_as_it_is(command: list[str]) -> None:
-    """Numbers, too: how many tokens is no secret."""
+    """Arguments that are no secrets stay as they are, such as a number of tokens."""
     assert masked(command) == command
 
 
 def test_a_setting_names_further_words() -> None:
-    """Of option names that only this company has."""
+    """A setting adds further words that mark an option as secret."""
     assert masked(["train", "--licence=abc123xyz"], "licence,pin code") == ["train", "--licence=***"]

@@ -21,7 +21,7 @@ NEWER = {"match_case", "Match", "TryStar", "TypeAlias"}
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
 def test_python_3_9_reads_it(path):
-    """Its grammar; and unions of types stand only in annotations, which nobody evaluates."""
+    """Python 3.9 parses every file; unions of types stand only in annotations, which are not evaluated."""
     tree = ast.parse(path.read_text(), feature_version=(3, 9))
     assert not {type(node).__name__ for node in ast.walk(tree)} & NEWER
     assert "from __future__ import annotations" in path.read_text() or path.name == "__init__.py"
@@ -43,7 +43,7 @@ def test_the_core_needs_only_the_standard_library(path):
 
 
 def test_an_import_brings_little_along():
-    """The first init imports what a run is made of: an import alone is 3 ms."""
+    """Importing the package loads few modules; the first init imports the rest."""
     script = "import sys; before = set(sys.modules); import stepstream; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True,
                           env={"PYTHONPATH": ""}, cwd=PACKAGE.parent)  # fmt: skip
@@ -67,7 +67,7 @@ def test_both_sides_look_in_the_same_folder(monkeypatch, tmp_path):
 
 
 def test_settings_that_are_no_numbers_are_the_defaults(monkeypatch):
-    """A typing error in an environment variable does not end a training."""
+    """A setting that is no number takes its default, so that a typing error ends no training."""
     monkeypatch.setenv("STEPSTREAM_FLUSH_INTERVAL", "soon")
     monkeypatch.setenv("STEPSTREAM_FRAMES_PER_SECOND", "-1")
     settings = _settings.Settings()
@@ -75,7 +75,7 @@ def test_settings_that_are_no_numbers_are_the_defaults(monkeypatch):
 
 
 def test_every_name_that_the_reader_knows_is_reserved():
-    """A metric of such a name would be taken for the field."""
+    """Every name that the reader takes for a field is reserved and cannot be a metric's."""
     known = {
         *dialects.EPISODE_NUMBER,
         *dialects.STEP_NUMBER,

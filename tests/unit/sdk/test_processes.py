@@ -18,7 +18,7 @@ def _log_by_module(agent):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_worker_has_a_stream_of_its_own(home, run, method):
-    """Nothing is lost or doubled, and only the process that began the run ends it."""
+    """Each worker process writes its own stream without loss; only the process that began the run ends it."""
     context = multiprocessing.get_context(method)
     run.step(reward=1.0, agent_id="parent")
     workers = [context.Process(target=_log, args=(run, f"w{number}", 50)) for number in range(2)]
@@ -45,7 +45,7 @@ def test_a_worker_has_a_stream_of_its_own(home, run, method):
 
 
 def test_a_worker_is_named_in_its_lines(home, run):
-    """The dashboard tells the workers of one run apart."""
+    """Each line names its worker process, so that the dashboard tells a run's workers apart."""
     context = multiprocessing.get_context("fork")
     worker = context.Process(target=_log, args=(run, "a", 1), name="sampler")
     worker.start()
@@ -56,7 +56,7 @@ def test_a_worker_is_named_in_its_lines(home, run):
 
 
 def test_a_fork_that_leaves_at_once_takes_nothing_along(home, run):
-    """os._exit in the child: what the parent had not written yet is written once, by the parent."""
+    """A child that calls os._exit writes nothing: the parent writes its waiting lines once."""
     for _ in range(100):
         run.step(reward=1.0)
     child = os.fork()
@@ -68,7 +68,7 @@ def test_a_fork_that_leaves_at_once_takes_nothing_along(home, run):
 
 
 def test_a_fork_lets_go_of_the_parents_lock(home, run):
-    """A parent that died is seen as dead, also while a child of it lives."""
+    """A child does not hold the parent's lock, so that an ended parent is seen as ended."""
     import fcntl
 
     run.step(reward=1.0)

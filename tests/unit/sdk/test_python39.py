@@ -1,4 +1,4 @@
-"""The oldest Python that the SDK promises runs it: training environments are old."""
+"""The oldest promised Python runs the SDK, because training environments are old."""
 
 import os
 import shutil
@@ -48,7 +48,7 @@ run.step(reward=1.0)
 
 
 def _python39():
-    """An interpreter of 3.9: on the path, or pyenv's."""
+    """Find an interpreter of Python 3.9 on the path or in pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
     found = [shutil.which("python3.9"), *map(str, pyenv.glob("versions/3.9*/bin/python"))]
     for python in filter(None, found):
@@ -59,7 +59,7 @@ def _python39():
 
 
 def test_python_3_9_runs_it(home):
-    """Every call, right and wrong, under the interpreter itself; and what it wrote is all there."""
+    """Python 3.9 runs right and wrong calls of the SDK without an error, and what was logged arrives."""
     python = _python39()
     if python is None:
         pytest.skip("no Python 3.9 here")

@@ -13,7 +13,7 @@ def test_it_is_of_the_package_too(home, run):
 
 
 def test_a_rollout_of_megabytes_is_whole(home, run):
-    """A transcript of 2 MB and 100,000 tokens, also as arrays: neither is cut nor summed up."""
+    """A transcript of 2 MB with 100,000 tokens is neither cut nor summarised."""
     numpy = pytest.importorskip("numpy")
     text = "\u2028<b>&\x1b[31m" * 200_000
     tokens = {"token_ids": numpy.arange(100_000), "logprobs": [-0.5] * 100_000}
@@ -39,7 +39,7 @@ def test_a_function_that_did_not_score_is_absent(home, run):
 
 
 def test_tools_and_parts_are_text(home, run):
-    """A turn that only calls tools is the calls; a message in parts is its texts; the messages are kept."""
+    """A step's text holds tool calls and the texts of a message's parts; the messages are kept whole."""
     calls = [{"id": "1", "function": {"name": "add", "arguments": '{"a": 2}'}}]
     asked = [{"role": "user", "content": [{"type": "text", "text": "2+2?"}, {"type": "image_url"}]}]
     answer = [
@@ -60,7 +60,7 @@ def test_tools_and_parts_are_text(home, run):
 
 
 def test_how_it_ended(home, run):
-    """ok terminates, truncated truncates, failed and aborted do neither, on the step and the episode."""
+    """Status ok terminates, truncated truncates; failed and aborted do neither, on step and episode."""
     for status in ("ok", "truncated", "failed", "aborted"):
         log_rollout("?", "!", rewards=1.0, status=status, run=run)
     run.finish()
@@ -70,7 +70,7 @@ def test_how_it_ended(home, run):
 
 
 def test_threads_side_by_side(home, run):
-    """Each rollout's steps and episode stay together."""
+    """Rollouts logged by several threads keep their steps and episode together."""
 
     def work(number):
         for _ in range(100):
@@ -96,7 +96,7 @@ def test_threads_side_by_side(home, run):
     "wrong", [{"prompt": None}, {"completion": 3}, {"rewards": {"a": "x"}, "weights": {"a": []}}]
 )
 def test_what_it_cannot_take_is_counted(home, run, wrong):
-    """Nothing is raised into training: one warning, and the run's page counts it."""
+    """A rollout that cannot be logged raises nothing: it gives one warning and is counted."""
     with pytest.warns(UserWarning, match="a rollout could not be logged and was left out"):
         log_rollout(**{"prompt": "?", "completion": "!", "run": run, **wrong})
     log_rollout("?", "fine", run=run)

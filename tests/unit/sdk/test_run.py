@@ -73,7 +73,7 @@ def test_under_run_the_stream_is_named_after_its_parent(home, monkeypatch):
     ],
 )
 def test_a_program_that_ends_ends_its_run(home, ending, status):
-    """Without `finish`: at the end of the program, with how it ended."""
+    """A run without `finish` ends with its program, and its status says how the program ended."""
     _run_script(home, f"import stepstream\nstepstream.init().step(reward=1)\n{ending}")
     assert [line["type"] for line in home.lines()] == ["run_started", "step", "run_completed"]
     assert home.lines()[-1]["status"] == status
@@ -114,14 +114,14 @@ def test_a_runs_end_says_what_ended_it(home, kind, raises, status, error):
 
 
 def test_an_exception_that_cannot_be_said_is_named(home):
-    """An exception whose words raise ends its run all the same."""
+    """An exception whose `__str__` raises is named by its class, and its run ends."""
     with pytest.raises(_UnspeakableError), stepstream.init():
         raise _UnspeakableError
     assert home.lines()[-1]["error"] == "_UnspeakableError"
 
 
 def test_init_says_where_the_page_is(home, capsys):
-    """Only while `up` holds the home; below `run`, which says it itself, and disabled, it is silent."""
+    """init prints the page's address while `up` holds the home, but not below `run` or when disabled."""
     import fcntl
 
     (home.path / "stack.json").write_text(json.dumps({"dashboard_url": "http://127.0.0.1:8050"}))
@@ -142,7 +142,7 @@ def test_init_says_where_the_page_is(home, capsys):
 
 
 def test_what_is_older_than_the_interval_survives_a_kill(home):
-    """SIGKILL a moment after a step: the step is on disk, and no end was claimed."""
+    """After SIGKILL, earlier steps are on disk, and no end of the run was written."""
     script = (
         "import os, signal, time, stepstream\nrun = stepstream.init()\n"
         "for _ in range(100): run.step(reward=1)\n"
@@ -194,7 +194,7 @@ def test_a_signals_handler_may_log(home):
 
 
 def test_a_run_names_the_commit_of_its_code(home, tmp_path, monkeypatch):
-    """As git says, from a folder below, a second work tree, and after the branches were packed."""
+    """A run names git's commit, also from a subfolder, from a second work tree and with packed branches."""
     from stepstream._facts import git_commit
 
     def git(*arguments, folder=tmp_path / "code"):

@@ -1,4 +1,4 @@
-"""Values of any library: copied at the call, read later."""
+"""Values of any library are copied at the call and read later."""
 
 import argparse
 import dataclasses
@@ -63,19 +63,19 @@ def _action(home, run, value):
     ids=repr,
 )
 def test_a_value_arrives(home, run, value, read):
-    """As the JSON that one would expect of it."""
+    """A value of a known type arrives as the JSON that one would expect of it."""
     assert _action(home, run, value) == read
 
 
 @pytest.mark.filterwarnings("ignore::stepstream.StepstreamWarning")
 @pytest.mark.parametrize("value", [Colour.RED, deque([1]), 1j, lambda: 1, object])
 def test_other_objects_arrive_as_text(home, run, value):
-    """Whatever they are."""
+    """An object of any other type arrives as text."""
     assert isinstance(_action(home, run, value), str)
 
 
 def test_what_changes_after_the_call_was_copied(home, run):
-    """Environments reuse their arrays and dicts."""
+    """A value is copied at the call, because environments reuse their arrays and dicts."""
     observation, info, loss = np.zeros(2), {"lives": [3]}, np.zeros(1)
     run.step(observation=observation, info=info, loss=loss)
     observation += 1
@@ -87,7 +87,7 @@ def test_what_changes_after_the_call_was_copied(home, run):
 
 
 def test_tensors_are_understood_without_torch(home, run):
-    """Detached from their graph at the call; this one has torch's names, and checks their order."""
+    """A tensor is detached from its graph at the call; a class with torch's names checks the order."""
 
     class Tensor:
         is_cuda = True
@@ -121,7 +121,7 @@ def test_tensors_are_understood_without_torch(home, run):
 
 
 def test_returns_of_array_rewards_are_summed(home, run):
-    """Vector environments of one give rewards as arrays of one."""
+    """Rewards that are arrays of one are summed, as vector environments of one give them."""
     run.step(reward=np.array([1.5]))
     run.step(reward=np.float32(2.5), terminated=np.bool_(True))
     run.finish()

@@ -9,7 +9,7 @@ import stepstream as wandb
 
 
 def test_a_wandb_script_runs_as_it_is(home):
-    """init, config, log with and without a step, summary, finish."""
+    """A script with wandb's init, config, log, summary and finish runs without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run = wandb.init(
@@ -35,7 +35,7 @@ def test_a_wandb_script_runs_as_it_is(home):
 
 
 def test_what_is_missing_is_named_once_and_does_nothing(home):
-    """No call of wandb's raises."""
+    """Each function of wandb that is missing here warns once, does nothing and raises nothing."""
     with pytest.warns(wandb.StepstreamWarning, match="watch") as caught:
         wandb.watch(object())
         wandb.watch(object(), log="all")
@@ -51,13 +51,13 @@ def test_what_is_missing_is_named_once_and_does_nothing(home):
 
 
 def test_an_argument_that_does_nothing_here_is_named(home):
-    """And the run begins all the same."""
+    """An argument without effect is named in a warning, and the run begins all the same."""
     with pytest.warns(wandb.StepstreamWarning, match="monitor_gym"):
         wandb.init(monitor_gym=True).finish()
 
 
 def test_tensorboard_that_is_imported_later_is_not_followed_and_said(home):
-    """One warning: nobody looks for curves that never come."""
+    """sync_tensorboard warns that a TensorBoard imported after init is not followed."""
     with pytest.warns(wandb.StepstreamWarning, match="imported after init"):
         wandb.init(sync_tensorboard=True).finish()
 
@@ -72,7 +72,7 @@ def test_tensorboard_that_is_imported_later_is_not_followed_and_said(home):
     ids=["array", "lists", "bins"],
 )
 def test_a_histogram_is_its_numbers(home, run, made):
-    """Least, greatest, mean, standard deviation, count: as curves below its name."""
+    """A histogram is logged as least, greatest, mean, standard deviation and count below its name."""
     run.log({"weights": wandb.Histogram(**made), "loss": 0.5}, step=3)
     run.finish()
     (line,) = home.lines("metrics")
@@ -84,7 +84,7 @@ def test_a_histogram_is_its_numbers(home, run, made):
 
 @pytest.mark.parametrize("odd", [[], None, "text", [object()]])
 def test_what_is_no_distribution_costs_one_warning(home, run, odd):
-    """And the numbers beside it arrive."""
+    """A value that is no distribution gives one warning, and the numbers beside it arrive."""
     with pytest.warns(wandb.StepstreamWarning, match="histogram"):
         run.log({"weights": wandb.Histogram(odd), "loss": 0.5})
     run.finish()
@@ -92,7 +92,7 @@ def test_what_is_no_distribution_costs_one_warning(home, run, odd):
 
 
 def test_a_table_in_a_log_does_not_lose_the_rest(home, run):
-    """What cannot be logged is replaced; the numbers beside it arrive."""
+    """A table in a log call cannot be logged, but the numbers beside it arrive."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run.log({"loss": 1.0, "table": wandb.Table(columns=["a"])})
@@ -101,7 +101,7 @@ def test_a_table_in_a_log_does_not_lose_the_rest(home, run):
 
 
 def test_init_twice_in_a_notebook_ends_the_first_run(home, monkeypatch):
-    """Running a cell again is no second run beside the first."""
+    """A second init in a notebook ends the first run, so that a cell can run again."""
     import sys
 
     monkeypatch.setitem(sys.modules, "ipykernel", sys)
@@ -111,7 +111,7 @@ def test_init_twice_in_a_notebook_ends_the_first_run(home, monkeypatch):
 
 
 def test_define_metric_names_the_step_of_metrics(home):
-    """By a name or its beginning; the last value holds where a call has none."""
+    """define_metric names a metric's step by name or prefix; a call without that step takes its last one."""
     run = wandb.init(run_id="r")
     wandb.define_metric("train/step")
     wandb.define_metric("train/*", step_metric="train/step")
@@ -137,7 +137,7 @@ def test_define_metric_names_the_step_of_metrics(home):
 
 
 def test_a_table_is_named_as_missing_and_is_no_picture(home):
-    """Nothing of it is logged; what stands beside it is."""
+    """A table is named as missing and not logged; the numbers beside it are."""
     run = wandb.init(run_id="r")
     with pytest.warns(wandb.StepstreamWarning, match="no stepstream.Table"):
         table = wandb.Table(columns=["a"], data=[[1]])

@@ -1,6 +1,6 @@
-"""Whatever is logged: training goes on, one warning says what was done, what is lost is counted.
+"""Whatever is logged, training goes on: one warning says what was done, and lost rows are counted.
 
-A warning may come from the thread that writes, with any of the calls.
+A warning may come from the writing thread, during any of the calls.
 """
 # ruff: noqa: PT031 - so the blocks below hold several calls
 
@@ -47,7 +47,7 @@ def _counted(home, name):
 
 
 def test_a_value_that_is_no_json_is_kept_as_text(home, run):
-    """One warning that names the type, a count, and the step arrives."""
+    """A value that JSON cannot hold is kept as text, named once in a warning, and counted."""
     with pytest.warns(stepstream.StepstreamWarning, match="Odd") as caught:
         for _ in range(3):
             run.step(reward=1.0, info={"what": Odd()})
@@ -60,7 +60,7 @@ def test_a_value_that_is_no_json_is_kept_as_text(home, run):
 
 @pytest.mark.filterwarnings("ignore::stepstream.StepstreamWarning")
 def test_a_value_that_raises_costs_nothing_else(home, run):
-    """The rows before and after it arrive."""
+    """All steps arrive, also the one whose values raise."""
     run.step(reward=1.0)
     run.step(reward=1.0, info=Hostile(), observation=Hostile(), loss=Hostile())
     run.step(reward=1.0)
@@ -69,7 +69,7 @@ def test_a_value_that_raises_costs_nothing_else(home, run):
 
 
 def test_a_circle_is_no_endless_loop(home, run):
-    """A dict that holds itself."""
+    """A dict that holds itself gives a warning, and its step arrives."""
     circle = {}
     circle["self"] = circle
     with pytest.warns(stepstream.StepstreamWarning):
@@ -80,7 +80,7 @@ def test_a_circle_is_no_endless_loop(home, run):
 
 @pytest.mark.parametrize("reward", [math.nan, math.inf, -math.inf, np.float32("nan")])
 def test_numbers_that_are_none_are_kept(home, run, reward):
-    """As bare words, in rewards, metrics and arrays; in a batch and alone."""
+    """NaN and the infinities are kept in rewards, metrics and arrays, in a batch and alone."""
     for _ in range(3):
         run.step(reward=reward, loss=reward, action=float(reward), observation=np.array([reward, 1.0]))
     run.step(reward=1.0, terminated=True, text='":nan,', loss=float(reward))
@@ -96,7 +96,7 @@ def test_numbers_that_are_none_are_kept(home, run, reward):
 
 
 def test_a_huge_array_is_summed_up(home, run):
-    """Its shape and range are kept, not its numbers; small arrays stay whole."""
+    """A huge array is reduced to its shape and range; a small one stays whole."""
     with pytest.warns(stepstream.StepstreamWarning, match="too large"):
         run.step(observation=np.arange(1_000_000, dtype=np.float32), action=np.array([1, 2]))
         run.finish()
@@ -106,7 +106,7 @@ def test_a_huge_array_is_summed_up(home, run):
 
 
 def test_a_huge_text_is_cut(home, run):
-    """A megabyte is the limit of one value."""
+    """A text over the limit of one value is cut, and a warning says so."""
     with pytest.warns(stepstream.StepstreamWarning, match="characters"):
         run.step(info={"page": "x" * (_values.MAX_CHARS + 1)})
         run.finish()
@@ -117,7 +117,7 @@ def test_a_huge_text_is_cut(home, run):
     "name", ["a name with spaces", 'a "quoted" one', "50 %", "%s", "ünï", "a\\", "", "a\nb"]
 )
 def test_any_metric_name_is_kept(home, run, name):
-    """In steps, episodes and logs."""
+    """Any metric name is kept in steps, episodes and logs."""
     for _ in range(2):
         run.step(reward=1.0, **{name: 0.5})
     run.episode(episode_return=1.0, **{name: 0.5})
@@ -128,7 +128,7 @@ def test_any_metric_name_is_kept(home, run, name):
 
 @pytest.mark.parametrize("name", ["t", "return", "seed", "type", "ts", "run_id", "step", "metrics"])
 def test_a_metric_named_like_a_field_is_no_field(home, run, name):
-    """A reader takes it for the number that it is, whole or not, in a step and in a log."""
+    """A metric named like a field is read as a metric, whole or not, in a step and in a log."""
     for number in (0.5, 7):
         run.step(reward=1.0, **{name: number, "none": None, "loss": 2})
         run.log({name: number, "loss": 2})
@@ -141,7 +141,7 @@ def test_a_metric_named_like_a_field_is_no_field(home, run, name):
 
 
 def test_every_float_is_read_as_it_was(home, run):
-    """Packed by the SDK, unpacked by whoever ships it: bit for bit, also those that are no numbers."""
+    """Every float, also NaN and the infinities, is read bit for bit as it was logged."""
     floats = [0.1, -0.0, 5e-324, 1.7976931348623157e308, 1e16, 1 / 3, math.nan, math.inf, -math.inf]
     for each in floats:
         run.step(reward=each, loss=each, **{'a, "name"': -each})
@@ -157,7 +157,7 @@ def test_every_float_is_read_as_it_was(home, run):
 
 
 def test_a_step_after_finish_is_dropped_and_counted(home, run):
-    """One warning; the number is on the run's page, in a stream of its own."""
+    """A step after finish is dropped with one warning, and counted in a stream of its own."""
     run.step(reward=1.0)
     run.finish()
     with pytest.warns(stepstream.StepstreamWarning, match="finished") as caught:
@@ -170,14 +170,14 @@ def test_a_step_after_finish_is_dropped_and_counted(home, run):
 
 
 def test_finish_twice_is_one_end(home, run):
-    """And the first status counts."""
+    """A run that is finished twice ends once, with the first status."""
     run.finish("failed")
     run.finish()
     assert [line["status"] for line in home.lines("run_completed")] == ["failed"]
 
 
 def test_two_runs_at_once_do_not_mix(home):
-    """Both go on; the module speaks of the newer one, and one warning says so."""
+    """Two open runs do not mix; the module logs to the newer one, and one warning says so."""
     first = stepstream.init(run_id="a")
     with pytest.warns(stepstream.StepstreamWarning, match="beside"):
         second = stepstream.init(run_id="b")
@@ -200,7 +200,7 @@ def test_two_runs_under_one_run_id_of_the_environment_are_two_runs(home, monkeyp
 
 
 def test_a_full_disk_drops_and_counts_and_recovers(home, run, monkeypatch):
-    """Rows wait in memory, then are dropped; what was dropped is told once there is room."""
+    """On a full disk rows wait in memory, then are dropped; the lost ones are counted once there is room."""
     monkeypatch.setattr(_writer, "MAX_PENDING", 100_000)
     full = True
 
@@ -231,7 +231,7 @@ def test_a_full_disk_drops_and_counts_and_recovers(home, run, monkeypatch):
 
 
 def test_a_home_that_cannot_be_written_is_no_loss(home, monkeypatch, tmp_path):
-    """The run is kept in a folder for temporary files, and the warning says how to ship it."""
+    """Where the home cannot be written, a run goes to a temporary folder; a warning says how to ship it."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("STEPSTREAM_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -246,7 +246,7 @@ def test_a_home_that_cannot_be_written_is_no_loss(home, monkeypatch, tmp_path):
 
 
 def test_a_clock_that_jumps_back_turns_no_order_around(home, monkeypatch):
-    """Times go on, and one warning says so."""
+    """After the clock jumps back, the lines' times still ascend, and one warning says so."""
     now = [1_800_000_000_000_000_000]
     monkeypatch.setattr(time, "time_ns", lambda: now[0] + time.monotonic_ns())
     run = stepstream.init()
@@ -262,7 +262,7 @@ def test_a_clock_that_jumps_back_turns_no_order_around(home, monkeypatch):
 
 @pytest.mark.filterwarnings("error")
 def test_a_warning_that_is_an_error_does_not_end_training(home, run, capsys):
-    """`python -W error`: the message goes to stderr instead."""
+    """Under `python -W error` a warning ends no training: its message goes to stderr."""
     run.step(reward=1.0, info=Odd())
     stepstream.nothing_of_the_kind()
     run.finish()
@@ -272,7 +272,7 @@ def test_a_warning_that_is_an_error_does_not_end_training(home, run, capsys):
 
 @pytest.mark.filterwarnings("ignore::stepstream.StepstreamWarning")
 def test_wrong_arguments_raise_nothing(home, run):
-    """Values of the wrong kind in every field."""
+    """Values of the wrong kind in any field raise nothing, and a later step arrives."""
     run.step(reward="much", terminated="yes", truncated=[1], episode_index="x", step_index=object())
     run.step(agent_id=["a"], reward=1.0)
     run.step(reward=None, action=b"bytes", observation={1, 2}, info=[])
@@ -289,7 +289,7 @@ def test_wrong_arguments_raise_nothing(home, run):
 
 
 def test_more_rows_than_the_buffer_holds_are_written_by_the_call(home, run, monkeypatch):
-    """A loop that does nothing but log loses nothing."""
+    """A loop that logs 100,000 steps without a pause loses none."""
     for number in range(100_000):
         run.step(reward=number)
     run.finish()
@@ -297,7 +297,7 @@ def test_more_rows_than_the_buffer_holds_are_written_by_the_call(home, run, monk
 
 
 def test_threads_lose_nothing(home, run):
-    """Several threads log to one run, while it is written."""
+    """Several threads log to one run, and every step arrives in the order of its agent."""
 
     def log(agent):
         for _ in range(5000):
@@ -317,7 +317,7 @@ def test_threads_lose_nothing(home, run):
 
 
 def test_new_metric_names_in_each_step_do_not_fill_the_memory(home, run):
-    """Templates are remembered up to a limit."""
+    """The templates of metric names are remembered only up to a limit."""
     for number in range(3000):
         run.step(reward=1.0, **{f"name{number}": 1})
     run.finish()
@@ -326,7 +326,7 @@ def test_new_metric_names_in_each_step_do_not_fill_the_memory(home, run):
 
 
 def test_a_disabled_run_writes_nothing(home):
-    """mode="disabled", as in wandb."""
+    """A run with mode="disabled" writes nothing and gives no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with stepstream.init(mode="disabled") as run:
