@@ -1,4 +1,4 @@
-"""What the live path keeps in memory and writes to Redis. Pure, so every case is cheap."""
+"""What the live path keeps in memory and writes to Redis. No test needs a server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def state() -> LiveState:
 
 
 def written(state: LiveState, now: float = NOW) -> dict[tuple[Any, Any], list[Any]]:
-    """The commands to write now, by name and key."""
+    """Return the commands to write now, grouped by name and key."""
     out: dict[tuple[Any, Any], list[Any]] = {}
     for command in state.commands(now, now_us=int(now * 1e6), lags={}):
         out.setdefault(command[:2], []).append(command[2:])
@@ -36,7 +36,7 @@ def written(state: LiveState, now: float = NOW) -> dict[tuple[Any, Any], list[An
 
 
 def entries(out: dict[tuple[Any, Any], list[Any]], key: str) -> list[live.StepsEntry]:
-    """The packed steps that were added to a stream."""
+    """Return the packed steps that were added to a stream."""
     return [live.STEPS.unpack(command[-1]) for command in out.get(("XADD", key), [])]
 
 
@@ -44,7 +44,7 @@ STEPS_KEY = "p:run:run:a:steps"
 
 
 def test_the_steps_of_a_poll_are_one_entry(state: LiveState) -> None:
-    """All steps of an agent in one poll are packed together; the next entry counts on from there."""
+    """All steps of an agent in one poll are one entry; the next entry continues its numbering."""
     for seq in range(1, 4):
         state.add(Kind.STEPS, step(seq), 1, 100)
     (first,) = entries(written(state), STEPS_KEY)
@@ -65,7 +65,7 @@ def test_large_polls_are_split(state: LiveState) -> None:
 
 
 def test_rows_are_written_seldom_but_at_birth(state: LiveState) -> None:
-    """A new agent's row goes at once, an old one's four times a second."""
+    """A new agent's row is written at once; later changes of it are written four times a second."""
     state.add(Kind.STEPS, step(1), 1, 100)
     assert ("HSET", "p:run:run:agents") in written(state)
     state.add(Kind.STEPS, step(2), 1, 100)
@@ -78,7 +78,7 @@ def test_rows_are_written_seldom_but_at_birth(state: LiveState) -> None:
 
 
 def test_repeats_are_counted_once(state: LiveState) -> None:
-    """Records that are sent again are ignored; each kind and stream is numbered on its own."""
+    """A record that is sent again is not counted again; each kind and each stream counts separately."""
     for seq in (1, 2, 1, 2, 3):
         state.add(Kind.STEPS, step(seq), 1, 100)
     state.add(Kind.STEPS, step(1, stream_id="other"), 1, 100)
@@ -98,7 +98,7 @@ def test_what_stepstream_makes_itself_is_not_counted(state: LiveState) -> None:
 
 
 def test_it_goes_on_where_redis_stands(state: LiveState) -> None:
-    """An agent's first record continues the counts that Redis holds; the newest entry decides."""
+    """An agent's first record continues the counts that Redis holds; its newest entry sets the number."""
     state.add(Kind.STEPS, step(1), 1, 100)
     state.add(Kind.EPISODES, record(Kind.EPISODES, seq=2, episode_return=3.0), 1, 100)
     made = live.LiveStep("s", 1, 1, None, None, None, None, None, None, None, None, None, None)
@@ -130,7 +130,7 @@ def test_a_status_that_redis_holds_stays(state: LiveState) -> None:
 
 
 def test_commands_of_many_agents_stay_short(state: LiveState) -> None:
-    """Lua's stack is small: no command has more arguments than it takes."""
+    """Rows of many agents are split over several commands, because Lua's stack limits the arguments."""
     for seq in range(1, 2_001):
         state.add(Kind.STEPS, step(seq, agent_id=f"a{seq}"), 1, 100)
     out = state.commands(NOW, 0, {})
@@ -140,7 +140,7 @@ def test_commands_of_many_agents_stay_short(state: LiveState) -> None:
 
 
 def test_the_silent_are_forgotten(state: LiveState) -> None:
-    """Only active agents are in memory; others are restored from Redis with their next record."""
+    """Only active agents stay in memory; the others are read from Redis when they send again."""
     for seq in range(1, 101):
         state.add(Kind.STEPS, step(seq, run_id=f"run-{seq}"), 1, 100)
     written(state, NOW)
@@ -156,7 +156,7 @@ def test_the_silent_are_forgotten(state: LiveState) -> None:
 
 
 def test_agents_of_a_run_that_began_here_are_not_asked_for(state: LiveState) -> None:
-    """A run that is unknown to Redis has no agents there: no query for each of thousands."""
+    """Agents of a run that is unknown to Redis are not looked up there."""
     state.add(Kind.STEPS, step(1, agent_id="first"), 1, 100)
     state.restore_run("run", HeldRun({}, None, None))
     state.add(Kind.STEPS, step(2, agent_id="second"), 1, 100)
@@ -167,7 +167,7 @@ def test_agents_of_a_run_that_began_here_are_not_asked_for(state: LiveState) -> 
 
 
 def test_long_texts_are_cut() -> None:
-    """A long text is cut to its marked head and stays valid JSON; objects that others parse are left out."""
+    """A long text is cut, marked and stays valid JSON; extras that are too long are left out."""
     long = json.dumps("é" * 20_000)
     made = records.step(
         step(1, observation=long, info='{"a": ' + long + "}", extras='{"a": ' + long + "}"), 90_000
@@ -191,7 +191,7 @@ def test_long_texts_are_cut() -> None:
     ],
 )
 def test_what_is_a_grid(extras: Any, drawn: bool) -> None:
-    """Only a render payload of mode grid, and of a size that can be drawn, is a picture."""
+    """Only a render payload of mode grid, and of a size that can be drawn, is taken as a picture."""
     made = records.step(step(1), 10)
     found = records.grid_frame(made, json.dumps(extras))
     assert (found is not None) is drawn
@@ -211,7 +211,7 @@ def test_what_is_a_grid(extras: Any, drawn: bool) -> None:
     ],
 )
 def test_numbers_by_name(metrics: str | None, values: Any) -> None:
-    """Whatever metrics hold, the point has numbers, or there is none."""
+    """A point holds the numbers of the metrics, and null for an infinite one; no numbers give no point."""
     point = records.metric_point(record(Kind.METRICS, metrics=metrics))
     assert (None if point is None else point.metrics) == values
 
@@ -222,17 +222,17 @@ def test_numbers_by_name(metrics: str | None, values: Any) -> None:
     ids=["nothing", "near", "far", "at the end", "topic made anew", "no longer there"],
 )
 def test_where_a_partition_is_gone_on_in(held: int | None, expected: int) -> None:
-    """Starts at the position in Redis if Kafka still holds it, else a little before the end."""
+    """Reading starts at the position in Redis if Kafka still holds it, else a little before the end."""
     assert start(held, Watermarks(10, 100), tail=20) == expected
 
 
 def test_a_short_partition_is_read_whole() -> None:
-    """A partition with fewer records than that is read from its beginning."""
+    """A partition with fewer records than the tail is read from its beginning."""
     assert start(None, Watermarks(95, 100), tail=20) == 95
 
 
 def test_a_rate_follows_and_falls() -> None:
-    """A rate comes near the true one within seconds, and falls to nothing when nothing comes."""
+    """A rate comes near the true one within seconds, and falls to 0 when no record comes."""
     rate = Rate()
     rate.take(0.0)
     for tick in range(1, 41):
@@ -245,7 +245,7 @@ def test_a_rate_follows_and_falls() -> None:
 
 
 def test_a_cap_holds_rows_and_bytes() -> None:
-    """A stream keeps as many entries as the wanted rows fill, and fewer where they would be too large."""
+    """A stream keeps the entries that hold the wanted rows, and fewer if they need too many bytes."""
     cap = Cap()
     for _ in range(200):
         entries_ = cap.entries(10, 1_000, 5_000, 4 * MIB)
@@ -256,7 +256,7 @@ def test_a_cap_holds_rows_and_bytes() -> None:
 
 
 def test_returns_that_are_no_numbers_are_left_out() -> None:
-    """NaN and the infinities are in no mean; the best is of the rest."""
+    """NaN and the infinities enter neither the mean nor the best return."""
     agent = Agent("run", "a")
     for seq, value in enumerate([1.0, math.nan, math.inf, None, 3.0]):
         made = records.episode(record(Kind.EPISODES, seq=seq, episode_return=value), 10)
@@ -265,7 +265,7 @@ def test_returns_that_are_no_numbers_are_left_out() -> None:
 
 
 def test_ids_in_keys() -> None:
-    """No id produces another's key: not with a colon, not by its length, not with invalid characters."""
+    """Two different ids never give one key, whatever characters they hold and however long they are."""
     keys = Keys("p:")
     hostile = ["a", "a:b", "a%3Ab", "a b", "é" * 500, "é" * 501, "", "\n", "*", "\ud800"]
     made = {keys.agent(run, agent, "steps") for run in hostile for agent in hostile}

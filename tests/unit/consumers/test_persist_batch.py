@@ -1,4 +1,4 @@
-"""A batch is stored whole, whatever is in it: only what is new counts, only what is bad is refused."""
+"""Persist stores the new records of a batch, skips the known ones and refuses only the bad ones."""
 
 from __future__ import annotations
 
@@ -36,32 +36,32 @@ class Message:
     body: bytes | None
 
     def topic(self) -> str:
-        """Its topic."""
+        """Return the topic."""
         return f"telemetry.{self.kind.value}"
 
     def partition(self) -> int:
-        """Its partition."""
+        """Return the partition."""
         return 2
 
     def offset(self) -> int:
-        """Its offset."""
+        """Return the offset."""
         return self.at
 
     def key(self) -> bytes | None:
-        """Its key."""
+        """Return the key, in bytes."""
         return b"run"
 
     def value(self) -> bytes | None:
-        """Its bytes."""
+        """Return the value, in bytes."""
         return self.body
 
     def timestamp(self) -> tuple[int, int]:
-        """Kafka's time."""
+        """Return the type and the time that Kafka gives, in ms."""
         return 1, 1000 + self.at
 
 
 def step(offset: int, seq: int, **own: Any) -> Message:
-    """A step on Kafka."""
+    """Return the Kafka message of a step."""
     return Message(Kind.STEPS, offset, ENCODERS[Kind.STEPS](record(Kind.STEPS, seq, **own)))
 
 
@@ -75,7 +75,7 @@ def store(
 
 
 def seqs(writer: Writer) -> list[int]:
-    """What is stored."""
+    """Return the line numbers of the stored steps."""
     with writer.transaction() as tx:
         return list(tx.connection.scalars(select(Step.seq).order_by(Step.seq)))
 
@@ -88,7 +88,7 @@ good = st.integers(1, 12)
 @given(st.lists(st.lists(good | bad, max_size=12), max_size=5))
 @examples(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_batches_of_new_known_and_bad_records(writer: Writer, batches: list[list[Any]]):
-    """Every key is stored once and counted once; every bad record is refused once; the rest are repeats."""
+    """Every key is stored and counted once; every bad record is refused once; the others are repeats."""
     with writer.transaction() as tx:
         tx.connection.execute(delete(Step))
     storer, offset, total = Storer(Kind.STEPS, Decoder(Kind.STEPS)), 0, Outcome()
@@ -114,7 +114,7 @@ def test_any_batches_of_new_known_and_bad_records(writer: Writer, batches: list[
 
 
 def test_what_is_unfit_is_found_among_thousands(writer: Writer):
-    """Bad records anywhere in a batch are refused alone, each under its own name, and cost one attempt."""
+    """Bad records anywhere in a batch are refused alone, without a second, slower attempt."""
     wrong = {0: {"observation": "{"}, 700: {"worker_id": "\0"}, 701: {"extras": "NaN"}, 1999: {"info": ""}}
     with writer.transaction() as tx, mock.patch.object(tx, "insert_new") as carefully:
         outcome = Storer(Kind.STEPS, Decoder(Kind.STEPS)).store(
@@ -127,7 +127,7 @@ def test_what_is_unfit_is_found_among_thousands(writer: Writer):
 
 
 def test_what_only_the_database_refuses_is_found_among_thousands(postgres: str):
-    """A row that passed every check and is refused all the same costs itself, not its neighbours."""
+    """If the database refuses a row that passed every check, the other rows are stored."""
     writer = open_writer(replace(load({}), database_url=postgres))
     migrations.upgrade(writer.engine)
     with writer.transaction() as tx:
@@ -140,7 +140,7 @@ def test_what_only_the_database_refuses_is_found_among_thousands(postgres: str):
 
 
 def test_records_of_a_deleted_run_stay_away_and_a_run_begun_anew_does_not(writer: Writer):
-    """Records from before a run's deletion are not stored; later ones of the same name are."""
+    """Records from before a run's deletion are not stored; later ones under its name are stored."""
     deleted = {"run": (1000 + 5) * 1000}
     outcome = store(writer, [step(i, i) for i in range(1, 10)], deleted=deleted)
     assert seqs(writer) == [6, 7, 8, 9]
@@ -148,14 +148,14 @@ def test_records_of_a_deleted_run_stay_away_and_a_run_begun_anew_does_not(writer
 
 
 def test_two_workers_on_one_stream_are_noticed(writer: Writer):
-    """A key that is there with another time is counted as a contradiction, and changes nothing."""
+    """A stored key that comes again with another time is counted as a contradiction and not stored."""
     store(writer, [step(1, 1), step(2, 2)])
     outcome = store(writer, [step(3, 1), step(4, 2, event_time=5)])
     assert (outcome.stored, outcome.repeated, outcome.contradicted) == (0, 2, 1)
 
 
 def test_a_letter_about_a_letter_ends(writer: Writer):
-    """A character that a database refuses is replaced by one that every database accepts."""
+    """A dead letter with characters that a database refuses is stored with replacement characters."""
     storer = Storer(Kind.DLQ, Decoder(Kind.DLQ))
     broken = record(Kind.DLQ, 7, message="nul \0", run_id="a\0b", event_time=1 << 62)
     with writer.transaction() as tx:
@@ -174,7 +174,7 @@ def test_a_letter_about_a_letter_ends(writer: Writer):
 
 @pytest.mark.parametrize("name", ["run_id", "stream_id", "agent_id", "worker_id"])
 def test_a_letter_about_an_id_too_long_is_stored(writer: Writer, name: str):
-    """A long raw value is cut; stream and number are the record's own, unless the stream id is too long."""
+    """A dead letter about an id that is too long is stored, and keeps its stream and number if they fit."""
     outcome = store(writer, [step(7, 1), step(8, 2, **{name: secrets.token_hex(3000)})])
     assert (outcome.stored, len(outcome.refused)) == (1, 1)
     letter = DeadLetterWriter()(outcome.refused[0])
@@ -186,7 +186,7 @@ def test_a_letter_about_an_id_too_long_is_stored(writer: Writer, name: str):
 
 
 def test_a_worker_s_letter_keeps_its_own_place(writer: Writer):
-    """A line that a producer refused has the place of its record on the dlq topic."""
+    """A line that a producer refused is stored with its offset on the dlq topic."""
     with writer.transaction() as tx:
         Storer(Kind.DLQ, Decoder(Kind.DLQ)).store(
             tx, [Message(Kind.DLQ, 3, ENCODERS[Kind.DLQ](record(Kind.DLQ, 1)))], {}
@@ -196,7 +196,7 @@ def test_a_worker_s_letter_keeps_its_own_place(writer: Writer):
 
 
 def test_a_redriven_letter_that_is_refused_again_waits_again(writer: Writer):
-    """What was sent twice by accident changes nothing; what came after the redrive does."""
+    """A letter sent again before its redrive changes nothing; one sent after it waits again."""
     storer = Storer(Kind.DLQ, Decoder(Kind.DLQ))
     body = ENCODERS[Kind.DLQ](record(Kind.DLQ, 1))
     redriven = moment((1000 + 10) * 1000)

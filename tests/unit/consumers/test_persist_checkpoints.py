@@ -1,4 +1,4 @@
-"""Where persist goes on in a partition, and when silence is a run's own: decided without any server."""
+"""Where persist resumes a partition, and when a silent run is lost; no test needs a server."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ONE, TWO = Partition("t", 0), Partition("t", 1)
     ],
 )
 def test_where_a_partition_goes_on(place: Position | None, marks: Watermarks, expected: Resume):
-    """At the stored offset; at the beginning of a recreated topic; past a gap only if a setting allows it."""
+    """Persist resumes at the stored offset, or at Kafka's first one if the topic is new or has a gap."""
     assert resume_at(place, "id", marks) == expected
 
 
 def test_silence_counts_only_once_the_database_has_caught_up():
-    """A persist that lags marks no run as lost: it first stores what was on Kafka at that moment."""
+    """A persist that lags marks no run as lost before it has stored what Kafka held at that moment."""
     watch = SilenceWatch(30)
     assert watch.silent_since({ONE: 5}) is None
     watch.look(NOW, {ONE: 10, TWO: 3})

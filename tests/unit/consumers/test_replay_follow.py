@@ -1,4 +1,4 @@
-"""New records are played in order; missing ones are waited for up to a limit. Pauses can be shortened."""
+"""A replay plays new records in order, waits a limited time for missing ones and shortens pauses."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from schemas.topics import Kind
 
 
 def arrived(seq: int, kind: Kind = Kind.STEPS, time: int = 0, episode: int | None = None) -> Arrived:
-    """A record of stream `a`."""
+    """Return a record of stream `a`."""
     return Arrived(Item(kind, "a", seq, time or seq, "agent", 0, seq, 0, b"%d" % seq), episode)
 
 
 def numbers(found: list[Arrived]) -> list[int]:
-    """Their lines."""
+    """Return the line numbers of records."""
     return [each.item.seq for each in found]
 
 
@@ -34,7 +34,7 @@ def test_what_follows_is_given_in_order() -> None:
 
 
 def test_a_line_that_stays_away_is_passed_over_and_given_when_it_comes() -> None:
-    """After the limit the others are played; still nothing is lost or doubled."""
+    """The others are played after the time limit; the missing line is played once when it comes."""
     sequencer = Sequencer({"a": 2}, {})
     sequencer.push(arrived(3))
     assert sequencer.ready(0.0) == []
@@ -46,7 +46,7 @@ def test_a_line_that_stays_away_is_passed_over_and_given_when_it_comes() -> None
 
 @pytest.mark.parametrize("letters", [{}, {"a": {1}}])
 def test_a_redriven_letter_is_given_as_what_it_became(letters: dict[str, set[int]]) -> None:
-    """A redriven line has its letter's number, so it is not played a second time."""
+    """After a dead letter was played, the record that a redrive makes of its line is played, too."""
     sequencer = Sequencer({"a": 2} if letters else {}, letters)
     if not letters:
         sequencer.push(arrived(1, Kind.DLQ))
@@ -67,7 +67,7 @@ def test_a_redriven_letter_is_given_as_what_it_became(letters: dict[str, set[int
     ],
 )
 def test_a_place_ahead_is_known_when_it_comes(words: str, reached: list[int], passed: list[int]) -> None:
-    """Ten steps were there before; line n lies at offset n, and happened at n."""
+    """A position that lies ahead is recognised in the record that reaches it and in those behind it."""
     mark = Mark(parse_position(words), 10)
     found = [(seq, *mark.place(arrived(seq, episode=seq // 2))) for seq in range(1, 7)]
     assert [seq for seq, is_reached, _ in found if is_reached] == reached
@@ -83,7 +83,7 @@ def test_pauses_are_shortened() -> None:
 
 
 def test_a_long_pause_is_said() -> None:
-    """How long it was, and how to shorten it."""
+    """The note on a long pause says how long it is and names the option that shortens it."""
     notes: list[str] = []
     stop = threading.Event()
     stop.set()

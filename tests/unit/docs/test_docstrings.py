@@ -22,7 +22,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def errors_of_ours() -> set[str]:
-    """Classes that a user meets: those in `schemas.errors`, and what is made of them."""
+    """Return the names of StepstreamError and of all classes derived from it."""
     known = {"StepstreamError"}
     classes = [node for path in MODULES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     while True:
@@ -40,7 +40,7 @@ ERRORS = errors_of_ours()
 
 
 def own_nodes(function: Function) -> Iterator[ast.AST]:
-    """What a function does itself, without the functions inside it."""
+    """Return the nodes of a function, without those of the functions inside it."""
     waiting: list[ast.AST] = list(function.body)
     while waiting:
         node = waiting.pop()
@@ -50,7 +50,7 @@ def own_nodes(function: Function) -> Iterator[ast.AST]:
 
 
 def raised(function: Function) -> set[str]:
-    """The errors of ours that a function raises itself and does not catch in the same breath."""
+    """Return the names of our errors that the function raises itself."""
     calls = (node.exc for node in own_nodes(function) if isinstance(node, ast.Raise))
     return {
         call.func.id for call in calls if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
@@ -58,12 +58,12 @@ def raised(function: Function) -> set[str]:
 
 
 def is_command(function: Function) -> bool:
-    """The docstring of a command is its `--help`."""
+    """Tell whether a function is a command, whose docstring is its `--help`."""
     return any(".command" in ast.unparse(decorator) for decorator in function.decorator_list)
 
 
 def public_functions(tree: ast.Module) -> Iterator[tuple[str, Function, str]]:
-    """Name, node and docstring of each public function and method; an `__init__` is told of by its class."""
+    """Return name, node and docstring of each public function; `__init__` has that of its class, too."""
     for node in tree.body:
         if isinstance(node, Function) and not node.name.startswith("_") and not is_command(node):
             yield node.name, node, ast.get_docstring(node) or ""
@@ -79,7 +79,7 @@ def public_functions(tree: ast.Module) -> Iterator[tuple[str, Function, str]]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_public_function_names_the_errors_that_it_raises(path: Path) -> None:
-    """Under `Raises:`, by their class."""
+    """The docstring of a public function names each error that it raises under `Raises:`."""
     lacking = [
         f"{name} raises {error}"
         for name, function, text in public_functions(ast.parse(path.read_text(encoding="utf-8")))
@@ -90,7 +90,7 @@ def test_a_public_function_names_the_errors_that_it_raises(path: Path) -> None:
 
 
 def unitless(function: Function, text: str) -> Iterator[str]:
-    """Parameters that are numbers of something, and whose unit neither their name nor the docstring has."""
+    """Return the numbers among the parameters whose unit neither their name nor the docstring has."""
     for parameter in (*function.args.args, *function.args.kwonlyargs):
         kind = ast.unparse(parameter.annotation) if parameter.annotation else ""
         is_number = re.fullmatch(r"(int|float)( \| None)?", kind) and QUANTITY.search(parameter.arg)
@@ -100,7 +100,7 @@ def unitless(function: Function, text: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_public_function_names_the_units_of_its_numbers(path: Path) -> None:
-    """In its own docstring, or in that of its class."""
+    """The name, the function's docstring or that of its class has the unit of each number."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     classes = {
         node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.ClassDef)

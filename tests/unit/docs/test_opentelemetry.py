@@ -1,4 +1,4 @@
-"""The page of OpenTelemetry's names maps proposed names to columns that there are."""
+"""The page on OpenTelemetry maps its proposed names to columns that exist."""
 
 from __future__ import annotations
 

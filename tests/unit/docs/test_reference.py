@@ -1,4 +1,4 @@
-"""The reference pages say all that the code has."""
+"""The reference pages contain every setting, command and column of the code."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_each_setting_has_a_row_with_what_it_may_be() -> None:
-    """Choices and ranges come from the type that checks them."""
+    """Each setting has a row with the choices or the range that its type allows."""
     rows = [line for line in settings_page().splitlines() if line.startswith("| `STEPSTREAM_")]
-    assert len(rows) == len(fields(Settings)) - len(TABLES)  # without what passes through to Kafka
+    assert len(rows) == len(fields(Settings)) - len(TABLES)  # tables pass through to Kafka and have no row
     page = "\n".join(rows)
     assert "| always or interval or never |" in page
     assert "| `5000` | a whole number from 1 to 1,000,000,000 |" in page
@@ -26,7 +26,7 @@ def test_each_setting_has_a_row_with_what_it_may_be() -> None:
 
 
 def test_each_command_has_the_text_of_its_help() -> None:
-    """Subcommands, too."""
+    """The page has a section for each command and subcommand."""
     page = commands_page()
     for name in COMMANDS:
         assert f"\n## stepstream {name}\n" in page
@@ -38,7 +38,7 @@ def test_each_command_has_the_text_of_its_help() -> None:
     "name", ["steps", "episodes", "metrics", "run_events", "logs", "dead_letters", "runs", "agents"]
 )
 def test_the_page_of_the_tables_names_their_columns(name: str) -> None:
-    """Each of its own, in the table's order."""
+    """The page names the columns that each table has of its own, in the table's order."""
     lines = (DOCS / "sql.md").read_text().splitlines()
     (*_, row) = (line for line in lines if line.startswith(f"| `{name}` |"))
     table = Base.metadata.tables[name]

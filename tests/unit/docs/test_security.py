@@ -1,4 +1,4 @@
-"""The pages of logins and rights print what `doctor` asks for and what services are tested with."""
+"""The pages on logins and rights print the rights that `doctor` checks and that services are tested with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGES = sorted((DOCS / "security").glob("*.md"))
 
 
 def table() -> str:
-    """The rights of each service, for people."""
+    """Return the table of the rights of each service."""
     rows = ["| service | Kafka: topics | group | PostgreSQL | Redis |", "|---|---|---|---|---|"]
     rows += [f"| {name} | {_topics(rights)} | {_others(rights)} |" for name, rights in RIGHTS.items()]
     return "\n".join(rows)
@@ -49,7 +49,7 @@ def _others(rights: Rights) -> str:
 
 
 def kafka_acls() -> str:
-    """A command for each set of operations of a service."""
+    """Return the commands that grant the Kafka rights, one for each set of operations of a service."""
     lines = ['allow="kafka-acls.sh --bootstrap-server kafka-1:9092 --add --allow-principal"']
     for name, rights in RIGHTS.items():
         for operations, kinds in _by_operations(rights).items():
@@ -64,7 +64,7 @@ def kafka_acls() -> str:
 
 
 def grants() -> str:
-    """Statements for each service but the admin, who owns the database."""
+    """Return the SQL grants of each service but the admin, who owns the database."""
     lines = ["REVOKE ALL ON DATABASE stepstream FROM PUBLIC;"]
     found = {name: rights for name, rights in RIGHTS.items() if rights.tables and name != "admin"}
     for name, rights in found.items():
@@ -78,7 +78,7 @@ def grants() -> str:
 
 
 def redis_users() -> str:
-    """A user for each service that uses Redis."""
+    """Return a Redis user for each service that uses Redis."""
     return _block(
         "",
         [
@@ -103,14 +103,14 @@ def _block(language: str, lines: list[str]) -> str:
     ],
 )
 def test_the_page_has_the_rights_of_the_table(page: str, marker: str, made: Callable[[], str]) -> None:
-    """The page quotes what is made of `schemas.rights`; where this fails, paste what it shows."""
+    """Each page quotes the rights in `schemas.rights`; if this fails, paste the text that it shows."""
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     assert f"<!-- {marker} -->\n\n{made()}\n" in text, made()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_a_page_has_settings_a_compose_file_and_failures(path: Path) -> None:
-    """Each mechanism has every part, and its compose file names services that exist."""
+    """Each page of a login mechanism has all sections, and its compose file names existing services."""
     text = path.read_text(encoding="utf-8")
     for head in ("Settings", "In compose", "What each failure says"):
         assert f"\n## {head}\n" in text

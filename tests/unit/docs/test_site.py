@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, lists each page, and asks no other host."""
+"""The documentation site builds without a warning, lists each page and loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINK = re.compile(r'<a\b[^>]*?\bhref="([^"]+)"')
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built strictly: a broken link or anchor is an error."""
+    """Build the site strictly, so that a broken link or anchor is an error."""
     folder = tmp_path_factory.mktemp("docs")
     shutil.copytree(ROOT / "docs", folder / "docs")
     reference.write(folder / "docs" / "reference")
@@ -39,7 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pages_of(nav: Any) -> Iterator[str]:
-    """The files that the navigation names."""
+    """Return the files that the navigation names."""
     if isinstance(nav, str):
         yield nav
     else:
@@ -48,7 +48,7 @@ def pages_of(nav: Any) -> Iterator[str]:
 
 
 def test_the_navigation_names_each_page_once() -> None:
-    """A page that nobody links is one that nobody reads."""
+    """The navigation names every page of the documentation once, and no other."""
     written = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
     there = written | {"reference/cli.md", "reference/settings.md"}
     named = list(pages_of(CONFIG["nav"]))
@@ -56,7 +56,7 @@ def test_the_navigation_names_each_page_once() -> None:
 
 
 def test_links_to_the_repository_name_files_that_exist() -> None:
-    """The page of a file on GitHub is a path of this checkout."""
+    """A link to a file on GitHub names a file that exists in this checkout."""
     file = re.compile(re.escape(REPOSITORY) + r"/blob/main/([^)#\s]+)")
     named = [
         found for page in (ROOT / "docs").rglob("*.md") for found in file.findall(page.read_text("utf-8"))
@@ -66,7 +66,7 @@ def test_links_to_the_repository_name_files_that_exist() -> None:
 
 
 def test_no_page_asks_another_host(site: Path) -> None:
-    """Scripts, styles, fonts and pictures are the site's own."""
+    """Every page loads its scripts, styles, fonts and pictures from the site itself."""
     home = urlsplit(CONFIG["site_url"]).netloc
     for page in site.rglob("*.html"):
         hosts = {urlsplit(found).netloc for found in RESOURCE.findall(page.read_text(encoding="utf-8"))}
@@ -74,7 +74,7 @@ def test_no_page_asks_another_host(site: Path) -> None:
 
 
 def test_every_link_within_the_site_leads_somewhere(site: Path) -> None:
-    """Also those that HTML writes, which the builder does not check."""
+    """Every link has a target, also a link in HTML, which the builder does not check."""
     for page in site.rglob("index.html"):
         for link in LINK.findall(page.read_text(encoding="utf-8")):
             parts = urlsplit(link)

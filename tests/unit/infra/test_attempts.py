@@ -1,4 +1,4 @@
-"""Attempts of a run: workers side by side are one, a restart is the next."""
+"""Workers that run at the same time belong to one attempt of a run; a restart begins the next attempt."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def at(seconds: float) -> datetime:
-    """A moment."""
+    """Return the moment so many seconds after the start."""
     return T0 + timedelta(seconds=seconds)
 
 
 @given(lengths=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=5))
 def test_workers_side_by_side_are_one_attempt(lengths: list[list[int]]) -> None:
-    """However many workers a start has, and however long each runs; the next start is the next attempt."""
+    """All workers of a start are one attempt, and the next start is the next attempt."""
     spans, expected, now = {}, [], 0
     for number, workers in enumerate(lengths):
         names = [f"{number}-{worker}" for worker in range(len(workers))]
@@ -41,7 +41,7 @@ def test_workers_side_by_side_are_one_attempt(lengths: list[list[int]]) -> None:
 
 @given(gap=st.floats(0.001, 1e6))
 def test_a_stream_that_starts_nothing_is_no_attempt(gap: float) -> None:
-    """A later piece of a log, or a worker process that joins: the same attempt, whenever it comes."""
+    """A stream without a start of its own belongs to the attempt before it, however late it comes."""
     spans = {"a": Span(at(0), at(1), True), "b": Span(at(1 + gap), at(2 + gap))}
     assert in_attempts(spans) == [{"a", "b"}]
     spans["b"].starts = True
@@ -59,13 +59,13 @@ def engine(request: pytest.FixtureRequest, home: Path) -> Iterator[Engine]:
 
 
 def event(stream_id: str, seq: int, second: float, name: str, **payload: Any) -> dict[str, Any]:
-    """A row of run_events."""
+    """Return a row of run_events."""
     return {"run_id": "r", "stream_id": stream_id, "seq": seq, "agent_id": "a", "event_time": at(second),
             "topic_partition": 0, "topic_offset": seq, "event": name, "payload": payload}  # fmt: skip
 
 
 def test_a_run_that_was_killed_and_started_again(engine: Engine) -> None:
-    """Attempt 1 has no end, and is called lost later than attempt 2 began; each keeps its streams."""
+    """A killed attempt ends with its last event, and each attempt keeps its streams and status."""
     lost = {"event": "stream_ended", "status": "lost"}
     rows = [
         event("A.meta", 1, 0, "run_started"),

@@ -1,4 +1,4 @@
-"""The Helm chart: what it renders is valid and restricted; its settings and rights are the program's own."""
+"""The Helm chart renders valid, restricted objects with the settings and rights of the program."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ SERVICES = ("persist", "live", "dashboard")
 
 @pytest.fixture(scope="module")
 def chart() -> Iterator[helm.Chart]:
-    """The chart, loaded."""
+    """Load the chart."""
     with helm.Chart.load(CHART) as loaded:
         yield loaded
 
 
 def rendered(chart: helm.Chart, values: dict[str, Any], name: str = "stepstream") -> list[dict[str, Any]]:
-    """The objects that an install would make."""
+    """Return the objects that an install would create."""
     chart.validate_schema(values)
     files = chart.render(copy.deepcopy(values), name=name, namespace="rl")
     texts = [text for path, text in files.items() if not path.endswith("NOTES.txt")]
@@ -70,18 +70,18 @@ def rendered(chart: helm.Chart, values: dict[str, Any], name: str = "stepstream"
 
 
 def only(objects: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
-    """Those of a kind, by name."""
+    """Return the objects of a kind, by name."""
     return {found["metadata"]["name"]: found for found in objects if found["kind"] == kind}
 
 
 def pods(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The templates of pods, by their component."""
+    """Return the pod templates, by their component."""
     found = [each["spec"]["template"] for each in objects if "template" in each.get("spec", {})]
     return {each["metadata"]["labels"]["app.kubernetes.io/component"]: each for each in found}
 
 
 def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
-    """All containers of a pod's template."""
+    """Return all containers of a pod template."""
     return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
 
 
@@ -90,12 +90,12 @@ every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 @pytest.mark.parametrize("name", FILES)
 def test_what_the_chart_takes_from_the_code_is_up_to_date(name: str) -> None:
-    """Settings, rights and the README's table; `make chart` writes them."""
+    """Generated files of the chart match the code; `make chart` writes them."""
     assert (CHART / name).read_text() == FILES[name]()
 
 
 def test_helm_finds_nothing_to_say() -> None:
-    """`helm lint`."""
+    """`helm lint` reports no message and no error."""
     found = helm.lint(CHART)
     assert (found["messages"], found["errors"]) == ([], [])
 
@@ -105,7 +105,7 @@ def test_helm_finds_nothing_to_say() -> None:
     [*((variant, VERSIONS[-1]) for variant in VARIANTS), *(("everything", older) for older in VERSIONS[:-1])],
 )
 def test_each_kubernetes_accepts_it(chart: helm.Chart, variant: str, version: str) -> None:
-    """Strictly: an unknown field is refused. Custom resources have schemas of their own."""
+    """Each version of Kubernetes accepts every object strictly; custom resources fit their schemas."""
     for found in rendered(chart, VARIANTS[variant]):
         if schema := custom_resources.SPECS.get((found["apiVersion"], found["kind"])):
             jsonschema.validate(found["spec"], schema)
@@ -116,7 +116,7 @@ def test_each_kubernetes_accepts_it(chart: helm.Chart, variant: str, version: st
 
 @every_variant
 def test_every_pod_meets_the_restricted_standard(chart: helm.Chart, variant: str) -> None:
-    """No root, no rights, no token, a read-only root, limits, and no variable from a Service."""
+    """No container runs as root, has rights or a token, writes its root file system or lacks limits."""
     for pod in pods(rendered(chart, VARIANTS[variant])).values():
         spec = pod["spec"]
         assert (spec["enableServiceLinks"], spec["automountServiceAccountToken"]) == (False, False)
@@ -134,7 +134,7 @@ def test_every_pod_meets_the_restricted_standard(chart: helm.Chart, variant: str
 
 @every_variant
 def test_every_service_is_probed_spread_and_guarded(chart: helm.Chart, variant: str) -> None:
-    """Three probes, a checksum of its settings, its own secret, a disruption budget, a policy."""
+    """Each service has probes, its own secret, a spread, a disruption budget and, if on, a network policy."""
     objects = rendered(chart, VARIANTS[variant])
     for service in SERVICES:
         pod = pods(objects)[service]
@@ -157,7 +157,7 @@ def test_every_service_is_probed_spread_and_guarded(chart: helm.Chart, variant: 
 
 @every_variant
 def test_names_of_settings_commands_and_files_exist(chart: helm.Chart, variant: str) -> None:
-    """A setting that was renamed is renamed here, too; each volume is there, each path once."""
+    """The chart names only existing settings and commands; each mount has a volume and its own path."""
     objects = rendered(chart, VARIANTS[variant])
     known = {PREFIX + item.name.upper() for item in fields(Settings)} | {f"{PREFIX}RUN_ID"}
     named = set(only(objects, "ConfigMap")["stepstream"]["data"])
@@ -174,7 +174,7 @@ def test_names_of_settings_commands_and_files_exist(chart: helm.Chart, variant: 
 
 
 def test_settings_become_variables_as_they_were_written(chart: helm.Chart) -> None:
-    """Numbers whole, Kafka's names with underscores, a service's own beside it; a change restarts pods."""
+    """A setting becomes a variable with the value as written, and a changed setting restarts the pods."""
     values = EVERYTHING | {"settings": EVERYTHING["settings"] | {"spool_max_bytes": 10737418240}}
     objects = rendered(chart, values)
     data = only(objects, "ConfigMap")["stepstream"]["data"]
@@ -188,7 +188,7 @@ def test_settings_become_variables_as_they_were_written(chart: helm.Chart) -> No
 
 
 def test_the_job_of_each_upgrade_is_a_new_one(chart: helm.Chart) -> None:
-    """A Job cannot be changed: Helm deletes the one before. It needs no object of the release."""
+    """Helm replaces the setup Job at each upgrade, and the Job uses no other object of the release."""
     [job] = only(rendered(chart, {}), "Job").values()
     assert job["metadata"]["annotations"] == {
         "helm.sh/hook": "pre-install,pre-upgrade",
@@ -207,7 +207,7 @@ def test_the_job_of_each_upgrade_is_a_new_one(chart: helm.Chart) -> None:
 
 @pytest.mark.parametrize("authentication", ["scram-sha-512", "tls"])
 def test_strimzis_users_have_exactly_the_rights_of_the_table(chart: helm.Chart, authentication: str) -> None:
-    """Operations by topic and group, no prefix pattern; each service logs in as its user."""
+    """Each Strimzi user has exactly the rights in the table, under literal names."""
     values = STRIMZI | {"strimzi": {"enabled": True, "authentication": authentication}}
     objects = rendered(chart, values)
     topics = {
@@ -243,7 +243,7 @@ def test_strimzis_users_have_exactly_the_rights_of_the_table(chart: helm.Chart, 
 
 
 def test_keda_reads_the_groups_that_the_services_commit(chart: helm.Chart) -> None:
-    """And no fixed number of pods fights it."""
+    """KEDA scales by the consumer groups of the services, and no fixed replica count contradicts it."""
     objects = rendered(chart, EVERYTHING)
     found = only(objects, "ScaledObject")
     for service in ("persist", "live"):
@@ -259,7 +259,7 @@ def test_keda_reads_the_groups_that_the_services_commit(chart: helm.Chart) -> No
 
 
 def test_a_worker_has_its_forwarder_beside_it(chart: helm.Chart) -> None:
-    """A native sidecar on the same spool, by the group of the volume, with time to ship what is left."""
+    """A sidecar shares the worker's spool and has time to send the rest when the pod ends."""
     pod = pods(rendered(chart, EVERYTHING))["worker"]["spec"]
     [forward], [train] = pod["initContainers"], pod["containers"]
     assert forward["restartPolicy"] == "Always"
@@ -291,13 +291,13 @@ def test_a_worker_has_its_forwarder_beside_it(chart: helm.Chart) -> None:
     ],
 )
 def test_wrong_values_are_refused_by_name(chart: helm.Chart, values: dict[str, Any], named: str) -> None:
-    """When somebody installs, not when a pod starts."""
+    """A wrong value is refused by name at the install, before any pod starts."""
     with pytest.raises(helm.HelmError, match=named):
         chart.validate_schema(values)
 
 
 def test_the_archive_holds_the_alert_rules(tmp_path: Path) -> None:
-    """They are a link in the checkout; a chart without its sources has them all the same."""
+    """The packed chart holds the alert rules as a file; in the checkout they are a link."""
     archive = helm.package(CHART, destination=tmp_path)
     with tarfile.open(archive) as files:
         rules = files.extractfile("stepstream/files/rules.yaml")
@@ -307,7 +307,7 @@ def test_the_archive_holds_the_alert_rules(tmp_path: Path) -> None:
 
 
 def test_a_release_of_another_name_is_told_apart(chart: helm.Chart) -> None:
-    """Two installs in one namespace share no name and no pod."""
+    """Two releases in one namespace have different object names and labels."""
     first, second = (rendered(chart, {}, name=name) for name in ("one", "two"))
     assert not {(each["kind"], each["metadata"]["name"]) for each in first} & {
         (each["kind"], each["metadata"]["name"]) for each in second

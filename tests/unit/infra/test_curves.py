@@ -1,4 +1,4 @@
-"""What is done to a curve before it is drawn."""
+"""Curves are thinned, smoothed and cut to a range before they are drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VALUES = st.lists(st.floats(-1e9, 1e9) | st.just(float("nan")), max_size=400)
 @settings(deadline=None)
 @given(VALUES, st.integers(4, 100))
 def test_thinning_keeps_the_extremes_in_order(values: list[float], points: int) -> None:
-    """Never more points than wanted; the least and the most of all are among them, in their order."""
+    """Thinning returns at most the wanted points, in order, with the least and the greatest value."""
     y = np.array(values, dtype=np.float64)
     chosen = downsampled(y, points)
     assert len(chosen) <= max(points, 0)
@@ -26,7 +26,7 @@ def test_thinning_keeps_the_extremes_in_order(values: list[float], points: int) 
 
 
 def test_a_curve_has_all_points_where_there_are_few() -> None:
-    """Nothing is left out that fits; the smoothed line ends at the last point."""
+    """A curve that fits keeps all points; the smoothed line ends at the last point."""
     y = np.arange(6.0)
     curve = reduce(y, y, 100, rolling_mean(y, 2))
     assert (curve.x, curve.reduced, curve.mean) == (y.tolist(), False, [0.0, 0.5, 1.5, 2.5, 3.5, 4.5])
@@ -38,7 +38,7 @@ def test_a_curve_has_all_points_where_there_are_few() -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.floats(0.01, 0.99))
 def test_an_exponential_mean_stays_within_its_values(values: list[float], weight: float) -> None:
-    """It begins at the first value, and never leaves the range of those it has seen."""
+    """The mean begins at the first value and stays within the range of the values so far."""
     y = np.array(values)
     mean = exponential_mean(y, weight)
     assert mean[0] == pytest.approx(y[0])
@@ -47,7 +47,7 @@ def test_an_exponential_mean_stays_within_its_values(values: list[float], weight
 
 
 def test_an_exponential_mean_is_the_weighted_mean() -> None:
-    """Of values 1, 2, 4 at weight 0.5: weights 1, 2, 4 from the oldest on."""
+    """At weight 0.5, values 1, 2, 4 have the weights 1, 2, 4, beginning with the oldest."""
     assert exponential_mean(np.array([1.0, 2.0, 4.0]), 0.5).tolist() == pytest.approx([1, 5 / 3, 21 / 7])
 
 
@@ -66,7 +66,7 @@ def test_an_exponential_mean_is_the_weighted_mean() -> None:
     ],
 )
 def test_smoothing_is_read_from_an_address(text: str, words: str) -> None:
-    """What is no smoothing is none; what is one is said, and written as it was read."""
+    """A valid smoothing is read, named and written as it was read; an invalid one is ignored."""
     found = Smoothing.read(text)
     assert found.words == words
     assert found.text == (text if words else "")

@@ -1,4 +1,4 @@
-"""The dashboard's port: two stacks that start at once never share it."""
+"""Two stacks that start at the same time never share a dashboard port."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Found = tuple[str, int, FileLock] | UsageError
 
 @pytest.fixture
 def start_at_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Found]]:
-    """Look for the port of many stacks at once."""
+    """Let many stacks look for their port at the same time."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def one(port: int | None) -> Found:
@@ -39,7 +39,7 @@ def start_at_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("count", [2, 8])
 def test_a_port_that_was_asked_for_goes_to_one(start_at_once: Callable[..., list[Found]], count: int) -> None:
-    """The others say in a sentence that it is taken; once it is released, it is free again."""
+    """One stack gets the port and the others report that it is taken; after its release it is free."""
     (port,) = free_ports([None])
     found = start_at_once(count, port)
     won = [one for one in found if not isinstance(one, UsageError)]
@@ -51,14 +51,14 @@ def test_a_port_that_was_asked_for_goes_to_one(start_at_once: Callable[..., list
 
 @pytest.mark.parametrize("port", [None, 0])
 def test_others_get_ports_of_their_own(start_at_once: Callable[..., list[Found]], port: int | None) -> None:
-    """The default port, taken or not, and any free one."""
+    """Stacks without a wanted port get different ports."""
     found = start_at_once(8, port)
     taken = [one[1] for one in found if not isinstance(one, UsageError)]
     assert len(set(taken)) == 8
 
 
 def test_a_port_in_use_is_taken(start_at_once: Callable[..., list[Found]]) -> None:
-    """By any program."""
+    """A port that any other program uses is refused."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -1,4 +1,4 @@
-"""What the deployment files and their page name exists: settings, commands, files."""
+"""The settings, commands and files that the deployment files and their pages name exist."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SETTINGS = {PREFIX + field.name.upper() for field in fields(Settings)} | {"STEPS
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_setting_that_is_named_exists(name: str) -> None:
-    """A setting that was renamed is renamed there, too; Kafka's own pass through."""
+    """Each named setting exists; names that pass through to Kafka are not checked."""
     named = set(re.findall(r"STEPSTREAM_[A-Z0-9_]*[A-Z0-9](?!\w|_\*)", (ROOT / name).read_text()))
     assert {
         word for word in named - SETTINGS if not word.startswith(("STEPSTREAM_KAFKA", "STEPSTREAM_TOPICS_"))
@@ -36,7 +36,7 @@ def test_every_setting_that_is_named_exists(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_command_that_is_named_exists(name: str) -> None:
-    """In documents `stepstream WORD`, in manifests the first argument."""
+    """Each `stepstream WORD` in a page and each first argument in a manifest is a command."""
     text = (ROOT / name).read_text()
     words = re.findall(r"`stepstream ([a-z]+)|^stepstream ([a-z]+)|\| stepstream ([a-z]+)", text, re.M)
     arguments = re.findall(r'^\s*(?:args|command|CMD): \["?([a-z]+)', text, re.M)

@@ -1,4 +1,4 @@
-"""Kafka's jars: pinned, checked, healed, and explained where they cannot be had."""
+"""Kafka's jars are pinned, checked and fetched again, and an error explains why one cannot be fetched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _jar(content: bytes, artifact: str = "a") -> jars.Jar:
 
 
 def test_the_pinned_list_is_complete_and_named_apart() -> None:
-    """Kafka itself and a log binding are in it; no two files share a name; every sum is a SHA-256."""
+    """The list holds Kafka and a log binding; file names are unique; each checksum is a SHA-256."""
     listed = jars.pinned()
     names = [jar.filename for jar in listed]
     assert len(set(names)) == len(names)
@@ -30,7 +30,7 @@ def test_the_pinned_list_is_complete_and_named_apart() -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"cut", b"other bytes", None])
 def test_a_damaged_or_absent_jar_is_not_whole(tmp_path: Path, damage: bytes | None) -> None:
-    """Cut, empty, changed at equal length, or absent: each is seen."""
+    """A jar that is cut, empty, changed or absent is found not to be whole."""
     jar = _jar(b"right bytes")
     path = tmp_path / jar.filename
     path.write_bytes(b"right bytes")
@@ -49,13 +49,13 @@ def test_missing_names_what_has_to_be_fetched(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_folder_without_kafka_is_refused_with_what_to_name_instead(tmp_path: Path) -> None:
-    """STEPSTREAM_JARS_DIR must name Kafka's jars."""
+    """A folder without Kafka's jars is refused, and the error says which folder to name."""
     with pytest.raises(UsageError, match="libs folder of an unpacked Apache Kafka"):
         jars.given(tmp_path)
 
 
 def test_a_given_folder_is_taken_as_it_is(tmp_path: Path) -> None:
-    """A distribution's libs: all its jars, in a fixed order, none fetched."""
+    """All jars of a given folder are used, in a fixed order, and none is fetched."""
     for name in ("kafka_2.13-9.jar", "b.jar", "a.jar", "notes.txt"):
         (tmp_path / name).touch()
     found = jars.class_path(tmp_path)
@@ -63,7 +63,7 @@ def test_a_given_folder_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 def test_without_a_network_it_says_what_else_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sentence: the cause, another Kafka's address, a folder of jars; and no half-written file."""
+    """Without a network, one sentence names the cause and two settings, and no file is left."""
 
     def no_network(*_: object, **__: object) -> None:
         raise socket.gaierror(-3, "Temporary failure in name resolution")
@@ -112,7 +112,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tiny_disk: Path, monkeypatch: py
 
 
 def test_a_mirror_is_asked_instead_of_maven_central(tmp_path: Path) -> None:
-    """With the setting, jars come only from the mirror, with the same check."""
+    """If a mirror is set, jars come only from it and are checked in the same way."""
     jar = jars.Jar("org.example", "thing", "1", hashlib.sha256(b"whole").hexdigest(), 5)
     served = tmp_path / "mirror" / "org/example/thing/1"
     served.mkdir(parents=True)

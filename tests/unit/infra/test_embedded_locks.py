@@ -1,4 +1,4 @@
-"""Locks, ports and the file that tells other shells where the stack is."""
+"""Locks, ports, and the file in which other shells find the stack."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _holder(home: Path) -> subprocess.Popen[bytes]:
 
 
 def test_a_second_claim_names_the_first_ones_pid_and_address(home: Path) -> None:
-    """A second `up` in a home is refused, and told where the first one is."""
+    """A second `up` in a home is refused, and the error has the pid and address of the first."""
     with _holder(home) as child:
         with pytest.raises(AlreadyRunning) as caught, stackfile.claimed(home):
             pass
@@ -49,7 +49,7 @@ def test_a_second_claim_names_the_first_ones_pid_and_address(home: Path) -> None
 
 
 def test_settings_believe_the_file_only_while_its_writer_lives(home: Path) -> None:
-    """Other shells find the stack; after its writer was killed the file that is left means nothing."""
+    """Other shells find a running stack; the file of a killed stack is ignored."""
     child = _holder(home)
     assert settings.explain()["bootstrap_servers"].value == "h:1"
     assert settings.explain()["bootstrap_servers"].source == "stack"
@@ -77,7 +77,7 @@ def test_the_end_leaves_neither_lock_nor_file(home: Path) -> None:
 
 
 def test_a_child_that_inherits_a_lock_holds_it_after_we_let_go(tmp_path: Path) -> None:
-    """The lock is the server's, not the supervisor's: it is free once the server is gone."""
+    """A server holds its inherited lock after the supervisor released it, until the server ends."""
     lock = FileLock(tmp_path / "lock")
     assert lock.acquire()
     with subprocess.Popen(["sleep", "60"], pass_fds=[lock.fileno()]) as child:
@@ -90,7 +90,7 @@ def test_a_child_that_inherits_a_lock_holds_it_after_we_let_go(tmp_path: Path) -
 
 
 def test_wanted_ports_are_kept_where_they_are_free_and_replaced_where_not() -> None:
-    """The same ports as last time, but for the one that somebody else has now."""
+    """A wanted port that is free is kept; one that is in use is replaced."""
     one, two = ports.free_ports([None, None])
     with socket.create_server((ports.LOOPBACK, two)):
         assert not ports.is_free(two)
@@ -100,13 +100,13 @@ def test_wanted_ports_are_kept_where_they_are_free_and_replaced_where_not() -> N
 
 
 def test_a_full_disk_is_said_before_anything_starts(tiny_disk: Path) -> None:
-    """One sentence with the room there is and what to set."""
+    """On a full disk, one sentence says how much is free and which setting moves the home."""
     with pytest.raises(StepstreamError, match=r"disk is full: \d+ MB are free .* STEPSTREAM_HOME"):
         check_room(tiny_disk)
 
 
 def test_a_home_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
-    """STEPSTREAM_HOME names a file: said so, no traceback."""
+    """If STEPSTREAM_HOME names a file, one sentence asks for another home."""
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(StepstreamError, match="set STEPSTREAM_HOME"):

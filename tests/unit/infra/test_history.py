@@ -1,4 +1,4 @@
-"""A run's order without Kafka: lines of a stream by number, streams by time; positions in it."""
+"""A run's order without Kafka: lines of a stream by number, streams by time, and positions in both."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class Log:
         self._offsets = dict.fromkeys(Kind, 0)
 
     def put(self, kind: Kind, stream: str, seq: int, event_time: int, **fields: Any) -> None:
-        """Put a record."""
+        """Append a record."""
         made = record(kind, "r", seq=seq, stream_id=stream, event_time=event_time, **fields)
         self.source.add([Entry(kind, 0, self._offsets[kind], 0, ENCODERS[kind](made))])
         self._offsets[kind] += 1
 
     def index(self) -> Index:
-        """Of all that was put."""
+        """Return the index of all records that were put."""
         return Index(self.source.points(), lambda *place: heads_once(self.source.heads(*place)))
 
     def finder(self, agent_id: str | None = None) -> Finder:
-        """Of the same."""
+        """Return a finder over all records that were put."""
 
         def extreme(best: bool, agent: str | None) -> tuple[str, int] | None:
             found = self.source.extreme_episode(best=best, agent_id=agent)
@@ -54,7 +54,7 @@ class Log:
         return Finder(self.index(), extreme, "telemetry.", agent_id)
 
     def played(self, start: str, stop: str, agent_id: str | None = None) -> list[tuple[str, int]]:
-        """Stream and line of what lies between two positions."""
+        """Return stream and number of the lines between two positions."""
         finder = self.finder(agent_id)
         first, behind = finder.start(parse_position(start)), finder.stop(parse_position(stop))
         return [(stream, seq) for (_, stream, seq), _ in finder.index.lines(first) if seq < behind[stream]]
@@ -62,7 +62,7 @@ class Log:
 
 @pytest.fixture
 def log() -> Log:
-    """An empty one."""
+    """Return an empty log."""
     return Log()
 
 
@@ -75,14 +75,14 @@ def test_a_clock_that_jumps_back_does_not_disturb_a_stream(log: Log) -> None:
 
 
 def test_a_time_is_sought_not_filtered_by(log: Log) -> None:
-    """Where a clock went back, all lines behind the position are played, whatever their time."""
+    """All lines behind a position in time are played, also those with an earlier time."""
     for seq, event_time in enumerate((1, 2, 3, 1, 2, 4), start=1):
         log.put(Kind.STEPS, "a", seq, event_time)
     assert log.played("time:1970-01-01T00:00:00.000003", "end") == [("a", 3), ("a", 4), ("a", 5), ("a", 6)]
 
 
 def test_streams_of_equal_times_have_one_order(log: Log) -> None:
-    """That of their names, whichever reached Kafka first."""
+    """Streams with equal times are ordered by name, whichever reached Kafka first."""
     for stream in ("b", "a"):
         for seq in (1, 2):
             log.put(Kind.STEPS, stream, seq, 7)
@@ -90,7 +90,7 @@ def test_streams_of_equal_times_have_one_order(log: Log) -> None:
 
 
 def test_a_picture_stands_behind_its_step(log: Log) -> None:
-    """Both have the line's number; neither is taken for the other's repetition."""
+    """A picture follows the step of the same line; neither is dropped as a repetition of the other."""
     log.put(Kind.FRAMES, "a", 1, 10, data=b"x")
     log.put(Kind.STEPS, "a", 1, 10)
     log.put(Kind.STEPS, "a", 1, 10)
@@ -98,14 +98,14 @@ def test_a_picture_stands_behind_its_step(log: Log) -> None:
 
 
 def test_bytes_that_are_no_record_are_counted_and_left_out(log: Log) -> None:
-    """A foreign producer's record does not end a replay."""
+    """Bytes that are no record are counted, left out and do not end a replay."""
     log.source.add([Entry(Kind.STEPS, 0, 0, 0, b"hello")])
     log.source.add([Entry(Kind.STEPS, 0, 1, 0, ENCODERS[Kind.STEPS](step(1))[:12])])
     assert (log.source.points(), log.source.unreadable) == ([], 2)
 
 
 def test_lines_between_episodes_belong_to_the_one_before(log: Log) -> None:
-    """A window of one episode holds its metrics and log lines, and no other's."""
+    """The window of an episode holds the lines up to the next episode, and no others."""
     for seq, kind, fields in (
         (1, Kind.LOGS, {}),
         (2, Kind.STEPS, {"episode_index": 0}),
@@ -119,7 +119,7 @@ def test_lines_between_episodes_belong_to_the_one_before(log: Log) -> None:
 
 
 def test_named_episodes(log: Log) -> None:
-    """The best and the worst by return, NaN aside; the latest that has steps, finished or not."""
+    """Best and worst are chosen by return without NaN; latest is the newest episode that has steps."""
     seq = itertools.count(1)
     for number, value in enumerate((3.0, 9.0, float("nan"), -1.0)):
         for _ in range(2):
@@ -134,7 +134,7 @@ def test_named_episodes(log: Log) -> None:
 
 
 def test_a_position_outside_says_what_there_is(log: Log) -> None:
-    """In each of the words that one may use."""
+    """The error on a position outside the run names the ranges that the run holds."""
     for seq in range(1, 8):
         log.put(Kind.STEPS, "a", seq, seq * 1_000_000, episode_index=seq // 3)
     holds = r"lines 1 to 7, episodes 0 to 2, steps 0 to 6, times 1970-01-01T00:00:01Z to 1970-01-01T00:00:07Z"
@@ -150,7 +150,7 @@ def test_a_position_outside_says_what_there_is(log: Log) -> None:
 
 
 def test_lines_of_a_batch_that_came_before_are_left_out_of_the_next(log: Log) -> None:
-    """A window sent again overlaps what was read: each line is there once, also in the seek points."""
+    """Lines of overlapping batches are kept once, and the seek points count them once."""
     for seqs in (range(1, 6), range(3, 9), (8, 2)):
         entries = [
             Entry(Kind.STEPS, 0, seq, 0, ENCODERS[Kind.STEPS](step(seq, "r", stream_id="a"))) for seq in seqs
@@ -164,7 +164,7 @@ def test_lines_of_a_batch_that_came_before_are_left_out_of_the_next(log: Log) ->
 
 
 def test_a_full_disk_is_named(log: Log) -> None:
-    """What does not fit into the temporary file is one sentence that says what to do."""
+    """If the disk is too full for the temporary file, one sentence names the variable that moves it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
     try:
@@ -188,7 +188,7 @@ _lines = st.tuples(
 def test_every_place_is_where_a_scan_finds_it(
     lines: list[tuple[str, int, str, Kind]], number: int, time: int, shift: int
 ) -> None:
-    """Steps, times and offsets found by seek points, against all lines in order; blocks of three lines."""
+    """Seek points find the same steps, times and offsets as a scan over all lines in order."""
     with pytest.MonkeyPatch.context() as patched:
         for module in ("index", "log_source"):
             patched.setattr(f"infra.history.{module}.BLOCK", 3)
@@ -228,7 +228,7 @@ def _agree(
 
 
 def _agree_on_agents(log: Log, order: Order, number: int, shift: int) -> None:
-    """So many of an agent's steps before or behind a place."""
+    """Compare a position so many steps of an agent before or behind an offset with a scan."""
     line = order[number % len(order)][1]
     begin = next(
         i for i, (_, each) in enumerate(order) if each.kind is line.kind and each.offset >= line.offset
@@ -252,7 +252,7 @@ def _agree_on_agents(log: Log, order: Order, number: int, shift: int) -> None:
 
 
 def test_stepstreams_own_lines_come_along(log: Log) -> None:
-    """A window of workers' lines includes the heartbeats between its first and its last line."""
+    """A window over a worker's lines includes the heartbeats between its first and its last line."""
     for seq in range(1, 6):
         log.put(Kind.STEPS, "a", seq, seq * 10)
     for seq in range(1, 8):

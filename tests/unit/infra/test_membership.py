@@ -1,4 +1,4 @@
-"""The name of a group member: of its own, and the same again after a restart."""
+"""Each member of a consumer group has a name of its own, and the same name after a restart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from infra.settings import load
 
 
 def test_two_processes_of_a_home_have_two_names_and_one_that_ended_is_free_again(tmp_path: Path) -> None:
-    """The next process takes the lowest free number, whose partitions wait for it."""
+    """Two processes of a home have two names; the next process takes the name of one that ended."""
     settings = load({"STEPSTREAM_HOME": str(tmp_path)})
     first, second = Membership(settings, "persist"), Membership(settings, "persist")
     assert first.instance_id
@@ -25,6 +25,6 @@ def test_two_processes_of_a_home_have_two_names_and_one_that_ended_is_free_again
 
 
 def test_a_home_that_cannot_be_written_gives_no_name(tmp_path: Path) -> None:
-    """Without a lock two processes might take one name and end each other, so there is none."""
+    """A process that cannot lock its name gets none, because two with one name would end each other."""
     (tmp_path / "members").write_text("a file, where the folder of locks would be")
     assert Membership(load({"STEPSTREAM_HOME": str(tmp_path)}), "live").instance_id is None

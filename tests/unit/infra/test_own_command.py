@@ -1,4 +1,4 @@
-"""How the banner of `up` and `demo` names the program."""
+"""The banner of `up` and `demo` names a command that starts this program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BIN = Path(sys.executable).parent
 def test_the_command_can_be_copied(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inside: bool, on_path: bool
 ) -> None:
-    """Typed into a shell in the same folder, it starts this program, also where PATH has another one."""
+    """The command starts this program from a shell, also where PATH has another one first."""
     other = tmp_path / "other bin"
     other.mkdir()
     shutil.copy("/bin/false", other / "stepstream")

@@ -1,4 +1,4 @@
-"""Names of runs and folders that are paths or URLs where nobody quotes them."""
+"""Run ids and homes with special characters are safe as paths and in URLs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from infra.sql.export import folder_name
 
 @given(ids=st.sets(st.text(min_size=1, max_size=300), min_size=2))
 def test_each_run_has_a_folder_of_its_own(ids):
-    """One name, no path, and none too long for a file system."""
+    """Each run id gives a different folder name, without a slash and short enough for a file system."""
     names = {folder_name(run_id) for run_id in ids}
     assert len(names) == len(ids)
     assert not [name for name in names if name[:1] in ("", ".") or "/" in name]
@@ -25,13 +25,13 @@ def test_each_run_has_a_folder_of_its_own(ids):
 
 
 def test_runs_named_by_dots_have_folders():
-    """They would be this folder and the one above."""
+    """A run named `.` or `..` gets an escaped folder name."""
     assert (folder_name("."), folder_name(".."), folder_name("lr.1_a-b")) == ("%2E", "%2E%2E", "lr.1_a-b")
 
 
 @pytest.mark.parametrize("name", ["h?x=1", "lr=1e-3#2", "50%41", "a b", "ü"])
 def test_a_home_with_signs_holds_its_database(name, tmp_path: Path):
-    """And none is made elsewhere."""
+    """The database lies in a home whose name has special characters, and nothing is made elsewhere."""
     home = tmp_path / name
     made = sql.engine(replace(settings_module.load({}), home=home))
     home.mkdir()

@@ -1,4 +1,4 @@
-"""The page on scale shows what the model says, and the model is one of a cluster."""
+"""The page on scale shows the table of the model, and the model obeys the rules of a cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "scale.md"
 
 
 def test_the_page_has_the_table_of_the_model() -> None:
-    """`python -m benchmarks.scale` prints it."""
+    """The page has the table that `python -m benchmarks.scale` prints."""
     assert f"<!-- table -->\n\n{table()}" in PAGE.read_text()
 
 

@@ -1,4 +1,4 @@
-"""The secured variant of compose gives each service the rights of the table, and a certificate of its own."""
+"""The secured compose variant gives each service the rights in the table and its own certificate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.rights import RIGHTS
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the files are made, once."""
+    """Make the files once and return their folder."""
     monkeypatch.setattr(secured, "FOLDER", tmp_path)
     secured.files()
     return tmp_path
@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("service", RIGHTS)
 def test_each_service_has_files_of_its_own(service: str, folder: Path) -> None:
-    """Settings that the program reads, a certificate under its name, and keys that nobody else reads."""
+    """Each service has readable settings, a certificate under its name, and files private to it."""
     own = folder / service
     tables = tomllib.loads((own / "stepstream.toml").read_text())
     settings = load({"STEPSTREAM_CONFIG": str(own / "stepstream.toml")})
@@ -40,14 +40,14 @@ def test_each_service_has_files_of_its_own(service: str, folder: Path) -> None:
 
 
 def test_a_second_start_makes_nothing_anew(folder: Path) -> None:
-    """Passwords and certificates stay."""
+    """A second start keeps the passwords and certificates."""
     before = (folder / "live" / "stepstream.toml").read_text()
     secured.files()
     assert (folder / "live" / "stepstream.toml").read_text() == before
 
 
 def test_rights_are_those_of_the_table(folder: Path) -> None:
-    """In Kafka, PostgreSQL and Redis; literal names alone."""
+    """Kafka, PostgreSQL and Redis grant each service the rights in the table."""
     granted: dict[str, set[tuple[str, str]]] = {}
     for binding in secured.bindings():
         rule = (binding.name, binding.operation.name)

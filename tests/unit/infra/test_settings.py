@@ -1,4 +1,4 @@
-"""Settings: where a value comes from, and what is said of a wrong one."""
+"""Where the value of a setting comes from, and what the error on a wrong value says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.errors import UsageError
 
 
 def test_environment_wins_over_file_and_file_over_default(tmp_path: Path) -> None:
-    """The first of environment, file and default that names a setting wins, and its source is told."""
+    """The environment wins over the file, and the file over the default; the source is reported."""
     (tmp_path / "stepstream.toml").write_text(
         'partitions = 7\nbatch_records = 9\n[kafka]\n"sasl.username" = "u"\n'
     )
@@ -29,7 +29,7 @@ def test_environment_wins_over_file_and_file_over_default(tmp_path: Path) -> Non
 
 
 def test_running_stack_is_believed_only_while_its_lock_is_held(tmp_path: Path) -> None:
-    """`stack.json` of an `up` that is gone is ignored: its addresses answer nobody."""
+    """`stack.json` is read only while its `up` holds the lock."""
     environ = {"STEPSTREAM_HOME": str(tmp_path)}
     (tmp_path / "stack.json").write_text(json.dumps({"bootstrap_servers": "127.0.0.1:1234", "pid": 1}))
     (tmp_path / "stack.lock").touch()
@@ -41,7 +41,7 @@ def test_running_stack_is_believed_only_while_its_lock_is_held(tmp_path: Path) -
 
 
 def test_any_librdkafka_property_passes_through(tmp_path: Path) -> None:
-    """STEPSTREAM_KAFKA_SASL_MECHANISM is librdkafka's sasl.mechanism."""
+    """A variable STEPSTREAM_KAFKA_… sets the librdkafka property of that name."""
     environ = {"STEPSTREAM_HOME": str(tmp_path), "STEPSTREAM_KAFKA_SASL_MECHANISM": "PLAIN"}
     assert load(environ).kafka == {"sasl.mechanism": "PLAIN"}
 
@@ -86,7 +86,7 @@ CHOICES = {name: get_args(kind) for name, kind in TYPES.items() if get_origin(ki
 
 
 def test_every_number_has_a_range() -> None:
-    """A setting that is a number says from where to where; its default lies inside."""
+    """Each setting that is a number has a range, and its default lies inside."""
     assert not [name for name, kind in TYPES.items() if kind in (int, float)]
     defaults = {item.name: item.default for item in fields(Settings)}
     for name, (_, meta) in RANGES.items():
@@ -114,7 +114,7 @@ def test_a_number_outside_its_range_is_refused(data: Any, name: str) -> None:
 
 @given(name=st.sampled_from(sorted(CHOICES)), word=st.text(min_size=1).filter(str.strip))
 def test_a_word_that_is_no_choice_is_refused(name: str, word: str) -> None:
-    """The sentence names the variable and every choice."""
+    """The error on a wrong word names the variable and every choice."""
     environ = {"STEPSTREAM_HOME": "/nowhere", PREFIX + name.upper(): word}
     if word.strip() in CHOICES[name]:
         assert getattr(load(environ), name) == word.strip()
@@ -126,7 +126,7 @@ def test_a_word_that_is_no_choice_is_refused(name: str, word: str) -> None:
 
 @pytest.mark.parametrize("name", ["window_lines", "spool_full", "redis_url", "partitions"])
 def test_a_wrong_value_in_the_file_is_named(tmp_path: Path, name: str) -> None:
-    """The file's path and the setting's name; a secret's value is not repeated."""
+    """The error names the file and the setting, and does not repeat the value of a secret."""
     (tmp_path / "stepstream.toml").write_text(f'{name} = "0 hunter2"\n')
     with pytest.raises(UsageError, match=rf"stepstream\.toml: {name} must be") as caught:
         load({"STEPSTREAM_HOME": str(tmp_path)})
@@ -150,7 +150,7 @@ def test_a_misspelt_variable_is_named_with_the_nearest(data: Any) -> None:
 
 
 def test_a_misspelt_token_is_named() -> None:
-    """A misspelt token is named; an empty variable is none."""
+    """A misspelt token variable is reported; an unknown variable that is empty is ignored."""
     found = unknown_variables({"STEPSTREAM_DASHBORD_TOKEN": "x", "STEPSTREAM_FOO": ""})
     assert found == {
         "STEPSTREAM_DASHBORD_TOKEN": "STEPSTREAM_DASHBORD_TOKEN (did you mean STEPSTREAM_DASHBOARD_TOKEN?)"
@@ -158,7 +158,7 @@ def test_a_misspelt_token_is_named() -> None:
 
 
 def test_what_kubernetes_adds_for_a_service_is_no_setting(tmp_path: Path) -> None:
-    """A Service called stepstream-dashboard or stepstream-kafka sets variables that look like ours."""
+    """Variables that Kubernetes sets for a Service named stepstream-… are not read as settings."""
     environ = {
         "STEPSTREAM_HOME": str(tmp_path),
         "STEPSTREAM_DASHBOARD_SERVICE_HOST": "10.96.0.19",
@@ -178,7 +178,7 @@ def test_what_kubernetes_adds_for_a_service_is_no_setting(tmp_path: Path) -> Non
 
 
 def test_settings_of_topics_are_kafkas_own(tmp_path: Path) -> None:
-    """From the environment, and from the file, nested or not."""
+    """Topic settings are read from the environment and from the file, nested or not."""
     text = '[topics.steps]\nretention.ms = 1\n[topics.all]\n"compression.type" = "zstd"\n'
     (tmp_path / "stepstream.toml").write_text(text)
     environ = {"STEPSTREAM_HOME": str(tmp_path), "STEPSTREAM_TOPICS_ALL_MIN_INSYNC_REPLICAS": "2"}

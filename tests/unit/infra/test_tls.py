@@ -1,4 +1,4 @@
-"""Why TLS with a broker fails, where librdkafka's words alone do not say it."""
+"""The reason why TLS with a broker fails, where librdkafka's message does not say it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infra.settings import load
 
 @pytest.fixture
 def plain_port() -> Iterator[int]:
-    """A server that speaks no TLS: it closes what it does not understand."""
+    """Serve a port without TLS, which closes every connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_close_all, args=(server,), daemon=True).start()
         yield server.getsockname()[1]
@@ -37,6 +37,6 @@ def test_a_port_without_tls_is_named(plain_port: int, words: str) -> None:
 
 
 def test_a_closed_connection_of_a_port_that_does_not_answer_is_no_matter_of_tls() -> None:
-    """A broker that went away is not accused of a missing TLS."""
+    """The error of a broker that does not answer does not blame missing TLS."""
     settings = replace(load({}), kafka={"security.protocol": "SASL_SSL"})
     assert explained(settings, "127.0.0.1:1", "SSL connection closed by peer") == ""

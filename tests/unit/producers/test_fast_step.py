@@ -1,4 +1,4 @@
-"""The fast path of a common step gives the record of the normaliser, or leaves the line to it."""
+"""The fast path of a step gives the same record as the normaliser, or leaves the line to it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ stamps = st.one_of(
 
 
 def often(usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly valid values of a field, sometimes anything."""
+    """Draw mostly valid values of a field, and sometimes any value."""
     return st.one_of(usual, usual, usual, anything)
 
 
@@ -123,7 +123,7 @@ plain = st.fixed_dictionaries(
 
 
 def same(value: bytes) -> dict[str, Any]:
-    """A record to compare: of JSON objects the order of names does not count, nor of doubles NaN's."""
+    """Return a record to compare, which ignores the order of JSON names and the bits of NaN."""
     record = DECODE(value)
     for name in ("metrics", "extras"):
         record[name] = json.loads(record[name]) if record[name] else record[name]
@@ -131,7 +131,7 @@ def same(value: bytes) -> dict[str, Any]:
 
 
 def learned(fast: FastStep, event: Event) -> dict[str, Any]:
-    """The record of an event, from which the fast step has learned."""
+    """Let the fast step learn from an event, and return the event's record."""
     fast.learn(event.step_names)
     return event.record
 
@@ -139,7 +139,7 @@ def learned(fast: FastStep, event: Event) -> dict[str, Any]:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.one_of(lines, plain), min_size=2, max_size=6), st.booleans())
 def test_the_fast_step_gives_what_the_normaliser_gives(given_lines: list[str], sdk: bool) -> None:
-    """Also in what they make of the run and agent of the lines that follow."""
+    """Both give the same record, and read the same run and agent for the lines that follow."""
     identity = Identity("STREAM", "fallback", sdk=sdk)
     alone, beside = Normaliser(identity), Normaliser(identity)
     fast = FastStep(identity, beside.context, STEP_HEADER)
@@ -161,7 +161,7 @@ def test_the_fast_step_gives_what_the_normaliser_gives(given_lines: list[str], s
 
 
 def test_a_common_line_is_fast_from_its_second_on() -> None:
-    """Byte for byte what the normaliser and fastavro write."""
+    """From the second line on, the fast step writes the bytes that the normaliser and fastavro write."""
     identity = Identity("01K0000000000000000000TEST", "fallback")
     normalise = Normaliser(identity, Context())
     fast = FastStep(identity, normalise.context, STEP_HEADER)
@@ -197,7 +197,7 @@ def test_floats_that_are_packed_join_the_metrics() -> None:
 
 
 def test_a_name_that_is_no_utf8_is_left_to_the_normaliser() -> None:
-    """msgspec refuses an unknown name, but cannot say which."""
+    """The fast step leaves a line to the normaliser if a name in it is not UTF-8."""
     identity = Identity("01K0000000000000000000TEST", "fallback")
     normalise = Normaliser(identity, Context())
     fast = FastStep(identity, normalise.context, STEP_HEADER)
@@ -206,7 +206,7 @@ def test_a_name_that_is_no_utf8_is_left_to_the_normaliser() -> None:
 
 
 def test_a_grid_is_data_and_is_fast() -> None:
-    """A picture beside it is taken out, which the normaliser does."""
+    """A grid takes the fast path; a picture of another mode is left to the normaliser, which takes it out."""
     identity = Identity("01K0000000000000000000TEST", "fallback")
     normalise = Normaliser(identity, Context())
     fast = FastStep(identity, normalise.context, STEP_HEADER)

@@ -1,4 +1,4 @@
-"""Importers read the files of real trackers; `tests/data/trackers` holds what they wrote, unchanged."""
+"""Importers read files that real trackers wrote, which `tests/data/trackers` holds unchanged."""
 
 import csv
 import gzip
@@ -20,7 +20,7 @@ DATA = Path(__file__).parents[2] / "data" / "trackers"
 
 
 def _lines(path):
-    """The lines of the only run that is found; remarks are none."""
+    """Return the lines of the only run that is found, without remarks."""
     (source,) = find(path).sources
     (name,) = best_names([source], [source], lambda source, name: False)
     return [{**line, "run_id": name} for line in source.read() if not isinstance(line, str)]
@@ -33,7 +33,7 @@ def _unpacked(name, folder):
 
 
 def _records(lines):
-    """What the lines become on Kafka."""
+    """Return the events that the normaliser makes of lines."""
     normalise = Normaliser(Identity("S", "none", None, sdk=True))
     return [normalise(json.dumps(line, default=str).encode(), seq, 0) for seq, line in enumerate(lines, 1)]
 
@@ -54,7 +54,7 @@ def _losses(lines):
     ],
 )
 def test_twenty_losses_of_each_tracker_arrive(tmp_path, name, factor):
-    """Each of these files was written by a loop that logged 1/(i+1) as `loss` twenty times."""
+    """All twenty values of `loss` in each tracker's file are imported, with their steps."""
     path = _unpacked(name, tmp_path) if name.endswith(".db") else Path(shutil.copy(DATA / name, tmp_path))
     lines = _lines(path if path.suffix else tmp_path)
     expected = [(i * factor, pytest.approx(1 / (i + 1), rel=1e-6)) for i in range(20)]
@@ -78,7 +78,7 @@ def test_cleanrls_scalars_are_episodes(tmp_path):
 
 
 def test_a_monitor_file_is_its_episodes(tmp_path):
-    """Returns and lengths to the digit, times since the begin, further columns as metrics."""
+    """Each row is an episode with its return, length and elapsed time; further columns are metrics."""
     file = tmp_path / "0.monitor.csv"
     with file.open("w", newline="") as opened:
         opened.write('#{"t_start": 1700000000.5, "env_id": "CartPole-v1"}\n')
@@ -95,7 +95,7 @@ def test_a_monitor_file_is_its_episodes(tmp_path):
 
 
 def test_an_rllib_result_is_metrics_by_path(tmp_path):
-    """Nested names joined by /, at the number of sampled steps; the config is the run's."""
+    """Nested names are joined by /, and the number of sampled steps is the step of the metrics."""
     folder = tmp_path / "PPO_CartPole_1"
     folder.mkdir()
     results = [
@@ -118,7 +118,7 @@ def test_an_rllib_result_is_metrics_by_path(tmp_path):
 
 @pytest.mark.parametrize("name", ["events.out.tfevents.1795511653.host", "run-7nt8e233.wandb"])
 def test_a_torn_file_gives_what_it_holds(tmp_path, name):
-    """Cut anywhere, as by a kill: no exception, and never more than the whole file gives."""
+    """A file that is cut anywhere raises no error and gives at most the lines of the whole file."""
     data = (DATA / name).read_bytes()
     target = tmp_path / name
     target.write_bytes(data)
@@ -129,14 +129,14 @@ def test_a_torn_file_gives_what_it_holds(tmp_path, name):
 
 
 def test_a_wandb_run_without_an_end_is_failed(tmp_path):
-    """Its process was killed."""
+    """A W&B run whose file has no end is imported as failed."""
     data = (DATA / "run-7nt8e233.wandb").read_bytes()
     (tmp_path / "run-x.wandb").write_bytes(data[: len(data) // 2])
     assert _lines(tmp_path)[-1]["status"] == "failed"
 
 
 def test_a_folder_holds_many_runs(tmp_path):
-    """Every tracker's files below it are found."""
+    """The importer finds the files of every tracker below a folder."""
     _unpacked("mlflow.db", tmp_path)
     _unpacked("trackio.db", tmp_path)
     (tmp_path / "tb").mkdir()
@@ -146,14 +146,14 @@ def test_a_folder_holds_many_runs(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"SQLite format 3\0"])
 def test_what_no_tracker_wrote_is_said_to_be_none(tmp_path, content):
-    """One sentence, that names the file."""
+    """A file that no tracker wrote is refused with an error that names it."""
     (tmp_path / "file.db").write_bytes(content)
     with pytest.raises(UsageError, match=str(tmp_path)):
         find(tmp_path / "file.db")
 
 
 def test_a_broken_file_is_one_sentence(tmp_path):
-    """A Monitor file without its first line; a W&B file that is none."""
+    """A Monitor file without its first line and a text file named as W&B's are refused with one sentence."""
     for name in ("monitor.csv", "run-x.wandb"):
         (tmp_path / name).write_text("r,l,t\n1,2,3\n")
         with pytest.raises(UsageError, match="cannot be imported"):

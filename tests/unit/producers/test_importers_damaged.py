@@ -1,4 +1,4 @@
-"""Importers of damaged files: readable records are kept, an unreadable one costs no other."""
+"""Importers keep every readable record of a damaged file; an unreadable record costs no other."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ JSON = st.recursive(
 
 
 def lines_of(path):
-    """The lines of the only run."""
+    """Return the lines of the only run that is found."""
     (source,) = find(path).sources
     return [line for line in source.read() if not isinstance(line, str)]
 
 
 def kinds(lines):
-    """What the lines become on Kafka."""
+    """Count the kinds of events that the normaliser makes of lines."""
     normalise = Normaliser(Identity("S", "run", None, sdk=True))
     return Counter(
         normalise(json.dumps(line, default=str).encode(), seq, 0).kind for seq, line in enumerate(lines, 1)
@@ -46,7 +46,7 @@ def kinds(lines):
 
 
 def episodes_of(lines):
-    """Return, length and elapsed time of each episode."""
+    """Return return, length and elapsed time of each episode."""
     return [
         (line.get("episode_return"), line.get("episode_length"), line.get("elapsed"))
         for line in lines
@@ -55,7 +55,7 @@ def episodes_of(lines):
 
 
 def monitor(folder, content):
-    """The lines of a Monitor file."""
+    """Write a Monitor file and return the lines that its import gives."""
     file = folder / "0.monitor.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     return lines_of(file)
@@ -64,7 +64,7 @@ def monitor(folder, content):
 @given(cut=st.integers(0, 200))
 @FILES
 def test_a_row_cut_anywhere_is_no_episode(tmp_path, cut):
-    """Every episode is one of the whole file's."""
+    """A file that is cut gives only episodes of the whole file; the cut row is none of them."""
     content = HEADER + "r,l,t,won\n" + "".join(f"{-n}.25,{n * 7},{n * 3}.125,True\n" for n in range(1, 9))
     whole = episodes_of(monitor(tmp_path, content))
     found = monitor(tmp_path, content[: len(HEADER) + cut])
@@ -79,7 +79,7 @@ def test_a_row_cut_anywhere_is_no_episode(tmp_path, cut):
 )
 @FILES
 def test_lines_between_rows_cost_no_row(tmp_path, junk):
-    """Damaged rows cost only themselves, except for a quote, which may swallow the rows behind it."""
+    """Any text between two rows leaves the other rows as they are, if it holds no quote."""
     rows = [f"{n}.5,{n},{n}.5\n" for n in range(1, 6)]
     for at, text in junk:
         rows.insert(at, text.replace('"', "").replace("\r", "") + "\n")
@@ -92,7 +92,7 @@ def test_lines_between_rows_cost_no_row(tmp_path, junk):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_a_monitor_file_in_any_encoding_is_read(tmp_path, encoding, newline):
-    """PowerShell writes UTF-16 and a BOM."""
+    """A Monitor file in UTF-8, UTF-16 or UTF-32 is read; PowerShell writes UTF-16."""
     content = f"{HEADER}r,l,t\n1,2,3.5\n".replace("\n", newline)
     assert episodes_of(monitor(tmp_path, content.encode(encoding))) == [(1.0, 2, 3.5)]
 
@@ -116,7 +116,7 @@ def test_a_monitor_file_in_any_encoding_is_read(tmp_path, encoding, newline):
     ],
 )
 def test_odd_monitor_files(tmp_path, body, episodes, bad):
-    """Episodes, and dead letters for the records that are none."""
+    """Each valid row is an episode, and each other row is a dead letter."""
     found = monitor(tmp_path, HEADER + body)
     assert episodes_of(found) == episodes
     assert kinds(found)[Kind.DLQ] == bad
@@ -124,7 +124,7 @@ def test_odd_monitor_files(tmp_path, body, episodes, bad):
 
 @pytest.mark.parametrize("begin", ["NaN", '"yesterday"', "1e300", "-5", "null"])
 def test_a_begin_that_is_no_time_is_kept(tmp_path, begin):
-    """No time is invented; the episodes are there."""
+    """If the begin is no time, the episodes are read and no time is invented."""
     found = monitor(tmp_path, f'#{{"t_start": {begin}, "env_id": "E"}}\nr,l,t\n1,2,3\n')
     assert episodes_of(found) == [(1, 2, 3)]
     assert "ts" not in found[0]
@@ -132,7 +132,7 @@ def test_a_begin_that_is_no_time_is_kept(tmp_path, begin):
 
 @given(seconds=st.floats() | st.integers() | st.text() | st.none() | st.booleans())
 def test_any_time_is_a_time_or_none(seconds):
-    """No value raises."""
+    """Any value gives a time or None, and none raises an error."""
     assert iso(seconds) is None or "T" in iso(seconds)
 
 
@@ -141,7 +141,7 @@ def test_any_time_is_a_time_or_none(seconds):
 ), JSON), min_size=1, max_size=4))  # fmt: skip
 @FILES
 def test_any_result_of_rllib_is_a_metric_with_all_its_values(tmp_path, results):
-    """Whatever stands where numbers are."""
+    """Each RLlib result gives metrics, whatever values its fields hold."""
     results[0]["training_iteration"] = 1
     file = tmp_path / "result.json"
     file.write_text("\n".join(json.dumps(each) for each in results) + "\n")
@@ -151,7 +151,7 @@ def test_any_result_of_rllib_is_a_metric_with_all_its_values(tmp_path, results):
 
 @pytest.mark.parametrize("content", ["", "{}\n", '{\n "acc": 1.0\n}\n', '[{"training_iteration": 1}]', "x"])
 def test_another_programs_result_is_no_run(tmp_path, content):
-    """It is left out, and said."""
+    """A result.json that another program wrote is left out, and a remark names it."""
     (tmp_path / "result.json").write_text(content)
     (tmp_path / "0.monitor.csv").write_text(HEADER)
     found = find(tmp_path)
@@ -176,7 +176,7 @@ def test_every_path_has_a_name_of_its_own(paths):
 @given(at=st.integers(20, 3300), value=st.integers(1, 255))
 @FILES
 def test_a_damaged_event_file_loses_what_is_damaged(tmp_path, at, value):
-    """One byte costs one record, and no value is wrong; a length whose return is gone stands alone."""
+    """A wrong byte costs at most one record, and no other value changes."""
     data = bytearray((DATA / "events.out.tfevents.1795511653.host").read_bytes())
     folder = tmp_path / "run"
     folder.mkdir(exist_ok=True)
@@ -195,7 +195,7 @@ def test_a_damaged_event_file_loses_what_is_damaged(tmp_path, at, value):
 @given(at=st.integers(20, 8800), value=st.integers(1, 255))
 @FILES
 def test_a_damaged_wandb_file_loses_what_is_damaged(tmp_path, at, value):
-    """One byte costs one record, and no value is wrong."""
+    """A wrong byte costs at most one record, and no other value changes."""
     data = bytearray((DATA / "run-7nt8e233.wandb").read_bytes())
     file = tmp_path / "run-x.wandb"
     file.write_bytes(data)
@@ -208,13 +208,13 @@ def test_a_damaged_wandb_file_loses_what_is_damaged(tmp_path, at, value):
 
 
 def tfrecord(data):
-    """One record as TensorFlow writes it."""
+    """Frame one record as TensorFlow writes it."""
     head = struct.pack("<Q", len(data))
     return head + struct.pack("<I", masked_crc32c(head)) + data + struct.pack("<I", masked_crc32c(data))
 
 
 def scalar(tag, value, step, time):
-    """An event with one number."""
+    """Return the bytes of an event with one number."""
     name = tag.encode()
     inside = b"\x0a" + bytes([len(name)]) + name + b"\x15" + struct.pack("<f", value)
     summary = b"\x0a" + bytes([len(inside)]) + inside
@@ -235,7 +235,7 @@ def scalar(tag, value, step, time):
 )
 @FILES
 def test_episodes_of_one_step_have_their_own_lengths(tmp_path, steps, times):
-    """However many end at a step, and whatever the clock says."""
+    """Each episode has its own length, also if many end at one step with the same or no valid time."""
     events = b"".join(
         tfrecord(scalar(f"charts/episodic_{word}", length, step, times))
         for step, length in steps
@@ -249,7 +249,7 @@ def test_episodes_of_one_step_have_their_own_lengths(tmp_path, steps, times):
 @given(rows=st.lists(st.tuples(JSON, st.integers() | st.text(max_size=3) | st.floats(allow_nan=False))))
 @FILES
 def test_trackio_of_the_first_versions_is_read(tmp_path, rows):
-    """Tables without `run_id`; any JSON as values, any step."""
+    """Trackio tables without `run_id` are read, with any JSON value and any step."""
     file = tmp_path / "proj.db"
     file.unlink(missing_ok=True)
     with sqlite3.connect(file) as made:
@@ -277,7 +277,7 @@ def test_trackio_of_the_first_versions_is_read(tmp_path, rows):
 )
 @FILES
 def test_mlflow_keeps_every_value(tmp_path, rows):
-    """However many have one name, one step and one time."""
+    """Every value is imported, also values with the same name, step and time."""
     file = tmp_path / "mlflow.db"
     file.unlink(missing_ok=True)
     with sqlite3.connect(file) as made:

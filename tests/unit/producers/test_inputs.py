@@ -1,4 +1,4 @@
-"""What `ingest` reads: compressed, encoded, cut, followed; each property holds for any lines."""
+"""`ingest` reads files that are compressed, encoded, cut or still growing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PIECES = st.lists(st.binary(min_size=1, max_size=60), max_size=6)
 
 
 def decoded(data, sizes=(7,)):
-    """All of it, fed in pieces of these sizes in turn; and what is missing."""
+    """Feed data in pieces of the given sizes, and return the decoded bytes and the reason of a cut."""
     decoder, out, at, turn = Decoder(), [], 0, 0
     while at < len(data):
         size = sizes[turn % len(sizes)]
@@ -41,7 +41,7 @@ def decoded(data, sizes=(7,)):
 @given(members=st.lists(st.binary(max_size=200), min_size=1, max_size=4), size=st.integers(1, 50))
 @FILES
 def test_compressed_members_one_behind_the_other_are_read(name, members, size):
-    """In pieces of any size, with padding behind a member."""
+    """All members of a compressed file are read, in pieces of any size, also with padding between them."""
     members = [b"x" + member for member in members]
     data = b"".join(COMPRESS[name](member) + b"\0" * (8 if name == "gzip" else 0) for member in members)
     assert decoded(data, (size,)) == (b"".join(members), "")
@@ -51,7 +51,7 @@ def test_compressed_members_one_behind_the_other_are_read(name, members, size):
 @given(cut=st.integers(1, 400))
 @FILES
 def test_cut_compressed_data_gives_whole_lines_and_says_so(name, cut):
-    """A cut archive gives whole lines only, and only lines that it holds."""
+    """A cut archive gives only its whole lines, and a reason unless it is cut between two members."""
     lines = [os.urandom(20).hex().encode() + b"\n" for _ in range(40)]
     data = b"".join(COMPRESS[name](b"".join(lines[at : at + 8])) for at in range(0, 40, 8))
     found, why = decoded(data[: max(6, len(data) - cut)])
@@ -61,7 +61,7 @@ def test_cut_compressed_data_gives_whole_lines_and_says_so(name, cut):
 
 
 def test_a_compressed_file_that_is_flushed_and_never_closed_is_read():
-    """As of a program that is killed, or is writing still."""
+    """The flushed part of a gzip file that was never closed is read up to its last whole line."""
     import zlib
 
     packer = zlib.compressobj(wbits=31)
@@ -85,7 +85,7 @@ def test_damaged_data_ends_at_the_damage(junk):
 @given(text=st.text(max_size=80), size=st.integers(1, 9))
 @FILES
 def test_any_encoding_with_a_mark_is_utf8_afterwards(text, size):
-    """UTF-16, as PowerShell writes it, too. One that begins with NUL has the mark of UTF-32; no line does."""
+    """Text in UTF-16 or UTF-32 is turned into UTF-8, and a JSON line in UTF-16 also without a mark."""
     assume(not text.startswith("\0"))
     for name in ("utf-16", "utf-32"):
         assert decoded(text.encode(name, "replace"), (size,))[0] == text.encode("utf-8", "replace")
@@ -97,14 +97,14 @@ def test_any_encoding_with_a_mark_is_utf8_afterwards(text, size):
 @given(pieces=PIECES)
 @FILES
 def test_other_bytes_are_passed_on(pieces):
-    """Any lines are read in order, unless the file begins as another format does."""
+    """Bytes that begin like no other format are passed on unchanged."""
     data = b"{" + b"".join(pieces)
     if data[1:2] != b"\0":
         assert decoded(data) == (data, "")
 
 
 def test_a_file_that_is_truncated_replaced_or_renamed_is_followed(tmp_path):
-    """As `tail -F` does; what is there is read before the new file is."""
+    """A file is followed as by `tail -F`: the old file is read to its end, then the new one."""
     path = tmp_path / "f"
     path.write_bytes(b"1\n2\n")
     file = FollowedFile(str(path))
@@ -112,14 +112,14 @@ def test_a_file_that_is_truncated_replaced_or_renamed_is_followed(tmp_path):
     with path.open("ab") as more:
         more.write(b"3\n")
     assert file.read() == b"3\n"
-    path.write_bytes(b"4\n")  # shorter
+    path.write_bytes(b"4\n")  # the file is now shorter
     assert (file.read(), file.begins_anew(), file.read()) == (b"", "truncated", b"4\n")
     assert (file.read(), file.begins_anew()) == (b"", "")
-    path.write_bytes(b"5\n6\n7\n")  # longer than it was
+    path.write_bytes(b"5\n6\n7\n")  # the file is now longer
     assert (file.read(), file.begins_anew(), file.read()) == (b"", "truncated", b"5\n6\n7\n")
     assert file.read() == b""
     path.rename(tmp_path / "f.1")
-    assert file.begins_anew() == ""  # there is no new one yet
+    assert file.begins_anew() == ""  # no new file has the name yet
     with (tmp_path / "f.1").open("ab") as more:
         more.write(b"8\n")
     path.write_bytes(b"9\n")
@@ -134,7 +134,7 @@ def test_a_file_that_is_truncated_replaced_or_renamed_is_followed(tmp_path):
 @given(pieces=PIECES)
 @FILES
 def test_progress_does_not_depend_on_how_it_is_read(pieces):
-    """One digest of the same bytes."""
+    """The same bytes give the same digest, whatever the sizes of the reads."""
     one, many = Progress(), Progress()
     one.take(b"".join(pieces))
     for piece in pieces:
@@ -143,7 +143,7 @@ def test_progress_does_not_depend_on_how_it_is_read(pieces):
 
 
 def test_a_source_whose_runs_were_deleted_is_forgotten(tmp_path):
-    """A file stays known as long as one of its runs is not deleted."""
+    """A file is forgotten once all of its runs are deleted."""
     gone: dict[str, int] = {}
     ledger = Ledger(tmp_path, lambda run_id: gone.get(run_id, 0))
     entry = ledger.entry("key")
@@ -166,7 +166,7 @@ PLAIN = st.recursive(
 @given(said=st.dictionaries(st.text(max_size=9), PLAIN, min_size=1, max_size=5))
 @FILES
 def test_what_python_prints_of_a_dict_is_the_dict(said):
-    """Or a sentence that names the cause; the same values as its JSON has."""
+    """The printed text of a Python dict is read as the same values as its JSON."""
     if repr(said).startswith("{'"):
         assert {name: json.loads(text) for name, text in split(repr(said)).items()} == said
 
@@ -182,19 +182,19 @@ def test_what_python_prints_of_a_dict_is_the_dict(said):
     ],
 )
 def test_python_texts_of_trainers_are_read(line, expected):
-    """As TRL and NumPy 2 print them."""
+    """Dicts are read as TRL, NumPy 2 and PyTorch print them."""
     assert split(line) == expected
 
 
 @pytest.mark.parametrize("line", ["{'a': <object at 0x7f>}", "{'a': open('x')}", "{'a': 1", "{'a': {1, 2}}"])
 def test_a_dict_without_json_is_told_of(line):
-    """Nothing of it is run; the message says what to print."""
+    """A dict that has no JSON form is refused without being executed, and the message says so."""
     with pytest.raises(NotJsonError, match="Python"):
         split(line)
 
 
 def test_numbers_as_numpy_prints_them_are_numbers():
-    """Where a line holds the text of a scalar."""
+    """A field that holds the printed text of a NumPy scalar is read as its value."""
     normalise = Normaliser(Identity("S", "r"))
     line = b'{"type":"step","reward":"np.float32(1.5)","step":"np.int64(4)","terminated":"np.True_"}'
     event = normalise(line, 1, 0)

@@ -1,4 +1,4 @@
-"""Any JSON value in any field gives an event or a reason, never an exception; nothing is thrown away."""
+"""Any JSON value in any field gives an event or a dead letter, never an exception; nothing is lost."""
 
 from __future__ import annotations
 
@@ -113,12 +113,12 @@ events = st.builds(
 
 
 def line_of(fields: dict[str, Any]) -> bytes:
-    """A line of these fields."""
+    """Return a line with these fields."""
     return json.dumps(fields).encode()  # escapes lone surrogates, prints NaN bare
 
 
 def checked(normalise: Normaliser, line: bytes) -> tuple[Kind, dict[str, Any]]:
-    """The record of a line, which fits its schema and holds valid JSON."""
+    """Return the record of a line, and assert that it fits its schema and holds valid JSON."""
     event = normalise(line, 1, 1_795_000_000_000_000)
     decoded = DECODERS[event.kind](ENCODERS[event.kind](event.record))
     assert decoded.keys() == event.record.keys()
@@ -134,7 +134,7 @@ def checked(normalise: Normaliser, line: bytes) -> tuple[Kind, dict[str, Any]]:
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(events, objects))
 def test_any_value_in_any_field_gives_an_event_or_a_reason(fields: dict[str, Any]) -> None:
-    """And the record fits its schema, with valid JSON in its JSON columns."""
+    """Any values give a record that fits its schema and holds valid JSON in its JSON columns."""
     for identity in (
         Identity("S", "r"),
         Identity("S", "r", "a", sdk=True),
@@ -146,7 +146,7 @@ def test_any_value_in_any_field_gives_an_event_or_a_reason(fields: dict[str, Any
 @settings(max_examples=400, deadline=None)
 @given(st.binary(max_size=60), st.sampled_from([b"", b"{", b'{"a":', b"\xef\xbb\xbf", b"  "]))
 def test_any_bytes_give_an_event_or_a_reason(tail: bytes, head: bytes) -> None:
-    """A worker may print whatever it likes."""
+    """Any bytes that a worker prints give an event or a dead letter with its reason."""
     checked(Normaliser(Identity("S", "r")), (head + tail).replace(b"\n", b""))
 
 
@@ -155,7 +155,7 @@ def test_any_bytes_give_an_event_or_a_reason(tail: bytes, head: bytes) -> None:
 def test_a_context_that_was_kept_goes_on_in_the_same_way(
     one: dict[str, Any], two: dict[str, Any], three: dict[str, Any]
 ) -> None:
-    """A line that is sent twice gives the same record twice, also after a restart in between."""
+    """A restart with the kept context gives the same records as a process that went on."""
     whole = Normaliser(Identity("S", "r"))
     first, *others = (line_of(fields) for fields in (one, two, three))
     whole(first, 1, 5)
@@ -183,7 +183,7 @@ plain_names = st.from_regex(re.compile(r"[a-z]{8,12}"), fullmatch=True).filter(l
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(["step", "episode"]), st.dictionaries(plain_names, values, max_size=6))
 def test_what_no_column_takes_is_in_metrics_or_extras(kind: str, fields: dict[str, Any]) -> None:
-    """Numbers in the one, the rest in the other, under their own names."""
+    """Fields without a column keep their names: numbers go to metrics, other values to extras."""
     _, record = checked(Normaliser(Identity("S", "r")), line_of({"type": kind, **fields}))
     metrics = json.loads(record["metrics"] or "{}")
     extras = json.loads(record["extras"] or "{}")
@@ -196,7 +196,7 @@ def test_what_no_column_takes_is_in_metrics_or_extras(kind: str, fields: dict[st
 
 
 def test_the_sdks_metrics_stand_in_their_column() -> None:
-    """Names that mean something else to a reader of lines stand below `metrics`."""
+    """Names below `metrics` are metrics, also if a field of a line has the same name."""
     normalise = Normaliser(Identity("S", "r", sdk=True))
     kind, record = checked(
         normalise, b'{"type":"metrics","step":5,"metrics":{"reward":1.5,"text":"x"},"loss":0.5}'
@@ -208,7 +208,7 @@ def test_the_sdks_metrics_stand_in_their_column() -> None:
 
 
 def test_stderr_in_our_own_stream_is_the_runs_log() -> None:
-    """A line of the meta stream with its source."""
+    """A log line of the meta stream is a log record with its source."""
     kind, record = checked(
         Normaliser(Identity("S.meta", "r")), b'{"event":"log","source":"stderr","line":"Traceback\\u0000"}'
     )
@@ -226,7 +226,7 @@ def test_our_own_words_about_the_end_are_kept_as_they_are() -> None:
 
 
 def test_an_episode_of_the_sdk_holds_a_rollout() -> None:
-    """One line is its episode, and beside it the rollout; without a sample's name it is one of its own."""
+    """One line gives an episode and its rollout; a rollout without a sample's name gets its own key."""
     line = b'{"type":"episode","run_id":"r","episode_index":4,"episode_return":1.5,"episode_length":2,'
     line += b'"rollout":{"training_step":7,"rewards":{"a":{"value":1.5,"weight":null}},"messages":[]}}'
     event = Normaliser(Identity("S", "r", sdk=True))(line, 9, 1)
@@ -239,7 +239,7 @@ def test_an_episode_of_the_sdk_holds_a_rollout() -> None:
 
 
 def test_messages_of_the_sdk_have_the_form_of_those_of_files() -> None:
-    """Whatever library they are of: content as text, reasoning apart, tool calls by name and arguments."""
+    """Messages have one form: content as text, reasoning apart, tool calls by name and arguments."""
     told = [
         {"role": "user", "content": [{"type": "text", "text": "sun"}, {"type": "image", "image": "x"}]},
         {

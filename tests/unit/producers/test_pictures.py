@@ -1,4 +1,4 @@
-"""Pictures are found in every form that workers print, decoded without loss, and thinned with a count."""
+"""Pictures are found in every form that workers print, decoded without loss, and thinned and counted."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ PIXELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
 
 def fields(**values: Any) -> dict[str, str]:
-    """Fields of a line."""
+    """Return the fields of a line, each as JSON text."""
     return {name: json.dumps(value) for name, value in values.items()}
 
 
 def file_of(kind: str) -> bytes:
-    """The pixels as an image file."""
+    """Return the pixels as an image file."""
     buffer = io.BytesIO()
     Image.fromarray(PIXELS).save(buffer, kind)
     return buffer.getvalue()
 
 
 def b64(data: bytes) -> str:
-    """As JSON has it."""
+    """Return data in base64, as a JSON line holds it."""
     return base64.b64encode(data).decode()
 
 
@@ -61,7 +61,7 @@ def b64(data: bytes) -> str:
     ],
 )
 def test_every_pixel_is_kept(line: dict[str, str], image_format: str) -> None:
-    """And none of them stays in the line."""
+    """A picture is taken out of the line, and the encoded picture has every pixel."""
     line = dict(line)
     picture = take(line)
     assert picture is not None
@@ -85,7 +85,7 @@ def test_every_pixel_is_kept(line: dict[str, str], image_format: str) -> None:
     ],
 )
 def test_what_is_no_picture_stays(line: dict[str, str]) -> None:
-    """Nothing is taken."""
+    """A line without a picture stays as it is."""
     before = dict(line)
     assert take(line) is None
     assert line == before
@@ -93,14 +93,14 @@ def test_what_is_no_picture_stays(line: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("text", ["[[[1,2]]]", "[[[1,2,300]]]", "[[[1,2,3]],[[1,2,3],[1,2,3]]]", '[[["a"]]]'])
 def test_pixels_that_make_no_picture_are_said(text: str) -> None:
-    """One error for all of them."""
+    """Pixels that make no picture raise NotAPictureError, whatever is wrong."""
     with pytest.raises(NotAPictureError):
         encode(Picture("image/rgb", text), "webp")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "JPEG"])
 def test_a_file_stays_as_it_is(kind: str) -> None:
-    """Its size is read from its header."""
+    """An image file keeps its bytes, and its size is read from its header."""
     line = fields(frame_b64=b64(file_of(kind)))
     picture = take(line)
     assert picture is not None
@@ -108,25 +108,25 @@ def test_a_file_stays_as_it_is(kind: str) -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """The beginning of a PNG file of any size, and nothing behind it."""
+    """Return the beginning of a PNG file of any size."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def gif_header(width: int, height: int) -> bytes:
-    """Likewise."""
+    """Return the beginning of a GIF file of any size."""
     return b"GIF89a" + struct.pack("<HHBBB", width % 65_536, height % 65_536, 0, 0, 0) + b";"
 
 
 def webp_header(width: int, height: int) -> bytes:
-    """Likewise: of a VP8X file, 24 bits a side."""
+    """Return the beginning of a WebP file of any size; VP8X has 24 bits for each side."""
     sides = (width % 2**24).to_bytes(3, "little") + (height % 2**24).to_bytes(3, "little")
     body = b"WEBPVP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + sides
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 def jpeg_header(width: int, height: int) -> bytes:
-    """Likewise: a frame of 16 bits a side."""
+    """Return the beginning of a JPEG file of any size; a frame has 16 bits for each side."""
     frame = struct.pack(">HBHHB", 11, 8, height % 65_536, width % 65_536, 1) + b"\1\x11\0"
     return b"\xff\xd8\xff\xc0" + frame + b"\xff\xd9"
 
@@ -185,7 +185,7 @@ drawn = st.fixed_dictionaries(
 def test_whatever_a_picture_holds_it_costs_that_picture(
     tmp_path_factory: pytest.TempPathFactory, lines: list[dict[str, Any]]
 ) -> None:
-    """Every line is a step, and its picture a frame that fits its schema, or refused in one way."""
+    """Every line gives its step; its picture fits the schema or is refused with one kind of error."""
     options = load({"STEPSTREAM_HOME": str(tmp_path_factory.mktemp("home"))})
     spool = SpoolWriter(options, about_new("run", "r", None))
     for line in lines:
@@ -202,7 +202,7 @@ def test_whatever_a_picture_holds_it_costs_that_picture(
 
 
 def frame_of(event: Event) -> None:
-    """Make the frame of its picture, or be refused."""
+    """Make the frame of an event's picture, or accept that it is refused."""
     if event.picture is None:
         return
     with suppress(NotAPictureError):
@@ -215,7 +215,7 @@ def frame_of(event: Event) -> None:
 
 @pytest.mark.parametrize("make", [png_header, gif_header, webp_header, jpeg_header])
 def test_a_header_of_a_huge_picture_is_refused(make: Callable[[int, int], bytes]) -> None:
-    """Whoever shows it would need gigabytes."""
+    """A picture whose header claims a huge size is refused, because showing it would take gigabytes."""
     picture = take(fields(frame_b64=b64(make(20_000, 20_000))))
     assert picture is not None
     with pytest.raises(NotAPictureError):
@@ -223,7 +223,7 @@ def test_a_header_of_a_huge_picture_is_refused(make: Callable[[int, int], bytes]
 
 
 def offer(thinner: FrameSampler, time_us: int, agent_id: str = "a") -> int | None:
-    """Offer a picture; the number of thinned ones where one is sent."""
+    """Offer a picture; return the number of thinned ones if one is sent, else None."""
     identity = {"run_id": "r", "stream_id": "s", "seq": time_us, "agent_id": agent_id, "worker_id": None}
     sent = thinner.offer(
         identity | {"event_time": time_us}, Picture("text/x-ansi", str(time_us)), Checkpoint()
@@ -232,7 +232,7 @@ def offer(thinner: FrameSampler, time_us: int, agent_id: str = "a") -> int | Non
 
 
 def test_the_newest_wins_and_the_others_are_counted() -> None:
-    """Of 100 pictures in a second at most ten, and their sum is a hundred; each agent for itself."""
+    """Each agent sends about ten pictures a second, and the newest of its pictures is sent at the end."""
     thinner = FrameSampler(10)
     start = 1_795_000_000_000_000
     for agent_id in ("a", "b"):
@@ -245,7 +245,7 @@ def test_the_newest_wins_and_the_others_are_counted() -> None:
 
 
 def test_a_picture_that_nothing_follows_is_sent_when_it_is_due() -> None:
-    """A paused environment shows its last state."""
+    """A picture that no other follows is sent when due, so a paused environment shows its last state."""
     thinner = FrameSampler(10)
     assert offer(thinner, 1000) == 0
     assert offer(thinner, 2000) is None
@@ -255,7 +255,7 @@ def test_a_picture_that_nothing_follows_is_sent_when_it_is_due() -> None:
 
 
 def test_the_place_before_every_picture_that_waits() -> None:
-    """Of the agents' the first; none once all are sent."""
+    """The checkpoint stays before the first waiting picture of all agents; it is None once all are sent."""
     thinner = FrameSampler(10)
     picture = Picture("text/x-ansi", "x")
     blank = {"run_id": "r", "stream_id": "s", "worker_id": None, "seq": 1}
@@ -267,7 +267,7 @@ def test_the_place_before_every_picture_that_waits() -> None:
 
 
 def test_no_pictures_at_all() -> None:
-    """`frames_per_second=0`."""
+    """With `frames_per_second=0` no picture is sent."""
     thinner = FrameSampler(0)
     assert offer(thinner, 1000) is None
     assert thinner.late(10**9) == thinner.rest() == []

@@ -1,4 +1,4 @@
-"""Rollout files of trainers: every data set's totals, however its files are written; what breaks them."""
+"""Rollout files of each trainer give the known totals, however the files are written or damaged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PARTS = {name: ["first", "second"] if (DATA / name / "first").exists() else ["."
 
 
 class Training:
-    """A folder, its watcher and the spools that it writes, one for each process."""
+    """A folder, its watcher and the spools that it writes, one for each start of the process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,17 +50,17 @@ class Training:
         self.start(State())
 
     def start(self, state: State) -> None:
-        """A new process."""
+        """Start a new process with the state."""
         self.spools.append([])
         self.watcher = Watcher(self.folder, state, self.spools[-1].append, self.said.append)
         self.keep()
 
     def keep(self) -> None:
-        """What a process writes down from time to time."""
+        """Save what a process saves from time to time."""
         self._kept = json.dumps(asdict(self.watcher.state)), len(self.lines())
 
     def kill(self) -> None:
-        """End the process; the next one knows what was written down last, and the spool."""
+        """End the process and start one that knows the last saved state and the spool."""
         kept, lines = self._kept
         state = json.loads(kept)
         state["files"] = {path: FileState(**item) for path, item in state["files"].items()}
@@ -71,11 +71,11 @@ class Training:
         self.start(known)
 
     def lines(self) -> list[bytes]:
-        """All lines of the newest spool."""
+        """Return all lines of the newest spool."""
         return b"".join(self.spools[-1]).split(b"\n")[:-1]
 
     def end(self) -> Records:
-        """Nothing more comes: the records, with what the database would settle."""
+        """End the watch and return the records, settled as persist would settle them."""
         while self.watcher.poll():
             pass
         self.watcher.end()
@@ -91,7 +91,7 @@ class Training:
 
 
 def settle(rows: list[dict[str, Any]]) -> None:
-    """What persist does to the rows."""
+    """Settle the rows as persist does."""
     entries = [
         Entry(
             Key(row["run_id"], row["stream_id"], row["seq"]),
@@ -112,7 +112,7 @@ def settle(rows: list[dict[str, Any]]) -> None:
 
 
 def check(name: str, found: Records) -> None:
-    """A data set's totals; every rollout is an episode, its turns are its steps, and no line is left."""
+    """Compare the totals of a data set; each rollout must be an episode, and each turn a step."""
     rollouts = found[Kind.ROLLOUTS]
     matches(name, rollouts)
     key = itemgetter("run_id", "stream_id", "seq", "episode_index")
@@ -126,7 +126,7 @@ def check(name: str, found: Records) -> None:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_data_set_as_it_lies_there(name: str, tmp_path: Path) -> None:
-    """Its totals and spot checks; the summary counts the same."""
+    """A complete data set gives its known totals and values, and the summary counts the same."""
     training = Training(tmp_path / "training")
     for part in PARTS[name]:
         shutil.copytree(DATA / name / part, training.folder, dirs_exist_ok=True)
@@ -141,7 +141,7 @@ def test_a_data_set_as_it_lies_there(name: str, tmp_path: Path) -> None:
 
 
 def pieces(data: bytes, rng: random.Random) -> Iterator[bytes]:
-    """Pieces of any size, which end inside a line or a character."""
+    """Cut data into pieces of random size, which may end inside a line or a character."""
     while data:
         size = rng.choice([1, 7, 64, 500, 4096, 65536])
         yield data[:size]
@@ -150,7 +150,7 @@ def pieces(data: bytes, rng: random.Random) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_line_read_whole_is_what_its_fields_are_one_by_one(name: str, tmp_path: Path) -> None:
-    """The same records, whichever way a line is read."""
+    """A line gives the same records whether it is read whole or field by field."""
     training = Training(tmp_path / "training")
     for part in PARTS[name]:
         shutil.copytree(DATA / name / part, training.folder, dirs_exist_ok=True)
@@ -168,7 +168,7 @@ def same_either_way(lines: list[bytes]) -> None:
 
 
 def test_a_plain_rollout_is_read_whole_and_its_text_is_written_once(training: Training) -> None:
-    """Turns and final text follow from the messages; a text that does not is written."""
+    """A line of a plain rollout holds its text once; the step is derived from the messages."""
     write(training, "rollout/1.jsonl", verl("an answer"))
     training.watcher.poll()
     (line,) = training.lines()
@@ -181,13 +181,13 @@ def test_a_plain_rollout_is_read_whole_and_its_text_is_written_once(training: Tr
 @pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_data_set_in_pieces_with_kills(name: str, seed: int, tmp_path: Path) -> None:
-    """Files grow in pieces, are cut and written anew, and the process is killed: the totals are the same."""
+    """A data set that is written in pieces, while the process is killed, gives the same totals."""
     rng = random.Random(seed)
     training = Training(tmp_path / "training")
     for part in PARTS[name]:
         source = DATA / name / part
         files = sorted(path for path in source.rglob("*") if path.is_file())
-        files.sort(key=lambda path: path.name not in SIDECARS)  # they are there before
+        files.sort(key=lambda path: path.name not in SIDECARS)  # a sidecar exists before the rollouts
         for path in files:
             target = training.folder / path.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -218,18 +218,18 @@ def write(training: Training, path: str, *rows: dict[str, Any] | bytes) -> Path:
 
 
 def verl(output: str, **own: Any) -> dict[str, Any]:
-    """A line as verl writes it."""
+    """Return a line as verl writes it."""
     return {"input": "user\n2+2?\n", "output": output, "score": 1.0, "step": 1} | own
 
 
 @pytest.fixture
 def training(tmp_path: Path) -> Training:
-    """An empty folder that is watched."""
+    """Return a watched, empty folder."""
     return Training(tmp_path / "training")
 
 
 def test_a_rewritten_file_with_fewer_samples_supersedes_all_of_the_old_one(training: Training) -> None:
-    """Also where the new one is longer than the old one by the time it is seen."""
+    """A rewritten file supersedes all old samples, also if it has fewer and is longer than the old one."""
     path = write(training, "rollout/1.jsonl", *(verl(f"old {n}") for n in range(4)))
     training.watcher.poll()
     path.write_bytes(b"")
@@ -241,7 +241,7 @@ def test_a_rewritten_file_with_fewer_samples_supersedes_all_of_the_old_one(train
 
 
 def test_a_file_that_was_deleted_after_its_import_keeps_its_rows(training: Training) -> None:
-    """And a new one under its name is a new attempt."""
+    """A deleted file keeps its rows; a new file under its name is a new attempt."""
     path = write(training, "rollout/1.jsonl", verl("a"))
     training.watcher.poll()
     path.unlink()
@@ -252,7 +252,7 @@ def test_a_file_that_was_deleted_after_its_import_keeps_its_rows(training: Train
 
 
 def test_a_record_behind_a_torn_one_in_the_same_line_is_found(training: Training) -> None:
-    """A crash left half a line, and the restart appended to it: a dead letter, and the rollout."""
+    """A line with a torn and a whole record gives a dead letter and a rollout."""
     whole = json.dumps(verl("second")).encode()
     write(training, "rollout/1.jsonl", verl("first"), whole[:30] + whole + b"\n")
     found = training.end()
@@ -261,7 +261,7 @@ def test_a_record_behind_a_torn_one_in_the_same_line_is_found(training: Training
 
 
 def test_a_torn_last_line_waits_for_its_rest(training: Training) -> None:
-    """It is a dead letter only at the end, and its rest makes it whole also afterwards."""
+    """A torn last line is a dead letter only at the end, and is read whole once its rest is there."""
     whole = json.dumps(verl("é" * 10), ensure_ascii=False).encode()
     write(training, "rollout/1.jsonl", verl("a"), whole[:-20])
     training.watcher.poll()
@@ -273,7 +273,7 @@ def test_a_torn_last_line_waits_for_its_rest(training: Training) -> None:
 
 
 def test_unknown_fields_are_kept_and_missing_ones_are_null(training: Training) -> None:
-    """A version that nobody has seen: what has no column is in the episode's metrics and extras."""
+    """Unknown fields go to the episode's metrics and extras; missing fields are null."""
     write(
         training, "rollout/1.jsonl", {"input": "a", "output": "b", "gts": 4, "later": {"x": [1]}, "num_x": 3}
     )
@@ -285,7 +285,7 @@ def test_unknown_fields_are_kept_and_missing_ones_are_null(training: Training) -
 
 
 def test_a_row_that_does_not_fit_is_a_dead_letter(training: Training) -> None:
-    """With the reason, and the others are read."""
+    """A row that does not fit is a dead letter with its reason, and the other rows are read."""
     write(training, "rollout/1.jsonl", verl("a"), {"input": "a", "score": 1}, b"[1, 2]\n", verl("b"))
     found = training.end()
     assert [r["final_text"] for r in found[Kind.ROLLOUTS]] == ["a", "b"]
@@ -293,7 +293,7 @@ def test_a_row_that_does_not_fit_is_a_dead_letter(training: Training) -> None:
 
 
 def test_tokens_that_are_no_numbers_are_kept_in_extras(training: Training) -> None:
-    """The rollout counts, and the next row is read."""
+    """Tokens that are no numbers go to the extras; their rollout and the next row are read."""
     group = {"scores": [1.0], "tokens": [[1, [2]]], "masks": [[-100, 2]], "messages": [[]]}
     write(training, "groups.jsonl", group, group | {"tokens": [[1, 2]]})
     found = training.end()
@@ -303,14 +303,14 @@ def test_tokens_that_are_no_numbers_are_kept_in_extras(training: Training) -> No
 
 
 def test_a_member_of_a_group_without_a_score_is_a_rollout(training: Training) -> None:
-    """An aborted group has fewer scores than samples."""
+    """A sample without a score, as in an aborted group, is a rollout without a reward."""
     group = {"scores": [1.0], "tokens": [[1], [2]], "masks": [[1], [2]]}
     write(training, "groups.jsonl", group)
     assert [row["reward"] for row in training.end()[Kind.ROLLOUTS]] == [1.0, None]
 
 
 def test_what_fits_no_line_is_a_dead_letter(training: Training) -> None:
-    """Token arrays beside no rollout that are no numbers: the watch goes on."""
+    """A record that cannot be written as a line is a dead letter, and the watch goes on."""
     note = Note("tokens", {"why": "drifted"}, tokens={"token_ids": [[2]]})
     source = Source(Path("x.jsonl"), PurePosixPath("x.jsonl"), Verl(), FileState(), training.said.append)
     training.watcher._append(source, Finding(1, 1, note))
@@ -319,7 +319,7 @@ def test_what_fits_no_line_is_a_dead_letter(training: Training) -> None:
 
 
 def test_a_rollout_of_a_megabyte_and_a_hundred_thousand_tokens(training: Training) -> None:
-    """Text and tokens come back as they were, and the tokens are compact."""
+    """A long text and many tokens are stored unchanged but for NUL, and the tokens are packed."""
     tokens = list(range(100_000))
     row = {
         "tokens": [tokens], "masks": [[-100] * 50_000 + tokens[50_000:]], "scores": [0.5],
@@ -344,7 +344,7 @@ def test_a_rollout_of_a_megabyte_and_a_hundred_thousand_tokens(training: Trainin
 def test_any_text_and_any_number_survive_any_pieces(
     texts: list[str], score: float, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Lone surrogates and NUL become U+FFFD; the rest is as it was, however the bytes arrive."""
+    """Any text and number is read, in any pieces; only lone surrogates and NUL become U+FFFD."""
     training = Training(tmp_path_factory.mktemp("any") / "training")
     lines = b"".join(json.dumps(verl(text, score=score)).encode() + b"\n" for text in texts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(lines)), max_size=4)))
@@ -365,7 +365,7 @@ def test_any_text_and_any_number_survive_any_pieces(
      ("latency_ms", False)],
 )  # fmt: skip
 def test_numbers_that_are_no_reward_are_told_by_their_names(name: str, expected: bool) -> None:
-    """Where a format does not tell rewards from other numbers."""
+    """A number's name tells whether it is a reward, where the format does not tell it."""
     assert is_reward_name(name) is expected
 
 
@@ -377,7 +377,7 @@ def test_numbers_that_are_no_reward_are_told_by_their_names(name: str, expected:
      ("timeout", "failed"), ("no_tools_called", "ok")],
 )  # fmt: skip
 def test_a_stop_reason_is_one_of_four(reason: str | None, status: str) -> None:
-    """The format's own word stays beside it."""
+    """Each stop reason of a format is mapped to one of four statuses."""
     assert status_of(reason) == status
 
 
@@ -388,7 +388,7 @@ def test_a_stop_reason_is_one_of_four(reason: str | None, status: str) -> None:
      ("a.jsonl", b"no json\n" * 200, "no JSON lines")],
 )  # fmt: skip
 def test_what_is_left_out_is_told(name: str, content: bytes, words: str, tmp_path: Path) -> None:
-    """Why, in a few words."""
+    """A file that is left out gets a short reason."""
     path = tmp_path / name
     path.write_bytes(content)
     found = recognise(path, PurePosixPath(name))
@@ -397,7 +397,7 @@ def test_what_is_left_out_is_told(name: str, content: bytes, words: str, tmp_pat
 
 
 def tokenizer_file(path: Path, model: dict[str, Any], decoder: dict[str, Any]) -> Path:
-    """A `tokenizer.json`."""
+    """Write a `tokenizer.json` and return its path."""
     path.write_text(
         json.dumps({"model": model, "decoder": decoder, "added_tokens": [{"id": 9, "content": "<s>"}]})
     )
@@ -413,7 +413,7 @@ def tokenizer_file(path: Path, model: dict[str, Any], decoder: dict[str, Any]) -
 def test_token_ids_become_text(
     vocabulary: dict[str, int], decoder: dict[str, Any], text: str, tmp_path: Path
 ) -> None:
-    """By the tokenizer beside the file, of each common kind."""
+    """A `tokenizer.json` of each common kind decodes token ids to text."""
     decode: Callable[..., str] | None = load(
         tokenizer_file(tmp_path / "t.json", {"vocab": vocabulary}, decoder)
     )
@@ -430,5 +430,5 @@ def test_token_ids_become_text(
     ],
 )
 def test_letters_of_a_transcript_are_stored_as_themselves(text: str, stored: str) -> None:
-    """Where JSON can hold them: search finds words, not their escapes."""
+    """Escaped letters are stored as letters, where JSON can hold them, so that a search finds words."""
     assert _unescaped(text) == stored

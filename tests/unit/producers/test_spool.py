@@ -1,4 +1,4 @@
-"""The spool holds a worker's output byte for byte, with its times, also where the disk fails."""
+"""The spool holds a worker's output byte for byte with its times, also if the disk fails."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tests.support.windows import windows
 
 
 def spooled(tmp_path: Path, **options: object) -> Settings:
-    """Settings with a spool of their own."""
+    """Return settings with a home of their own."""
     return replace(load({"STEPSTREAM_HOME": str(tmp_path)}), **options)  # type: ignore[arg-type]
 
 
 def read_all(
     folder: Path, place: Checkpoint | None = None, *, longest: int = 10**6, most: int = 7
 ) -> list[Chunk]:
-    """Every chunk of an ended stream."""
+    """Return every chunk of an ended stream."""
     about = About.read(folder)
     assert about is not None
     reader = SpoolReader(folder, about, place or Checkpoint(), longest, 10)
@@ -56,7 +56,7 @@ pieces = st.lists(
 def test_lines_come_back_as_they_were_with_number_and_time(
     tmp_path_factory: pytest.TempPathFactory, reads: list[bytes], segment_bytes: int
 ) -> None:
-    """However the reads cut them, and wherever segments end."""
+    """Lines are read unchanged, with number and time, wherever a write or a segment cuts them."""
     settings = spooled(tmp_path_factory.mktemp("spool"), spool_segment_bytes=segment_bytes)
     spool = SpoolWriter(settings, about_new("run", None, None))
     arrivals: list[int] = []
@@ -80,7 +80,7 @@ def test_lines_come_back_as_they_were_with_number_and_time(
 
 
 def test_each_of_many_lines_has_its_own_time(tmp_path: Path) -> None:
-    """Of a worker that flushes each; more times than are read at once."""
+    """Each line that was flushed alone has its own time, also over many reads."""
     spool = SpoolWriter(spooled(tmp_path), about_new("run", None, None))
     for number in range(10_000):
         spool.append(b"x\n", number)
@@ -90,7 +90,7 @@ def test_each_of_many_lines_has_its_own_time(tmp_path: Path) -> None:
 
 
 def test_a_reader_goes_on_from_any_place(tmp_path: Path) -> None:
-    """With the same numbers and times."""
+    """A reader that resumes at any checkpoint gives the same numbers and times."""
     spool = SpoolWriter(spooled(tmp_path, spool_segment_bytes=30), about_new("run", None, None))
     for number in range(20):
         spool.append(b"line %d\n" % number, number)
@@ -109,7 +109,7 @@ def test_a_reader_goes_on_from_any_place(tmp_path: Path) -> None:
 
 
 def test_a_line_over_the_limit_is_given_as_its_head(tmp_path: Path) -> None:
-    """The lines around it are whole."""
+    """A line over the limit is given as its head and length; the lines around it are whole."""
     spool = SpoolWriter(spooled(tmp_path), about_new("run", None, None))
     spool.append(b"a\n" + b"x" * 3_000_000 + b"\nb\n" + b"y" * 2_000_000, 1)
     spool.finish()
@@ -127,7 +127,7 @@ def test_a_line_over_the_limit_is_given_as_its_head(tmp_path: Path) -> None:
 def test_a_limit_below_one_read_holds_for_each_line(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], longest: int
 ) -> None:
-    """Long ones come as their head, the others as they are, each under its own number."""
+    """Each line over the limit is given as its head, and each other line whole, under its own number."""
     spool = SpoolWriter(spooled(tmp_path_factory.mktemp("spool")), about_new("run", None, None))
     lines = [b"x" * length for length in lengths]
     spool.append(b"".join(line + b"\n" for line in lines), 100)
@@ -143,7 +143,7 @@ def test_a_limit_below_one_read_holds_for_each_line(
 
 
 def test_a_line_is_read_once_it_is_complete(tmp_path: Path) -> None:
-    """Its last bytes may still come, also of one longer than a read."""
+    """A line is read only when its end is written, also if it is longer than a read."""
     spool = SpoolWriter(spooled(tmp_path), about_new("run", None, None))
     reader = SpoolReader(spool.folder, spool.about, Checkpoint(), 10**7, 10)
     for part in (b"he", b"l" * 2_500_000):
@@ -158,7 +158,7 @@ def test_a_line_is_read_once_it_is_complete(tmp_path: Path) -> None:
 
 
 def test_the_writers_lock_tells_whether_it_lives(tmp_path: Path) -> None:
-    """And a second writer is refused."""
+    """The lock is held while the writer lives, and a second writer is refused."""
     settings, about = spooled(tmp_path), about_new("run", None, None)
     spool = SpoolWriter(settings, about)
     assert is_held(spool.folder / "writer.lock")
@@ -169,7 +169,7 @@ def test_the_writers_lock_tells_whether_it_lives(tmp_path: Path) -> None:
 
 
 def test_a_stream_gone_on_with_has_lost_only_a_torn_line(tmp_path: Path) -> None:
-    """Numbers go on where they were."""
+    """A writer that resumes a stream drops the torn last line and continues the numbers."""
     settings, about = spooled(tmp_path, spool_segment_bytes=10), about_new("run", None, None)
     spool = SpoolWriter(settings, about)
     spool.append(b"one\ntwo\nthree\ntorn", 1)
@@ -185,7 +185,7 @@ def test_a_stream_gone_on_with_has_lost_only_a_torn_line(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("torn", [b"", b'{"segment": 1', b"[]"])
 def test_a_torn_place_is_the_beginning(tmp_path: Path, torn: bytes) -> None:
-    """Its lines are sent again, which is harmless, as SQL knows their rows."""
+    """A damaged checkpoint file is read as the beginning; SQL ignores the lines that are sent again."""
     (tmp_path / "place.json").write_bytes(torn)
     assert Checkpoint.load(tmp_path) == Checkpoint()
     Checkpoint(3, 4, 5, "r", {"run_id": "r"}, {"steps": 1}).save(tmp_path)
@@ -193,7 +193,7 @@ def test_a_torn_place_is_the_beginning(tmp_path: Path, torn: bytes) -> None:
 
 
 def test_a_full_disk_drops_whole_lines_and_counts_them(tiny_disk: Path) -> None:
-    """With `spool_full=drop` the worker goes on; what is on disk are whole lines."""
+    """With `spool_full=drop`, a full disk drops and counts whole lines, and the worker goes on."""
     settings = spooled(tiny_disk, spool_full="drop", spool_fsync="never")
     spool = SpoolWriter(settings, about_new("run", None, None))
     data = b"".join(b'{"n": %d, "pad": "%s"}\n' % (number, b"x" * 900) for number in range(3000))
@@ -209,7 +209,7 @@ def test_a_full_disk_drops_whole_lines_and_counts_them(tiny_disk: Path) -> None:
 
 
 def test_a_full_disk_keeps_no_place_and_ends_nothing(tiny_disk: Path) -> None:
-    """What is acknowledged meanwhile is remembered once there is room."""
+    """A full disk saves no checkpoint and raises no error; the next one is saved once there is room."""
     settings = spooled(tiny_disk, spool_fsync="never")
     spool = SpoolWriter(settings, about_new("run", None, None))
     source = Stream.claim(settings, spool.folder)
@@ -227,7 +227,7 @@ def test_a_full_disk_keeps_no_place_and_ends_nothing(tiny_disk: Path) -> None:
 
 
 def test_a_disk_that_spools_alone_have_filled_has_room_again(tiny_disk: Path) -> None:
-    """Acknowledged segments go although they are young, and the checkpoint before them needs no new bytes."""
+    """On a disk that spools filled, acknowledged segments are deleted at once, which makes room."""
     settings = spooled(tiny_disk, spool_full="drop", spool_fsync="never", spool_segment_bytes=200_000)
     spool = SpoolWriter(settings, about_new("run", None, None))
     source = Stream.claim(settings, spool.folder)
@@ -237,7 +237,7 @@ def test_a_disk_that_spools_alone_have_filled_has_room_again(tiny_disk: Path) ->
     while not spool.dropped:
         spool.append(b"x" * 999 + b"\n", 1)
     with pytest.raises(OSError, match="No space"):
-        (tiny_disk / "filler").write_bytes(b"x" * 4_000_000)  # what a block has left, too
+        (tiny_disk / "filler").write_bytes(b"x" * 4_000_000)  # also fills the rest of a block
     first, second, *_ = segments(spool.folder)
     source.acknowledge(Checkpoint(first, 100_006, 101))
     assert Checkpoint.load(spool.folder) == Checkpoint(1, 6, 1)
@@ -252,7 +252,7 @@ def test_a_disk_that_spools_alone_have_filled_has_room_again(tiny_disk: Path) ->
 
 
 def test_the_oldest_line_that_is_not_acknowledged_is_known(tmp_path: Path) -> None:
-    """By the time at which it came, over segments; 0 where none waits."""
+    """The time of the oldest line that is not acknowledged is known over segments, and 0 without one."""
     settings = spooled(tmp_path, spool_fsync="never", spool_segment_bytes=10)
     spool = SpoolWriter(settings, about_new("run", None, None))
     source = Stream.claim(settings, spool.folder)
@@ -274,7 +274,7 @@ def test_the_oldest_line_that_is_not_acknowledged_is_known(tmp_path: Path) -> No
 
 
 def test_a_full_disk_pauses_until_there_is_room(tiny_disk: Path) -> None:
-    """With `spool_full=pause` no line is lost."""
+    """With `spool_full=pause`, the writer waits for room and loses no line."""
     import threading
 
     filler = tiny_disk / "filler"
@@ -305,7 +305,7 @@ def test_a_full_disk_pauses_until_there_is_room(tiny_disk: Path) -> None:
 def test_a_spool_that_is_full_drops_whole_lines_wherever_it_fills(
     tmp_path_factory: pytest.TempPathFactory, given_lines: list[tuple[str, bool]], cuts: list[int]
 ) -> None:
-    """Also in the middle of one: its head goes, and the next line is whole. Each is there or is counted."""
+    """A spool that fills inside a line drops the whole line and counts it; the next line is whole."""
     settings = spooled(tmp_path_factory.mktemp("spool"), spool_full="drop", spool_max_bytes=1)
     spool = SpoolWriter(settings, about_new("run", None, None))
     full = iter([refused for _, refused in given_lines] * 20)
@@ -323,7 +323,7 @@ def test_a_spool_that_is_full_drops_whole_lines_wherever_it_fills(
 
 
 def test_a_file_that_may_not_grow_is_followed_by_the_next(tmp_path: Path) -> None:
-    """`ulimit -f`: segments end early, no line is lost; one longer than a file may be says what to do."""
+    """Under `ulimit -f` segments end early and no line is lost; too long a line raises an error."""
     import resource
     import signal
 
@@ -351,7 +351,7 @@ def test_a_file_that_may_not_grow_is_followed_by_the_next(tmp_path: Path) -> Non
 def test_a_disk_that_refuses_for_a_while_costs_no_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """Whichever call it refuses, and at whichever moment: every line comes once, in order, with its time."""
+    """If a disk call fails for a while, every line still comes once, in order, with its time."""
     whole = getattr(os, call)
     for moment in range(12):
         settings = spooled(tmp_path / str(moment), spool_segment_bytes=40)
@@ -377,14 +377,14 @@ def test_a_disk_that_refuses_for_a_while_costs_no_line(
 
 
 def everything(source: Stream) -> list[tuple[str, int]]:
-    """Line and time of all records of a stream that ended, read as the forwarder does."""
+    """Return line and time of all records of an ended stream, read as the forwarder does."""
     decode = Decoder(Kind.LOGS)
     records = [decode(value) for window in windows(source, 3) for _, _, value, _, _ in window.items]
     return [(record["line"], record["event_time"]) for record in records]
 
 
 def test_a_writer_of_whom_nobody_knows_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock or a checkpoint that cannot be read is an error, not an answer."""
+    """A lock or a checkpoint that cannot be read raises an error."""
     spool = SpoolWriter(spooled(tmp_path), about_new("run", None, None))
     source = Stream.claim(spooled(tmp_path), spool.folder)
     assert source is not None
@@ -405,7 +405,7 @@ def test_a_writer_of_whom_nobody_knows_is_not_gone(tmp_path: Path, monkeypatch: 
 
 
 def test_an_id_too_long_for_any_table_is_refused_at_once() -> None:
-    """Of a run or an agent, as the command line names them."""
+    """A run id or an agent id of more than 300 characters is refused."""
     assert about_new("run", "x" * 300, "y" * 300).run_id == "x" * 300
     for ids in (("x" * 301, None), (None, "x" * 301)):
         with pytest.raises(UsageError, match="300"):

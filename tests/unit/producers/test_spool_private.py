@@ -1,4 +1,4 @@
-"""Who may read a spool: its owner, and a group where the folder around it is meant for one."""
+"""Only its owner may read a spool, and a group if the folder around the spool is made for one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SHARED = stat.S_ISGID | 0o777
 
 @pytest.fixture
 def as_usual() -> Iterator[None]:
-    """The umask of most systems."""
+    """Set the umask that most systems have."""
     before = os.umask(0o022)
     yield
     os.umask(before)
 
 
 def write_by_server(folder: Path) -> None:
-    """As `run` and `ingest` do."""
+    """Write a spool as `run` and `ingest` do."""
     settings = replace(load({"STEPSTREAM_HOME": str(folder)}), spool_dir=folder / "spool")
     writer = SpoolWriter(settings, about_new("run", "r", None, generated="r"))
     writer.append(b'{"type": "step"}\n', 1)
@@ -36,14 +36,14 @@ def write_by_server(folder: Path) -> None:
 
 
 def write_by_sdk(folder: Path) -> None:
-    """As a training program does."""
+    """Write a spool as a training program does."""
     program = "import stepstream\nrun = stepstream.init(run_id='r')\nrun.step(reward=1.0)\nrun.finish()\n"
     environment = os.environ | {"STEPSTREAM_HOME": str(folder), "STEPSTREAM_SPOOL_DIR": str(folder / "spool")}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
 def modes(folder: Path) -> tuple[set[int], set[int]]:
-    """Of all folders and all files below."""
+    """Return the modes of all folders and of all files below a folder."""
     found = list(folder.rglob("*"))
     bits = {
         kind: {stat.S_IMODE(p.stat().st_mode) for p in found if p.is_dir() is kind} for kind in (True, False)
@@ -53,7 +53,7 @@ def modes(folder: Path) -> tuple[set[int], set[int]]:
 
 @pytest.mark.parametrize("write", [write_by_server, write_by_sdk])
 def test_a_spool_is_its_owners_alone(tmp_path: Path, as_usual: None, write: object) -> None:
-    """Folders 0700, files 0600, whatever the umask."""
+    """Folders have mode 0700 and files 0600, although the umask allows more."""
     home = tmp_path / "home"
     write(home)  # type: ignore[operator]
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
@@ -62,7 +62,7 @@ def test_a_spool_is_its_owners_alone(tmp_path: Path, as_usual: None, write: obje
 
 @pytest.mark.parametrize("write", [write_by_server, write_by_sdk])
 def test_a_spool_in_a_folder_for_a_group_is_the_groups(tmp_path: Path, as_usual: None, write: object) -> None:
-    """setgid and the group's write bit, as a volume with fsGroup: a forwarder of another user ships it."""
+    """In a setgid folder that its group may write, the group may read and write the spool."""
     spool = tmp_path / "spool"
     spool.mkdir()
     spool.chmod(SHARED)

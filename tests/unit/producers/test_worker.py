@@ -1,4 +1,4 @@
-"""What a worker printed is taken to its end, whoever takes it and however long that lasts."""
+"""The output of a worker is taken to its end, however slowly it is stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from producers.capture.worker import SILENCE_SECONDS, Worker
 
 @pytest.fixture
 def handlers() -> None:
-    """The worker passes signals on; the test's own handlers come back."""
+    """Restore the signal handlers of the test, because a worker replaces them."""
     import signal
 
     from producers.capture.worker import PASSED_ON
@@ -25,7 +25,7 @@ def handlers() -> None:
 
 
 def ended(worker: Worker) -> int:
-    """Its return code, once it has one."""
+    """Wait until the worker ends, and return its return code."""
     while (code := worker.wait(0.1)) is None:
         pass
     return code
@@ -33,7 +33,7 @@ def ended(worker: Worker) -> int:
 
 @pytest.mark.usefixtures("handlers")
 def test_nothing_comes_after_the_finish() -> None:
-    """Also where what takes a read is slow: the program waits for it, and asks whether it is to give up."""
+    """`finish` waits for a slow reader of the output, and asks meanwhile whether to give up."""
     taken, asked = [], []
 
     def slowly(data: bytes) -> None:
@@ -49,7 +49,7 @@ def test_nothing_comes_after_the_finish() -> None:
 
 @pytest.mark.usefixtures("handlers")
 def test_what_a_child_left_in_the_pipe_is_taken_at_the_end() -> None:
-    """One that was left behind and prints when its parent is long gone; after the finish it is nobody's."""
+    """`finish` takes what is in the pipe and does not wait for a child that the worker left behind."""
     taken: list[bytes] = []
     script = "sleep 30 & echo first"
     worker = Worker(["sh", "-c", script], os.environ, taken.append, print, show_stdout=False)

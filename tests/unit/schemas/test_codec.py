@@ -1,4 +1,4 @@
-"""The codec: what one version writes, any other reads."""
+"""The codec reads records of any schema version."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ STEP = {
     )
 )
 def test_a_record_comes_back_as_it_went(record: dict[str, object]) -> None:
-    """Encoding and decoding change nothing."""
+    """A record is the same after encoding and decoding."""
     assert Decoder(Kind.STEPS)(Encoder(Kind.STEPS)(record)) == record
 
 
 def test_not_a_number_is_kept() -> None:
-    """NaN and the infinities are rewards like others."""
+    """NaN and the infinities are kept as rewards."""
     for reward in (math.nan, math.inf, -math.inf):
         found = Decoder(Kind.STEPS)(Encoder(Kind.STEPS)(STEP | {"reward": reward}))["reward"]
         assert found == reward or (math.isnan(found) and math.isnan(reward))
 
 
 def test_a_newer_compatible_schema_is_read() -> None:
-    """A record of a later schema with a further field is read; the field is left out."""
+    """A record of a later schema with a further field is read without that field."""
     newer = current_schema(Kind.LOGS)
     newer["fields"].append({"name": "level", "type": ["null", "string"], "default": None})
 
@@ -81,6 +81,6 @@ def test_a_newer_compatible_schema_is_read() -> None:
     ],
 )
 def test_foreign_bytes_are_a_schema_error(value: bytes) -> None:
-    """For any bytes in a topic the decoder raises one kind of error."""
+    """The decoder raises SchemaError for bytes that are no record."""
     with pytest.raises(SchemaError):
         Decoder(Kind.STEPS)(value)

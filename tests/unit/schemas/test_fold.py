@@ -1,4 +1,4 @@
-"""A fold does not depend on how records are split into batches; the newest event decides the status."""
+"""A fold does not depend on how records are split into batches, and the newest event sets the status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUN, STREAM = "r1", "01STREAM"
 
 
 def record(kind: Kind, seq: int = 1, *, meta: bool = False, **own):
-    """A record as the decoder gives it: every field, null where nothing is said."""
+    """Return a record as the decoder gives it: every field, null without a value."""
     common = {"run_id": RUN, "stream_id": STREAM + (".meta" if meta else ""), "seq": seq, "agent_id": "a",
               "worker_id": None, "event_time": seq * 1000}  # fmt: skip
     fields = {
@@ -31,12 +31,12 @@ def record(kind: Kind, seq: int = 1, *, meta: bool = False, **own):
 
 
 def event(kind: str, seq: int = 1, /, *, meta: bool = False, **payload):
-    """A run event."""
+    """Return a run event."""
     return record(Kind.RUNS, seq, meta=meta, event=kind, payload=json.dumps(payload))
 
 
 def status_after(*events: tuple[int, dict]) -> str:
-    """The status after events at these times of Kafka."""
+    """Return the run's status after events, each with its Kafka time."""
     fold = Fold()
     for at, what in events:
         fold.add(Kind.RUNS, what, at)
@@ -49,26 +49,26 @@ def status_after(*events: tuple[int, dict]) -> str:
      ({"status": "skipped"}, CANCELLED), ({"status": "cancelled"}, CANCELLED)],
 )  # fmt: skip
 def test_run_completed_says_how_by_its_status(payload, status):
-    """`run_completed` carries the status that decides."""
+    """The status in `run_completed` decides how the run ended."""
     assert status_after((1, event("run_started")), (2, event("run_completed", **payload))) == status
 
 
 def test_events_that_end_a_run():
-    """Failed and cancelled runs are called so; an error alone changes nothing."""
+    """`run_failed` and `run_cancelled` end a run; an error alone does not."""
     assert status_after((1, event("run_failed"))) == FAILED
     assert status_after((1, event("run_cancelled"))) == CANCELLED
     assert status_after((1, event("run_started")), (2, event("error", message="x"))) == RUNNING
 
 
 def test_a_later_start_makes_it_run_again_and_an_older_word_does_not():
-    """The newest record by Kafka's time decides, whatever the order of reading."""
+    """The event with the newest Kafka time decides the status, in whatever order events are read."""
     assert status_after((1, event("run_completed")), (2, event("run_started"))) == RUNNING
     assert status_after((2, event("run_completed")), (1, event("run_started"))) == COMPLETED
     assert status_after((2, event("run_started")), (2, event("run_completed"))) == COMPLETED
 
 
 def test_the_end_of_a_stream_decides_only_when_stepstream_says_so():
-    """`stream_ended` counts from a meta stream; a worker that prints the same is chatter."""
+    """`stream_ended` ends a run only in a meta stream; the same line of a worker changes nothing."""
     said = {"event": "stream_ended", "status": "completed"}
     assert status_after((1, event("other", meta=True, **said))) == COMPLETED
     assert status_after((1, event("other", **said))) == RUNNING
@@ -87,14 +87,14 @@ def test_a_lost_run_that_is_heard_again_is_running():
 
 
 def test_a_letter_that_a_consumer_wrote_is_no_sign_of_life():
-    """A refused record is counted, but its run was silent."""
+    """A dead letter of a consumer is counted, but does not change when the run was last seen."""
     fold = Fold()
     fold.add(Kind.DLQ, record(Kind.DLQ, topic="telemetry.steps"), 10)
     assert (fold.runs[RUN].dead_letters, fold.runs[RUN].last_seen_at) == (1, 0)
 
 
 def test_what_stepstream_writes_itself_counts_nowhere_but_tells_the_facts():
-    """Meta streams add to no counter and make no agent; their run_started names host and commit."""
+    """Meta streams add to no count and make no agent; their run_started gives host, commit and config."""
     fold = Fold()
     fold.add(Kind.RUNS, event("run_started", meta=True, host="h", git_commit="c", config={"lr": 1}), 1)
     fold.add(Kind.LOGS, record(Kind.LOGS, 2, meta=True), 2)
@@ -104,7 +104,7 @@ def test_what_stepstream_writes_itself_counts_nowhere_but_tells_the_facts():
 
 
 def test_facts_come_from_run_started_in_any_of_their_places():
-    """Environment and algorithm are found beside the config and in it."""
+    """Environment and algorithm are read beside the config and inside it."""
     for payload in ({"env_id": "E", "algo": "ppo"}, {"config": {"game_id": "E", "algorithm": "ppo"}}):
         fold = Fold()
         fold.add(Kind.RUNS, event("run_started", **payload), 1)
@@ -112,7 +112,7 @@ def test_facts_come_from_run_started_in_any_of_their_places():
 
 
 def test_an_environment_named_only_by_steps_is_found():
-    """The first step of an agent tells the environment where no event does."""
+    """If no event names the environment, the first step of an agent does."""
     fold = Fold()
     fold.add(Kind.STEPS, record(Kind.STEPS, extras='{"env_name": "Taxi-v3"}'), 1)
     assert fold.runs[RUN].env_id == "Taxi-v3"
@@ -121,7 +121,7 @@ def test_an_environment_named_only_by_steps_is_found():
 @pytest.mark.parametrize("payload", ["[1]", "{", None, '{"name": "\\u0000\\ud800"}', '{"name": {"a": 1}}',
                                      '{"config": {"x": NaN, "y": 1e999}}', "[" * 5000])  # fmt: skip
 def test_hostile_payloads_cost_nothing(payload):
-    """Whatever a worker says, the fold holds text that every database takes."""
+    """Any payload gives text that every database accepts."""
     fold = Fold()
     fold.add(Kind.RUNS, record(Kind.RUNS, event="run_started", payload=payload), 1)
     run = fold.runs[RUN]
@@ -130,7 +130,7 @@ def test_hostile_payloads_cost_nothing(payload):
 
 
 def test_returns_of_an_agent():
-    """Best, sum and newest return are kept; a NaN return is newest, but in no sum."""
+    """Best, sum and newest return are kept; a return of NaN or null is in neither best nor sum."""
     fold = Fold()
     for seq, value in enumerate([1.0, 5.0, math.nan, 3.0, None]):
         fold.add(Kind.EPISODES, record(Kind.EPISODES, seq, episode_index=seq, episode_return=value), seq)
@@ -180,7 +180,7 @@ def test_a_fold_is_the_same_however_it_is_cut(records, cut):
         whole.add(kind, what, at)
         (first if place < cut else second).add(kind, what, at)
     first.merge(second)
-    # When a run was first heard is the least of its batches' first events: a cut may see an earlier one.
+    # Merging keeps the earlier `started_at` of two folds, which may be earlier than that of one fold.
     for fold in (whole, first):
         for run in fold.runs.values():
             run.started_at = None
@@ -189,6 +189,6 @@ def test_a_fold_is_the_same_however_it_is_cut(records, cut):
 
 
 def test_states_are_slotted():
-    """A million agents fit: a state has no dictionary of its own."""
+    """A state has no `__dict__`, so that a million agents fit into memory."""
     assert not hasattr(RunState("r"), "__dict__")
     assert not hasattr(AgentState("r", "a", 0, 0), "__dict__")

@@ -52,7 +52,7 @@ from schemas.topics import LINES, Kind
     ],
 )
 def test_positions_are_read(text: str, position: Position) -> None:
-    """As the contract has them."""
+    """Each form of a position is read as the contract defines it."""
     assert parse_position(text) == position
 
 
@@ -70,7 +70,7 @@ _anchors = st.one_of(
 
 @given(st.builds(Position, _anchors, st.integers(-(10**9), 10**9)))
 def test_a_position_is_read_from_its_own_words(position: Position) -> None:
-    """Whatever it is: the words of a resumed replay, or of a page's address, name the same place."""
+    """The text of any position is read as the same position."""
     assert parse_position(str(position)) == position
 
 
@@ -80,14 +80,14 @@ def test_a_position_is_read_from_its_own_words(position: Position) -> None:
      "best:1", "step:", "step:-3", "episode:7+-2", "time:-5", "time:5m", "+3", "seq:" + "9" * 5000],
 )  # fmt: skip
 def test_what_is_no_position_is_told(text: str) -> None:
-    """With the forms that are."""
+    """The error on a text that is no position names the valid forms."""
     with pytest.raises(UsageError, match=r"no position.*episode:N"):
         parse_position(text)
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_a_position_or_told(text: str) -> None:
-    """No other error comes of it."""
+    """Any text gives a position or a UsageError, and no other error."""
     with contextlib.suppress(UsageError):
         parse_position(text)
 
@@ -109,5 +109,5 @@ def test_any_text_is_a_position_or_told(text: str) -> None:
     ],
 )
 def test_an_end_before_the_beginning_is_seen_in_the_words(start: str, stop: str, wrong: bool) -> None:
-    """An end before the start is refused as far as the two texts show it; the rest once both are found."""
+    """An end before the start is found from the two texts, as far as they can be compared."""
     assert ends_before_it_begins(parse_position(start), parse_position(stop)) is wrong

@@ -1,4 +1,4 @@
-"""Attempts, superseded rows and derived advantages follow from the rows that are there."""
+"""Attempts, superseded rows and derived advantages are computed from the stored rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.rollouts import Entry, GroupKey, Key, derived_advantages, settled
 
 
 def entry(seq: int, sample: str = "0", **own: object) -> Entry:
-    """A row as it is inserted."""
+    """Return a row as it is inserted."""
     group = GroupKey("train", 1, str(own.pop("group", "0")))
     blank = Entry(
         Key("run", "stream", seq),
@@ -33,7 +33,7 @@ def entry(seq: int, sample: str = "0", **own: object) -> Entry:
 
 
 def settle(rows: list[Entry]) -> dict[int, Entry]:
-    """All rows by seq, settled as if all of them were new."""
+    """Return all rows by number, settled as if all of them were new."""
     newest: dict[str, int] = {}
     for row in rows:
         newest[row.scope] = max(newest.get(row.scope, 0), row.generation)
@@ -42,19 +42,19 @@ def settle(rows: list[Entry]) -> dict[int, Entry]:
 
 
 def test_a_rewritten_file_supersedes_samples_that_it_lacks():
-    """Every row of the older version goes, also where the new one has fewer samples."""
+    """A newer version supersedes every row of the older one, also samples that it lacks."""
     rows = settle([entry(1, "0"), entry(2, "1"), entry(3, "0", generation=2)])
     assert [(rows[n].superseded, rows[n].attempt) for n in (1, 2, 3)] == [(True, 1), (True, 1), (False, 2)]
 
 
 def test_a_copy_of_higher_precedence_counts_and_is_no_attempt():
-    """The same episode in two files: one row counts, and both are the first attempt."""
+    """Of one episode in two files, one row counts, and both rows are the first attempt."""
     rows = settle([entry(1, scope="all"), entry(2, scope="effective", precedence=1)])
     assert [(rows[n].superseded, rows[n].attempt) for n in (1, 2)] == [(True, 1), (False, 1)]
 
 
 def test_the_older_version_keeps_an_advantage_of_its_own():
-    """A superseded group is compared with itself, not with what replaced it."""
+    """The advantages of a superseded group are derived from its own rewards."""
     old = [entry(n, str(n), reward=float(n)) for n in (1, 2)]
     new = [entry(n + 2, str(n), reward=10.0 * n, generation=2) for n in (1, 2)]
     rows = settle(old + new)
@@ -64,7 +64,7 @@ def test_the_older_version_keeps_an_advantage_of_its_own():
 
 @given(st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6), st.just(math.nan)), min_size=1, max_size=9))
 def test_the_derived_advantage_is_the_textbook_formula(rewards: list[float | None]):
-    """(r - mean) / s with n - 1; null and NaN have none; 0 without a spread."""
+    """An advantage is (r - mean) / s, 0 without a spread, and None for a reward of null or NaN."""
     known = [reward for reward in rewards if reward is not None and math.isfinite(reward)]
     spread = statistics.stdev(known) if len(known) > 1 else 0.0
     for reward, found in zip(rewards, derived_advantages(rewards), strict=True):
@@ -78,7 +78,7 @@ def test_the_derived_advantage_is_the_textbook_formula(rewards: list[float | Non
 
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter(rng: random.Random):
-    """Settled after each row, in any order, the rows end the same."""
+    """Rows that are settled one by one end the same in any order of arrival."""
     rows = [
         entry(n, str(n % 3), group=n % 2, generation=1 + n % 4 // 2, precedence=n % 2, reward=float(n % 5))
         for n in range(12)
@@ -93,17 +93,17 @@ def test_the_order_of_arrival_does_not_matter(rng: random.Random):
 
 @given(st.dictionaries(st.text(min_size=1), st.lists(st.integers(-(2**40), 2**40)) | st.lists(st.booleans())))
 def test_whole_numbers_and_truths_are_kept_as_they_are(arrays: dict[str, list[int]]):
-    """Packed and unpacked, the values are the same."""
+    """Integers and booleans are the same after packing and unpacking."""
     assert token_arrays.unpack(token_arrays.pack(arrays)) == arrays
 
 
 @given(st.lists(st.none() | st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
 def test_floats_keep_single_precision_and_null(values: list[float | None]):
-    """A log probability has seven digits, and null stays null."""
+    """Floats keep single precision, and null stays null."""
     assert token_arrays.unpack(token_arrays.pack({"logprobs": values})) == {"logprobs": values}
 
 
 def test_bytes_that_are_no_arrays_are_refused():
-    """A ValueError, not a crash of zlib."""
+    """Bytes that are no packed arrays raise ValueError."""
     with pytest.raises(ValueError, match="no packed arrays"):
         token_arrays.unpack(b"abc")

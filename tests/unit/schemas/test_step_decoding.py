@@ -1,4 +1,4 @@
-"""Reading steps by hand gives what fastavro gives, or nothing at all."""
+"""The hand-written step decoder gives what fastavro gives, or None."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ steps = st.fixed_dictionaries(
 
 
 def fastavro_s(value: bytes) -> dict | None:
-    """What fastavro reads behind our header; None where it refuses."""
+    """Return what fastavro reads behind our header, or None if it refuses."""
     if value[:5] != STEP_HEADER:
         return None
     try:
@@ -54,13 +54,13 @@ def fastavro_s(value: bytes) -> dict | None:
 
 
 def same(one: dict | None, other: dict | None) -> bool:
-    """Equal, where NaN equals NaN, and in the same order."""
+    """Compare two records, with NaN equal to NaN, and their fields in the same order."""
     return repr(one) == repr(other)
 
 
 @given(st.lists(steps, min_size=1, max_size=4))
 def test_steps_are_read_as_fastavro_reads_them(records: list[dict]):
-    """Records in a row, of the same streams and of others."""
+    """Steps of the same stream and of others are read as fastavro reads them."""
     read = StepDecoder(STEP_HEADER)
     for fields in records:
         value = ENCODE(fields)
@@ -72,7 +72,7 @@ def test_steps_are_read_as_fastavro_reads_them(records: list[dict]):
 
 @given(steps, st.data())
 def test_broken_bytes_are_never_read_otherwise(fields: dict, data: st.DataObject):
-    """Cut off, or with a byte changed: what is read is what fastavro reads, or nothing."""
+    """Bytes that are cut or changed are read as fastavro reads them, or not at all."""
     value = bytearray(ENCODE(fields))
     place = data.draw(st.integers(0, len(value) - 1))
     if data.draw(st.booleans()):
@@ -86,7 +86,7 @@ def test_broken_bytes_are_never_read_otherwise(fields: dict, data: st.DataObject
 
 
 def test_the_decoder_of_steps_uses_it_and_refuses_what_it_refuses():
-    """The codec reads both ways, and tells broken bytes."""
+    """The codec reads a step that the step decoder leaves to fastavro, and refuses broken bytes."""
     decode = Decoder(Kind.STEPS)
     fields = {field["name"]: None for field in current_schema(Kind.STEPS)["fields"]}
     fields |= {

@@ -45,7 +45,7 @@ steps = st.fixed_dictionaries(
 @settings(max_examples=600, deadline=None)
 @given(steps)
 def test_equal_bytes(step: dict) -> None:  # type: ignore[type-arg]
-    """For any values, of any length, at the ends of 64 bits."""
+    """Steps with any values, also at the ends of 64 bits, have the bytes that fastavro writes."""
     json_text = {name: None if step[name] is None else step[name].encode() for name in JSON_FIELDS}
     ours = step_codec.encode(
         step_codec.beginning(STEP_HEADER, step["run_id"], step["stream_id"]),
@@ -67,14 +67,14 @@ def test_equal_bytes(step: dict) -> None:  # type: ignore[type-arg]
 
 
 def by_fastavro(kind: Kind, record: dict[str, Any]) -> bytes:
-    """Wire bytes as the library writes them."""
+    """Return the wire bytes that fastavro writes."""
     body = io.BytesIO()
     fastavro.schemaless_writer(body, fastavro.parse_schema(current_schema(kind)), record)
     return HEADER.pack(MAGIC, current_id(kind)) + body.getvalue()
 
 
 def values(avro: Any) -> st.SearchStrategy[Any]:
-    """Any values of an Avro type."""
+    """Draw any value of an Avro type."""
     if isinstance(avro, list):
         return st.one_of(map(values, avro))
     if isinstance(avro, dict):
@@ -94,7 +94,7 @@ def values(avro: Any) -> st.SearchStrategy[Any]:
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_records_of_every_kind(kind: Kind, data: st.DataObject) -> None:
-    """Any values of the schema's types."""
+    """Records of each kind, with any values, have the bytes that fastavro writes."""
     fields = current_schema(kind)["fields"]
     record = {field["name"]: data.draw(values(field["type"])) for field in fields}
     assert Encoder(kind)(record) == by_fastavro(kind, record)
@@ -105,7 +105,7 @@ def test_records_of_every_kind(kind: Kind, data: st.DataObject) -> None:
     [{"seq": "1"}, {"seq": 2**63}, {"run_id": None}, {"run_id": 7}, {"superseded": None}, {"reward": "x"}],
 )
 def test_a_value_of_another_type_is_refused(wrong: dict[str, Any]) -> None:
-    """No bytes that a reader would take for something else."""
+    """A value of a wrong type raises an error, so that no misleading bytes are written."""
     fields = current_schema(Kind.ROLLOUTS)["fields"]
     zero = {"string": "", "long": 0, "boolean": False}
     record = {f["name"]: zero.get(f["type"]) if isinstance(f["type"], str) else None for f in fields}
