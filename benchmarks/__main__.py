@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME…]`: each row as it is measured, and all as JSON in bench.json."""
+"""`python -m benchmarks [NAME…]` prints each row when it is measured, and writes all to bench.json."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _columns = "{:33} {:>16} {:>6} {:>6} {:>6} {:>5}".format
 
 
 def rows() -> Iterator[tuple[str, Callable[[], Row]]]:
-    """Every row by its name, `module.function`."""
+    """Yield the name, `module.function`, and the function of every row."""
     for module in sorted(info.name for info in iter_modules([str(HERE)])):
         if module in ("__main__", "harness"):
             continue
@@ -39,7 +39,7 @@ def rows() -> Iterator[tuple[str, Callable[[], Row]]]:
 
 
 def main(wanted: list[str]) -> int:
-    """Run the rows asked for, all without any; returns the exit code."""
+    """Run the named rows, or all rows without a name; return the exit code."""
     known = dict(rows())
     chosen = {n: f for n, f in known.items() if not wanted or n in wanted or n.partition(".")[0] in wanted}
     if not chosen:
@@ -77,7 +77,7 @@ def _measured(name: str, row: Row, seconds: float) -> str:
 
 
 def _words(row: Row) -> str:
-    """What was measured, what the two ratios are of, and what was wanted."""
+    """Return what was measured, what the limit and the peer are, and the goal."""
     said = [row.what]
     said += [f"Limit: {row.limit_name} ({_number(row.limit)})"] if row.limit else []
     said += [f"Peer: {row.peer_name} ({_number(row.peer)})"] if row.peer else []
@@ -87,7 +87,7 @@ def _words(row: Row) -> str:
 
 
 def _beneath(text: str) -> list[str]:
-    """Lines of words as wide as the terminal; 100 columns where there is none."""
+    """Wrap text to the width of the terminal, at most 100 columns."""
     width = shutil.get_terminal_size((100, 24)).columns
     return textwrap.wrap(text, min(width, 100), initial_indent="  ", subsequent_indent="  ")
 

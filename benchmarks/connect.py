@@ -1,4 +1,4 @@
-"""Debezium's JDBC sink on Kafka Connect, one task: what a user would take instead of persist."""
+"""One task of Debezium's JDBC sink on Kafka Connect, which users could take instead of persist."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ connector.client.config.override.policy=All
 plugin.discovery=only_scan
 """
 
-# The largest batches it takes, and the driver's own way to send them: anything less is slower.
+# The sink is fastest with large batches that the driver rewrites into one statement.
 SINK = """\
 name={name}
 connector.class=io.debezium.connector.jdbc.JdbcSinkConnector
@@ -56,10 +56,10 @@ consumer.override.fetch.min.bytes=1048576
 
 
 def jars() -> list[Path]:
-    """Kafka Connect and the sink, fetched once by Maven.
+    """Return the jars of Kafka Connect and the sink, which Maven fetches once.
 
     Raises:
-        Unmeasured: there is no Maven, or it does not get them.
+        Unmeasured: there is no Maven, or Maven cannot fetch them.
     """
     folder = platformdirs.user_cache_path("stepstream") / "connect"
     if not folder.exists():
@@ -80,7 +80,7 @@ def jars() -> list[Path]:
 
 
 def schema() -> str:
-    """Connect's schema of a step: the fields of ours, and the partition and offset that persist adds."""
+    """Return Connect's schema of a step, with the partition and the offset that persist adds."""
     fields = [
         {
             "field": field["name"],
@@ -104,7 +104,7 @@ def _type(avro: object) -> str:
 
 @contextmanager
 def sink(folder: Path, kafka: str, topic: str, database: str, batch: int) -> Iterator[None]:
-    """It runs, from the topic's beginning into the table `steps` of a PostgreSQL, in large batches."""
+    """Run the sink from the beginning of the topic into the table `steps` of a PostgreSQL."""
     home = folder / f"connect-{uuid.uuid4().hex[:6]}"
     home.mkdir()
     user, _, place = database.rpartition("//")[2].partition("@")
@@ -121,7 +121,7 @@ def sink(folder: Path, kafka: str, topic: str, database: str, batch: int) -> Ite
         (home / file).write_text(text.format(**told))
     main = "org.apache.kafka.connect.cli.ConnectStandalone"
     command = java_command(jars(), "1g", main, "worker.properties", "sink.properties")
-    command.remove("-XX:TieredStopAtLevel=1")  # which serves a quick start, not a rate
+    command.remove("-XX:TieredStopAtLevel=1")  # this flag makes the start quick and the rate low
     with (home / "log").open("wb") as log:
         running = process.spawn(command, output=log, cwd=home)
     try:

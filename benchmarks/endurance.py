@@ -1,6 +1,6 @@
-"""Memory while a training streams for hours: its volume, played fast, with a live tab open in a Chromium.
+"""Memory during hours of training: all its steps are played fast, with a live tab open in a Chromium.
 
-An hour of it by default; `STEPSTREAM_BENCH_HOURS=8` plays all of a working day, in as much more time.
+The default is one hour of training; `STEPSTREAM_BENCH_HOURS=8` plays a working day and takes longer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.page import FLAGS, PROGRAM, Bench
 from tests.support import needs
 
 STEPS_PER_HOUR = 360_000
-"""Of a training that makes a hundred steps a second."""
+"""The steps of a training that makes a hundred a second."""
 HOURS = float(os.environ.get("STEPSTREAM_BENCH_HOURS", "1"))
 RATE = 15_000
 SAMPLE_MS = 1000
@@ -51,12 +51,12 @@ for i in range(count):
 
 @dataclass
 class Curve:
-    """MiB over the run, from its first second to its last."""
+    """Memory in MiB, from the first second of the run to the last."""
 
     seen: list[float] = field(default_factory=list)
 
     def third(self, number: int) -> float:
-        """The median of the first, second or last third."""
+        """Return the median of the third with that number: 0, 1 or 2."""
         size = len(self.seen) // 3
         return median(self.seen[size * number : size * number + size])
 
@@ -66,32 +66,32 @@ class Curve:
 
 
 def browser_heap() -> Row:
-    """JavaScript's heap of the page, after a forced collection."""
+    """Measure the page's JavaScript heap after a forced collection."""
     return _row("the page's heap", "heap")
 
 
 def browser_process() -> Row:
-    """All memory of the browser's processes that draw pages."""
+    """Measure the memory of the browser's renderer processes."""
     return _row("the browser's renderers, resident", RENDERER)
 
 
 def dashboard() -> Row:
-    """The process that serves the page."""
+    """Measure the memory of the process that serves the page."""
     return _row("the dashboard, resident", "dashboard")
 
 
 def live() -> Row:
-    """The process that fills Redis."""
+    """Measure the memory of the process that fills Redis."""
     return _row("live, resident", "live")
 
 
 def persist() -> Row:
-    """The process that fills SQL."""
+    """Measure the memory of the process that fills SQL."""
     return _row("persist, resident", "persist")
 
 
 def redis() -> Row:
-    """What Redis holds."""
+    """Measure the memory that Redis uses."""
     return _row("Redis, used", "redis")
 
 
@@ -131,7 +131,7 @@ def _measured() -> dict[str, Curve]:
 
 
 def _played(bench: Bench) -> dict[str, Curve]:
-    """A training, and what everything holds meanwhile."""
+    """Run a training and return the memory of every part over its time."""
     program = bench.folder / "worker.py"
     program.write_text(WORKER)
     page = bench.browser.new_page(viewport={"width": 1280, "height": 720})
@@ -162,10 +162,10 @@ def _heap(devtools: Any) -> float:
 
 
 def _children(*words: str) -> dict[str, list[psutil.Process]]:
-    """Our own processes by a word of the command that each runs."""
+    """Return our own processes, by a word of the command that each runs."""
     found: dict[str, list[psutil.Process]] = {word: [] for word in words}
     for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+        with suppress(psutil.NoSuchProcess):  # the process has ended meanwhile
             command = process.cmdline()
             for word in words:
                 found[word] += [process] if word in command else []

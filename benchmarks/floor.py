@@ -1,6 +1,6 @@
-"""The floor: one message through Kafka, Redis and a WebSocket to a painted label, and nothing else.
+"""The floor: the time of one message through Kafka, Redis and a WebSocket to a painted label.
 
-`python -m benchmarks.floor KAFKA REDIS TOPIC PORT` serves the page; no code of the product is on the way.
+`python -m benchmarks.floor KAFKA REDIS TOPIC PORT` serves the page without any code of the product.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ socket.onmessage = ({ data }) => {
 
 
 def pump(bootstrap: str, url: str, topic: str) -> None:
-    """Kafka to Redis, one by one."""
+    """Copy each message from Kafka to Redis."""
     client = redis.Redis.from_url(url)
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": topic, "auto.offset.reset": "latest"})
     consumer.subscribe([topic])
@@ -43,7 +43,7 @@ def pump(bootstrap: str, url: str, topic: str) -> None:
 
 
 def application(url: str) -> FastAPI:
-    """Redis to the page."""
+    """Return the app that serves the page and sends it each message from Redis."""
     app, database = FastAPI(), redis.asyncio.Redis.from_url(url)
 
     @app.get("/")

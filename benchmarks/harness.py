@@ -1,4 +1,4 @@
-"""What the rows are made with: a row's shape, interleaved rounds, the composed limit."""
+"""What the benchmarks share: the shape of a row, interleaved rounds and the composed limit."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ class Row:
     peer: float | None = None
     peer_name: str = ""
     spread: float | None = None
-    """(largest - smallest) / median over the rounds."""
+    """The difference of the largest and smallest round, divided by the median."""
     goal: str = ""
     lower_is_better: bool = False
     note: str = ""
 
     @property
     def ratio(self) -> float | None:
-        """Of the limit reached: 1 is all of it (how many times the floor, where lower is better)."""
+        """The rate divided by the limit, or how many times the floor it is if lower is better."""
         return self.rate / self.limit if self.limit else None
 
     @property
     def peer_ratio(self) -> float | None:
-        """Times better than the peer."""
+        """How many times better than the peer the row is."""
         if not self.peer:
             return None
         return self.peer / self.rate if self.lower_is_better else self.rate / self.peer
 
 
 class Unmeasured(Exception):  # noqa: N818 - not an error: a row that this machine cannot give
-    """Why a row cannot be measured here."""
+    """A row cannot be measured here, for the given reason."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,17 @@ class Rates:
 
     @property
     def best(self) -> float:
-        """The best round: a busy machine only ever takes away."""
+        """The rate of the best round, because a busy machine can only make a round slower."""
         return max(self.rounds)
 
     @property
     def spread(self) -> float:
-        """(largest - smallest) / median."""
+        """The difference of the largest and smallest round, divided by the median."""
         return (max(self.rounds) - min(self.rounds)) / median(self.rounds)
 
 
 def interleaved(parts: Mapping[str, Callable[[], int]], rounds: int = ROUNDS) -> dict[str, Rates]:
-    """Run every part in turn, `rounds` times over. A part returns how many events it worked on."""
+    """Run every part in turn, `rounds` times. A part returns the number of events that it handled."""
     seen: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(rounds):
         for name, part in parts.items():
@@ -77,12 +77,12 @@ def interleaved(parts: Mapping[str, Callable[[], int]], rounds: int = ROUNDS) ->
 
 
 def harmonic(*rates: float) -> float:
-    """Rate of doing one thing after the other: the limit of a pipeline on one core."""
+    """Return the rate of doing one thing after the other: the limit of a pipeline on one core."""
     return 1 / sum(1 / rate for rate in rates)
 
 
 def python_with(module: str) -> str:
-    """An interpreter that has a peer's module: this one, or that of `.venv-integrations`."""
+    """Return an interpreter that has a module: this one, or that of `.venv-integrations`."""
     for python in (sys.executable, str(ROOT / ".venv-integrations" / "bin" / "python")):
         probe = [python, "-c", f"import {module}"]
         if Path(python).exists() and not subprocess.run(probe, capture_output=True, check=False).returncode:

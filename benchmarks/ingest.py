@@ -1,4 +1,4 @@
-"""JSONL → acknowledged on Kafka, beside its parts and beside what one would write by hand."""
+"""`ingest` from JSONL to acknowledged records, beside its parts and beside a hand-written producer."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _kafka() -> Iterator[Settings]:
 
 
 class _Parts:
-    """Each part alone, and the whole, on the same lines."""
+    """The whole of `ingest` and each of its parts alone, on the same lines."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -144,14 +144,14 @@ class _Parts:
         return Producer(client_config(self.settings, **ours))
 
     def decode(self) -> int:
-        """msgspec: a line into a Struct, JSON left as it is."""
+        """Decode each line into a Struct with msgspec, which leaves inner JSON as it is."""
         decode = msgspec.json.Decoder(_Line).decode
         for line in self.lines:
             decode(line)
         return LINES
 
     def encode(self) -> int:
-        """fastavro: records into one reused buffer."""
+        """Encode records with fastavro into one reused buffer."""
         schema = fastavro.parse_schema(current_schema(Kind.STEPS))
         buffer = io.BytesIO()
         write = fastavro.schemaless_writer
@@ -163,7 +163,7 @@ class _Parts:
         return LINES
 
     def produce(self) -> int:
-        """confluent-kafka: no callback, acknowledged."""
+        """Produce acknowledged records with confluent-kafka, without a callback."""
         produce, value = self.producer.produce, self.value
         for start in range(0, LINES, WINDOW):
             for _ in range(start, start + WINDOW):
@@ -172,7 +172,7 @@ class _Parts:
         return LINES
 
     def whole(self) -> int:
-        """What `ingest` does: to the spool, normalised, encoded, sent, acknowledged, its checkpoint saved."""
+        """Do what `ingest` does: spool, normalise, encode, send, and save the acknowledged checkpoint."""
         about = about_new("ingest", None, None)
         spool = SpoolWriter(self.settings, about)
         for start in range(0, len(self.file), READ_BYTES):
@@ -188,7 +188,7 @@ class _Parts:
         return LINES
 
     def peer(self) -> int:
-        """json.loads, confluent's AvroSerializer, a delivery callback for each."""
+        """Send lines with json.loads, confluent's AvroSerializer and a delivery callback for each."""
         registry = SchemaRegistryClient.new_client({"url": "mock://bench"})
         strategy = {"subject.name.strategy": topic_subject_name_strategy}
         serialize = AvroSerializer(registry, schema_text("steps.v1"), conf=strategy)
@@ -229,7 +229,7 @@ _SAME = (
 
 
 def jsonl_to_kafka() -> Row:
-    """Lines to acknowledged records, against the sum of its parts and against the usual way."""
+    """Measure lines to acknowledged records, against the sum of the parts and the usual code."""
     with _kafka() as settings:
         parts = _Parts(settings)
         names = ("decode", "encode", "produce", "whole", "peer")
@@ -250,7 +250,7 @@ def jsonl_to_kafka() -> Row:
 
 
 def memory() -> Row:
-    """The largest that `ingest` becomes while it ships a file at full speed."""
+    """Measure the most memory that `ingest` has while it ships a file at full speed."""
     with _kafka() as settings:
         file = settings.home / "steps.jsonl"
         with file.open("wb") as out:

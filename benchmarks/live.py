@@ -1,4 +1,4 @@
-"""The live path: Kafka to Redis to a page's delta. Latencies are from the worker's own time of the step."""
+"""The live path from Kafka to Redis to a page's delta. A latency begins at the worker's time of the step."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _VALUES: dict[str, Any] = {
 
 
 def kafka_to_redis() -> Row:
-    """All that waits, packed into Redis: records per second of one process."""
+    """Measure the records per second that one process packs from a backlog into Redis."""
     with _stack() as settings:
         parts = _Parts(settings)
         rates = interleaved({
@@ -73,22 +73,22 @@ def kafka_to_redis() -> Row:
 
 
 def latency() -> Row:
-    """A step's way to a page's delta at 1,000 steps a second, p50, against one message with nothing else."""
+    """Measure the p50 of a step to a page's delta at 1,000 steps/s, against a single message."""
     return _latency(0.5, 1_000, 1, "p50")
 
 
 def latency_p99() -> Row:
-    """The same, p99."""
+    """Measure the p99 of a step to a page's delta at 1,000 steps/s."""
     return _latency(0.99, 1_000, 1, "p99")
 
 
 def latency_of_one_in_a_thousand() -> Row:
-    """10,000 steps a second over 1,000 agents, one of them looked at, p99."""
+    """Measure the p99 of one viewed agent, at 10,000 steps/s over 1,000 agents."""
     return _latency(0.99, 10_000, 1_000, "p99")
 
 
 def half_a_core() -> Row:
-    """CPU of the live process at the same 10,000 steps a second."""
+    """Measure the CPU of the live process at 10,000 steps/s over 1,000 agents."""
     measured = _measured(10_000, 1_000)
     return Row(
         "CPU at 10,000 steps/s over 1,000 agents", measured.cores * 10_000 / measured.rate, "cores",
@@ -97,7 +97,7 @@ def half_a_core() -> Row:
 
 
 def memory() -> Row:
-    """Growth of the live process between the first and the last quarter of 600,000 steps, played fast."""
+    """Measure how much the live process grows between step 150,000 and step 600,000."""
     with _stack() as settings, _service(settings) as process:
         seen: list[float] = []
         for _ in range(20):
@@ -112,7 +112,7 @@ def memory() -> Row:
 
 @contextmanager
 def _stack() -> Iterator[Settings]:
-    """An embedded Kafka and Valkey of our own."""
+    """Start an embedded Kafka and Valkey of our own."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             jars = class_path(Path(os.environ.get("STEPSTREAM_JARS_DIR", "")))
@@ -135,7 +135,7 @@ def _stack() -> Iterator[Settings]:
 
 @contextmanager
 def _service(settings: Settings) -> Iterator[psutil.Process]:
-    """`stepstream live`, reading."""
+    """Start `stepstream live` and wait until it reads."""
     environ = os.environ | {
         "STEPSTREAM_HOME": str(settings.home),
         "STEPSTREAM_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
@@ -158,7 +158,7 @@ def _step(run_id: str, agent_id: str, seq: int) -> dict[str, Any]:
 
 
 def _flood(settings: Settings, count: int) -> None:
-    """So many steps of one run, and wait until Redis has them."""
+    """Send steps of one run, and wait until Redis has them."""
     run_id = f"flood-{time.time_ns()}"
     _send(settings, (_step(run_id, f"a{seq % 50}", seq) for seq in range(count)))
     client, key = redis_client.Redis.from_url(settings.redis_url), Keys(settings.redis_prefix).run(run_id)
@@ -179,7 +179,7 @@ def _send(settings: Settings, records: Iterator[dict[str, Any]]) -> None:
 
 
 class _Measured(NamedTuple):
-    """Milliseconds of each step and of each message alone; cores that the process took at this rate."""
+    """Delays in ms of steps and of single messages, the cores that live used, and the rate sent."""
 
     seen: list[float]
     floor: list[float]
@@ -215,7 +215,7 @@ def _quantile(values: list[float], share: float) -> float:
 
 
 def _played(settings: Settings, rate: int, agents: int, seconds: float) -> tuple[list[float], int]:
-    """Steps sent at a rate by another process; the delays (ms) at which one agent's come in deltas."""
+    """Let another process send steps; return one agent's delays (ms) in deltas, and the number sent."""
     run_id = f"played-{time.time_ns()}"
     sender = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.live", settings.bootstrap_servers, run_id,
@@ -229,7 +229,7 @@ def _played(settings: Settings, rate: int, agents: int, seconds: float) -> tuple
 
 async def _looked_at(settings: Settings, view: View, sender: subprocess.Popen[str]) -> list[float]:
     buffer, cursor, delays = LiveBuffer(settings), None, list[float]()
-    settled = None  # the first second belongs to the sender's first connection
+    settled = None  # leave out the first second, in which the sender connects
     while sender.poll() is None:
         delta = await buffer.wait(view, cursor, 0.5)
         now, cursor = time.time_ns() // 1000, delta.cursor
@@ -243,12 +243,12 @@ async def _looked_at(settings: Settings, view: View, sender: subprocess.Popen[st
 
 
 def _floor(settings: Settings, count: int = 200) -> list[float]:
-    """Delays (ms) of single messages: produce, consume, XADD, XREAD; nothing else goes on."""
+    """Return delays (ms) of single messages, produced, consumed, XADDed and XREAD without other load."""
     topic = Kind.STEPS.topic(settings.topic_prefix)
     client, stop = redis_client.Redis.from_url(settings.redis_url), threading.Event()
     consumer = Consumer(kafka.client_config(settings, **{"group.id": "floor", "enable.auto.commit": False}))
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])  # nothing is there yet
+    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])  # the topic is still empty
 
     def forward() -> None:
         while not stop.is_set():
@@ -277,7 +277,7 @@ def _floor(settings: Settings, count: int = 200) -> list[float]:
 
 
 class _Parts:
-    """The whole way and each of its parts alone, over the same records."""
+    """The whole path and each of its parts alone, over the same records."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -316,7 +316,7 @@ class _Parts:
             yield state.commands(begin, 0, {})
 
     def whole(self) -> int:
-        """Consume, decode, pack, write."""
+        """Consume, decode, pack and write the records."""
         state = LiveState(Keys("bench:"), 5_000, 128 * 2**20)
         for number, value in enumerate(self._consumed(), 1):
             state.add(Kind.STEPS, self._decode(value), 1, len(value))
@@ -327,29 +327,29 @@ class _Parts:
         return MANY
 
     def consume(self) -> int:
-        """Take them from Kafka."""
+        """Consume the records from Kafka."""
         return sum(1 for _ in self._consumed())
 
     def decode(self) -> int:
-        """Wire bytes to records."""
+        """Decode wire bytes to records."""
         for value in self._values:
             self._decode(value)
         return MANY
 
     def pack(self) -> int:
-        """Records to commands."""
+        """Pack records into commands."""
         for _ in self._packed(self._records):
             pass
         return MANY
 
     def write(self) -> int:
-        """Commands to Redis."""
+        """Write the commands to Redis."""
         for commands in self._commands:
             self._store.write({}, {}, commands)
         return MANY
 
     def peer(self) -> int:
-        """Each record an XADD of its own, a thousand in a pipeline."""
+        """Add each record with an XADD of its own, in pipelines of a thousand."""
         client = redis_client.Redis.from_url(self._settings.redis_url)
         pipe, number = client.pipeline(transaction=False), 0
         for number, value in enumerate(self._consumed(), 1):
@@ -363,7 +363,7 @@ class _Parts:
 
 
 def _play(servers: str, run_id: str, rate: str, agents: str, seconds: str) -> None:
-    """Send steps at a rate; prints how many."""
+    """Send steps at a rate and print their number."""
     settings = settings_module.load(os.environ | {"STEPSTREAM_BOOTSTRAP_SERVERS": servers})
     producer, encode = kafka.producer(settings, **{"linger.ms": 1}), Encoder(Kind.STEPS)
     topic, sent, begun = Kind.STEPS.topic(settings.topic_prefix), 0, time.perf_counter()

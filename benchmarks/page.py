@@ -1,4 +1,4 @@
-"""How soon a step is on the screen: from the worker's write to the painted DOM, in a real Chromium."""
+"""The time from a worker's write of a step to the painted DOM, in a real Chromium."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ json.dump(wrote, open(out, "w"))
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds from write to paint."""
+    """Milliseconds from the write of a step to its paint."""
 
     p50: float
     p99: float
@@ -73,7 +73,7 @@ class Latency:
 
 
 class Bench:
-    """`stepstream up` on a home of its own, and a browser."""
+    """A browser, and `stepstream up` with a home of its own."""
 
     def __init__(self, folder: Path, browser: Any) -> None:
         self.folder, self.browser = folder, browser
@@ -82,7 +82,7 @@ class Bench:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
-        """The whole stack, and the floor's server on the same Kafka and Redis."""
+        """Start the whole stack, and the floor's server on the same Kafka and Redis."""
         self._spawn([PROGRAM, "up", "--port", str(self.port)], "up")
         _until(lambda: _answers(f"http://127.0.0.1:{self.port}/healthz"), 180)
         stack = json.loads((self.folder / "stack.json").read_text())
@@ -94,7 +94,7 @@ class Bench:
         _until(lambda: _answers(f"http://127.0.0.1:{self.floor_port}/"), 60)
 
     def stop(self) -> None:
-        """End what was started."""
+        """End every process that was started."""
         for process in reversed(self._started):
             process.send_signal(signal.SIGTERM)
             try:
@@ -107,10 +107,10 @@ class Bench:
             self._started.append(subprocess.Popen(command, env=self.env, stdout=log, stderr=log))
 
     def floor(self, rate: int = FLOOR_RATE, count: int = FLOOR_MESSAGES) -> Latency:
-        """Messages, and nothing else goes on: so far apart that each is alone, or as many as steps."""
+        """Measure `count` messages, `rate` a second, while nothing else runs."""
         page = self.browser.new_page()
         page.goto(f"http://127.0.0.1:{self.floor_port}/")
-        page.wait_for_timeout(3000)  # the consumer's group has its partition
+        page.wait_for_timeout(3000)  # until the consumer has its partition
         producer = Producer({"bootstrap.servers": self.kafka, "linger.ms": 0, "log_level": 0})
         wrote, begun = [], time.perf_counter()
         for number in range(count):
@@ -126,10 +126,10 @@ class Bench:
         return found
 
     def streaming(self, rate: int, agents: int = 1, viewers: int = 1, others: int = 0) -> Latency:
-        """A worker of so many steps a second; one agent's tab is open, in so many pages.
+        """Measure a worker of `rate` steps a second, with one agent's tab open in `viewers` pages.
 
         Args:
-            others: viewers besides, on machines of their own: they cost the server what a page does.
+            others: further viewers without a browser, which cost the server as much as a page.
         """
         run_id, out = f"bench-{rate}-{agents}-{viewers}-{time.time_ns()}", self.folder / "wrote.json"
         worker = self.folder / "worker.py"
@@ -176,7 +176,7 @@ class Bench:
 
 
 def _latency(painted: list[list[float]], wrote: list[int], mine: range) -> Latency:
-    """Each line is painted with the first delta that holds it or a later one."""
+    """Compute the latency of each line, which is painted with the first delta that reaches it."""
     lines = np.array([line for line, _ in painted])
     times = np.maximum.accumulate(np.array([at for _, at in painted]))
     found = np.searchsorted(np.maximum.accumulate(lines), np.array(mine))
@@ -204,7 +204,7 @@ def _bench() -> Iterator[Bench]:
 
 @functools.cache
 def _measured() -> dict[str, Latency]:
-    """All in one run: the floor at both ends, what streams between."""
+    """Measure everything in one run, with the floor at its beginning and at its end."""
     with _bench() as bench:
         first = bench.floor()
         found = {
@@ -238,27 +238,27 @@ def _row(what: str, key: str, percentile: str, goal: str) -> Row:
 
 
 def p50_at_1000() -> Row:
-    """1,000 steps/s, the median step."""
+    """Measure the p50 at 1,000 steps/s."""
     return _row("1,000 steps/s", "1,000", "p50", "≤ 2 × floor, ≤ 50 ms")
 
 
 def p99_at_1000() -> Row:
-    """1,000 steps/s, the slowest of a hundred."""
+    """Measure the p99 at 1,000 steps/s."""
     return _row("1,000 steps/s", "1,000", "p99", "≤ 4 × floor, ≤ 250 ms")
 
 
 def p99_at_10000() -> Row:
-    """10,000 steps/s over 1,000 agents, one tab open."""
+    """Measure the p99 at 10,000 steps/s over 1,000 agents, with one tab open."""
     return _row("10,000 steps/s of 1,000 agents", "10,000", "p99", "≤ 8 × floor")
 
 
 def p99_of_20_viewers() -> Row:
-    """20 viewers at once on 1,000 steps/s: this page, and 19 on machines of their own, a delta a frame."""
+    """Measure the p99 of this page at 1,000 steps/s, beside 19 viewers that take a delta a frame."""
     return _row("1,000 steps/s, 20 viewers", "viewers", "p99", "≤ 8 × floor")
 
 
 def p99_of_20_pages() -> Row:
-    """The same with 20 pages in one browser beside the server; the slowest page counts."""
+    """Measure the p99 of the slowest of 20 pages in one browser beside the server."""
     return _row("1,000 steps/s, 20 pages on this machine", "crowd", "p99", "≤ 8 × floor, where cores suffice")
 
 

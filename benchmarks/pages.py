@@ -1,4 +1,4 @@
-"""Pages of a finished run with a million steps, from SQL, in both databases."""
+"""Pages of a finished run with a million steps, read from each of the two databases."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ JUMPS = 60
 
 
 def page_sqlite() -> Row:
-    """All that an agent's page asks of a million steps, for the first time: header, curve, both tables."""
+    """Measure the first queries of an agent's page over a million steps: header, curve and tables."""
     with _sqlite() as settings:
         return _page(settings, "SQLite")
 
 
 def page_postgresql() -> Row:
-    """The same in PostgreSQL."""
+    """Measure the first queries of an agent's page over a million steps in PostgreSQL."""
     with _postgresql() as settings:
         return _page(settings, "PostgreSQL")
 
 
 def any_row_sqlite() -> Row:
-    """A hundred rows from anywhere among a million: the slowest of sixty random jumps."""
+    """Measure the slowest of sixty random jumps to a hundred of a million rows."""
     with _sqlite() as settings:
         return _any_row(settings, "SQLite")
 
 
 def any_row_postgresql() -> Row:
-    """The same in PostgreSQL."""
+    """Measure the slowest of sixty random jumps to a hundred of a million rows in PostgreSQL."""
     with _postgresql() as settings:
         return _any_row(settings, "PostgreSQL")
 
@@ -79,7 +79,7 @@ def _any_row(settings: Settings, name: str) -> Row:
 
     async def ask() -> list[float]:
         queries, seen = Queries(settings), []
-        await queries.steps("run", "a", PageRequest())  # as a table does before anybody can jump
+        await queries.steps("run", "a", PageRequest())  # the table's first page comes before any jump
         for start in starts:
             begun = time.perf_counter()
             page = await queries.steps("run", "a", PageRequest(start, start + 100))
@@ -112,7 +112,7 @@ def _offset(settings: Settings, start: int) -> float:
 
 @contextmanager
 def sqlite_settings() -> Iterator[Settings]:
-    """An empty SQLite file."""
+    """Yield settings with an empty SQLite file."""
     with tempfile.TemporaryDirectory() as folder:
         yield settings_module.load({"STEPSTREAM_HOME": folder})
 
@@ -126,7 +126,7 @@ def _sqlite() -> Iterator[Settings]:
 
 @contextmanager
 def postgresql_settings() -> Iterator[tuple[Settings, Any]]:
-    """An empty database `bench`, and its server."""
+    """Start a PostgreSQL with an empty database `bench`; yield its settings and the server."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.support.postgres import PostgresServer
 
@@ -152,7 +152,7 @@ def _postgresql() -> Iterator[Settings]:
 
 
 def _fill(settings: Settings) -> None:
-    """One run of a million steps, made by the database itself."""
+    """Let the database itself create one run of a million steps."""
     engine = sql.engine(settings)
     Base.metadata.create_all(engine)
     counts = {"steps": STEPS, "episodes": STEPS // LENGTH, "run_id": "run"}

@@ -1,4 +1,4 @@
-"""Kafka into SQL, exactly once: the service against the sum of its parts, and against what else there is."""
+"""Persist from Kafka into SQL, exactly once, against the sum of its parts and against other tools."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ UPSERT_ROWS = 2_000
 
 
 def to_postgresql() -> Row:
-    """Kafka → PostgreSQL against the sum of its parts, and beside SQLAlchemy's ways to do the same.
+    """Measure Kafka → PostgreSQL against the sum of its parts, and beside SQLAlchemy.
 
-    The peer is the bulk upsert of its documentation, one statement of many rows through the session; a list
-    of parameters to Core, which psycopg sends as a pipeline, is far quicker, and is told in the note.
+    The peer is the bulk upsert in SQLAlchemy's documentation, one statement of many rows through the session.
+    Core with a list of parameters, which psycopg sends as a pipeline, is much faster and stands in the note.
     """
     with open_stack() as stack:
         stack.fill()
@@ -55,7 +55,7 @@ def to_postgresql() -> Row:
 
 
 def to_sqlite() -> Row:
-    """Kafka → SQLite against the sum of its parts."""
+    """Measure Kafka → SQLite against the sum of its parts."""
     with open_stack() as stack:
         stack.use_sqlite()
         stack.fill()
@@ -83,10 +83,9 @@ def to_sqlite() -> Row:
 
 
 def bad_records() -> Row:
-    """What it costs that one record in 2,000 cannot be stored: by turns broken JSON and broken Avro.
+    """Measure the cost of one record in 2,000 that is refused: broken JSON and broken Avro in turn.
 
-    Measured until all but the last batch are stored, each as a row or a letter: the letters that come
-    behind them all would wait for a batch to fill.
+    The time ends before the last batch, because the last records would wait for a batch to fill.
     """
     with open_stack() as stack:
         stack.fill()
@@ -107,9 +106,9 @@ def bad_records() -> Row:
 
 
 def beside_debezium() -> Row:
-    """What a user would take instead: one task of Debezium's JDBC sink, upserting the same records.
+    """Measure persist beside one task of Debezium's JDBC sink, which upserts the same records.
 
-    Its rate is that of its rows from a quarter of them on, when it has warmed up.
+    The sink's rate begins at a quarter of the rows, when it has warmed up.
     """
     connect.jars()
     with open_stack() as stack:
@@ -128,7 +127,7 @@ def beside_debezium() -> Row:
 
 
 def two_processes() -> Row:
-    """Two processes on two partitions against one."""
+    """Measure two processes on two partitions against one process."""
     cores = os.cpu_count() or 1
     if cores < 4:
         raise Unmeasured(f"two processes, Kafka and PostgreSQL want 4 cores, and there are {cores}")
@@ -147,7 +146,7 @@ def two_processes() -> Row:
 
 
 def _rounds(parts: Mapping[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, Rates]:
-    """Every part in turn, so many times over. A part returns its rate: what it needs ready takes no time."""
+    """Run every part in turn, `rounds` times. A part returns its own rate, so its setup is not timed."""
     seen: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(rounds):
         for name, part in parts.items():

@@ -1,4 +1,4 @@
-"""What the benchmarks of persist run on: a Kafka with steps, a database, and each part alone."""
+"""What the benchmarks of persist share: a Kafka with steps, a database, and each part alone."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from tests.support.postgres import PostgresServer
 EVENTS = 60_000
 BATCH = 5_000
 UPSERTED_AT_ONCE = 500
-"""Its best: PostgreSQL takes 65,535 parameters of one statement, and a larger one is no quicker."""
+"""The fastest size: PostgreSQL takes 65,535 parameters in a statement, and more rows are no faster."""
 JSON_EVENTS = 120_000
 
 
@@ -66,12 +66,12 @@ class Stack:
         migrations.upgrade(self._engine())
 
     def use_sqlite(self) -> None:
-        """SQLite from now on."""
+        """Use SQLite from now on."""
         self._url = f"sqlite:///{self._folder / 'bench.db'}"
         migrations.upgrade(self._engine())
 
     def fill(self, bad_every: int = 0, partitions: int = 1) -> str:
-        """New topics, the one of steps full; returns their prefix."""
+        """Create new topics, fill that of steps and return their prefix."""
         self.prefix = f"bench-{uuid.uuid4().hex[:6]}."
         settings = replace(self._settings(self.prefix), partitions=partitions)
         topics.ensure_topics(settings)
@@ -88,17 +88,17 @@ class Stack:
         return self.prefix
 
     def records(self) -> list[dict[str, Any]]:
-        """The records, decoded."""
+        """Return the decoded records."""
         decode = Decoder(Kind.STEPS)
         return [decode(value) for value in self._values()]
 
     def persisted(self, prefix: str = "", stored: int = EVENTS) -> float:
-        """The service itself, from its first batch on."""
+        """Return the rate of the service, from its first batch on."""
         settings = self._settings(prefix or self.prefix)
         self._empty()
         letters = TopicPartition(Kind.DLQ.topic(settings.topic_prefix), 0, OFFSET_END)
-        admin = kafka_clients.admin(settings)  # kept: without it no answer comes
-        admin.delete_records([letters])[letters].result(10)  # of the round before
+        admin = kafka_clients.admin(settings)  # the answer comes only while the client is kept
+        admin.delete_records([letters])[letters].result(10)  # letters of the round before
         service = Persist(settings, open_writer(settings), Decoder, DeadLetterWriter)
         stop, done, first = threading.Event(), 0, 0
         try:
@@ -113,12 +113,12 @@ class Stack:
             service.close()
 
     def consumed(self) -> float:
-        """consume() and value() alone."""
+        """Return the rate of consume() and value() alone."""
         began = time.perf_counter()
         return len(list(self._values())) / (time.perf_counter() - began)
 
     def decoded(self) -> float:
-        """fastavro's reader alone, without logical types."""
+        """Return the rate of fastavro's reader alone, without logical types."""
         values, schema = list(self._values()), fastavro.parse_schema(plain(current_schema(Kind.STEPS)))
         began = time.perf_counter()
         for value in values:
@@ -128,7 +128,7 @@ class Stack:
         return EVENTS / (time.perf_counter() - began)
 
     def copied(self, rows: list[list[Any]]) -> float:
-        """psycopg's COPY of ready rows alone."""
+        """Return the rate of psycopg's COPY alone, with rows that are ready."""
         self._empty()
         with psycopg.connect(self._url.replace("+psycopg", "")) as connection:
             began = time.perf_counter()
@@ -141,7 +141,7 @@ class Stack:
             return EVENTS / (time.perf_counter() - began)
 
     def executed(self, rows: list[list[Any]]) -> float:
-        """sqlite3's executemany of ready rows alone."""
+        """Return the rate of sqlite3's executemany alone, with rows that are ready."""
         self._empty()
         file = str(self._folder / "bench.db")
         with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
@@ -154,7 +154,7 @@ class Stack:
             return EVENTS / (time.perf_counter() - began)
 
     def bulk_inserted(self, records: list[dict[str, Any]]) -> float:
-        """What SQLAlchemy's Core does with a list of parameters."""
+        """Return the rate of SQLAlchemy's Core with a list of parameters."""
         self._empty()
         statement, parameters = insert(Step).on_conflict_do_nothing(), _parameters(records)
         with self._as_text().begin() as connection:
@@ -164,7 +164,7 @@ class Stack:
             return len(parameters) / (time.perf_counter() - began)
 
     def upserted(self, records: list[dict[str, Any]]) -> float:
-        """SQLAlchemy's documented upsert of many rows."""
+        """Return the rate of SQLAlchemy's documented upsert of many rows."""
         self._empty()
         parameters = _parameters(records)
         with Session(self._as_text()) as session:
@@ -176,11 +176,11 @@ class Stack:
             return len(parameters) / (time.perf_counter() - began)
 
     def _as_text(self) -> Engine:
-        # JSON columns are given as the text that they are: no encoder counts against it.
+        # JSON columns are passed as text, so that no encoder's time counts against SQLAlchemy.
         return sql.engine(self._settings(self.prefix), json_serializer=str)
 
     def fill_json(self) -> str:
-        """A topic of the same steps as JSON, which Kafka Connect reads by itself; returns its name."""
+        """Create a topic of the same steps as JSON, which Kafka Connect reads; return its name."""
         topic = f"{self.prefix}json"
         topics.ensure_topic(replace(self._settings(self.prefix), partitions=1), topic)
         producer = Producer({"bootstrap.servers": self._bootstrap_servers, "compression.type": "lz4"})
@@ -192,7 +192,7 @@ class Stack:
         return topic
 
     def sunk(self, topic: str) -> float:
-        """Debezium's sink: rows by time."""
+        """Return the rows per second of Debezium's sink."""
         self._empty()
         database = self._url.replace("+psycopg", "")
         with connect.sink(self._folder, self._bootstrap_servers, topic, database, BATCH):
@@ -201,7 +201,7 @@ class Stack:
             return (JSON_EVENTS - first) / (ended - began)
 
     def processes(self, count: int) -> float:
-        """The real program, so many of them: rows by time, from the first row on."""
+        """Return the rows per second of `count` persist processes, from the first row on."""
         self._empty()
         settings = self._settings(self.prefix)
         names = ("bootstrap_servers", "topic_prefix", "group_prefix", "database_url")
@@ -266,7 +266,7 @@ class Stack:
 
 @contextlib.contextmanager
 def open_stack() -> Iterator[Stack]:
-    """A stack, removed at the end."""
+    """Yield a stack and remove it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="stepstream-bench-"))
     kafka, postgres = KafkaServer(folder / "kafka", class_path(Path())), PostgresServer()
     try:

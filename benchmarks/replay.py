@@ -1,4 +1,4 @@
-"""Replay: the first line from anywhere, and how much goes through, beside consuming and decoding alone."""
+"""Replay: the time to the first lines, and the rate beside consuming and decoding alone."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ RECORDS = 60_000
 LARGE = 1_000_000
 SEEKS = 200
 PACE, PACED = 0.5, 2000
-"""Speed and number of the records that are played in real time; the run's are a millisecond apart."""
+"""Speed and number of the records played in real time; the run has a record each millisecond."""
 UNIT = "records/CPU s"
 RUN = "run"
 
 
 def first_line() -> Row:
-    """The first 100 records from a random place of a run of a million, each with a new reader."""
+    """Measure the first 100 records from a random position of a million, each with a new reader."""
     with _folder() as folder:
         settings = _fill_large(folder)
         return _first_lines(settings, LARGE)
 
 
 def first_line_of_ten_million() -> Row:
-    """The same in a run of ten million."""
+    """Measure the first 100 records from a random position of ten million."""
     with _folder() as folder:
         settings = _fill_large(folder)
         _repeat(settings, 10)
@@ -88,7 +88,7 @@ def _first_lines(settings: Settings, total: int) -> Row:
 
 
 def command() -> Row:
-    """`stepstream replay RUN --from end-100` of a run of a million in SQL, and its memory."""
+    """Measure time and memory of `stepstream replay RUN --from end-100` with a million steps in SQL."""
     with _folder() as folder:
         settings = _fill_large(folder)
         words = [sys.executable, "-m", "cli.main", "replay", RUN, "--from", "end-100"]
@@ -118,7 +118,7 @@ def command() -> Row:
 
 
 def _peak(child: subprocess.Popen[bytes]) -> float:
-    """The most memory that a process has had, in MB. Its `ru_maxrss` would count what began it, too."""
+    """Return the peak memory of a process in MB; `ru_maxrss` would include that of its parent."""
     peak = 0.0
     while child.poll() is None:
         with contextlib.suppress(OSError):
@@ -129,7 +129,7 @@ def _peak(child: subprocess.Popen[bytes]) -> float:
 
 
 def lateness() -> Row:
-    """Real time: how late records are written, beside a loop that sleeps until they are due."""
+    """Measure how late a replay in real time writes records, beside a loop that sleeps until each is due."""
     with _stack() as settings:
         seen: dict[str, list[float]] = {"replay": [], "sleep": []}
         for _ in range(3):
@@ -150,7 +150,7 @@ def lateness() -> Row:
 
 
 class _Watch(NullSink):
-    """When records came, and when they were due."""
+    """A sink that keeps when each record came and when it was due."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[float, int]] = []
@@ -160,7 +160,7 @@ class _Watch(NullSink):
         self._seen += [(now, item.time) for item in items]
 
     def lateness(self) -> list[float]:
-        """Seconds; the first record was in time."""
+        """Return how late each record came, in seconds; the first one counts as in time."""
         begin, first = self._seen[0]
         return [now - begin - (at - first) / 1e6 / PACE for now, at in self._seen]
 
@@ -176,21 +176,21 @@ def _sleep_loop() -> list[float]:
 
 
 def null_from_sql() -> Row:
-    """To a null sink from SQL, beside consuming and decoding alone."""
+    """Measure a replay from SQL to a null sink, beside consuming and decoding alone."""
     with _stack() as settings:
         seen = _rounds(settings, lambda: _play(settings, NullSink(), "sql"))
     return _row("Replay from SQL to a null sink", seen, "1.5 × consume and decode")
 
 
 def null_from_kafka() -> Row:
-    """To a null sink from Kafka alone, which knows the order only once it has read all."""
+    """Measure a replay from Kafka alone, which knows the order only once it has read all records."""
     with _stack() as settings:
         seen = _rounds(settings, lambda: _play(settings, NullSink(), "kafka"))
     return _row("Replay from Kafka alone to a null sink", seen, "0.8 of consume and decode")
 
 
 def jsonl() -> Row:
-    """As JSONL from SQL, beside consuming and decoding alone."""
+    """Measure a replay from SQL as JSONL, beside consuming and decoding alone."""
     with _stack() as settings:
         sink = JsonlSink(Records(RUN, checked_in), _Nowhere())
         seen = _rounds(settings, lambda: _play(settings, sink, "sql"))
@@ -198,7 +198,7 @@ def jsonl() -> Row:
 
 
 class _Nowhere(io.BytesIO):
-    """A stream that keeps nothing."""
+    """A stream that discards all bytes."""
 
     def write(self, text: bytes) -> int:  # type: ignore[override]
         return len(text)
@@ -217,7 +217,7 @@ def _row(what: str, seen: dict[str, Rates], goal: str) -> Row:
 
 
 def _rounds(settings: Settings, replay: Callable[[], int]) -> dict[str, Rates]:
-    """Records per second of the process' own time, a replay and consuming in turn."""
+    """Return records per second of this process's CPU time, for replaying and consuming in turn."""
     parts = {"replay": replay, "consume and decode": lambda: _consume(settings)}
     seen: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(ROUNDS):
@@ -272,7 +272,7 @@ def _step(seq: int) -> dict[str, object]:
 
 
 def _fill_large(folder: Path) -> Settings:
-    """A database of a run of `LARGE` steps."""
+    """Create a database with a run of `LARGE` steps."""
     settings = replace(load({}), home=folder, database_url=f"sqlite:///{folder / 'large.db'}")
     encode, decode = Encoder(Kind.STEPS), Records(RUN, checked_in)
     sink = SqlSink(settings, settings.sql_url, decode, RUN)
@@ -287,7 +287,7 @@ def _fill_large(folder: Path) -> Settings:
 
 
 def _repeat(settings: Settings, times: int) -> None:
-    """Let the run go on as it began, until it is so many times as long."""
+    """Repeat the run's steps until it is `times` as long."""
     with contextlib.closing(sqlite3.connect(settings.home / "large.db")) as database:
         names = [column[1] for column in database.execute("PRAGMA table_info(steps)")]
         for part in range(1, times):
@@ -321,7 +321,7 @@ def _folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _stack() -> Iterator[Settings]:
-    """Kafka and SQLite with the same records."""
+    """Start a Kafka, and fill it and SQLite with the same records."""
     with _folder() as folder:
         server = KafkaServer(folder / "kafka", class_path(Path()))
         server.start()

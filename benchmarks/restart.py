@@ -24,7 +24,7 @@ STANDS_S = 90.0
 
 
 def stall(running: Stack, service: str, position: Callable[[], Any]) -> float:
-    """Seconds from SIGKILL of a service, started again at once, until its position moves."""
+    """Kill a service, start it again, and return the seconds until its position moves."""
     child, begun = running.services[service], time.perf_counter()
     child.kill()
     child.wait()
@@ -38,7 +38,7 @@ def stall(running: Stack, service: str, position: Callable[[], Any]) -> float:
 
 
 def measure() -> None:
-    """Kill each service `ROUNDS` times, in turn."""
+    """Kill each service in turn, `ROUNDS` times, and print how long each stood still."""
     with stack() as running:
         buffer = redis.Redis.from_url(running.env["STEPSTREAM_REDIS_URL"])
         positions = {"persist": running.stored, "live": lambda: buffer.hgetall(Keys("stepstream:").positions)}

@@ -1,4 +1,4 @@
-"""Rollouts of language models: files in, a training step on the page, a million of them in SQL."""
+"""Rollouts of language models: importing files, a training step on the page, and a million in SQL."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from tests.support.rollout_rows import fill, texts
 
 SAMPLES = 512
 FILES = 60
-"""Of the whole, so that the start of a session is a small part of it."""
+"""Files that the whole reads: so many that the start of a session is a small part of the time."""
 SOME = 12
-"""Of each part."""
+"""Files that each part reads."""
 BYTES = 4096
 ROUNDS = 5
 STEPS = 30
 OTHER_RATE = 2000
 MILLION = int(os.environ.get("STEPSTREAM_BENCH_ROLLOUTS", "1000000"))
 CHARACTERS = 1000
-"""Of an answer among the million."""
+"""The length of each answer among the million."""
 RECORDS = (Kind.EPISODES, Kind.ROLLOUTS, Kind.STEPS)
 
 IN_TABLE = """(step) => {
@@ -53,10 +53,10 @@ IN_TABLE = """(step) => {
 
 
 def watched() -> Row:
-    """`watch` of verl's files, 4 kB a rollout, until Kafka has acknowledged the last record.
+    """Measure `watch` of verl's files, 4 kB a rollout, until Kafka has acknowledged the last record.
 
-    The limit is what must be done, one after the other: the file read, msgspec's decode, and the three
-    records of each rollout (its episode, itself, its turn) encoded and produced.
+    The limit is the sum of the parts, one after the other: reading the file, decoding with msgspec,
+    and encoding and producing the three records of each rollout: episode, rollout and turn.
     """
     with ingest._kafka() as settings, tempfile.TemporaryDirectory() as folder:
         parts = _Parts(settings, Path(folder))
@@ -71,7 +71,7 @@ def watched() -> Row:
 
 
 def step_in_table() -> Row:
-    """512 samples: from their file's rename to the row on a page that shows the table, 95th percentile."""
+    """Measure the p95 from the rename of a file of 512 samples to its row in the page's table."""
     found = _appeared()
     p50, p95 = np.percentile(found, [50, 95])
     return Row(
@@ -81,13 +81,13 @@ def step_in_table() -> Row:
 
 
 def million_sqlite() -> Row:
-    """A million rollouts in SQLite: pages from anywhere, searches, transcripts."""
+    """Measure pages, searches and transcripts of a million rollouts in SQLite."""
     with pages.sqlite_settings() as settings:
         return _million(settings, "SQLite")
 
 
 def million_postgresql() -> Row:
-    """The same in PostgreSQL."""
+    """Measure pages, searches and transcripts of a million rollouts in PostgreSQL."""
     with pages.postgresql_settings() as (settings, server):
         return _million(settings, "PostgreSQL", lambda: server.sql("VACUUM ANALYZE", "bench"))
 
@@ -111,7 +111,7 @@ def _million(settings: Settings, name: str, tidy: Callable[[], object] = lambda:
 
 
 async def _asked(queries: Queries, count: int) -> dict[str, float]:
-    """The slowest of each kind in milliseconds, of the second time that each is asked."""
+    """Return the slowest query of each kind in ms; each runs twice, and the second time counts."""
     run, rng = Chosen("run"), np.random.default_rng(7)
     starts = [0, count - 100, *rng.integers(0, count - 100, 30).tolist()]
     words = ["p1", "d64", "b1f4 c3e8", "p9c3f", "question 12", '"question 1200"', "nowhere"]
@@ -175,7 +175,7 @@ def _steps(bench: page.Bench) -> list[float]:
 
 
 def _step_file(folder: Path, step: int, words: Iterator[str]) -> float:
-    """One training step's file, put in place at once; when, in ms since 1970."""
+    """Put the file of one training step in place by a rename; return when, in ms since 1970."""
     beside = folder / f"{step}.part"
     beside.write_bytes(b"".join(_line(step, i, next(words)) for i in range(SAMPLES)))
     beside.rename(folder / f"{step}.jsonl")
@@ -189,7 +189,7 @@ def _line(step: int, sample: int, answer: str) -> bytes:
 
 
 class _Parts:
-    """Each part alone, and the whole, on the same files."""
+    """The whole of `watch` and each of its parts alone, on the same files."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings, self.folder = settings, folder / "outputs"
@@ -209,7 +209,7 @@ class _Parts:
         self.producer = Producer(client_config(settings, **ours))
 
     def _made(self) -> dict[Kind, list[bytes]]:
-        """The values that the whole has put on Kafka."""
+        """Return the values that the whole has put on Kafka."""
         consumer = Consumer(
             client_config(self.settings, **{"group.id": "bench", "enable.auto.commit": False})
         )
@@ -224,7 +224,7 @@ class _Parts:
         return found
 
     def whole(self) -> int:
-        """What `watch --once` does, in this process."""
+        """Do what `watch --once` does, in this process."""
         self.runs += 1
         home = self.settings.home / f"watch-{self.runs}"
         home.mkdir()
@@ -239,18 +239,18 @@ class _Parts:
         return FILES * SAMPLES
 
     def read(self) -> int:
-        """Bytes of the files, cut into lines."""
+        """Read the files and split them into lines."""
         return sum(len(path.read_bytes().split(b"\n")) - 1 for path in self.files)
 
     def decode(self) -> int:
-        """msgspec: a line into an object."""
+        """Decode each line into an object with msgspec."""
         decode = msgspec.json.Decoder(dict[str, Any]).decode
         for line in self.lines:
             decode(line)
         return self.count
 
     def encode(self) -> int:
-        """fastavro: records of the three kinds."""
+        """Encode records of the three kinds with fastavro."""
         body = io.BytesIO()
         for kind, records in self.records.items():
             schema = fastavro.parse_schema(current_schema(kind))
@@ -262,7 +262,7 @@ class _Parts:
         return self.count
 
     def produce(self) -> int:
-        """confluent-kafka: no callback, acknowledged."""
+        """Produce acknowledged records with confluent-kafka, without a callback."""
         for kind, values in self.values.items():
             topic = kind.topic(self.settings.topic_prefix)
             for start in range(0, len(values), 1000):

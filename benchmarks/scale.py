@@ -1,7 +1,8 @@
-"""What a cluster of a given size needs, from measured costs of one record.
+"""What a cluster of a given size needs, computed from the measured costs of one record.
 
-`python -m benchmarks.scale` prints the table of docs/scale.md from `COSTS`. `--measure` measures them here,
-at three rates, and compares the model with each; `--factor` says how much faster two persist processes are.
+`python -m benchmarks.scale` prints the table of docs/scale.md from `COSTS`. `--measure` measures the costs
+here, at three rates, and compares the model with each; `--factor` prints how much faster two persist
+processes are.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ RATES = (500, 1000, 2000)
 SECONDS = 15
 SETTLE_S = 10
 FULL, FULL_STEPS = 1_000_000, 120_000
-"""As fast as it goes: what is not spent on a step is small then."""
+"""A rate that is never reached: at full speed, fixed costs are a small part of the CPU time."""
 DAY_S = 86_400
 PARTS = ("forward", "kafka", "persist", "postgresql", "live", "redis")
 NAMES = dict(zip(PARTS, PARTS, strict=True)) | {
@@ -39,9 +40,9 @@ PROGRAM = Path(sys.executable).with_name("stepstream")
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one step: CPU µs of each part at full speed, bytes at rest. Of a few hundred steps a second: cores.
+    """Costs of a step at full speed (CPU µs, bytes at rest), and cores at a few hundred steps a second.
 
-    The first steps cost most, as each batch has a few of them alone.
+    `few` counts the cores at a low rate, where each batch holds few steps and a step costs most.
     """
 
     cpu_us: Mapping[str, float]
@@ -52,29 +53,29 @@ class Costs:
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What is not measured here. Prices are list prices of large clouds, rounded; put your own."""
+    """Numbers that are not measured. Prices are rounded list prices of large clouds; use your own."""
 
     replicas: int = 3
     busy: float = 0.5
-    """Of a core or a process that is planned with."""
+    """The share of a core or a process that the plan uses."""
     kafka_days: float = 7
     sql_days: float = 30
     consumers: int = 2
-    """Groups that read each record: persist and live."""
+    """The groups that read each record: persist and live."""
     core_month: float = 30.0
     gb_month: float = 0.10
     zone_gb: float = 0.02
-    """A GB between two zones, both directions; two thirds of the traffic crosses one."""
+    """The price of a GB between two zones, for both directions; two thirds of the traffic crosses zones."""
     postgresql_cores: float = 32
     postgresql_tb: float = 16
-    """Of the largest PostgreSQL that is planned with; beyond that, runs are spread over cells."""
+    """The largest PostgreSQL that the plan uses; runs that need more are spread over cells."""
     broker_tb: float = 8
     broker_mb_s: float = 100
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What so many steps a second need."""
+    """What a number of steps a second needs."""
 
     rate: float
     cells: int
@@ -97,7 +98,7 @@ COSTS = Costs(
 
 
 def plan(rate: float, costs: Costs = COSTS, told: Assumptions | None = None) -> Plan:
-    """What a rate needs, of all cells together."""
+    """Return what a rate needs, as the sum over all cells."""
     told = told or Assumptions()
     busy = {part: rate * costs.cpu_us[part] / 1e6 for part in PARTS}
     busy["kafka"] *= told.replicas
@@ -125,7 +126,7 @@ def plan(rate: float, costs: Costs = COSTS, told: Assumptions | None = None) -> 
 
 
 def table(costs: Costs = COSTS) -> str:
-    """The three sizes, as Markdown."""
+    """Return the table of the three sizes, as Markdown."""
     plans = [plan(rate, costs) for rate in (1_000, 50_000, 1_000_000)]
     rows = [
         ("cells", [f"{each.cells}" for each in plans]),
@@ -164,7 +165,7 @@ for i in range(count):
 
 
 class Stack:
-    """Servers and services as processes of their own, whose CPU time can be told apart."""
+    """Servers and services, each as a process of its own whose CPU time is measured."""
 
     def __init__(self, folder: Path, started: ExitStack) -> None:
         from infra.embedded.jars import class_path
@@ -195,12 +196,12 @@ class Stack:
         }
 
     def set_up(self) -> None:
-        """Topics and tables."""
+        """Create the topics and tables."""
         for command in (("topics", "create"), ("db", "upgrade")):
             subprocess.run([PROGRAM, *command], env=self.env, check=True, capture_output=True)
 
     def serve(self, *services: str) -> None:
-        """Start services; a second one of a name goes on beside the first."""
+        """Start services; a second one of the same name runs beside the first."""
         for name in services:
             with (self._folder / f"{name}.log").open("ab") as log:
                 child = subprocess.Popen([PROGRAM, name], env=self.env, stdout=log, stderr=log)
@@ -209,7 +210,7 @@ class Stack:
             self._started.callback(child.terminate)
 
     def cpu(self) -> dict[str, float]:
-        """CPU seconds of each part so far, children that have ended included."""
+        """Return the CPU seconds of each part so far, including children that have ended."""
         found = {}
         for name, pid in self.roots.items():
             tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
@@ -219,7 +220,7 @@ class Stack:
         return found
 
     def train(self, rate: int, steps: int, run_id: str) -> subprocess.Popen[bytes]:
-        """Begin a worker of so many steps a second under `run`; it is terminated with the servers."""
+        """Start a worker of `rate` steps a second under `run`; it is terminated with the servers."""
         program = self._folder / "worker.py"
         program.write_text(WORKER)
         worker = [sys.executable, str(program), str(rate), str(steps)]
@@ -230,7 +231,7 @@ class Stack:
         return child
 
     def send(self, rate: int, steps: int, run_id: str) -> float:
-        """A worker of so many steps a second, to its end: CPU seconds of `run`, the worker's own left out."""
+        """Run a worker to its end; return the CPU seconds of `run` without those of the worker."""
         child = self.train(rate, steps, run_id)
         own = 0.0
         while child.poll() is None:
@@ -242,7 +243,7 @@ class Stack:
         return own
 
     def load(self, rate: int, steps: int = 0) -> dict[str, float]:
-        """Cores of each part while so many steps are made and stored, and the rate that was reached."""
+        """Return the cores of each part while steps are made and stored, and the reached rate."""
         steps = steps or rate * SECONDS
         wanted, begun, cpu = self.stored() + steps, time.perf_counter(), self.cpu()
         own = self.send(rate, steps, f"scale-{rate}")
@@ -253,18 +254,18 @@ class Stack:
         return {"rate": steps / seconds, **cores, "forward": own / seconds}
 
     def idle(self) -> dict[str, float]:
-        """Cores of each part when nothing comes; there is no forwarder then."""
+        """Return the cores of each part without any record; no forwarder runs then."""
         before = self.cpu()
         time.sleep(SETTLE_S)
         after = self.cpu()
         return {part: (after[part] - before[part]) / SETTLE_S for part in before} | {"forward": 0.0}
 
     def stored(self) -> int:
-        """Rows of steps in SQL."""
+        """Return the number of steps in SQL."""
         return int(self._ask("SELECT count(*) FROM steps"))
 
     def sizes(self) -> tuple[int, int]:
-        """Bytes of Kafka's segments and of the database."""
+        """Return the bytes of Kafka's segments and of the database."""
         segments = sum(file.stat().st_size for file in self.logs.rglob("telemetry.*/*.log"))
         return segments, int(self._ask("SELECT pg_database_size(current_database())"))
 
@@ -278,7 +279,7 @@ class Stack:
 
 @contextmanager
 def stack() -> Iterator[Stack]:
-    """Servers that are up."""
+    """Yield a stack whose servers are up."""
     with tempfile.TemporaryDirectory(prefix="stepstream-scale-") as folder, ExitStack() as started:
         made = Stack(Path(folder), started)
         made.set_up()
@@ -286,7 +287,7 @@ def stack() -> Iterator[Stack]:
 
 
 def measure() -> None:
-    """Costs of a step at full speed and of few steps; and what they predict for the two other rates."""
+    """Measure the costs of a step, and compare their prediction with two other rates."""
     with stack() as running:
         running.serve("persist", "live")
         time.sleep(SETTLE_S)
@@ -306,14 +307,14 @@ def measure() -> None:
 
 
 def factor(steps: int = 150_000) -> float:
-    """How much faster two persist processes store a backlog than one does, on the cores that are here."""
+    """Return how much faster two persist processes store a backlog than one, on this machine."""
     seconds = {}
     for count in (1, 2):
         with stack() as running:
-            for number in range(8):  # runs, and so keys, enough for every partition
+            for number in range(8):  # enough runs, which are the keys, for every partition
                 running.send(100_000, steps // 8, f"run-{number}")
             running.serve(*["persist"] * count)
-            while not (before := running.stored()):  # from the first transaction on: starting is not storing
+            while not (before := running.stored()):  # time the storing, not the start
                 time.sleep(0.02)
             begun = time.perf_counter()
             while running.stored() < steps // 8 * 8:

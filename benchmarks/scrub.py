@@ -1,4 +1,4 @@
-"""Scrubbing: from the slider's event to the painted moment, in a real Chromium, while the run trains."""
+"""The time from the slider's event to the painted moment, in a real Chromium, while the run trains."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ SCRUB = """(share) => new Promise((done) => {
 
 
 def one_viewer() -> Row:
-    """200 random places of a run of a million steps that trains at 1,000 steps a second."""
+    """Measure 200 random positions in a run of a million steps that trains at 1,000 steps/s."""
     return _row("One viewer", others=0)
 
 
 def twenty_viewers() -> Row:
-    """The same beside 19 viewers that scrub, too, ten times a second each."""
+    """Measure the same positions beside 19 viewers, each of which scrubs ten times a second."""
     return _row("Twenty viewers", others=VIEWERS - 1)
 
 
@@ -91,7 +91,7 @@ def _row(what: str, others: int) -> Row:
 
 
 def _scrubbed(bench: Bench, others: int) -> list[float]:
-    """Milliseconds to each place that was painted."""
+    """Return the milliseconds to each position that was painted."""
     worker = bench.folder / "worker.py"
     worker.write_text(WORKER)
     command = [PROGRAM, "run", "--quiet", "--run-id", RUN, "--", sys.executable, str(worker)]

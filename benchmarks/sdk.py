@@ -1,7 +1,7 @@
 """What logging costs a training loop of 10,000 steps a second with four metrics each, all threads counted.
 
 The peers run in the same loop in the same run, from `.venv-integrations` (`make test-integrations`) or from
-this environment, where they are installed.
+this environment, whichever has them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PEERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow", "t
 
 
 def step_cost() -> Row:
-    """run.step, beside a JSON line printed to a file."""
+    """Measure run.step, beside printing a JSON line to a file."""
     ours = _shares("stepstream")
     return Row(
         what="SDK: share of a loop's time, four metrics a step",
@@ -39,10 +39,10 @@ def step_cost() -> Row:
 
 
 def call_p99() -> Row:
-    """One call of run.step as the training thread sees it.
+    """Measure the p99 of one call of run.step as the training thread sees it.
 
-    The peer's is of two kinds: its file's buffer of 8 KiB is full each 75th call, which then waits for the
-    disk. That is 1.3 % of them, so its p99 is now a short call and now a long one.
+    The peer fills its file's buffer of 8 KiB at each 75th call, which then waits for the disk. That is 1.3 %
+    of the calls, so the peer's p99 varies between a short call and a long one.
     """
     rounds = [1e6 * each["p99"] for each in _rounds("stepstream")]
     return Row(
@@ -58,10 +58,10 @@ def call_p99() -> Row:
 
 
 def rollout_call_p99() -> Row:
-    """One call of log_rollout with 10 kB of text, two rewards, group, sample and advantage.
+    """Measure one call of log_rollout with 10 kB of text, two rewards, group, sample and advantage.
 
-    Between two calls the loop waits, as one does for an accelerator. A loop that never waits hands the
-    interpreter's lock over each 5 ms: a call that this falls into lasts as long as the writer's thread works.
+    The loop waits between two calls, as a training waits for an accelerator. Python switches threads every
+    5 ms in a loop that never waits, and a call during a switch takes as long as the writer's thread works.
     """
     rounds = [1e6 * each["p99"] for each in _rounds("rollout_calls")]
     return Row(
@@ -75,12 +75,12 @@ def rollout_call_p99() -> Row:
 
 
 def rollouts_cost() -> Row:
-    """100 rollouts of 10 kB a second, beside the same loop without."""
+    """Measure 100 rollouts of 10 kB a second, beside the same loop without them."""
     return _rollouts("SDK: share of a loop's time, 100 rollouts a second", "rollouts")
 
 
 def rollouts_cost_of_a_full_disk() -> Row:
-    """The same while no byte can be written: they wait in memory, and then are dropped and counted."""
+    """Measure 100 rollouts a second while no byte can be written and rollouts are dropped."""
     return _rollouts("SDK: the same on a full disk", "rollouts_full")
 
 
@@ -97,27 +97,27 @@ def _rollouts(what: str, logger: str) -> Row:
 
 
 def beside_tensorboard() -> Row:
-    """TensorBoard's SummaryWriter (tensorboardX's, as torch's needs torch)."""
+    """Measure run.step beside a SummaryWriter: tensorboardX's, because torch's needs torch."""
     return _beside("tensorboard", "TensorBoard SummaryWriter")
 
 
 def beside_wandb() -> Row:
-    """Weights & Biases, offline."""
+    """Measure run.step beside Weights & Biases, offline."""
     return _beside("wandb", "W&B offline")
 
 
 def beside_mlflow() -> Row:
-    """MLflow, a thousand metrics in a batch, SQLite."""
+    """Measure run.step beside MLflow with SQLite, a thousand metrics in a batch."""
     return _beside("mlflow", "MLflow in batches")
 
 
 def beside_trackio() -> Row:
-    """Trackio."""
+    """Measure run.step beside Trackio."""
     return _beside("trackio", "Trackio")
 
 
 def frames_cost() -> Row:
-    """Pictures of 210 × 160 × 3 at 30 a second, beside the same loop without."""
+    """Measure pictures of 210 × 160 × 3 at 30 a second, beside the same loop without them."""
     ours = _shares("frames")
     return Row(
         what="SDK: share of a loop's time, 30 pictures a second",
@@ -130,7 +130,7 @@ def frames_cost() -> Row:
 
 
 def import_time() -> Row:
-    """`import stepstream`, beside an interpreter that imports nothing."""
+    """Measure `import stepstream`, beside importing json and threading."""
     ours = [_import_ms("stepstream") for _ in range(9)]
     return Row(
         what="SDK: import stepstream",
@@ -145,7 +145,7 @@ def import_time() -> Row:
 
 
 def wheel_size() -> Row:
-    """The wheel that training environments install."""
+    """Measure the size of the wheel that training environments install."""
     with tempfile.TemporaryDirectory() as folder:
         build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
         done = subprocess.run(build, cwd=ROOT / "sdk", capture_output=True, text=True, check=False)
@@ -176,7 +176,7 @@ def _shares(logger: str) -> list[float]:
 
 @cache
 def _rounds(logger: str) -> list[dict[str, Any]]:
-    """A logger's loop, each round in a process of its own; a slow peer has shorter rounds."""
+    """Run a logger's loop, each round in a process of its own; peers run one shorter round."""
     python = python_with(PEERS.get(logger, "stepstream"))
     pairs = "4" if logger in PEERS else "20"
     with tempfile.TemporaryDirectory() as home:
@@ -192,7 +192,7 @@ def _rounds(logger: str) -> list[dict[str, Any]]:
 
 
 def _last_object(printed: str) -> str:
-    """Trackers print, too."""
+    """Return the last JSON object, because trackers print other lines, too."""
     return next(line for line in reversed(printed.splitlines()) if line.startswith("{"))
 
 

@@ -1,11 +1,11 @@
-"""A training loop of 10,000 steps a second, with and without a logger; run as a program, by `sdk`.
+"""A training loop of 10,000 steps a second, with and without a logger; `sdk` runs it as a program.
 
     python benchmarks/sdk_loop.py stepstream | json | tensorboard | wandb | mlflow | trackio | frames
     python benchmarks/sdk_loop.py rollouts | rollouts_full | rollout_calls
 
-Blocks of the loop with and without the logger alternate; what calls a logger is in both. Compared is the CPU
-time of all threads, block by block with its neighbour, as the clock of a shared machine wanders; the share is
-the median. Prints JSON.
+Blocks of the loop with and without the logger alternate, and both call a function at each step. The program
+compares the CPU time of all threads between neighbouring blocks, because the clock of a shared machine
+varies. The share is the median. It prints JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NUMBERS = [tuple(RANDOM.random() for _ in range(4)) for _ in range(STEPS)]
 
 
 def main(name: str, pairs: int) -> None:
-    """Measure one logger."""
+    """Measure one logger and print the result as JSON."""
     if name == "rollout_calls":
         return _rollout_calls(50 * pairs)
     log, flush = LOGGERS[name]()
@@ -47,7 +47,7 @@ def main(name: str, pairs: int) -> None:
 
 
 def _block(log: Log, turns: int, flush: Callable[[], None], latencies: list[float]) -> float:
-    """CPU seconds of all threads for a thousand steps, written to the end."""
+    """Return the CPU seconds of all threads for a thousand steps, including the final flush."""
     clock, start = time.perf_counter, time.process_time()
     for step, numbers in enumerate(NUMBERS):
         _work(turns)
@@ -63,11 +63,11 @@ def _block(log: Log, turns: int, flush: Callable[[], None], latencies: list[floa
 
 
 def _nothing(step: int, loss: float, value: float, entropy: float, error: float) -> None:
-    """No logger."""
+    """Log nothing."""
 
 
 def _work(turns: int) -> float:
-    """What stands for the training: Python code, which needs the interpreter's lock as training does."""
+    """Stand for the training with Python code, which needs the interpreter's lock as a training does."""
     x = 0.5
     for _ in range(turns):
         x = x * 0.99 + 0.01
@@ -95,7 +95,7 @@ def _stepstream() -> tuple[Log, Callable[[], None]]:
 
 
 def _frames() -> tuple[Log, Callable[[], None]]:
-    """Pictures of 210 × 160 × 3 at 30 a second: noise in one half, as no game has more."""
+    """Log pictures of 210 × 160 × 3 at 30 a second, with noise in 60 of 210 rows, more than games have."""
     import numpy as np
     import stepstream
 
@@ -111,7 +111,7 @@ def _frames() -> tuple[Log, Callable[[], None]]:
 
 
 def _rollouts() -> tuple[Log, Callable[[], None]]:
-    """A rollout of 10 kB each hundredth step."""
+    """Log a rollout of 10 kB at each hundredth step."""
     import stepstream
 
     run = stepstream.init()
@@ -125,7 +125,7 @@ def _rollouts() -> tuple[Log, Callable[[], None]]:
 
 
 def _rollouts_full() -> tuple[Log, Callable[[], None]]:
-    """The same, where no file may grow."""
+    """Log a rollout of 10 kB at each hundredth step, while no file may grow."""
     import resource
     import signal
 
@@ -135,7 +135,7 @@ def _rollouts_full() -> tuple[Log, Callable[[], None]]:
 
 
 def _rollout_calls(calls: int) -> None:
-    """The time of each call, 200 a second; between them the loop waits, as for an accelerator."""
+    """Print p50 and p99 of the calls; the loop waits 5 ms between two, as for an accelerator."""
     import stepstream
 
     run, seconds = stepstream.init(), []

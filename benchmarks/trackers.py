@@ -1,7 +1,7 @@
-"""How soon a logged step is on the screen, beside Trackio and TensorBoard, logged by the same training.
+"""The time until a logged step is on the screen, beside Trackio and TensorBoard with the same training.
 
-Ours counts to the painted DOM. Of a peer counts that the step's number has arrived in its page, and a frame:
-its drawing is not counted. A step that it has not shown in the end is left out, too: both in its favour.
+Ours counts to the painted DOM. A peer's counts until the step's number is in its page, plus one frame, and
+does not include its drawing. A step that a peer never shows is left out. Both choices favour the peer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmarks.page import FLAGS, PROGRAM, Bench
 from tests.support import needs
 
 RATE = 10
-"""Steps a second, one number each."""
+"""The steps a second, with one number each."""
 LOOPBACK_ONLY = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
 
@@ -91,13 +91,13 @@ localStorage.setItem("_tb_global_settings", JSON.stringify({{ autoReload: true }
 
 
 def beside_trackio() -> Row:
-    """Trackio's page asks its server once a second."""
+    """Measure beside Trackio, whose page asks its server once a second."""
     serve = ["trackio.cli", "show", "--project", "bench"]
     return _row("Trackio", 15, _peer("trackio", serve, _free_port(), 18))
 
 
 def beside_tensorboard() -> Row:
-    """TensorBoard, its reload switched on: every 30 s, as is its default then. One round of it is watched."""
+    """Measure beside TensorBoard, for one of its reloads, which come every 30 s by default."""
     port = _free_port()
     serve = ["tensorboard.main", "--logdir", "logs", "--host", "127.0.0.1", "--port", str(port)]
     return _row("TensorBoard", 500, _peer("tensorboard", serve, port, 38))
@@ -119,7 +119,7 @@ def _row(name: str, goal: int, peer: list[float]) -> Row:
 
 @functools.cache
 def _ours() -> list[float]:
-    """Each step's ms, under `stepstream run`, with a page open on its agent."""
+    """Return each step's ms under `stepstream run`, with a page open on its agent."""
     with _browser() as browser, tempfile.TemporaryDirectory(prefix="stepstream-trackers-") as name:
         bench = Bench(Path(name), browser)
         try:
@@ -138,7 +138,7 @@ def _ours() -> list[float]:
 
 
 def _peer(name: str, serve: list[str], port: int, seconds: int) -> list[float]:
-    """Each step's ms in a peer's own page, served by the peer itself."""
+    """Return each step's ms in the peer's own page, which the peer serves."""
     python = python_with(name)
     python_with("tensorboardX" if name == "tensorboard" else name)
     with _browser() as browser, tempfile.TemporaryDirectory(prefix="stepstream-trackers-") as home:
@@ -164,7 +164,7 @@ def _peer(name: str, serve: list[str], port: int, seconds: int) -> list[float]:
 def _training(
     command: list[str], logger: str, folder: Path, seconds: int, env: dict[str, str]
 ) -> Iterator[list[int]]:
-    """The training beside what is done in here; its log calls' times are there when it is over."""
+    """Run the training during the block; the times of its log calls are in the list afterwards."""
     program, out = folder / "training.py", folder / "wrote.json"
     program.write_text(TRAINING)
     arguments = [str(program), logger, str(out), str(folder / "logs" / "run"), str(RATE), str(seconds)]
@@ -190,7 +190,7 @@ def _running(command: list[str], folder: Path, env: dict[str, str]) -> Iterator[
 
 
 def _late(painted: list[list[float]], wrote: list[int], opened: float) -> list[float]:
-    """Ms from log call to screen of each step that was logged while the page was open."""
+    """Return ms from log call to screen of each step that was logged while the page was open."""
     steps = np.maximum.accumulate([step for step, _ in painted] or [-1])
     logged = np.array(wrote) / 1e6
     mine = np.flatnonzero((logged >= opened) & (np.arange(len(wrote)) <= steps[-1]))

@@ -1,6 +1,6 @@
-"""Viewers on machines of their own: each takes deltas as a page does, a frame at a time, and paints none.
+"""Viewers without a browser: each takes a delta a frame, as a page does, and paints nothing.
 
-`python -m benchmarks.viewers URL RUN AGENT COUNT`: until its input ends; prints how many deltas came.
+`python -m benchmarks.viewers URL RUN AGENT COUNT` runs until its input ends and prints the number of deltas.
 """
 
 from __future__ import annotations
