@@ -1,4 +1,4 @@
-"""Every row of the dialects that RL workers print, one case each, and the samples of real workers."""
+"""Each row of the dialects that RL workers print has a case here; samples of real workers are read, too."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read(*lines: str | bytes | dict[str, Any], **options: Any) -> Event:
 
 
 def columns(event: Event) -> dict[str, Any]:
-    """The record, its JSON columns parsed."""
+    """The record with its JSON columns parsed."""
     parsed = {"observation", "action", "info", "metrics", "extras", "payload"}
     return {
         name: json.loads(value) if name in parsed and value is not None else value
@@ -476,7 +476,7 @@ CASES: dict[str, tuple[Any, Kind, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_line_becomes_what_the_table_says(name: str) -> None:
-    """One case per row of the dialects."""
+    """Each line of the table `CASES` becomes the kind and the columns that its row gives."""
     line, kind, expected = CASES[name]
     event = read(line)
     assert event.kind is kind
@@ -485,20 +485,20 @@ def test_a_line_becomes_what_the_table_says(name: str) -> None:
 
 
 def test_the_last_step_of_an_episode_is_one_as_those_before_it() -> None:
-    """A line that alone would be an episode, as it has neither a step's number nor an observation."""
+    """After a step of the same shape a line with `done` is a step; with a length it is an episode."""
     names = {"episode": 0, "reward": 0.5}
     assert read(names | {"done": False}, names | {"done": True}).kind is Kind.STEPS
     assert read(names | {"done": False}, names | {"done": True, "length": 5}).kind is Kind.EPISODES
 
 
 def test_where_broken_json_breaks_is_said_once() -> None:
-    """The words of Python's scanner end in "at" themselves."""
+    """The message about broken JSON has "at" once, although Python's own message ends in "at"."""
     message = read('{"type":"step","action":"abc}').record["message"]
     assert message == "The line is no JSON object: Unterminated string starting at character 25."
 
 
 def test_nan_is_kept_as_a_double_and_noted_for_databases_that_have_none() -> None:
-    """`extras` says "NaN" under the field's name."""
+    """A reward of NaN stays a NaN, and `extras` says "NaN" under the field's name."""
     found = columns(
         read('{"type":"step","reward":NaN,"loss":NaN,"observation":[NaN,1.0,"NaN"],"x":-Infinity}')
     )
@@ -509,7 +509,7 @@ def test_nan_is_kept_as_a_double_and_noted_for_databases_that_have_none() -> Non
 
 
 def test_json_columns_hold_the_workers_own_text() -> None:
-    """Digits, spaces and escapes are as the worker wrote them, also beside words that are no JSON."""
+    """JSON columns keep the worker's digits, spaces and escapes, also beside a NaN in the line."""
     for beside in ("1.0", "NaN"):
         line = '{"type":"step","reward":%s,"big":36893488147419103232,'
         line += '"observation":{"a" : 1.500, "b":"\\u0000\\ud800"}}'
@@ -519,25 +519,25 @@ def test_json_columns_hold_the_workers_own_text() -> None:
 
 
 def test_text_columns_hold_no_nul_and_no_surrogate() -> None:
-    """Both become U+FFFD."""
+    """In text columns a NUL and a lone surrogate become U+FFFD."""
     record = read('{"type":"step","run_id":"a\\u0000b","agent_id":"c\\ud800d"}').record
     assert record["run_id"] == "a\ufffdb"
     assert record["agent_id"] == "c\ufffdd"
 
 
 def test_of_a_name_that_occurs_twice_the_last_counts() -> None:
-    """As every JSON reader has it."""
+    """Where a line has a name twice, the last value counts."""
     assert read('{"type":"step","reward":1,"reward":2}').record["reward"] == 2.0
 
 
 def test_action_null_is_kept_as_json() -> None:
-    """The worker said null; a field that is not there is NULL."""
+    """An action that the worker gives as null is stored as JSON null; a missing action is NULL."""
     assert read('{"type":"step","action":null}').record["action"] == "null"
     assert read('{"type":"step"}').record["action"] is None
 
 
 def test_whole_numbers_of_more_than_64_bits_are_kept() -> None:
-    """No column takes them, so they stand in extras."""
+    """A whole number of more than 64 bits fits no column, so `extras` keeps it."""
     found = columns(
         read('{"type":"step","step_index":9223372036854775808,"episode_index":9223372036854775807}')
     )
@@ -547,7 +547,7 @@ def test_whole_numbers_of_more_than_64_bits_are_kept() -> None:
 
 
 def test_t_after_a_monitors_header_is_the_time_since_it_began() -> None:
-    """Two different things, two names."""
+    """After a Monitor's header `t` is the time since the Monitor began, so it is stored as `elapsed`."""
     header = {"t_start": 1795489278.8, "env_id": "MountainCar-v0"}
     found = read(header, {"r": 1.0, "l": 2, "t": 5.5}).record
     assert (found["duration"], found["elapsed"]) == (None, 5.5)
@@ -567,7 +567,7 @@ def test_t_after_a_monitors_header_is_the_time_since_it_began() -> None:
     ],
 )
 def test_a_line_without_a_run_belongs_to_the_one_named_last(lines: list[str], run_id: str) -> None:
-    """A line's own wins; before any was named it is the fallback."""
+    """A line belongs to its own run, else to the run that was named last, else to the fallback."""
     assert read(*lines).record["run_id"] == run_id
 
 
@@ -587,7 +587,7 @@ def test_a_line_without_a_run_belongs_to_the_one_named_last(lines: list[str], ru
     ],
 )
 def test_whose_a_line_is(lines: list[str], option: str | None, agent_id: str) -> None:
-    """Its own agent, else the option's, else the one that run_started or ready named, else `default`."""
+    """A line's agent is its own, else the option's, else that of run_started or ready, else `default`."""
     assert read(*lines, agent_id=option).record["agent_id"] == agent_id
 
 
@@ -598,14 +598,14 @@ def rgb(width: int = 4, height: int = 2) -> list[list[list[int]]]:
 
 @pytest.mark.parametrize("mode", ["rgb", "rgb_array"])
 def test_a_picture_of_pixels_is_taken_out_of_the_step(mode: str) -> None:
-    """Its size stays with the step, its pixels do not."""
+    """The pixels of a picture are taken out of the step; their width and height stay in `extras`."""
     event = read(STEP | {"render_payload": {"mode": mode, "rgb": rgb(), "width": 4, "height": 2}})
     assert event.picture is not None
     assert columns(event)["extras"] == {"render_payload": {"mode": mode, "width": 4, "height": 2}}
 
 
 def test_ansi_text_is_a_picture() -> None:
-    """It goes to the frames topic as text."""
+    """A `render_payload` of ANSI text becomes a picture whose data is that text."""
     event = read(STEP | {"render_payload": {"mode": "ansi", "text": "\x1b[41mF\x1b[0m"}})
     assert event.picture is not None
     assert event.picture.data == "\x1b[41mF\x1b[0m"
@@ -622,7 +622,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_streams_of_real_workers(name: str) -> None:
-    """Each line becomes what its README says; none is a dead letter."""
+    """Each line of a real worker becomes a record that can be encoded; none is a dead letter."""
     content = (SAMPLES / name).read_bytes()
     content = gzip.decompress(content) if name.endswith(".gz") else content
     lines = content.removesuffix(b"\n").split(b"\n")

@@ -1,4 +1,4 @@
-"""Lines of real workers, mutated: each is a record, or a dead letter with a reason; none is an exception.
+"""Each mutated line of a real worker becomes a record or a dead letter with a reason, never an exception.
 
 `--fuzzed=1000000` tries a million.
 """
@@ -23,7 +23,7 @@ from tests.support.windows import windows
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("writer", ["ingest", "sdk"])
 def test_mutated_lines_of_real_workers(writer: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """As many records as lines, in order, and a reason with each dead letter."""
+    """Each mutated line gives one record, in order, and each dead letter has a reason."""
     count = request.config.getoption("--fuzzed")
     settings = load({"STEPSTREAM_HOME": str(tmp_path)})
     spool = SpoolWriter(settings, about_new(writer, "r", None))

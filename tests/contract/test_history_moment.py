@@ -1,4 +1,4 @@
-"""A replayed moment is the live one: the same fold, the same rows, at any place, in both databases."""
+"""The state that history gives for any step equals the live state after that step, in both databases."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 
 
 def live(settings: Settings) -> Iterator[tuple[int, Fold, list[Any], list[Any]]]:
-    """After each step what the live path's fold holds, agent `a`'s newest steps and its curve."""
+    """Yield each step's number with the live path's fold, and agent `a`'s steps and curve so far."""
     reader = RunReader(settings, "r", checked_in, SqlSource(settings, "r"), kafka=False)
     records, fold, steps, curve, number = Records("r", checked_in), Fold(), [], [], 0
     for item in reader.items(dict.fromkeys(reader.index.streams, 0), None):
@@ -74,7 +74,7 @@ def live(settings: Settings) -> Iterator[tuple[int, Fold, list[Any], list[Any]]]
 
 
 def test_a_replayed_moment_is_the_live_one(stored: Settings) -> None:
-    """At 200 random steps, value by value: counters, returns, curve, the newest steps and the picture."""
+    """At 200 random steps the counters, curve, newest steps and picture equal those of the live path."""
     history = History(stored, "r")
     pictures = pointers(stored)
     total = history.state(parse_position("end"), "a").step
@@ -99,7 +99,7 @@ def test_a_replayed_moment_is_the_live_one(stored: Settings) -> None:
 
 
 def pointers(settings: Settings) -> dict[tuple[str, int], int]:
-    """By stream and line the offset of agent `a`'s pictures."""
+    """The offsets of agent `a`'s pictures, by stream and line."""
     reader = DirectReader(settings.sql_url)
     found = reader.rows("SELECT stream_id, seq, topic_offset FROM frames WHERE agent_id = 'a'")
     reader.close()
@@ -107,7 +107,7 @@ def pointers(settings: Settings) -> dict[tuple[str, int], int]:
 
 
 def counters(state: Any) -> dict[str, Any]:
-    """A state's columns, but for Kafka's times, which SQL does not keep."""
+    """The columns of a state without Kafka's times, which SQL does not keep."""
     held = columns(state)
     return {
         name: pytest.approx(value, nan_ok=True) if isinstance(value, float) else value

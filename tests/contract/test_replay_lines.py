@@ -1,4 +1,4 @@
-"""What replay prints is, ingested again, the same events: the promise of `replay RUN | ingest -`."""
+"""`replay RUN | ingest -` gives the same events: ingest reads the lines that replay prints unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def normaliser() -> Normaliser:
 
 
 def through_kafka(event: Event) -> tuple[Kind, dict[str, object]]:
-    """What a consumer gets of it."""
+    """The kind and the record that a consumer decodes from the event."""
     return event.kind, DECODERS[event.kind](ENCODERS[event.kind](event.record))
 
 
@@ -81,13 +81,13 @@ def both_times(lines: list[bytes]) -> tuple[list[object], list[object]]:
     ],
 )
 def test_a_line_is_the_same_event_again(line: str) -> None:
-    """One of each dialect, through Kafka and back."""
+    """A line of each dialect becomes the same event when replay prints it and it is read again."""
     before, after = both_times([line.encode("utf-8", "surrogatepass")])
     assert repr(after) == repr(before)  # NaN equals no NaN, but prints alike
 
 
 def test_json_that_came_in_a_string_stays_on_one_line() -> None:
-    """Its line ends are blanks between its parts: the same value, on one line."""
+    """In JSON that came in a string, replay replaces line ends by blanks, so the line stays one line."""
     line = json.dumps({"type": "step", "observation_json": '{\n "x": [1,\r\n 2]\n}'}).encode()
     before, after = both_times([line])
     assert "\\n" in repr(before)
@@ -108,7 +108,7 @@ IDENTITY = {"run_id", "agent_id", "worker_id", "ts", "timestamp", "global_step"}
 
 
 def names_nobody(fields: dict[str, object]) -> bool:
-    """A null for run, agent or time counts as missing; replay writes the value that was found instead."""
+    """Whether an identity field is null or empty: replay then writes the value that was found instead."""
     return any(name in IDENTITY and value in (None, "") for name, value in fields.items())
 
 
@@ -118,7 +118,7 @@ FIELDS = st.dictionaries(NAMES | st.text(max_size=4), JSON, max_size=8).filter(l
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(FIELDS, st.sampled_from(["step", "episode", "run_started", ""]))
 def test_any_line_is_the_same_event_again(fields: dict[str, object], kind: str) -> None:
-    """Whatever names and values meet in a line."""
+    """A line with any names and values becomes the same event when replay prints it again."""
     line = json.dumps({"type": kind} | fields if kind else fields).encode()
     before, after = both_times([line])
     assert repr(after) == repr(before)

@@ -1,4 +1,4 @@
-"""What the pages read of rollouts: the same in both databases."""
+"""The queries that pages make on rollouts give the same answers in both databases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOSTILE = "x'; DROP TABLE runs; --<script>%_"
 
 @pytest.fixture
 def queries(writer: Writer) -> Iterator[Queries]:
-    """The reads."""
+    """The pages' queries, on the database of the writer."""
     made = Queries(replace(load({}), database_url=writer.engine.url.render_as_string(hide_password=False)))
     yield made
     made.close()
@@ -37,7 +37,7 @@ def of_steps(steps: int, samples: int) -> list[dict[str, Any]]:
 
 
 async def pages(queries: Queries, chosen: Chosen, size: int, **request: Any) -> list[int]:
-    """Numbers of all rows of a list, page by page."""
+    """The `seq` of every row of a list, read page by page."""
     found: list[int] = []
     while True:
         page = await queries.rollouts(chosen, PageRequest(len(found), len(found) + size, **request))
@@ -49,7 +49,7 @@ async def pages(queries: Queries, chosen: Chosen, size: int, **request: Any) -> 
 
 @pytest.mark.parametrize("way", ["asc", "desc"])
 async def test_any_page_in_the_order_of_training_steps(writer: Writer, queries: Queries, way: str) -> None:
-    """The newest training step first, in file order, then rollouts without a step; or the reverse."""
+    """Pages list training steps newest first, in file order, or reversed; rows without a step are last."""
     rows = of_steps(7, 5)
     rows += [rollout(100 + i, 0, "no step", training_step=None) for i in range(4)]
     random.Random(1).shuffle(rows)
@@ -62,7 +62,7 @@ async def test_any_page_in_the_order_of_training_steps(writer: Writer, queries: 
 
 
 async def test_what_is_superseded_is_listed_where_it_is_wanted(writer: Writer, queries: Queries) -> None:
-    """The rows of an older attempt are not there, or are marked."""
+    """A list leaves out the rows of an older attempt, or includes and marks them where asked to."""
     store(writer, of_steps(2, 3))
     again = [rollout(10 + i, 1, "again", sample_id=str(i), group_id="0", generation=2) for i in range(2)]
     store(writer, [row | {"scope": "1.jsonl"} for row in again])
@@ -73,7 +73,7 @@ async def test_what_is_superseded_is_listed_where_it_is_wanted(writer: Writer, q
 
 
 async def test_sorted_and_filtered_by_any_column(writer: Writer, queries: Queries) -> None:
-    """Numbers, words, what is computed, and each reward function."""
+    """A list is sorted and filtered by numbers, words, computed values and each reward function."""
     store(writer, of_steps(4, 8))
     every = await queries.rollouts(RUN, PageRequest(0, 100))
     for name in (
@@ -127,7 +127,7 @@ async def test_sorted_and_filtered_by_any_column(writer: Writer, queries: Querie
 async def test_words_of_any_text_are_found(
     writer: Writer, queries: Queries, words: str, found: list[int]
 ) -> None:
-    """Of prompts and answers, of a tool's path, between escapes, at both ends of a long text."""
+    """A search finds words of prompts, answers and paths, beside escapes, and at both ends of a text."""
     said = "two\nlines \\nabla x in /src/main.py <div>"
     store(
         writer,
@@ -147,7 +147,7 @@ async def test_words_of_any_text_are_found(
 
 
 async def test_one_rollout_and_those_beside_it(writer: Writer, queries: Queries) -> None:
-    """Whole, with its group; previous and next of any list are the list's order."""
+    """One rollout is read whole and with its group; the previous and the next one follow the list's order."""
     store(writer, of_steps(3, 16))
     row = await queries.rollout("run", Key("stream", 20))
     assert row is not None

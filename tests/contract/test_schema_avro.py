@@ -1,4 +1,4 @@
-"""The Avro schemas: read by a stock reader, documented, and never broken by a newer version."""
+"""The Avro schemas can be read by a stock reader, are documented, and read the records of older versions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_field_is_documented(kind: Kind):
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_each_version_reads_the_one_before(kind: Kind):
-    """BACKWARD_TRANSITIVE: the newest schema reads records of every older one."""
+    """Each version of a schema reads the records of the version before (BACKWARD_TRANSITIVE)."""
     known = versions(kind)
     assert known[-1] == current_schema(kind)
     for older, newer in pairwise(known):
@@ -64,7 +64,7 @@ def test_each_version_reads_the_one_before(kind: Kind):
 
 
 def test_ids_are_of_one_schema_each():
-    """An id is never used twice, and each has its text."""
+    """No two ids name the same schema, and each id has a schema text."""
     assert len(set(schema_ids().values())) == len(schema_ids())
     for number in schema_ids():
         assert checked_in(number)["fields"]
@@ -72,7 +72,7 @@ def test_ids_are_of_one_schema_each():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fields_and_columns_have_the_same_names(kind: Kind):
-    """A row is a record and its place in the log."""
+    """The columns of an event table are the fields of its record and the record's place in the log."""
     fields = [field["name"] for field in current_schema(kind)["fields"]]
     columns = [column.name for column in EVENT_TABLES[kind.table].columns]
     own = {"topic_partition", "topic_offset", "redriven_at"}

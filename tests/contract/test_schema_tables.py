@@ -36,7 +36,7 @@ def test_migrations_make_the_models_tables(database: Settings):
     assert migrations.upgrade(engine) == (None, migrations.head())
 
     def ours(name: str | None, kind: str, _: Any) -> bool:
-        """An index over words is no table, but in each database made of some."""
+        """False for the tables of the word index, which the models do not declare."""
         return not (kind == "table" and str(name).startswith("rollout_words"))
 
     with engine.connect() as connection:
@@ -47,7 +47,7 @@ def test_migrations_make_the_models_tables(database: Settings):
 
 
 def test_revisions_are_those_that_alembic_knows():
-    """They are read off the files' names, so each file has to begin with its revision."""
+    """The revisions that are read from the file names are those that Alembic knows."""
     config = Config()
     config.set_main_option("script_location", migrations.LOCATION)
     scripts = ScriptDirectory.from_config(config)
@@ -56,7 +56,7 @@ def test_revisions_are_those_that_alembic_knows():
 
 
 def test_a_service_starts_without_alembic():
-    """It only checks the version, and each module that it loads delays it after a kill."""
+    """Services do not import Alembic, as each imported module delays a restart."""
     script = "import sys, cli.persist, cli.dashboard, cli.forward; sys.exit('alembic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
@@ -69,7 +69,7 @@ def test_upgrading_twice_changes_nothing(database: Settings):
 
 
 def test_services_refuse_tables_they_do_not_know(database: Settings):
-    """Missing tables and those of a newer version are refused, with what to do."""
+    """Services refuse missing tables and tables of a newer version, and say what to do."""
     engine = sql.engine(database)
     with pytest.raises(RevisionError, match="stepstream db upgrade"):
         migrations.check(engine)
@@ -83,7 +83,7 @@ def test_services_refuse_tables_they_do_not_know(database: Settings):
 
 
 def test_a_database_that_is_away_is_one_sentence(tmp_path: Path):
-    """No traceback: the address, without its password, and what to look at."""
+    """The error about a database that is away says so, without the password of the address."""
     gone = replace(load({}), database_url="postgresql://me:secret@127.0.0.1:1/db")
     with pytest.raises(DatabaseError, match="does not answer") as caught:
         migrations.check(sql.engine(gone))
@@ -91,7 +91,7 @@ def test_a_database_that_is_away_is_one_sentence(tmp_path: Path):
 
 
 def test_sqlite_keeps_json_as_the_workers_text(tmp_path: Path):
-    """`1.0` stays `1.0`, and text order of times is their order."""
+    """SQLite keeps JSON as the worker's text: `1.0` stays `1.0`."""
     engine = create_engine(f"sqlite:///{tmp_path / 'test.db'}")
     migrations.upgrade(engine)
     with engine.begin() as connection:

@@ -89,7 +89,7 @@ def store(writer: Writer, rows: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_order_and_any_repeat_ends_the_same(writer: Writer, seed: int) -> None:
-    """Rows one by one, in parts, twice: attempts, superseded rows and advantages are those of the whole."""
+    """Rows in any order, in parts or repeated give the same attempts, superseded rows and advantages."""
     rng = random.Random(seed)
     rows = [*ROWS, *rng.sample(ROWS, 4)]
     rng.shuffle(rows)
@@ -108,7 +108,7 @@ def test_any_order_and_any_repeat_ends_the_same(writer: Writer, seed: int) -> No
 
 
 def test_old_rollouts_are_counted_and_indexed_by_the_upgrade(writer: Writer) -> None:
-    """A database of revision 0003 gets the steps and the words of what it holds."""
+    """The upgrade from revision 0003 adds the training steps and indexes the words of stored rollouts."""
     config = Config()
     config.set_main_option("script_location", migrations.LOCATION)
     with writer.engine.begin() as connection:
@@ -125,7 +125,7 @@ def test_old_rollouts_are_counted_and_indexed_by_the_upgrade(writer: Writer) -> 
 
 
 def test_a_deleted_run_leaves_neither_steps_nor_words(writer: Writer) -> None:
-    """Nothing that a model wrote stays in the index."""
+    """Deleting a run deletes its training steps, and its words from the index."""
     store(writer, ROWS)
     runs.remove(writer.engine, "run", lambda: datetime.now(UTC))
     with writer.transaction() as tx:
@@ -134,7 +134,7 @@ def test_a_deleted_run_leaves_neither_steps_nor_words(writer: Writer) -> None:
 
 
 def test_what_samples_are_together() -> None:
-    """Means are of finite values; a group of equal rewards has no signal; staleness counts whole versions."""
+    """Means count only finite values; a group of equal rewards has no signal; staleness is in versions."""
     scored = '{"exact":{"value":1.0,"weight":2},"style":{"value":"NaN","weight":null}}'
     sample = Sample(3, None, "a", False, "ok", 1.0, scored, 10, 20, 1, "1")
     rows = [

@@ -48,7 +48,7 @@ def count(tx: Transaction, model: Any) -> int:
 
 
 def test_rows_come_out_as_they_went_in(writer: Writer):
-    """Times to the microsecond, JSON as Python values, absent fields as null."""
+    """A row is read back with times to the microsecond, JSON as Python values, absent fields as null."""
     with writer.transaction() as tx:
         assert tx.insert("steps", iter([step(1, observation='{"x": [1, 2]}', terminated=True)])) == 1
         row = tx.connection.execute(select(Step)).mappings().one()
@@ -112,7 +112,7 @@ def test_a_refused_row_is_named_and_nothing_is_written(writer: Writer, way: str)
 
 @pytest.mark.parametrize("own", [{"worker_id": "a\0b"}, {"observation": "{"}, {"observation": "NaN"}])
 def test_what_only_postgresql_refuses(postgres: str, own: dict[str, Any]):
-    """NUL in text and text that is no JSON: the row is named, however it is written."""
+    """PostgreSQL refuses NUL in text and text that is no JSON; the error of both inserts names the row."""
     writer = open_writer(replace(load({}), database_url=postgres))
     migrations.upgrade(writer.engine)
     with writer.transaction() as tx:
@@ -144,7 +144,7 @@ NO_JSON = [
 
 
 def test_json_that_postgresql_takes(writer: Writer):
-    """JSON text is kept whatever it says."""
+    """JSON text that PostgreSQL takes passes the check, and both databases store it."""
     check = Check("steps")
     rows = [step(seq, info=value) for seq, value in enumerate(JSON_TEXTS)]
     for row in rows:
@@ -155,7 +155,7 @@ def test_json_that_postgresql_takes(writer: Writer):
 
 @pytest.mark.parametrize("value", [*NO_JSON, "[" * 5000 + "]" * 5000])
 def test_what_is_no_json_is_seen_before_any_database_is(value: str):
-    """The check names the column."""
+    """The check refuses text that is no JSON, and names the column."""
     with pytest.raises(BadDataError, match="info is"):
         Check("steps")(step(1, info=value))
 
@@ -166,7 +166,7 @@ _json_like = st.text(alphabet='{}[],:"\\u0dA1e+-. \t\n\ud7fftruefalsn', max_size
 @given(_json_like)
 @examples(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_check_is_postgresql_s_own(json_judge: Callable[[str], bool], value: str):
-    """Whatever the text, it passes the check where PostgreSQL takes it as JSON, and only there."""
+    """A text passes the check exactly when PostgreSQL takes it as JSON."""
     try:
         Check("steps")(step(1, info=value))
         passed = True
@@ -177,7 +177,7 @@ def test_the_check_is_postgresql_s_own(json_judge: Callable[[str], bool], value:
 
 @pytest.fixture
 def json_judge(postgres: str) -> Iterator[Callable[[str], bool]]:
-    """What PostgreSQL says of a text: whether it is JSON."""
+    """A function that asks PostgreSQL whether a text is JSON."""
     with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as connection:
 
         def judge(value: str) -> bool:
@@ -288,7 +288,7 @@ def test_a_deletion_takes_what_was_there_when_it_began(
 
 
 def test_a_deletion_that_was_cut_off_is_finished(writer: Writer):
-    """By the same call, and by the retention; a run that is unknown leaves no mark."""
+    """The retention lists a deletion that was cut off, a second call ends it; an unknown run is refused."""
     with writer.transaction() as tx:
         tx.insert("steps", [step(seq) for seq in range(1, 31)])
         tx.upsert("runs", [columns(RunState("r"))])
@@ -315,7 +315,7 @@ def test_a_deletion_that_was_cut_off_is_finished(writer: Writer):
 
 
 def test_deleted_runs_are_seen_at_once(writer: Writer):
-    """A run that somebody deletes is known in the next transaction."""
+    """A transaction knows the runs that were deleted before it began."""
     with writer.transaction() as tx:
         assert tx.deleted_runs() == {}
     with writer.engine.begin() as connection:
@@ -361,8 +361,8 @@ _agents = st.builds(
 @given(st.lists(_runs, min_size=1, max_size=4), st.lists(_agents, min_size=1, max_size=4))
 @examples(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_sql_merges_as_the_fold_does(writer: Writer, runs: list[RunState], agents: list[AgentState]):
-    """Batches on top of each other in SQL give what `merge` gives in memory."""
-    for run in runs:  # what a fold can hold: it made running again what it received
+    """Batches that are stored one after the other in SQL give what `merge` gives in memory."""
+    for run in runs:  # a fold revives each run that it receives, so only such states occur
         run.revive()
         if run.status in (RUNNING, LOST):
             run.ended_at = None
@@ -384,7 +384,7 @@ def test_sql_merges_as_the_fold_does(writer: Writer, runs: list[RunState], agent
 
 
 def test_many_rollups_in_one_statement(writer: Writer):
-    """A thousand agents of a batch are stored at once, and config as JSON."""
+    """A thousand agents of a batch are stored at once, and a run's config is stored as JSON."""
     with writer.transaction() as tx:
         tx.upsert("agents", [columns(AgentState("r", str(i), 0, 1, steps=i)) for i in range(1000)])
         tx.upsert("runs", [columns(RunState("r", config='{"lr": 0.5}'))])
@@ -394,7 +394,7 @@ def test_many_rollups_in_one_statement(writer: Writer):
 
 
 def test_a_name_that_postgresql_cannot_read_hides_no_other(writer: Writer):
-    """A worker's NUL or half a surrogate pair in a metric's name: `->>` finds the others all the same."""
+    """`->>` finds a metric also beside a name that has a NUL or half a surrogate pair."""
     normalise = Normaliser(Identity("s", "r"))
     line = b'{"loss":0.5,"a\\u0000b":1,"c\\ud800":2,"text":"x","flag\\u0000":true}'
     event = normalise(line, 1, 0)

@@ -1,4 +1,4 @@
-"""What the chart renders, applied to a real Kubernetes API server: its own validation and admission."""
+"""A real Kubernetes API server validates and admits what the chart renders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OWN = ("v1", "apps/v1", "batch/v1", "policy/v1", "networking.k8s.io/v1")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """One server for all variants, with the class that one of them names."""
+    """One server for all variants, with the priority class that one of them names."""
     with ApiServer(tmp_path_factory.mktemp("kubernetes")) as started:
         high = {"metadata": {"name": "high"}, "value": 1000}
         started.apply({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"} | high, "")
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_server_takes_the_chart_and_admits_its_pods(server: ApiServer, variant: str) -> None:
-    """Strictly and without a warning; so it does at an upgrade, and with each pod of a controller."""
+    """The server takes an install, an upgrade and the pod of each controller without a warning."""
     with helm.Chart.load(CHART) as chart:
         resources = [each for each in rendered(chart, VARIANTS[variant]) if each["apiVersion"] in OWN]
     assert len(resources) > 10
@@ -51,7 +51,7 @@ def test_a_server_takes_the_chart_and_admits_its_pods(server: ApiServer, variant
 
 
 def pod_of(resource: dict[str, Any]) -> dict[str, Any] | None:
-    """The pod that a controller makes of a resource; None: it makes none."""
+    """The pod that a controller makes of a resource; None if it makes none."""
     template = resource.get("spec", {}).get("template")
     if resource["kind"] not in ("StatefulSet", "Deployment", "Job") or template is None:
         return None

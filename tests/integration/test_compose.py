@@ -1,4 +1,4 @@
-"""The compose file: one command brings up a cluster of three brokers, and its worker's run is completed."""
+"""One compose command brings up a cluster of three brokers, and its worker's run is completed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTING_UP = {"topics", "migrate"}
 
 @pytest.fixture(scope="module")
 def compose() -> Iterator[Compose]:
-    """The whole of it, up."""
+    """The compose project with all its services up."""
     project = Compose()
     try:
         done = project("up", "--build", "--detach")
@@ -35,8 +35,8 @@ def compose() -> Iterator[Compose]:
 
 
 def test_the_workers_run_is_completed_in_postgresql(compose: Compose) -> None:
-    """Worker → Kafka → persist → PostgreSQL, each in a container of its own; the worker ends with 0."""
-    # A partition each: the end of the run may be there before its last episodes.
+    """The worker's run passes Kafka and persist into PostgreSQL, and the worker exits with 0."""
+    # Topics are read independently, so the run's end may be stored before its last episodes.
     ended = "SELECT * FROM runs WHERE status = 'completed' AND episodes = 30"
     [run] = compose.wait_for(lambda: compose.query(ended))
     assert (run["run_id"], run["env_id"]) == ("demo", "FrozenLake-v1")
@@ -51,7 +51,7 @@ def test_the_workers_run_is_completed_in_postgresql(compose: Compose) -> None:
 
 
 def test_the_page_answers_whoever_logs_in(compose: Compose) -> None:
-    """200 with the token; without it no page."""
+    """The page answers 200 to the token, and refuses a guessed one."""
     assert compose.wait_for(lambda: compose.page("/", TOKEN)) == 200
     assert compose.page("/healthz") == 200
     assert compose.page("/", "guessed") in (401, 403)
@@ -80,14 +80,14 @@ def states(compose: Compose, key: str) -> dict[str, str]:
 
 
 def test_schemas_are_in_the_registry(compose: Compose) -> None:
-    """Under the topic's name, so that other programs read the records."""
+    """The registry has the schemas under the topics' names, so that other programs read the records."""
     subjects = "http://registry:8080/apis/ccompat/v7/subjects"
     code = f"import urllib.request; print(urllib.request.urlopen('{subjects}').read())"
     assert "telemetry.steps-value" in compose("exec", "-T", "persist", "python", "-c", code).stdout
 
 
 def test_a_worker_outside_streams_in(compose: Compose, run_cli: Callable[..., Any]) -> None:
-    """From this machine, by the published ports."""
+    """A worker on this machine streams in through the published ports."""
     line = '{"type": "step", "step": 0, "reward": 1.5}\n'
     env = {"STEPSTREAM_BOOTSTRAP_SERVERS": compose.brokers}
     done = run_cli("ingest", "-", "--run-id", "outside", env=env, input=line)
@@ -99,7 +99,10 @@ def test_a_worker_outside_streams_in(compose: Compose, run_cli: Callable[..., An
 def test_a_rolling_restart_of_everything_loses_and_doubles_nothing(
     compose: Compose, home: Path, chromium: str, strikes: Callable[[int], int]
 ) -> None:
-    """Under 5,000 steps a second; the page moves again after each. With --faults=1 all, else some."""
+    """At 5,000 steps a second restarts lose and double no step, and the page moves on after each.
+
+    `--faults=1` restarts all services, else some of them.
+    """
     compose.wait_for(lambda: compose.page("/healthz") == 200)
     training = Training(home, compose, RATE, dict(os.environ))
     try:
@@ -127,7 +130,7 @@ EVERYTHING = ("kafka-1", "kafka-2", "kafka-3", "registry", *QUICK[1:])
 
 
 def test_prometheus_finds_every_service(compose: Compose) -> None:
-    """With the profile; the alert rules are loaded."""
+    """With the profile `monitoring` Prometheus finds every service and loads the alert rules."""
     done = compose("--profile", "monitoring", "up", "--detach", "prometheus")
     assert done.returncode == 0, done.stderr
 
@@ -159,7 +162,7 @@ def test_grafana_is_given_the_data_source_that_is_there(compose: Compose) -> Non
 
 
 def test_every_service_is_checked_and_waits_for_what_it_needs(compose: Compose) -> None:
-    """A health check of its own or of our image; conditions, not just an order of starting."""
+    """Every service has a health check, and waits until what it needs is healthy or completed."""
     services = json.loads(compose("--profile", "monitoring", "config", "--format", "json").stdout)["services"]
     ours = SERVICES | SETTING_UP | {"worker"}
     assert {name for name, service in services.items() if "healthcheck" not in service} == ours

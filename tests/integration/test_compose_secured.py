@@ -1,4 +1,4 @@
-"""The secured compose file: the same run, with certificates, Redis users, and each service's rights alone."""
+"""The secured compose file completes the same run with certificates, Redis users and least rights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def compose() -> Iterator[Compose]:
-    """The whole of it, up."""
+    """The secured compose project with all its services up."""
     project = Compose("compose.yaml", "compose.secured.yaml")
     try:
         done = project("up", "--build", "--detach")
@@ -40,7 +40,7 @@ def test_the_workers_run_is_completed_with_least_rights(compose: Compose) -> Non
 
 
 def test_nobody_comes_in_without_a_certificate(compose: Compose) -> None:
-    """Kafka and PostgreSQL refuse who shows none; a service may not do what another may."""
+    """Kafka, PostgreSQL and Redis refuse plain connections, and `live` lacks the rights of `persist`."""
     plain = {
         "STEPSTREAM_CONFIG": "",
         "STEPSTREAM_BOOTSTRAP_SERVERS": "kafka-1:9092",
@@ -53,6 +53,6 @@ def test_nobody_comes_in_without_a_certificate(compose: Compose) -> None:
 
 
 def wrong(compose: Compose, *command: str) -> set[str]:
-    """The parts with which doctor is not content, from inside a container."""
+    """The parts that doctor finds wrong, from inside a container."""
     found = json.loads(compose("exec", "-T", *command).stdout)
     return {each["part"] for each in found if not each["ok"]}

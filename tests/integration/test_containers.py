@@ -1,4 +1,4 @@
-"""The whole way of a step on a cluster's parts in containers: Apache Kafka, PostgreSQL, Redis."""
+"""The whole path of a step through a cluster's servers in containers: Apache Kafka, PostgreSQL, Redis."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
     """The first answer that is true."""
     until = time.monotonic() + seconds
     while not (answer := what()):
-        assert time.monotonic() < until, "it did not come"
+        assert time.monotonic() < until, "no true answer in time"
         time.sleep(0.2)
     return answer
 
@@ -64,7 +64,7 @@ def test_every_line_of_a_worker_is_in_sql_in_redis_and_on_the_page(
     run_cli: Cli,
     spawn_cli: Callable[..., Any],
 ) -> None:
-    """Set up by two commands, fed by `run`, read back from PostgreSQL, Redis, the dashboard and Kafka."""
+    """After two commands of setup, PostgreSQL, Redis, the page and Kafka have the lines of `run`."""
     [port] = free_ports([None])
     for name, value in (cluster | {"STEPSTREAM_DASHBOARD_PORT": str(port)}).items():
         monkeypatch.setenv(name, value)

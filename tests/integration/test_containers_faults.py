@@ -1,4 +1,4 @@
-"""A cluster's servers are killed in their containers: every event is in SQL exactly once all the same."""
+"""Every event is in SQL exactly once, also when a cluster's servers are killed in their containers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_kafka_and_postgresql_are_killed(
     monkeypatch: pytest.MonkeyPatch,
     strikes: Callable[[int], int],
 ):
-    """SIGKILL to either container under load, poison among the records; they come back with their disks."""
+    """Both containers are killed in turn under load, bad records included, and no event is lost."""
     with containers.durable() as (servers, addresses):
         for name, value in addresses.items():
             monkeypatch.setenv(name, value)

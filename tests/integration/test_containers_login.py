@@ -95,7 +95,7 @@ def test_a_wrong_password_is_said_to_be_one(log_in: Callable[..., None], run_cli
 
 
 def test_missing_rights_are_named(log_in: Callable[..., None], run_cli: Cli, guarded: str) -> None:
-    """A user who may see the topics, and read them, but not write."""
+    """doctor names READ and WRITE to a user who may describe and read the topics, but not write."""
     log_in("admin")
     run_cli("topics", "create")
     admin = AdminClient(kafka.client_config(load()))

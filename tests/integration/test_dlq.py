@@ -1,4 +1,4 @@
-"""`dlq`: dead letters are found in SQL, and sent again under the name of their own line."""
+"""`dlq` finds dead letters in SQL and sends them again under the key of their own line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def until(holds: Callable[[], Any], seconds: float = 40) -> None:
 
 @pytest.fixture
 def stored(settings: Settings, home: Path, run_cli: RunCli, spawn_cli: Callable[..., Any]) -> Path:
-    """A step and two dead letters, in SQL; persist goes on."""
+    """A home whose SQL holds a step and two dead letters; persist goes on running."""
     assert run_cli("db", "upgrade").returncode == 0
     assert run_cli("ingest", input=LINES).returncode == 0
     spawn_cli("persist")
@@ -45,7 +45,7 @@ def stored(settings: Settings, home: Path, run_cli: RunCli, spawn_cli: Callable[
 
 
 def test_letters_are_listed_shown_and_redriven(stored: Path, run_cli: RunCli) -> None:
-    """A mended line goes where it would have gone, with its own number; the letter stays, with the time."""
+    """A mended line is stored under its own number, and its letter stays, with the time of the redrive."""
     letters = json.loads(run_cli("dlq", "list", "r", "--json").stdout)
     assert [(letter["seq"], letter["reason"], letter["field"]) for letter in letters] == [
         (1, "bad_value", "reward"),
@@ -72,7 +72,7 @@ def test_letters_are_listed_shown_and_redriven(stored: Path, run_cli: RunCli) ->
 
 
 def test_wrong_use_is_one_sentence(stored: Path, run_cli: RunCli) -> None:
-    """No traceback, exit 2."""
+    """Wrong use of `dlq` gives one sentence, no traceback, and exit code 2."""
     for arguments in (("show", "nobody", "1"), ("redrive", "--raw", "x")):
         done = run_cli("dlq", *arguments)
         assert done.returncode == 2
@@ -82,7 +82,7 @@ def test_wrong_use_is_one_sentence(stored: Path, run_cli: RunCli) -> None:
 def test_a_line_of_the_sdk_is_read_as_the_sdks(
     settings: Settings, home: Path, run_cli: RunCli, spawn_cli: Callable[..., Any]
 ) -> None:
-    """Its metrics keep their names: `return`, not `metrics/return`."""
+    """The metrics of a redriven line of the SDK keep their names: `return`, not `metrics/return`."""
     assert run_cli("db", "upgrade").returncode == 0
     code = "import stepstream; stepstream.init(run_id='r').log({'return': 0.5, 'text': 'x' * 3000})"
     for service in ("persist", "forward"):

@@ -67,7 +67,7 @@ def test_kafka_keeps_every_acknowledged_record_and_its_port_over_sigkill(
 def test_a_second_broker_on_a_folder_is_refused_before_it_touches_the_data(
     tmp_path: Path, kafka_jars: list[Path]
 ) -> None:
-    """Two brokers never share a folder; the first goes on."""
+    """A second broker on a folder is refused, and the first one goes on."""
     server = KafkaServer(tmp_path, kafka_jars)
     server.start()
     try:
@@ -79,7 +79,7 @@ def test_a_second_broker_on_a_folder_is_refused_before_it_touches_the_data(
 
 
 def test_a_taken_port_means_another_port(tmp_path: Path, kafka_jars: list[Path]) -> None:
-    """The stack starts although another program took its port meanwhile."""
+    """Kafka starts on another port when another program has taken its port."""
     server = KafkaServer(tmp_path, kafka_jars)
     (server.port,) = ports.free_ports([None])
     with socket.create_server((ports.LOOPBACK, server.port)):
@@ -90,13 +90,13 @@ def test_a_taken_port_means_another_port(tmp_path: Path, kafka_jars: list[Path])
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path, kafka_jars: list[Path], tiny_disk: Path) -> None:
-    """Too little room is said before Kafka halts for it."""
+    """On a full disk Kafka is not started, and the error says how many megabytes are free."""
     with pytest.raises(StepstreamError, match=r"disk is full: \d+ MB are free"):
         KafkaServer(tiny_disk / "kafka", kafka_jars).start()
 
 
 def test_valkey_keeps_its_keys_and_port_over_a_restart(tmp_path: Path) -> None:
-    """Ended by SIGTERM and started again, Valkey holds the same keys at the same address."""
+    """After SIGTERM and a new start Valkey holds the same keys at the same address."""
     folder = tmp_path / "wähl, dies = 1"
     server = ValkeyServer(folder)
     server.start()
@@ -114,7 +114,7 @@ def test_valkey_keeps_its_keys_and_port_over_a_restart(tmp_path: Path) -> None:
 
 
 def test_valkey_stays_within_its_memory(tmp_path: Path) -> None:
-    """A full buffer lets the oldest keys go instead of growing or refusing."""
+    """A full Valkey drops its oldest keys instead of growing or refusing writes."""
     server = ValkeyServer(tmp_path, max_memory="8mb")
     server.start()
     try:
@@ -143,7 +143,7 @@ sys.stdin.read()
 
 
 def test_no_server_outlives_a_parent_that_was_killed(tmp_path: Path, kafka_jars: list[Path]) -> None:
-    """SIGKILL of their parent ends Kafka and Valkey, too."""
+    """SIGKILL of the parent process ends Kafka and Valkey, too."""
     root = str(Path(__file__).parents[2])
     code = PARENT.format(root=root, folder=str(tmp_path), jars=str(kafka_jars[0].parent))
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The ahead-of-time cache: made beside a running stack, used by the next start, never in the way."""
+"""The ahead-of-time cache is made once, is used by the next start, and never prevents a start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infra.embedded.kafka import KafkaServer
 def test_a_cache_is_made_once_and_kafka_starts_by_it(
     tmp_path: Path, kafka_jars: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No flag without a cache; one afterwards, and a broker that comes up with it and loads from it."""
+    """Java gets no flag before the cache is made; afterwards Kafka starts from the cache."""
     monkeypatch.setattr(aot, "folder", lambda: tmp_path / "aot")
     (tmp_path / "aot").mkdir()
     (tmp_path / "aot" / f"{aot.TEMPORARY}left").mkdir()
@@ -24,7 +24,7 @@ def test_a_cache_is_made_once_and_kafka_starts_by_it(
     written = made.stat().st_mtime_ns
     assert aot.make(kafka_jars).stat().st_mtime_ns == written
 
-    # `on` refuses to start by a cache that does not fit, where `auto` would go on without it.
+    # `on` refuses a cache that does not fit; `auto` would start without it.
     server = KafkaServer(
         tmp_path / "kafka", kafka_jars, java_flags=[*aot.flags(kafka_jars), "-XX:AOTMode=on"]
     )

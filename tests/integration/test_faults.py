@@ -1,4 +1,4 @@
-"""Kills, freezes and full disks: every event is in SQL exactly once, or is a dead letter.
+"""After kills, freezes and full disks every event is in SQL exactly once, or is a dead letter.
 
 Each test injects a few faults; with `--faults=100` a hundred.
 """
@@ -36,7 +36,7 @@ Spawn = Callable[..., Any]
 
 
 def ready(settings: Settings) -> Engine:
-    """Topics and tables, upgraded."""
+    """Make the topics, upgrade the tables, and return the database's engine."""
     topics.ensure_topics(settings)
     engine = sql.engine(settings)
     migrations.upgrade(engine)
@@ -60,7 +60,7 @@ def kill(program: Any) -> None:
 def test_persist_is_killed(
     engine: Engine, settings: Settings, spawn_cli: Spawn, strikes: Callable[[int], int]
 ):
-    """SIGKILL at random points under load, poison among the records."""
+    """No event is lost when persist gets SIGKILL at random points under load, bad records included."""
     programs = [spawn_cli("persist") for _ in range(2)]
     with Load(settings, poison=2000) as load:
         for _ in range(strikes(5)):
@@ -87,7 +87,7 @@ def test_persist_is_killed_alone(
 def test_rebalances_in_a_storm(
     engine: Engine, settings: Settings, spawn_cli: Spawn, strikes: Callable[[int], int]
 ):
-    """Members come and go faster than the group settles."""
+    """No event is lost when members join and leave faster than the group settles."""
     programs = [spawn_cli("persist")]
     with Load(settings) as load:
         for _ in range(strikes(6)):
@@ -124,7 +124,7 @@ with stepstream.init(run_id="sdk") as run:
 
 
 def test_the_forwarder_is_killed(engine: Engine, home: Path, spawn_cli: Spawn, strikes: Callable[[int], int]):
-    """SIGKILL while it ships a spool that a worker left: windows are repeated, rows are not."""
+    """A forwarder that is killed while it ships a spool repeats windows, but no row is stored twice."""
     subprocess.run([sys.executable, "-c", WORKER], check=True)
     spawn_cli("persist")
     for _ in range(strikes(3)):
@@ -152,7 +152,7 @@ def stored_of(engine: Engine, table: str) -> int:
 
 
 def test_kafka_is_killed(own_kafka: KafkaServer, spawn_cli: Spawn, strikes: Callable[[int], int]):
-    """SIGKILL to the broker; it comes back on the same port with what it had acknowledged."""
+    """No event is lost when the broker gets SIGKILL and comes back on the same port."""
     engine = ready(load())
     program = spawn_cli("persist")
     with Load(load()) as sending:
@@ -251,7 +251,7 @@ def test_a_cluster_loses_its_leaders(
     monkeypatch: pytest.MonkeyPatch,
     strikes: Callable[[int], int],
 ):
-    """Three brokers, three replicas; the leader of a partition dies, and comes back, again and again."""
+    """No event is lost when the brokers of a cluster of three die in turn and come back."""
     with Cluster(tmp_path, kafka_jars) as cluster:
         monkeypatch.setenv("STEPSTREAM_BOOTSTRAP_SERVERS", cluster.bootstrap_servers)
         settings = replace(load(), replication_factor=3)

@@ -1,4 +1,4 @@
-"""The shared fixtures give each test real servers and a world of its own."""
+"""The shared fixtures give each test real servers, and a database, a home and topics of its own."""
 
 from __future__ import annotations
 

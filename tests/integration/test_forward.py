@@ -103,7 +103,7 @@ def test_a_killed_sdk_leaves_a_lost_run(settings: Settings, spawn_cli: Callable[
 
 
 def test_segments_are_one_stream(settings: Settings) -> None:
-    """Lines count on over segments, and each is whole."""
+    """Line numbers go on from one segment to the next, and no line is cut."""
     lines = b"".join(b'{"loss": %d}\n' % number for number in range(3000))
     spool = written(settings, lines + b"the last one has no newline", done=True, segment_bytes=5000)
     assert len(list(spool.folder.glob("*.jsonl"))) > 5
@@ -115,7 +115,7 @@ def test_segments_are_one_stream(settings: Settings) -> None:
 
 
 def test_shipped_streams_are_deleted_after_their_retention(settings: Settings) -> None:
-    """Segments while the stream goes on, all of it once it is complete."""
+    """Shipped segments of a live stream are deleted, and all of a stream once it is complete."""
     brief = replace(settings, spool_retention_hours=0.0)
     live = written(brief, b'{"loss": 1}\n' * 3000, done=False, segment_bytes=5000)
     done = written(brief, b'{"loss": 1}\n', done=True)
@@ -126,7 +126,7 @@ def test_shipped_streams_are_deleted_after_their_retention(settings: Settings) -
 
 
 def test_what_another_process_ships_is_left_alone(settings: Settings) -> None:
-    """Also the streams beside it."""
+    """`forward` leaves alone a stream that another process ships, and the streams beside it."""
     first = written(settings, b'{"loss": 1}\n', done=True)
     beside = replace(
         about_new("sdk", "r", None), stream_id=f"{first.about.stream_id}.{'0' * 26}", owner=False
@@ -142,7 +142,7 @@ def test_what_another_process_ships_is_left_alone(settings: Settings) -> None:
 
 
 def test_what_a_living_run_writes_is_left_to_it(settings: Settings) -> None:
-    """`forward` leaves a stream to a live `run`, also before that has locked it, and takes over later."""
+    """`forward` leaves a stream to its live `run`, even before `run` locks it, and ships it later."""
     own = SpoolWriter(settings, about_new("run", "r", None))
     own.append(b'{"loss": 1}\n', now_us())
     other = written(settings, b'{"loss": 2}\n', done=True)
@@ -166,7 +166,7 @@ def test_a_run_whose_end_another_process_writes_holds_up_no_other(settings: Sett
         found = of_workers(read_topics(settings))
         if found and not later:
             until((ended.folder / "done").exists)
-            time.sleep(1)  # forward has met the end by now
+            time.sleep(1)  # forward has reached the run's end by now
             later.append(written(settings, b'{"loss": 2}\n', done=True))
         return len(found) == 2
 
@@ -176,7 +176,7 @@ def test_a_run_whose_end_another_process_writes_holds_up_no_other(settings: Sett
 
 
 def test_a_spool_that_cannot_be_read_holds_up_no_other(settings: Settings) -> None:
-    """It is said and left."""
+    """`forward` leaves a spool that it cannot read, and ships the others."""
     broken = settings.spool_dir / "01BROKEN"
     broken.mkdir(parents=True)
     (broken / "stream.json").write_text('{"version": 1, "pid": "many"}')
@@ -201,7 +201,7 @@ def test_a_broker_that_answers_late_is_asked_again(
 
 
 def test_a_topic_that_a_broker_does_not_know_yet_is_asked_for_again(settings: Settings) -> None:
-    """One that was created a moment ago is no refusal."""
+    """A topic that the broker does not know yet is asked for again until it is described."""
     name = f"{settings.topic_prefix}late"
     creation = threading.Timer(0.5, topics.ensure_topic, (settings, name))
     creation.start()
@@ -213,7 +213,7 @@ def test_a_topic_that_a_broker_does_not_know_yet_is_asked_for_again(settings: Se
 
 
 def test_another_folder(settings: Settings, spawn_cli: Callable[..., Any], tmp_path: Path) -> None:
-    """`--dir`, as a sidecar has it."""
+    """`forward --dir` ships the spools of another folder, as in a sidecar."""
     elsewhere = replace(settings, spool_dir=tmp_path / "elsewhere")
     written(elsewhere, b'{"loss": 1}\n', done=True)
     spawn_cli("forward", "--dir", str(tmp_path / "elsewhere"))
@@ -222,7 +222,7 @@ def test_another_folder(settings: Settings, spawn_cli: Callable[..., Any], tmp_p
 
 def test_a_picture_that_waits_its_turn_outlives_a_kill(settings: Settings) -> None:
     """The checkpoint stays before the line of an unsent picture, so that the next forwarder sends it."""
-    later = iso(now_us() + 3_600_000_000)  # by its own clock, so that it goes on waiting here
+    later = iso(now_us() + 3_600_000_000)  # an hour ahead, so that the second picture keeps waiting
     picture = {"type": "step", "ts": later, "render_payload": {"mode": "ansi", "text": "x"}}
     spool = written(settings, json.dumps(picture).encode() + b"\n", done=False)
     killed, source = Forwarder(lambda: settings), Stream.claim(settings, spool.folder)
@@ -248,7 +248,7 @@ def pictures(settings: Settings) -> list[int]:
 def test_a_stack_that_comes_back_at_another_address_is_found(
     settings: Settings, kafka_jars: list[Path], tmp_path: Path
 ) -> None:
-    """Records in flight to the old address are sent to the new one."""
+    """When the stack moves, records in flight to the old address are sent to the new one."""
     old = KafkaServer(tmp_path / "old", kafka_jars)
     old.start()
     known = [replace(settings, bootstrap_servers=old.address)]
@@ -259,7 +259,7 @@ def test_a_stack_that_comes_back_at_another_address_is_found(
             until(lambda: Checkpoint.load(spool.folder).line == 1)
             old.kill()
             spool.append(b'{"loss": 2}\n', now_us())
-            time.sleep(0.5)  # it is on its way by now
+            time.sleep(0.5)  # the record is in flight by now
             known[0] = settings
         return len(of_workers(read_topics(settings))) == 1
 
@@ -285,7 +285,7 @@ def test_a_forwarder_that_is_told_to_stop_drains_its_spools(settings: Settings) 
 
 
 def test_draining_ends_in_time_without_a_kafka(settings: Settings) -> None:
-    """What is not shipped stays in the spool."""
+    """Without a Kafka draining ends after its time, and the lines stay in the spool."""
     away = replace(settings, bootstrap_servers="127.0.0.1:9")
     spool = written(away, b'{"loss": 1}\n', done=True)
     service = ForwardService(lambda: away, threading.Event(), drain=0.5)

@@ -61,7 +61,7 @@ def broker(home: Path, kafka_jars: list[Path], tmp_path: Path) -> Iterator[Kafka
 
 
 class Sizes:
-    """What some programs hold in memory, from now on."""
+    """Measures the memory of some programs from now on."""
 
     def __init__(self, **programs: Any) -> None:
         self._processes = {name: psutil.Process(child.pid) for name, child in programs.items()}
@@ -121,7 +121,7 @@ def are_shipped(settings: Settings, lines: dict[str, int]) -> bool:
 def test_a_broker_that_is_away_costs_disk_and_no_memory(
     broker: KafkaServer, spawn_cli: Callable[..., Any], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """`run` and `forward` stay small, and then every line is on Kafka exactly once."""
+    """`run` and `forward` stay small during an outage; afterwards every line is on Kafka exactly once."""
     outage = request.config.getoption("--outage")
     environment = {"STEPSTREAM_BOOTSTRAP_SERVERS": broker.address}
     settings = load(os.environ | environment)
@@ -155,7 +155,7 @@ def test_a_broker_that_is_away_costs_disk_and_no_memory(
 def test_many_streams_of_long_lines_are_not_held_at_once(
     broker: KafkaServer, home: Path, spawn_cli: Callable[..., Any]
 ) -> None:
-    """A window is bounded by its bytes, too."""
+    """`forward` stays small with 60 streams of long lines, as the bytes of a window are bounded."""
     environment = {"STEPSTREAM_BOOTSTRAP_SERVERS": broker.address}
     settings = load(os.environ | environment)
     line = json.dumps({"type": "step", "observation": [0.123456789 * i for i in range(500)]}).encode() + b"\n"

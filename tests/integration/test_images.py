@@ -1,4 +1,4 @@
-"""The images: small, not root, any user, read-only, with an init that passes signals on and reaps."""
+"""The images are small, run as any user on a read-only root, and have an init that passes signals on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def packages(target: str) -> dict[str, str]:
 
 
 def test_the_slim_image_adds_less_than_350_mb_to_its_base() -> None:
-    """Without pyarrow and examples; the worker's has no web page and is smaller still."""
+    """The slim image lacks pyarrow and examples; the worker's lacks the web page, too, and is smaller."""
     base = inspected("python:3.13-slim")["Size"]
     sizes = {target: (inspected(built(target))["Size"] - base) / 1e6 for target in ("slim", "worker")}
     assert sizes["slim"] < 350
@@ -54,7 +54,7 @@ def test_the_slim_image_adds_less_than_350_mb_to_its_base() -> None:
 
 @pytest.mark.parametrize("target", ["slim", "server", "worker"])
 def test_an_image_lists_what_it_holds(target: str) -> None:
-    """Its labels, and a CycloneDX list of the very packages that are installed."""
+    """An image has its labels, and a CycloneDX list of exactly the packages that are installed."""
     config = inspected(built(target))["Config"]
     assert config["User"] == "10001:0"
     assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
@@ -69,7 +69,7 @@ def test_an_image_lists_what_it_holds(target: str) -> None:
 @pytest.mark.parametrize("target", ["slim", "worker"])
 @pytest.mark.parametrize("user", ["10001", "1234567:0"])
 def test_any_user_of_group_0_runs_on_a_read_only_root(target: str, user: str) -> None:
-    """As OpenShift starts it. The lines of a worker are kept in the home's volume."""
+    """Any user of group 0 runs the image on a read-only root, as OpenShift starts it."""
     script = 'echo \'{"type": "step", "reward": 1.0}\''
     keep = ("run", "--json", "--run-id", "kept", "--timeout", "0", "--", "sh", "-c", script)
     done = docker("run", "--rm", "--user", user, *HARDENED, *NO_KAFKA, built(target), *keep)
@@ -89,7 +89,7 @@ def test_orphans_are_reaped_and_a_signal_ends_a_worker_without_a_kafka(tmp_path:
     ) as running:
         until(lambda: "up" in running.logs())
         until(lambda: running.execute("cat", "/proc/1/comm").stdout == "tini\n")
-        # tini, stepstream, the worker and whoever asks
+        # The four are tini, stepstream, the worker and this check.
         until(
             lambda: (
                 len(states := running.execute("python", "-c", STATES).stdout.strip()) == 4
@@ -109,6 +109,6 @@ def test_a_service_is_healthy_when_its_servers_are() -> None:
 
 
 def test_a_command_that_is_no_service_is_healthy_while_it_runs() -> None:
-    """It has no /readyz to ask."""
+    """A container whose command has no /readyz is healthy while the command runs."""
     with Container(built("slim"), "run", "--", "sleep", "600", options=NO_KAFKA) as running:
         until(lambda: inspected(running.name)["State"]["Health"]["Status"] == "healthy", 60)

@@ -19,7 +19,7 @@ EVENTS = Path(__file__).parents[1] / "data" / "trackers" / "events.out.tfevents.
 
 
 def test_a_tensorboard_folder_is_a_run(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
-    """Its scalars are metrics at their global steps, its episodes episodes, and the summary counts them."""
+    """A folder's scalars are metrics at their steps, its episodes are episodes; the summary counts both."""
     folder = tmp_path / "CartPole__ppo"
     folder.mkdir()
     shutil.copy(EVENTS, folder)
@@ -54,7 +54,7 @@ def test_a_run_is_imported_once(
 
 
 def test_nothing_to_import_is_one_sentence(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
-    """Exit code 2, no traceback."""
+    """`import` of a folder without runs exits with 2 and names the folder, without a traceback."""
     done = run_cli("import", str(tmp_path))
     assert done.returncode == 2
     assert str(tmp_path) in done.stderr

@@ -1,4 +1,4 @@
-"""`ingest` on a real Kafka: every line becomes one record, and the summary says which."""
+"""`ingest` on a real Kafka makes one record of every line, and its summary counts them by kind."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def payloads(settings: Settings) -> list[dict[str, Any]]:
-    """What stepstream said itself."""
+    """The payloads of stepstream's own run events."""
     return [
         json.loads(found.record["payload"]) for found in of_stepstream(read_topics(settings, [Kind.RUNS]))
     ]
@@ -60,7 +60,7 @@ def test_streams_of_real_workers_arrive_whole(name: str, settings: Settings, run
 
 
 def test_a_run_named_late_owns_the_lines_before_it(settings: Settings, run_cli: RunCli) -> None:
-    """A file is there already, so its lines can wait for the first name."""
+    """Lines before the first name of a run belong to that run."""
     lines = ["warming up", '{"loss": 1}', "", '{"type":"step","run_id":"late"}', '{"loss": 2}']
     said = summary(run_cli("ingest", "-", "--json", input="\n".join(lines)))
     assert said["run_ids"] == ["late"]
@@ -69,7 +69,7 @@ def test_a_run_named_late_owns_the_lines_before_it(settings: Settings, run_cli: 
 
 
 def test_the_options_name_run_and_agent_where_lines_do_not(settings: Settings, run_cli: RunCli) -> None:
-    """A line's own name wins."""
+    """`--run-id` and `--agent-id` name the lines that have no name of their own."""
     lines = '{"loss": 1}\n{"loss": 2, "run_id": "own", "agent_id": "mine"}\n{"loss": 3}\n'
     said = summary(run_cli("ingest", "--json", "--run-id", "opt", "--agent-id", "a", input=lines))
     assert said["run_ids"] == ["opt", "own"]
@@ -105,7 +105,7 @@ def test_lines_are_bytes_up_to_a_newline(settings: Settings, run_cli: RunCli, tm
 def test_a_line_over_the_limit_is_a_dead_letter_with_its_head(
     settings: Settings, run_cli: RunCli, tmp_path: Path
 ) -> None:
-    """And the lines around it are what they are."""
+    """A line over the limit is a dead letter with the line's head; the lines around it are records."""
     file = tmp_path / "lines.jsonl"
     long = b'{"type":"step","x":"' + b"x" * 5_000_000 + b'"}'
     file.write_bytes(b'{"loss":1}\n' + long + b'\n{"loss":2}\n')
@@ -121,7 +121,10 @@ def test_a_line_over_the_limit_is_a_dead_letter_with_its_head(
 def test_mutated_lines_are_on_kafka_or_among_the_letters(
     settings: Settings, run_cli: RunCli, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Each once, and each letter has its reason; `--fuzzed=1000000` tries a million."""
+    """Each mutated line is on Kafka once, and each dead letter has its reason.
+
+    `--fuzzed=1000000` tries a million.
+    """
     count = request.config.getoption("--fuzzed")
     file = tmp_path / "fuzzed.jsonl"
     with file.open("wb") as out:
@@ -138,7 +141,7 @@ def test_mutated_lines_are_on_kafka_or_among_the_letters(
 
 
 def test_a_step_of_many_megabytes_is_a_step(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
-    """There is no limit below 64 MiB, also for what does not compress."""
+    """A step of 40 MB is stored as a step, as there is no limit below 64 MiB."""
     file = tmp_path / "long.jsonl"
     noise = random.Random(1).randbytes(20_000_000).hex()
     file.write_text(f'{{"type":"step","observation":"{noise}","reward":1}}\n{{"loss":2}}\n')
@@ -152,7 +155,7 @@ def test_a_step_of_many_megabytes_is_a_step(settings: Settings, run_cli: RunCli,
 def test_a_record_too_large_for_its_topic_is_a_dead_letter(
     limit: int, settings: Settings, run_cli: RunCli
 ) -> None:
-    """And costs no other record: not those of its batch, not those behind it."""
+    """A record too large for its topic is a dead letter, and costs no record of its batch or behind it."""
     noise = random.Random(1).randbytes(600_000).hex()
     admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
     small = NewTopic(Kind.STEPS.topic(settings.topic_prefix), 1, 1, config={"max.message.bytes": str(limit)})
@@ -174,19 +177,19 @@ def test_a_record_too_large_for_its_topic_is_a_dead_letter(
 def test_the_end_of_a_file_says_how_the_run_stands(
     line: str, status: str, settings: Settings, run_cli: RunCli
 ) -> None:
-    """`lost` where a start has no end, `completed` where there is no life cycle at all."""
+    """At the file's end a run that began is `lost`; a run without a life cycle is `completed`."""
     run_cli("ingest", input=line)
     assert [said["status"] for said in payloads(settings) if said.get("event") == "stream_ended"] == [status]
 
 
 def test_a_run_that_ended_is_not_spoken_of(settings: Settings, run_cli: RunCli) -> None:
-    """The worker has said it."""
+    """`ingest` adds no event of its own to a run whose end the worker has reported."""
     run_cli("ingest", input='{"type":"run_started"}\n{"type":"run_completed"}\n')
     assert payloads(settings) == []
 
 
 def test_pictures_go_to_frames_and_not_into_steps(settings: Settings, run_cli: RunCli) -> None:
-    """Compressed, with the size of the picture."""
+    """Pictures go to the frames topic as WebP with their width; steps hold no pixels."""
     said = summary(run_cli("ingest", "--json", str(SAMPLES / "random_minigrid_rgb.jsonl.gz")))
     found = read_topics(settings)
     frames = [item.record for item in found if item.kind is Kind.FRAMES]
@@ -197,7 +200,7 @@ def test_pictures_go_to_frames_and_not_into_steps(settings: Settings, run_cli: R
 
 
 def test_ingested_again_a_file_is_another_stream(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
-    """New rows, with --again; else it is recognised, said and left out."""
+    """With `--again` a file becomes another stream; without it the file is reported and left out."""
     file = tmp_path / "a.jsonl"
     file.write_text('{"loss":1,"run_id":"r"}\n')
     run_cli("ingest", str(file))
@@ -207,7 +210,7 @@ def test_ingested_again_a_file_is_another_stream(settings: Settings, run_cli: Ru
 
 
 def test_several_files_are_several_streams(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
-    """One summary for all."""
+    """Each of several files becomes a stream, and one summary counts all of them."""
     for name in ("a", "b"):
         (tmp_path / name).write_text(f'{{"loss":1,"run_id":"{name}"}}\nlog\n')
     said = summary(run_cli("ingest", "--json", str(tmp_path / "a"), str(tmp_path / "b")))
@@ -218,7 +221,7 @@ def test_several_files_are_several_streams(settings: Settings, run_cli: RunCli, 
 
 
 def test_binary_files_are_refused_unless_forced(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
-    """A NUL byte in the first 4 KiB."""
+    """A file with a NUL byte in its first 4 KiB is refused, unless `--force` is given."""
     file = tmp_path / "model.pt"
     file.write_bytes(b"PK\0\0\n" * 10)
     done = run_cli("ingest", str(file))
@@ -229,14 +232,14 @@ def test_binary_files_are_refused_unless_forced(settings: Settings, run_cli: Run
 
 @pytest.mark.parametrize("arguments", [("no-such-file",), ("/",)])
 def test_wrong_use_is_one_sentence(arguments: tuple[str, ...], settings: Settings, run_cli: RunCli) -> None:
-    """No traceback, exit 2."""
+    """A missing file or a folder gives one sentence, no traceback, and exit code 2."""
     done = run_cli("ingest", *arguments)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
 
 
 def test_without_any_kafka_it_says_what_to_do(home: Path, run_cli: RunCli) -> None:
-    """One sentence, exit 2."""
+    """Without a Kafka in the settings `ingest` exits with 2 and names `stepstream up`."""
     done = run_cli("ingest", input='{"loss":1}\n')
     assert done.returncode == 2
     assert "stepstream up" in done.stderr
@@ -245,7 +248,7 @@ def test_without_any_kafka_it_says_what_to_do(home: Path, run_cli: RunCli) -> No
 def test_while_no_broker_answers_lines_wait_in_the_spool(
     settings: Settings, run_cli: RunCli, spawn_cli: Callable[..., Any], home: Path
 ) -> None:
-    """`--timeout` ends it with 1; `forward` ships them later, in the same stream."""
+    """Without an answer `--timeout` ends `ingest` with 1; `forward` ships the lines later."""
     away = {"STEPSTREAM_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     done = run_cli("ingest", "--json", "--timeout", "2", input='{"loss":1,"run_id":"r"}\n', env=away)
     assert done.returncode == 1
@@ -259,7 +262,7 @@ def test_while_no_broker_answers_lines_wait_in_the_spool(
 def test_follow_goes_on_with_what_is_appended(
     settings: Settings, spawn_cli: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Until Ctrl-C; then it ends as at the end of a file."""
+    """`--follow` reads what is appended until Ctrl-C, and then ends as at the end of a file."""
     file = tmp_path / "grows.jsonl"
     file.write_text('{"loss":1,"run_id":"r"}\n')
     child = spawn_cli("ingest", "--follow", "--json", str(file))
@@ -283,7 +286,7 @@ def until(holds: Callable[[], bool], seconds: float = 30) -> None:
 def test_gzip_cut_short_is_shipped_as_far_as_it_goes(
     settings: Settings, run_cli: RunCli, tmp_path: Path
 ) -> None:
-    """And said."""
+    """Of a gzip file that is cut short the readable lines are shipped, and a message says so."""
     file = tmp_path / "cut.gz"
     file.write_bytes(gzip.compress(b'{"loss":1}\n' * 100_000)[:-20])
     done = run_cli("ingest", "--json", str(file))

@@ -1,4 +1,4 @@
-"""The live path on a real Kafka and a real Valkey: records in, what a page gets out."""
+"""On a real Kafka and a real Valkey the live path brings the records to a page."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def sender(settings: Settings) -> Sender:
 
 @pytest.fixture
 async def buffer(settings: Settings) -> AsyncIterator[LiveBuffer]:
-    """The dashboard's reads."""
+    """The reader of the live buffer that the dashboard uses."""
     made = LiveBuffer(settings)
     yield made
     await made.close()
@@ -84,7 +84,7 @@ async def eventually(holds: Callable[[], Awaitable[Any]], seconds: float = 20) -
     """What `holds` answers once it is true."""
     deadline = time.monotonic() + seconds
     while not (answer := await holds()):
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, "the condition never held"
         await asyncio.sleep(0.05)
     return answer
 
@@ -103,7 +103,7 @@ class Viewer:
         self.last: Delta | None = None
 
     async def look(self, seconds: float = 1.0) -> Delta:
-        """One delta."""
+        """Wait for one delta, and take it as the page does."""
         delta = await self.buffer.wait(self.view, self.cursor, seconds)
         if delta.reset:
             self.seqs, self.resets = [], self.resets + 1
@@ -125,7 +125,7 @@ class Viewer:
 
 
 async def test_a_page_gets_every_step_once_in_order(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
-    """Each step reaches an open page once, in its order; the counters say how many there are."""
+    """Each step reaches an open page once and in order; the counters say how many there are."""
     start()
     viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
     await viewer.look()
@@ -141,7 +141,7 @@ async def test_a_page_gets_every_step_once_in_order(start: Start, sender: Sender
 
 
 async def test_a_restart_neither_skips_nor_doubles(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
-    """A live process that ends and one that begins while records come: the page has each step once."""
+    """When one live process ends and another begins while records come, the page has each step once."""
     first = start()
     viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
     sender.send(Kind.STEPS, [step(seq) for seq in range(1, 301)])
@@ -159,7 +159,7 @@ async def test_a_restart_neither_skips_nor_doubles(start: Start, sender: Sender,
 async def test_a_deleted_run_leaves_the_page_and_is_begun_anew(
     settings: Settings, start: Start, sender: Sender, buffer: LiveBuffer
 ) -> None:
-    """Nothing of it is left in Redis; what comes of it later is counted from nothing, and others stay."""
+    """A deleted run leaves nothing in Redis; its later records count from zero, and other runs stay."""
     start()
     sender.send(Kind.STEPS, [step(seq) for seq in range(1, 301)])
     sender.send(Kind.STEPS, [step(1, "other")])
@@ -185,7 +185,7 @@ async def test_a_killed_process_is_gone_on_after(
     sender: Sender,
     buffer: LiveBuffer,
 ) -> None:
-    """After SIGKILL the next `live` shows what arrived meanwhile, nothing twice."""
+    """After SIGKILL the next `live` shows what arrived meanwhile, and nothing twice."""
     topics.ensure_topics(settings)
     killed = spawn_cli("live")
     viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
@@ -278,7 +278,7 @@ async def test_redis_away_and_back_empty(
 async def test_a_backlog_is_jumped_over_and_counted(
     start: Start, sender: Sender, buffer: LiveBuffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Far behind the log `live` jumps to the newest records and counts those that it skipped."""
+    """When `live` is far behind the log, it jumps to the newest records and counts those it skipped."""
     running = start()
     sender.send(Kind.STEPS, [step(1)])
     await eventually(lambda: buffer.run("run"))
@@ -316,7 +316,7 @@ async def test_who_woke_up_too_late_cannot_write(settings: Settings) -> None:
 
 
 async def test_a_repeated_window_is_shown_once(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
-    """A forwarder that was killed sends its last window again: the page does not see it twice."""
+    """The page shows a window once that a forwarder sends again after a kill."""
     start()
     viewer = Viewer(buffer, View("run", "a", max_steps=10_000))
     sender.send(Kind.STEPS, [step(seq) for seq in range(1, 101)])
@@ -326,7 +326,7 @@ async def test_a_repeated_window_is_shown_once(start: Start, sender: Sender, buf
 
 
 async def test_what_is_known_of_a_run(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
-    """Name, environment, status and why it failed, heartbeat, counts of every kind, newest returns."""
+    """The page has a run's name, environment, status, reason, heartbeat, counts and newest returns."""
     start()
     told = {"name": "Lake", "config": {"env_id": "FrozenLake-v1", "algorithm": "q"}, "git_commit": "abc"}
     events = [("run_started", told), ("heartbeat", {"read": 7}), ("run_failed", {"reason": "exit code 3"})]
@@ -428,7 +428,7 @@ async def test_memory_of_an_agent_is_bounded(
 
 
 async def test_a_list_of_runs_is_woken(start: Start, sender: Sender, buffer: LiveBuffer) -> None:
-    """An open list of runs gets a run's row soon after its first event, and each change."""
+    """An open list of runs gets a run's row after its first event, and again after each change."""
     start()
     viewer = Viewer(buffer, View())
     await viewer.look(0.1)
@@ -471,7 +471,7 @@ async def test_a_thousand_agents(start: Start, sender: Sender, buffer: LiveBuffe
 def test_wrong_use_is_a_sentence(
     topic_prefix: str, run_cli: Callable[..., subprocess.CompletedProcess[str]], spawn_cli: Callable[..., Any]
 ) -> None:
-    """Without the address of a Redis `live` ends; for one that does not answer it waits, and says so."""
+    """`live` ends without the address of a Redis; it waits for one that does not answer, and says so."""
     missing = run_cli("live")
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
     assert "STEPSTREAM_REDIS_URL" in missing.stderr

@@ -1,4 +1,4 @@
-"""What Kafka knows of persist's group: offsets that reach the end, and a member that comes back."""
+"""Kafka's offsets of persist's group reach the end, and a killed member gets its partitions back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stored(database: Engine) -> int:
 
 
 def committed(settings: Settings) -> int:
-    """What Kafka was told of the steps topic, over all partitions."""
+    """The offsets of the steps topic that persist has committed to Kafka, over all partitions."""
     topic = Kind.STEPS.topic(settings.topic_prefix)
     consumer = Consumer(
         {"bootstrap.servers": settings.bootstrap_servers, "group.id": settings.group("persist")}
@@ -52,7 +52,7 @@ def committed(settings: Settings) -> int:
 def test_lag_ends_at_0_and_a_killed_member_has_its_partitions_back(
     settings: Settings, database: Engine, spawn_cli: Callable[..., Any]
 ) -> None:
-    """Nothing comes after the burst, and still Kafka is told of all of it; KEDA and alerts read that."""
+    """After a burst, and after a kill, persist commits the last offset to Kafka; KEDA and alerts read it."""
     stream = Stream(settings.bootstrap_servers, settings.topic_prefix)
     persist = spawn_cli("persist")
     for start in (1, 2001):

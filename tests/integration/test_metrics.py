@@ -58,7 +58,7 @@ def value(port: int, name: str, **labels: str) -> float | None:
 def test_every_service_is_measured(
     settings: Settings, run_cli: Cli, spawn_cli: Spawn, tmp_path: Path
 ) -> None:
-    """Counts, lag of 0 after a burst, servers that are up; names that Prometheus accepts."""
+    """Each service shows counts, a lag of 0 after a burst and its servers, in names that promtool takes."""
     assert run_cli("topics", "create").returncode == 0
     assert run_cli("db", "upgrade").returncode == 0
     names = ("persist", "live", "forward", "dashboard")
@@ -87,7 +87,7 @@ def test_every_service_is_measured(
     wait_for(lambda: value(ports["persist"], "stepstream_lag_records", **steps) == 0, PATIENCE_S)
     shown = {"service": "live", "outcome": "shown"}
     wait_for(lambda: (value(ports["live"], "stepstream_records_total", **shown) or 0) >= 500, PATIENCE_S)
-    for name in ("persist", "live"):  # the end of the run at least
+    for name in ("persist", "live"):  # both have counted the run's end at least
         wait_for(
             lambda name=name: value(ports[name], "stepstream_canary_seconds_count", service=name), PATIENCE_S
         )
@@ -103,7 +103,7 @@ def test_every_service_is_measured(
 def test_a_server_that_is_away_makes_a_service_not_ready(
     home: Path, redis_prefix: str, run_cli: Cli, spawn_cli: Spawn
 ) -> None:
-    """It lives, and /readyz says which server and why."""
+    """A service whose server is away stays alive, and /readyz says which server and why."""
     assert run_cli("db", "upgrade").returncode == 0
     (port,) = free_ports([None])
     variables = {"STEPSTREAM_METRICS_PORT": str(port), "STEPSTREAM_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
@@ -117,7 +117,7 @@ def test_a_server_that_is_away_makes_a_service_not_ready(
 
 
 def test_nothing_is_ready_before_its_servers_have_answered(settings: Settings) -> None:
-    """Kubernetes replaces the next pod once this one is ready."""
+    """A service is ready only once its servers have answered, as Kubernetes then replaces the next pod."""
     forward = ForwardService(lambda: settings, threading.Event())
     assert forward.health.reasons() == {"kafka": metrics.NOT_YET}
     persist = Persist(settings, open_writer(settings), Decoder, DeadLetterWriter)
@@ -126,7 +126,7 @@ def test_nothing_is_ready_before_its_servers_have_answered(settings: Settings) -
 
 
 def test_a_port_that_is_taken_is_said(settings: Settings, run_cli: Cli) -> None:
-    """One sentence that names the setting."""
+    """Where the metrics port is taken, a service ends with a message that names the setting."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -139,7 +139,7 @@ def test_a_port_that_is_taken_is_said(settings: Settings, run_cli: Cli) -> None:
 
 @pytest.mark.promtool
 def test_alert_rules() -> None:
-    """Their own tests, with series that go up and down."""
+    """promtool finds the alert rules valid, and their own tests pass."""
     promtool = needs.promtool()
     assert promtool is not None
     for command in (["check", "rules", "rules.yaml"], ["test", "rules", "rules_test.yaml"]):
@@ -157,12 +157,12 @@ def known_metrics() -> set[str]:
 
 
 def test_alert_rules_name_metrics_that_exist() -> None:
-    """A metric that was renamed is renamed there, too."""
+    """The alert rules name only metrics that a service has."""
     assert set(re.findall(r"stepstream_[a-z_]+", (RULES / "rules.yaml").read_text())) <= known_metrics()
 
 
 def test_the_board_shows_metrics_that_exist() -> None:
-    """Each panel of Grafana's board has a query of metrics that are there, and all of them are on it."""
+    """Each panel of Grafana's board queries metrics that exist, and every metric of ours is on the board."""
     board = json.loads(BOARD.read_text())
     queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     assert len(queries) >= len(board["panels"]) > 0
@@ -177,7 +177,7 @@ def test_the_board_shows_metrics_that_exist() -> None:
 
 @pytest.mark.promtool
 def test_queries_of_the_board_are_promql(tmp_path: Path) -> None:
-    """Prometheus' own parser reads each, as a recording rule."""
+    """Prometheus' own parser reads each query of the board as a recording rule."""
     promtool = needs.promtool()
     assert promtool is not None
     board = json.loads(BOARD.read_text())
@@ -193,7 +193,7 @@ def test_queries_of_the_board_are_promql(tmp_path: Path) -> None:
 
 
 def test_the_pages_own_port_answers_probes(settings: Settings, run_cli: Cli, spawn_cli: Spawn) -> None:
-    """/livez and /readyz without a login, /metrics with one; what is away is named, and why is not."""
+    """/livez and /readyz need no login; /readyz names what is away without the reason; /metrics needs one."""
     assert run_cli("db", "upgrade").returncode == 0
     (port,) = free_ports([None])
     variables = {

@@ -1,4 +1,4 @@
-"""Pictures of past steps, asked for as the page asks, out of a real Kafka."""
+"""The page gets the pictures of past steps from a real Kafka."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Page:
         return self._loop.run(question)
 
     def frame(self, run: str, step: dict[str, Any]) -> Answer | None:
-        """What is said of a step's picture."""
+        """The answer about a step's picture."""
         return self.get(self._frames.of(run, step["stream_id"], step["seq"]))  # type: ignore[no-any-return]
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ def shade(answer: Answer | None) -> int:
 def test_a_step_has_the_newest_picture_of_its_episode_at_or_before_it(
     settings: Settings, told: str, serve: Callable[[Settings], Page]
 ) -> None:
-    """Else the episode's next; whatever clock the lines have; never another agent's, or episode's."""
+    """A step has the newest picture at or before it, else the next, always of its agent and episode."""
     page = serve(settings)
     for episode in range(EPISODES):
         steps = steps_of(page, told, "a", episode)
@@ -141,7 +141,7 @@ def test_a_step_has_the_newest_picture_of_its_episode_at_or_before_it(
 def test_steps_are_walked_within_their_episode(
     settings: Settings, told: str, serve: Callable[[Settings], Page]
 ) -> None:
-    """Backwards as forwards; another agent's lines between them are passed over."""
+    """The steps of an episode are walked both ways, past another agent's lines between them."""
     page = serve(settings)
     steps = steps_of(page, told, "b", 1)
     back, step = [], steps[-1]
@@ -155,7 +155,7 @@ def test_steps_are_walked_within_their_episode(
 def test_pictures_that_kafka_deleted_are_said_to_be_gone(
     settings: Settings, told: str, serve: Callable[[Settings], Page]
 ) -> None:
-    """SQL keeps the step longer than Kafka the picture."""
+    """The answer says that a picture is gone when Kafka has deleted it and SQL still has the step."""
     page = serve(settings)
     step = steps_of(page, told, "a", 2)[3]
     assert shade(page.frame(told, step)) == 23
@@ -172,7 +172,7 @@ def test_pictures_that_kafka_deleted_are_said_to_be_gone(
 def test_without_kafka_one_sentence_says_so(
     settings: Settings, told: str, serve: Callable[[Settings], Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The step itself comes from SQL as ever."""
+    """Without a Kafka the answer says that it is away; the step itself still comes from SQL."""
     monkeypatch.setattr(kafka, "TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
@@ -187,7 +187,7 @@ HOSTILE = ("", "x'; DROP TABLE steps; --", "../../etc/passwd", "a\0b", "\ud800",
 
 
 def as_an_address_brings_it(text: str) -> str:
-    """Half a surrogate pair is no character there."""
+    """The text as the page reads it from its address, which holds no half of a surrogate pair."""
     return Address.of(f"/?at={quote(text, errors='surrogatepass')}").get("at")
 
 
@@ -195,7 +195,7 @@ def as_an_address_brings_it(text: str) -> str:
 def test_hostile_names_find_nothing_and_break_nothing(
     settings: Settings, told: str, serve: Callable[[Settings], Page], what: str
 ) -> None:
-    """Text is looked up as text, whoever wrote the address."""
+    """Hostile names in an address find nothing, and good names are still found afterwards."""
     page = serve(settings)
     step = steps_of(page, told, "a", 1)[1]
     good = (told, "a", 1) if what == "step_of_episode" else (told, step["stream_id"], step["seq"])

@@ -40,7 +40,7 @@ def stream(settings: Settings) -> Stream:
 
 
 def counts(engine: Engine) -> dict[str, int]:
-    """Rows by table, those that have any."""
+    """The number of rows by table, for the tables that have any."""
     with engine.connect() as connection:
         found = {
             name: connection.scalar(select(func.count()).select_from(table))
@@ -99,7 +99,7 @@ def test_sent_twice_is_stored_once(database: Engine, stream: Stream, spawn_cli: 
 
 
 def test_a_bad_record_costs_only_itself(database: Engine, stream: Stream, spawn_cli: Callable[..., Any]):
-    """What cannot be read, or is refused, is one dead letter with its place; its neighbours are rows."""
+    """A record that is unreadable or refused is one dead letter with its place; its neighbours are rows."""
     spawn_cli("persist")
     good = [fields for kind, fields in mixed(1000) if kind is Kind.STEPS]
     for fields in good[:400]:
@@ -122,11 +122,11 @@ def test_a_bad_record_costs_only_itself(database: Engine, stream: Stream, spawn_
     assert {bytes(letter["raw"]) for letter in letters} >= {b"{}", b"", b"\0\0\0\0\1nonsense"}
     late = next(letter for letter in letters if letter["seq"] == 5000)
     assert (late["stream_id"], late["reason"]) == ("stream", "refused")
-    assert run_row(database)["dead_letters"] == 5  # one was of another key
+    assert run_row(database)["dead_letters"] == 5  # the sixth has another key
 
 
 def test_it_goes_on_where_it_was(database: Engine, stream: Stream, spawn_cli: Callable[..., Any]):
-    """After a restart persist repeats and misses nothing, whatever Kafka's own offsets say."""
+    """After a restart persist repeats nothing and misses nothing, whatever Kafka's own offsets say."""
     for start in (1, 501, 1001):
         for kind, fields in mixed(500, start=start):
             stream.send(kind, fields)
@@ -177,7 +177,7 @@ def peak_mb(pid: int) -> float:
 
 
 def test_it_refuses_to_start_without_tables(settings: Settings, run_cli: Callable[..., Any]):
-    """One sentence says what to run."""
+    """persist does not start without tables, and one sentence says what to run."""
     done = run_cli("persist")
     assert done.returncode == 1
     assert "run `stepstream db upgrade`" in done.stderr

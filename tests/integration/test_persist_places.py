@@ -1,4 +1,4 @@
-"""Where `persist` goes on when the log, the group or the database is not what it was."""
+"""`persist` finds the offset to go on from when the log, the group or the database has changed."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def rows(engine: Engine) -> int:
 
 
 def value(engine: Engine, query: Any) -> Any:
-    """One value."""
+    """The one value that a query gives."""
     with engine.connect() as connection:
         return connection.scalar(query)
 
 
 def send(stream: Stream, count: int, start: int = 1, **own: Any) -> None:
-    """A worker's lines, acknowledged."""
+    """Send a worker's lines, and wait until they are acknowledged."""
     for kind, fields in mixed(count, start=start, **own):
         stream.send(kind, fields)
     stream.flush()
@@ -63,7 +63,7 @@ def send(stream: Stream, count: int, start: int = 1, **own: Any) -> None:
 def test_a_topic_made_anew_is_read_from_its_beginning(
     database: Engine, stream: Stream, settings: Settings, spawn_cli: Callable[..., Any]
 ):
-    """Another topic of the same name: its records are stored though its offsets were seen before."""
+    """Records of a topic made anew under its old name are stored, though their offsets were seen before."""
     send(stream, 1000)
     program = spawn_cli("persist")
     until(lambda: rows(database) == 1000)
@@ -76,7 +76,7 @@ def test_a_topic_made_anew_is_read_from_its_beginning(
     until(lambda: names[0] not in admin.list_topics(timeout=5).topics)
     topics.ensure_topics(settings)
     again = Stream(settings.bootstrap_servers, settings.topic_prefix)
-    for seq in range(2001, 4001):  # more than before: the old place lies within
+    for seq in range(2001, 4001):  # more than before: the stored offset exists here, too
         again.send(Kind.STEPS, record(Kind.STEPS, seq))
     again.flush()
     spawn_cli("persist")
@@ -86,7 +86,7 @@ def test_a_topic_made_anew_is_read_from_its_beginning(
 def test_a_topic_made_anew_while_it_is_read(
     database: Engine, stream: Stream, settings: Settings, spawn_cli: Callable[..., Any]
 ):
-    """The same without a restart."""
+    """A running persist stores the records of a topic that is deleted and made anew."""
     send(stream, 1000)
     program = spawn_cli("persist")
     until(lambda: rows(database) == 1000)
@@ -134,7 +134,7 @@ def test_a_gap_is_told_and_passed_only_when_told_to(
 def test_lost_pictures_are_no_gap(
     database: Engine, stream: Stream, settings: Settings, spawn_cli: Callable[..., Any]
 ):
-    """Pictures that Kafka deleted unread are skipped, as SQL only stores where pictures lie."""
+    """Pictures that Kafka deleted before persist read them are skipped, as SQL stores only their places."""
     topic, admin = Kind.FRAMES.topic(stream.prefix), kafka_clients.admin(settings)
     stream.send(Kind.FRAMES, record(Kind.FRAMES, 1))
     stream.flush()
@@ -274,7 +274,7 @@ def test_a_deleted_run_stays_deleted(
 def test_a_silent_run_is_lost_until_it_is_heard(
     database: Engine, stream: Stream, spawn_cli: Callable[..., Any]
 ):
-    """Silent for longer than the setting: lost; any newer record: running; an ended run stays ended."""
+    """A run that is silent for too long is lost, until a newer record comes; an ended run stays ended."""
     stream.send(Kind.RUNS, run_event(1, "run_completed", run_id="done"))
     stream.send(Kind.STEPS, record(Kind.STEPS, 1))
     stream.flush()

@@ -30,14 +30,14 @@ PASSWORD = "pa55word"
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
-    """Three nodes."""
+    """A cluster of three nodes."""
     with ValkeyCluster(tmp_path_factory.mktemp("cluster")) as started:
         yield started
 
 
 @pytest.fixture
 def clustered(settings: Settings, cluster: ValkeyCluster, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings of a fresh home, with the cluster for a Redis and topics that are there."""
+    """Settings of a fresh home, with the cluster as its Redis, and with topics."""
     monkeypatch.setenv("STEPSTREAM_REDIS_URL", cluster.url)
     monkeypatch.setenv("STEPSTREAM_REDIS_CLUSTER", "true")
     monkeypatch.setenv("STEPSTREAM_REDIS_PREFIX", "{" + settings.redis_prefix + "}:")
@@ -48,7 +48,7 @@ def clustered(settings: Settings, cluster: ValkeyCluster, monkeypatch: pytest.Mo
 async def test_the_page_shows_what_live_wrote_and_a_deletion_takes_it_away(
     clustered: Settings, cluster: ValkeyCluster, spawn_cli: Callable[..., Any]
 ) -> None:
-    """With the rights of the table and those that a cluster's client needs; one node has all of it."""
+    """With the rights of the table `live` writes to one node; the page reads it, and a deletion clears it."""
     admin = RedisCluster.from_url(cluster.url)
     rules = ["reset", "on", f">{PASSWORD}", f"~{clustered.redis_prefix}*"]
     commands = {*RIGHTS["live"].redis, *RIGHTS["dashboard"].redis, "cluster|slots", "command"}
@@ -78,7 +78,7 @@ async def test_the_page_shows_what_live_wrote_and_a_deletion_takes_it_away(
 def test_live_waits_for_a_cluster_that_is_away(
     clustered: Settings, cluster: ValkeyCluster, spawn_cli: Callable[..., Any]
 ) -> None:
-    """At the start and later: it says so, and goes on when the nodes are back."""
+    """`live` says that it waits for a cluster that is away, and goes on when the nodes are up."""
     cluster.stop()
     live = spawn_cli("live")
     wait_for(lambda: "waits for Redis" in live.log.read_text(), PATIENCE_S)
@@ -91,7 +91,7 @@ def test_live_waits_for_a_cluster_that_is_away(
 
 
 def test_a_cluster_and_a_single_server_are_told_apart(settings: Settings, clustered: Settings) -> None:
-    """Each of the two by one sentence that names the setting, from the first request on."""
+    """A cluster taken for a single server, or the reverse, is reported from the first request on."""
     as_single = replace(clustered, redis_cluster=False)
     for attempt in (client.check, lambda told: [delete_run(told, f"r{n}") for n in range(5)]):
         with pytest.raises(LiveBufferError, match="set STEPSTREAM_REDIS_CLUSTER=true"):
@@ -101,7 +101,7 @@ def test_a_cluster_and_a_single_server_are_told_apart(settings: Settings, cluste
 
 
 def test_a_prefix_without_hash_tag_is_refused(clustered: Settings) -> None:
-    """In one sentence, with a prefix that would do."""
+    """A prefix without a hash tag is refused with a sentence that shows a valid one."""
     with pytest.raises(UsageError, match=r"STEPSTREAM_REDIS_PREFIX has no hash tag.*\{team-a\}:"):
         client.check(replace(clustered, redis_prefix="team-a:"))
     assert client.check(clustered)

@@ -71,7 +71,7 @@ def subject(settings: Settings, kind: Kind) -> str:
 def test_each_schema_is_registered_under_its_topic(
     settings: Settings, client: SchemaRegistryClient, kind: Kind
 ) -> None:
-    """Subject `<topic>-value`, BACKWARD_TRANSITIVE, the schema to the letter; a second time the same id."""
+    """Each schema is registered once, as `<topic>-value` and BACKWARD_TRANSITIVE, and keeps its id."""
     number = Registry(settings).id_to_write(kind)
     assert number == Registry(settings).id_to_write(kind)
     name = f"{settings.topic_prefix}{kind.value}-value"
@@ -85,7 +85,7 @@ def test_each_schema_is_registered_under_its_topic(
 def test_a_stock_consumer_of_another_make_reads_what_was_written(
     settings: Settings, client: SchemaRegistryClient
 ) -> None:
-    """Apache Avro, given the schema that the registry has for the id in the bytes."""
+    """Apache Avro reads a record by the schema that the registry has for the id in its bytes."""
     value = Encoder(Kind.LOGS, Registry(settings).id_to_write(Kind.LOGS))(LOG)
     magic, number = struct.unpack(">bI", value[:5])
     schema = avro.schema.parse(client.get_schema(number).schema_str or "")
@@ -104,7 +104,7 @@ def test_a_schema_is_found_by_its_id(settings: Settings) -> None:
 
 
 def test_a_newer_compatible_schema_is_read(settings: Settings, client: SchemaRegistryClient) -> None:
-    """A later stepstream adds a field with a default: this one reads its records."""
+    """Records of a later stepstream, whose schema adds a field with a default, can be read."""
     Registry(settings).id_to_write(Kind.LOGS)
     newer = current_schema(Kind.LOGS)
     newer["fields"].append({"name": "level", "type": ["null", "string"], "default": None})
@@ -118,7 +118,7 @@ def test_a_newer_compatible_schema_is_read(settings: Settings, client: SchemaReg
 
 
 def load_time(micros: Any) -> Any:
-    """µs since 1970 as Apache Avro takes a time."""
+    """Microseconds since 1970 as the time that Apache Avro takes."""
     from datetime import UTC, datetime, timedelta
 
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
@@ -127,7 +127,7 @@ def load_time(micros: Any) -> Any:
 def test_an_incompatible_schema_of_somebody_else_is_named(
     settings: Settings, client: SchemaRegistryClient
 ) -> None:
-    """The subject is taken by another program: writing would break its readers."""
+    """The error says that another program has taken the subject, as writing would break its readers."""
     other = {"type": "record", "name": "Other", "fields": [{"name": "x", "type": "int"}]}
     client.register_schema(subject(settings, Kind.LOGS), RegisteredSchema(json.dumps(other), "AVRO"))
     with pytest.raises(RegistryError, match=SAID["another program has taken the subject"]):
@@ -137,7 +137,7 @@ def test_an_incompatible_schema_of_somebody_else_is_named(
 def test_without_auto_register_schemas_are_only_looked_up(
     settings: Settings, client: SchemaRegistryClient
 ) -> None:
-    """An operator registers them; until then the error names the subject and the setting."""
+    """Until an operator has registered a schema, the error names the subject and the setting."""
     settings = replace(settings, schema_registry_auto_register=False)
     name = subject(settings, Kind.LOGS)
     cause = "the schema is not registered, and `AUTO_REGISTER` is off"
@@ -183,7 +183,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def test_while_nobody_answers_a_stop_ends_the_wait(settings: Settings) -> None:
-    """SIGTERM during the wait: the service ends, and says what it waited for."""
+    """A stop ends the wait for a registry with an error that says why the registry is away."""
     [port] = free_ports([None])
     away = replace(settings, schema_registry_url=f"http://127.0.0.1:{port}")
     stop = threading.Event()
@@ -193,7 +193,7 @@ def test_while_nobody_answers_a_stop_ends_the_wait(settings: Settings) -> None:
 
 
 def test_wrong_settings_are_a_sentence(settings: Settings) -> None:
-    """A file of authorities that is not there, an address that is none."""
+    """A missing CA file and an address that is no URL are each refused with a sentence."""
     sentence = SAID["the CA file is missing, or the URL is none"]
     with pytest.raises(UsageError, match=sentence):
         Registry(replace(settings, schema_registry_ca="/nowhere/ca.pem"))
@@ -202,7 +202,7 @@ def test_wrong_settings_are_a_sentence(settings: Settings) -> None:
 
 
 def test_a_registry_behind_tls_and_a_login(settings: Settings, registry_url: str, tmp_path: Path) -> None:
-    """Our certificate, its authority and basic auth are settings; what is wrong is said."""
+    """With certificate, CA and login in the settings a registry answers; an error names what is wrong."""
     server, client = gate.certificate(tmp_path, "server"), gate.certificate(tmp_path, "client")
     target = registry_url.removesuffix(containers.REGISTRY_API)
     with gate.guarded(target, server, client[0], "worker", "pass:word") as address:

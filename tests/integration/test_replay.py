@@ -139,7 +139,7 @@ def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def seqs(done: subprocess.CompletedProcess[str]) -> list[int]:
-    """Line numbers by the lines' own times; log lines and letters have none."""
+    """Line numbers, computed from the lines' own times; log lines and letters have none."""
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines() if line.endswith("}")]
     moments = (datetime.fromisoformat(event["ts"]) for event in events)
@@ -184,7 +184,7 @@ def test_what_was_sent_twice_or_late_is_played_once_and_in_its_place(send: Any, 
 
 
 def test_only_the_run_asked_for_is_played(send: Any, here: Here) -> None:
-    """Runs share partitions, not replays; streams of one run are merged by time."""
+    """Only the run that is asked for is played, and its streams are merged by time."""
     send(run_of("r1", "s1", episodes=1) + run_of("r2", "s2", episodes=2) + run_of("r1", "s3", episodes=1))
     done = here("r1")
     assert seqs(done) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
@@ -192,7 +192,7 @@ def test_only_the_run_asked_for_is_played(send: Any, here: Here) -> None:
 
 
 def test_stepstreams_own_records_are_played_when_asked_for(send: Any, here: Here) -> None:
-    """The stream `.meta` is no worker's: it is left out, so that what is ingested again counts the same."""
+    """stepstream's own records, in the stream `.meta`, are played only with `--meta`."""
     started = identity("r1", "s1.meta", 1) | {
         "event_time": micros(0),
         "event": "run_started",
@@ -223,7 +223,7 @@ POSITIONS: list[tuple[str, range]] = [
 
 
 def test_positions(send: Any, settings: Settings, here: Here, subtests: pytest.Subtests) -> None:
-    """From is the first that is played, to is the last; offsets are of steps unless another is named."""
+    """`--from` is the first line played, `--to` the last; an offset is of steps unless it names a topic."""
     send(run_of("r1", "s1", episodes=3))
     for arguments, expected in POSITIONS:
         with subtests.test(arguments):
@@ -238,7 +238,7 @@ def with_partitions(settings: Settings, arguments: str) -> list[str]:
 
 
 def partition_of(settings: Settings, run: str, kind: Kind) -> int:
-    """Where a run's records of a kind lie."""
+    """The partition that holds a run's records of a kind."""
     from infra.kafka.log_reader import LogReader
 
     reader = LogReader(settings, [kind], run)
@@ -271,7 +271,7 @@ WRONG: list[tuple[str, int, str]] = [
 def test_wrong_use_is_one_sentence(
     send: Any, settings: Settings, here: Here, subtests: pytest.Subtests
 ) -> None:
-    """It names what is wrong and what would be right."""
+    """Wrong use of `replay` gives one sentence that says what is wrong and what would be right."""
     send(run_of("r1", "s1", episodes=3))
     for arguments, code, says in WRONG:
         with subtests.test(arguments):
@@ -282,7 +282,7 @@ def test_wrong_use_is_one_sentence(
 
 
 def test_speed_is_a_factor_of_the_runs_own(send: Any, here: Here) -> None:
-    """Fifteen lines a second apart, played fifty times as fast, take at least their fiftieth."""
+    """With `--speed 50` lines that are a second apart take at least a fiftieth of their time."""
     records = run_of("r1", "s1", episodes=3)
     for kind, record in records:
         record["event_time"] = micros(record["seq"] * 1000)
@@ -297,7 +297,7 @@ def test_speed_is_a_factor_of_the_runs_own(send: Any, here: Here) -> None:
 def test_a_run_that_goes_on_is_followed(
     send: Any, spawn_cli: Callable[..., subprocess.Popen[bytes]], wait_for_lines: Any
 ) -> None:
-    """New lines are played as they come, in order, a late one before what waited for it."""
+    """`--follow` plays new lines as they come, in order, and a late line before those that wait for it."""
     records = run_of("r1", "s1", episodes=6)
     send(records[:7])
     child = spawn_cli("replay", "r1", "--follow", "--from", "seq:3", "--to", "seq:30")
@@ -314,7 +314,7 @@ def test_a_run_that_goes_on_is_followed(
 def test_ctrl_c_ends_following(
     send: Any, spawn_cli: Callable[..., subprocess.Popen[bytes]], wait_for_lines: Any
 ) -> None:
-    """It leaves whole lines and no traceback."""
+    """Ctrl-C ends `replay --follow` with exit code 130 and no traceback."""
     send(run_of("r1", "s1", episodes=1))
     child = spawn_cli("replay", "r1", "--follow")
     assert wait_for_lines(child, 7)

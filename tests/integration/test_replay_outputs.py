@@ -54,7 +54,7 @@ def run(settings: Settings) -> str:
 
 
 def test_another_database_holds_the_run_once(run: str, run_cli: Cli, home: Path) -> None:
-    """The tables are made, the rows and the rollups are those of persist; a second time changes nothing."""
+    """Replay into a database makes its tables, rows and rollups; a second replay changes nothing."""
     url = f"sqlite:///{home / 'elsewhere' / 'copy.db'}"
     for _ in range(2):
         done = run_cli("replay", run, "--output", f"sql:{url}")
@@ -68,7 +68,7 @@ def test_another_database_holds_the_run_once(run: str, run_cli: Cli, home: Path)
 
 
 def test_a_part_of_a_run_goes_into_a_database(run: str, run_cli: Cli, home: Path) -> None:
-    """Positions hold for every output."""
+    """`--from` and `--to` also select what goes into a database."""
     url = f"sqlite:///{home / 'part.db'}"
     done = run_cli("replay", run, "--from", "episode:2", "--to", "episode:2", "--output", f"sql:{url}")
     assert done.returncode == 0, done.stderr
@@ -77,7 +77,7 @@ def test_a_part_of_a_run_goes_into_a_database(run: str, run_cli: Cli, home: Path
 
 
 def test_another_topic_holds_the_records_in_order(run: str, run_cli: Cli, settings: Settings) -> None:
-    """The same bytes under the same key, each once, by the workers' order; the topic is made."""
+    """Replay makes another topic, and writes each record to it once, under the run's key."""
     name = f"{settings.topic_prefix}copy"
     done = run_cli("replay", run, "--output", f"topic:{name}")
     assert done.returncode == 0, done.stderr
@@ -94,7 +94,7 @@ def test_another_topic_holds_the_records_in_order(run: str, run_cli: Cli, settin
 
 
 def test_our_own_topics_are_no_place_to_play_to(run: str, run_cli: Cli, settings: Settings) -> None:
-    """The run would feed itself."""
+    """A topic that stepstream reads is refused as output, as the run would feed itself."""
     done = run_cli("replay", run, "--output", f"topic:{settings.topic_prefix}steps")
     assert done.returncode == 2
     assert "one of the topics that are read" in done.stderr
@@ -102,12 +102,12 @@ def test_our_own_topics_are_no_place_to_play_to(run: str, run_cli: Cli, settings
 
 @pytest.fixture
 def buffer(settings: Settings) -> LiveBuffer:
-    """The dashboard's reads."""
+    """The reader of the live buffer that the dashboard uses."""
     return LiveBuffer(settings)
 
 
 def test_the_dashboard_shows_a_run_of_its_own(run: str, run_cli: Cli, buffer: LiveBuffer) -> None:
-    """Beside the run that is replayed, with its numbers and its end; times are those of the replay."""
+    """The dashboard shows a replay as another run, with the counts of the run and the times of the replay."""
     done = run_cli("replay", run, "--output", "dashboard", "--speed", "max")
     assert done.returncode == 0, done.stderr
     assert "Plays as walk@replay-" in done.stderr
@@ -128,7 +128,7 @@ async def all_runs(buffer: LiveBuffer) -> list[Any]:
 def test_the_dashboard_sees_it_at_the_runs_own_pace(
     run: str, spawn_cli: Callable[..., Any], settings: Settings
 ) -> None:
-    """Thirty times as fast: after some steps are there, others are still to come."""
+    """With `--speed 30` the steps appear on the dashboard little by little."""
     child = spawn_cli("replay", run, "--output", "dashboard", "--speed", "30")
     seen: set[int] = set()
     until = time.monotonic() + 30

@@ -1,4 +1,4 @@
-"""Replay from SQL, with what is newer from Kafka: the same lines as from Kafka alone; wrong use."""
+"""Replay from SQL and Kafka together gives the same lines as Kafka alone, and refuses wrong use."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ WINDOWS = [
 
 
 def test_sql_gives_what_kafka_gave(database: Settings, here: Here, subtests: pytest.Subtests) -> None:
-    """Byte for byte: two streams whose clocks go back, NaN, letters; whole and every window.
+    """Replay from SQL prints the bytes that replay from Kafka prints, for the whole run and each window.
 
-    Also past Kafka's retention, from rows that have no seek points yet, and once those were made.
+    The same holds once Kafka has deleted the records, before and after the rows have seek points.
     """
     mine = lines_of("r", "s1", EPISODES) + lines_of("r", "s2", EPISODES // 2, every=1_500)
     send(database, mine)
@@ -121,7 +121,7 @@ def test_sql_gives_what_kafka_gave(database: Settings, here: Here, subtests: pyt
 
 
 def partition_of(engine: Engine) -> int:
-    """Where the run's episodes lie."""
+    """The partition that holds the run's episodes."""
     with engine.connect() as connection:
         found: int = connection.exec_driver_sql("SELECT min(topic_partition) FROM episodes").scalar_one()
     return found
@@ -135,7 +135,7 @@ def stored_points(engine: Engine) -> list[Any]:
 
 
 def test_what_sql_lacks_comes_from_kafka(topics: Settings, here: Here) -> None:
-    """Each line once and in order over the seam, whatever was sent again; also a stream that is new there."""
+    """Lines that SQL lacks come from Kafka, each once and in order, also those of a new stream."""
     mine = lines_of("r", "s1", 300)
     send(topics, mine[:1000])
     store(topics, 1000)
@@ -151,7 +151,7 @@ def test_what_sql_lacks_comes_from_kafka(topics: Settings, here: Here) -> None:
 
 
 def test_lines_that_retention_took_are_said(topics: Settings, here: Here, home: Path) -> None:
-    """Kafka alone: how many are gone; a copy that would lack them is refused before it is begun."""
+    """Replay says how many lines retention deleted, and refuses to begin a copy that would lack them."""
     mine = lines_of("r", "s1", 20)
     send(topics, mine)
     forget(topics, Kind.EPISODES)
@@ -168,7 +168,7 @@ def test_lines_that_retention_took_are_said(topics: Settings, here: Here, home: 
 
 
 def test_a_run_that_trains_ends_at_its_first_missing_line(topics: Settings, here: Here) -> None:
-    """An episode is not shown without its last steps, whether SQL or Kafka has what lies behind them."""
+    """Replay of a running run ends before the first missing line, whether it reads SQL or Kafka."""
     mine = lines_of("r", "s1", 4)
     hole = mine.pop(10)
     assert hole[1]["seq"] == 11
@@ -183,7 +183,7 @@ def test_a_run_that_trains_ends_at_its_first_missing_line(topics: Settings, here
 
 
 def test_nothing_is_touched_before_all_is_checked(topics: Settings, here: Here, home: Path) -> None:
-    """No topic, database or run on the dashboard for a run that is unknown, or a part that is not there."""
+    """For an unknown run, or a part that does not exist, no topic and no database is made."""
     send(topics, lines_of("r", "s1", 2))
     copy, topic = home / "deep" / "copy.db", f"{topics.topic_prefix}copy"
     for run, part in (
@@ -201,7 +201,7 @@ def test_nothing_is_touched_before_all_is_checked(topics: Settings, here: Here, 
 
 
 def test_targets_are_safe(topics: Settings, here: Here, home: Path) -> None:
-    """No topic that a deployment reads, none that is there unless told so, not the database that is read."""
+    """Replay refuses topics and a database that are read, and existing topics without `--append`."""
     send(topics, lines_of("r", "s1", 2))
     copy = f"topic:{topics.topic_prefix}copy"
     first = here("r", "--output", copy)
@@ -228,7 +228,7 @@ def test_targets_are_safe(topics: Settings, here: Here, home: Path) -> None:
 
 
 def test_a_deleted_run_is_not_played_by_accident(topics: Settings, here: Here) -> None:
-    """Records that Kafka still holds of a deleted run are played when the source is named."""
+    """The records that Kafka still holds of a deleted run are played only with `--source kafka`."""
     send(topics, lines_of("r", "s1", 2))
     engine = store(topics, 13)
     runs.remove(engine, "r", lambda: datetime.now(UTC))
@@ -240,7 +240,7 @@ def test_a_deleted_run_is_not_played_by_accident(topics: Settings, here: Here) -
 
 
 def test_the_pace_is_kept_over_the_seam(topics: Settings, spawn_cli: Callable[..., Any]) -> None:
-    """Lines 50 ms apart, some there and some sent while it plays, at a quarter of their pace."""
+    """A quarter of the pace is kept for lines that exist and for lines that are sent during the replay."""
     mine = lines_of("r", "s1", 7, every=50_000)[:35]
     send(topics, mine[:10])
     began = time.monotonic()
@@ -253,7 +253,7 @@ def test_the_pace_is_kept_over_the_seam(topics: Settings, spawn_cli: Callable[..
 
 
 def test_one_agent_is_played(topics: Settings, here: Here) -> None:
-    """Its records alone; steps from a position are counted among its own."""
+    """`--agent` plays the records of one agent, and positions count its steps alone."""
     mine = []
     for seq in range(1, 41):
         own = {"seq": seq, "stream_id": "s1", "agent_id": "xy"[seq % 2], "event_time": START + seq}
@@ -267,7 +267,7 @@ def test_one_agent_is_played(topics: Settings, here: Here) -> None:
 
 
 def test_null_only_counts(topics: Settings, here: Here) -> None:
-    """It prints nothing but how many there were, and where from."""
+    """`--output null` prints only how many records were played, and from which source."""
     send(topics, lines_of("r", "s1", 2))
     done = here("r", "--output", "null")
     assert (done.returncode, done.stdout) == (0, b"")
@@ -275,7 +275,7 @@ def test_null_only_counts(topics: Settings, here: Here) -> None:
 
 
 def test_rollouts_and_tokens_come_from_sql(database: Settings, here: Here, home: Path) -> None:
-    """Where Kafka has forgotten them: the copy's rows are those of the original; the page's numbers, too."""
+    """A copy has the original's rollouts, tokens and training steps, also once Kafka has deleted them."""
     lines = lines_of("r", "s1", 8)
     for kind, fields in list(lines):
         if kind is Kind.EPISODES:

@@ -100,7 +100,7 @@ def read_until(file: int, words: bytes, seconds: float = 30) -> bytes:
 
 @pytest.mark.parametrize("streams", [1, 2])
 def test_ctrl_c_says_how_to_go_on(stored: Any, run_cli: Cli, streams: int) -> None:
-    """It ends on a whole line, and the command that it prints gives exactly the rest."""
+    """After Ctrl-C replay ends on a whole line, and prints a command that plays exactly the rest."""
     lines = [line for n in range(streams) for line in lines_of("r", f"s{n}", 200, every=5_000)]
     stored(lines)
     whole = run_cli("replay", "r", *SOURCE).stdout
@@ -118,7 +118,7 @@ def test_ctrl_c_says_how_to_go_on(stored: Any, run_cli: Cli, streams: int) -> No
 
 
 def _stopped(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """A replay that gets Ctrl-C in the middle of its lines: what it printed on stdout and stderr."""
+    """Send Ctrl-C to a replay in the middle of its lines, and return its stdout and stderr."""
     assert child.stdout is not None
     first = os.read(child.stdout.fileno(), 65536)
     time.sleep(0.3)
@@ -129,7 +129,7 @@ def _stopped(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 
 
 def test_one_key_one_step(stored: Any) -> None:
-    """Each key plays one step and what follows it; q ends it."""
+    """With `--step` each key plays one step and what follows it; `q` ends the replay."""
     stored(lines_of("r", "s", 3))
     with terminal() as (ours, its), spawned("--step", stdin=its) as child:
         assert child.stdout is not None
@@ -137,7 +137,7 @@ def test_one_key_one_step(stored: Any) -> None:
         seen = b""
         for number in range(1, 7):
             while seen.count(b'"type":"step"') < number:
-                os.write(ours, b" ")  # a key that nobody waits for yet is forgotten
+                os.write(ours, b" ")  # a key that comes too early is dropped
                 if select.select([out], [], [], 1)[0]:
                     seen += os.read(out, 65536)
         while child.poll() is None:
@@ -161,7 +161,7 @@ def test_a_step_at_a_time_needs_a_terminal(stored: Any, run_cli: Cli) -> None:
 
 
 def test_a_loop_begins_again(stored: Any, run_cli: Cli) -> None:
-    """The same lines, again and again, until Ctrl-C."""
+    """`--loop` plays the same lines again and again until Ctrl-C."""
     stored(lines_of("r", "s", 3))
     once = run_cli("replay", "r", *SOURCE).stdout.encode()
     with spawned("--loop") as child:
@@ -202,7 +202,7 @@ def test_pauses_are_shortened(stored: Any, run_cli: Cli) -> None:
 
 
 def test_a_long_pause_is_said(stored: Any) -> None:
-    """How long the run paused, and what shortens it."""
+    """Replay says how long the run paused, and that `--skip-idle` shortens the pause."""
     lines = lines_of("r", "s", 2)
     for _, fields in lines[5:]:
         fields["event_time"] += 3_600_000_000
@@ -213,7 +213,7 @@ def test_a_long_pause_is_said(stored: Any) -> None:
 
 
 def test_a_bar_on_a_terminal(stored: Any, tmp_path: Path) -> None:
-    """How far it is, of how many, how fast, how long still; no lines among it."""
+    """A bar on the terminal shows progress, speed and remaining time; the lines go to stdout alone."""
     stored(lines_of("r", "s", 100, every=10_000))
     with (
         terminal() as (ours, its),
@@ -232,7 +232,7 @@ def test_a_bar_on_a_terminal(stored: Any, tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_deleted_while_it_plays(stored: Any, run_cli: Cli) -> None:
-    """One sentence and exit code 1; what was printed are whole lines."""
+    """When its run is deleted, replay ends with one sentence and exit code 1, after a whole line."""
     stored(lines_of("r", "s", 800))
     with spawned("--speed", "0.2") as child:
         assert child.stdout is not None
@@ -243,11 +243,11 @@ def test_a_run_that_is_deleted_while_it_plays(stored: Any, run_cli: Cli) -> None
     assert child.returncode == 1
     assert said.decode().splitlines() == ["stepstream: Run 'r' was deleted while it was played."]
     assert (first + rest).endswith(b"\n")
-    assert (first + rest).count(b"\n") == 999  # the page that it had read
+    assert (first + rest).count(b"\n") == 999  # the lines of the page that it had read
 
 
 def test_each_replay_is_a_run_of_its_own(settings: Settings) -> None:
-    """Several at once have different names; a part without the run's end is completed when it is over."""
+    """Replays at once have different ids; one that lacks the run's end is completed when it is over."""
     sinks = [DashboardSink(settings, Records("r", checked_in), "r") for _ in range(5)]
     assert len({sink.run_id for sink in sinks}) == 5
     sinks[0].write(items_of(lines_of("r", "s", 2))[:5])

@@ -1,4 +1,4 @@
-"""`import` of files from public reports of faults: each gives what the file holds, in SQL."""
+"""`import` brings into SQL what each file from public reports of faults holds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MONITOR = '#{{"t_start": 1700000000.0, "env_id": "{env}"}}\nr,l,t\n{rows}'
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, kafka: str) -> Iterator[SqlStack]:
-    """`persist` writes what comes, and `forward` ships what nobody else does, as below `up`."""
+    """A stack whose `persist` and `forward` run, as below `up`."""
     with sql_stack(tmp_path_factory.mktemp("stack"), kafka, "persist", "forward") as made:
         yield made
 
@@ -30,13 +30,13 @@ def imported(stack: SqlStack, *paths: Path | str, code: int = 0) -> list[str]:
 
 
 def episodes(stack: SqlStack, run: str) -> list[tuple[Any, ...]]:
-    """Return and length of each, in order."""
+    """Return and length of each episode of a run, in order."""
     query = "SELECT episode_return, episode_length FROM episodes WHERE run_id = :run ORDER BY stream_id, seq"
     return stack.rows(query, run=run)
 
 
 def metrics(stack: SqlStack, run: str) -> list[tuple[Any, ...]]:
-    """Step, numbers and the rest of each, in order."""
+    """Step, numbers and extras of each metrics row of a run, in order."""
     query = "SELECT global_step, metrics, extras FROM metrics WHERE run_id = :run ORDER BY stream_id, seq"
     found = stack.rows(query, run=run)
     return [(step, json.loads(said or "{}"), json.loads(rest or "{}")) for step, said, rest in found]
@@ -60,7 +60,7 @@ def test_sixty_files_are_sixty_runs_once(stack: SqlStack) -> None:
 
 
 def test_five_hundred_files_at_once_under_load(stack: SqlStack, tmp_path: Path) -> None:
-    """Four imports at a time, and none takes a run twice or leaves one out."""
+    """Four imports run at a time, and none takes a run twice or leaves one out."""
     for number in range(500):
         folder = tmp_path / str(number % 4)
         folder.mkdir(exist_ok=True)
@@ -74,7 +74,7 @@ def test_five_hundred_files_at_once_under_load(stack: SqlStack, tmp_path: Path) 
 
 
 def test_runs_of_one_name_keep_apart(stack: SqlStack) -> None:
-    """Named by the shortest ends of their paths that differ."""
+    """Runs of one name are named by the shortest ends of their paths that differ."""
     runs = imported(stack, REPORTS / "02-same-names" / "monitor")
     assert runs == ["Acrobot-v1_1/0", "Acrobot-v1_1/1", "CartPole-v1_1/0", "CartPole-v1_1/1"]
     assert [len(episodes(stack, run)) for run in runs] == [6, 6, 4, 4]
@@ -98,7 +98,7 @@ def test_runs_of_one_name_keep_apart(stack: SqlStack) -> None:
 def test_episodes_are_what_the_file_holds(
     report: str, code: int, expected: list[tuple[float, int]], stack: SqlStack
 ) -> None:
-    """Also of files that crashed and resumed programs left."""
+    """A file gives the episodes that it holds, also if a crashed or resumed program left it."""
     (run,) = imported(stack, REPORTS / report, code=code)
     assert episodes(stack, run) == expected
     if report == "04-two-headers":
@@ -111,14 +111,14 @@ def test_episodes_are_what_the_file_holds(
 
 
 def test_a_monitor_file_without_a_header_says_how_to_mend_it(stack: SqlStack) -> None:
-    """One sentence, and exit code 1."""
+    """A Monitor file without a header gives exit code 1 and the header to add."""
     done = stack.cli("import", str(REPORTS / "09-no-header"), code=1)
     assert '#{"t_start"' in done.stderr
     assert "r,l,t" in done.stderr
 
 
 def test_rllib_values_that_are_no_numbers_are_kept(stack: SqlStack) -> None:
-    """A step that is none comes from the next name."""
+    """RLlib's results are kept with their NaN, and with their steps after a restore."""
     (run,) = imported(stack, REPORTS / "10-rllib-numbers" / "rl_nan")
     assert len(metrics(stack, run)) == 2
     assert "NaN" in metrics(stack, run)[0][1].values()
@@ -127,7 +127,7 @@ def test_rllib_values_that_are_no_numbers_are_kept(stack: SqlStack) -> None:
 
 
 def test_mlflow_keeps_both_values_and_no_deleted_run(stack: SqlStack) -> None:
-    """Two values of one name at one step; NaN; a deleted run is named and left out."""
+    """Two values of one name and step, and NaN, are kept; a deleted run is named and left out."""
     done = stack.cli("import", str(REPORTS / "13-mlflow"), "--json")
     runs = stack.settled(json.loads(done.stdout))
     assert "d" * 32 not in runs
@@ -138,14 +138,14 @@ def test_mlflow_keeps_both_values_and_no_deleted_run(stack: SqlStack) -> None:
 
 
 def test_a_path_with_signs_is_that_path(stack: SqlStack, tmp_path: Path) -> None:
-    """No other file is made beside it."""
+    """A path with `=` and `#` is read as it stands, and no other file is made beside it."""
     folder = Path(shutil.copytree(REPORTS / "14-path-signs", tmp_path / "14"))
     assert imported(stack, folder / "lr=1e-3#2") == ["h" * 32]
     assert [found.name for found in folder.iterdir()] == ["lr=1e-3#2"]
 
 
 def test_trackio_runs_of_one_name_are_two(stack: SqlStack) -> None:
-    """Their numbers that JSON does not have are kept."""
+    """Two runs of one name are two runs, and their NaN and infinities are kept."""
     runs = imported(stack, REPORTS / "15-trackio")
     assert len(runs) == 3
     losses = {tuple(numbers["loss"] for _, numbers, _ in metrics(stack, run)) for run in runs if "ppo" in run}
@@ -160,7 +160,7 @@ def test_trackio_runs_of_one_name_are_two(stack: SqlStack) -> None:
 
 
 def test_one_bad_file_costs_no_other_one(stack: SqlStack, tmp_path: Path) -> None:
-    """It is named, and once it is mended the rest of it is taken."""
+    """A bad file is named and the others are imported; once it is mended, no episode is doubled."""
     folder = Path(shutil.copytree(REPORTS / "25-one-bad-among-good", tmp_path / "25"))
     done = stack.cli("import", str(folder), "--json", code=1)
     runs = stack.settled(json.loads(done.stdout))
@@ -173,7 +173,7 @@ def test_one_bad_file_costs_no_other_one(stack: SqlStack, tmp_path: Path) -> Non
 
 
 def test_a_partial_import_is_continued(stack: SqlStack, tmp_path: Path) -> None:
-    """A row that was bad, rows in the place of it and rows behind: each is there once."""
+    """Once a bad row is mended, a second import adds it and the rows behind; each is stored once."""
     file = tmp_path / "partly.monitor.csv"
     rows = [f"{row}.0,{row},{row}.5\n" for row in range(1, 11)]
     file.write_text(MONITOR.format(env="E", rows="".join([*rows[:4], "5.0,\n", *rows[5:8]])))
@@ -188,7 +188,7 @@ def test_a_partial_import_is_continued(stack: SqlStack, tmp_path: Path) -> None:
 
 
 def test_another_file_of_the_same_name_is_another_run(stack: SqlStack, tmp_path: Path) -> None:
-    """One after the other, too; a copy of the file, or the file at another place, is the same run."""
+    """Another file of the same name is another run; the same file at another place is the same run."""
     for folder, env in (("one", "A"), ("two", "B")):
         (tmp_path / folder).mkdir()
         content = MONITOR.format(env=env, rows="1.0,1,1.5\n2.0,2,2.5\n")
@@ -209,7 +209,7 @@ def test_a_deleted_run_can_be_imported_anew(stack: SqlStack, tmp_path: Path) -> 
 
 
 def test_again_makes_new_rows(stack: SqlStack, tmp_path: Path) -> None:
-    """In a stream of their own."""
+    """`--again` imports the rows once more, in a stream of their own."""
     (tmp_path / "twice.monitor.csv").write_text(MONITOR.format(env="A", rows="1.0,1,1.5\n"))
     imported(stack, tmp_path)
     imported(stack, tmp_path, "--again")
@@ -231,7 +231,7 @@ def test_wandb_values_of_every_kind_are_kept(stack: SqlStack) -> None:
 
 
 def test_hyperparameters_of_tensorboard_have_their_types(stack: SqlStack) -> None:
-    """Seven of them."""
+    """The seven hyperparameters of a TensorBoard run keep their types."""
     (run,) = imported(stack, REPORTS / "29-right" / "tbhp")
     config = json.loads(stack.rows("SELECT config FROM runs WHERE run_id = :run", run=run)[0][0])
     assert len(config) == 7

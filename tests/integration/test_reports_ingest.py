@@ -21,7 +21,7 @@ STEP = '{{"type":"step","run_id":"{run}","step":{step},"reward":1}}\n'
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, kafka: str) -> Iterator[SqlStack]:
-    """`persist` writes what comes, and `forward` ships what nobody else does, as below `up`."""
+    """A stack whose `persist` and `forward` run, as below `up`."""
     with sql_stack(tmp_path_factory.mktemp("stack"), kafka, "persist", "forward") as made:
         yield made
 
@@ -40,19 +40,19 @@ def steps(stack: SqlStack, run: str) -> list[Any]:
 
 
 def started(folder: Path, env: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
-    """The program in the background, its words in a file."""
+    """Start the program in the background, with its output in the file `said`."""
     with (folder / "said").open("wb") as said:
         command = [PROGRAM, *arguments]
         return subprocess.Popen(command, env=env, stderr=said, stdout=said, stdin=subprocess.DEVNULL)
 
 
 def said(folder: Path) -> str:
-    """What it has said so far."""
+    """What the program in the background has printed so far."""
     return (folder / "said").read_text()
 
 
 def test_cut_gzip_gives_its_whole_lines(stack: SqlStack) -> None:
-    """As many as zcat; what is missing is said; the same file again is recognised."""
+    """A cut gzip file gives its whole lines and a message; the same file is recognised the next time."""
     file = str(REPORTS / "16-gzip-cut" / "cut3.jsonl.gz")
     done = stack.cli("ingest", file, "--json")
     found = json.loads(done.stdout)
@@ -64,7 +64,7 @@ def test_cut_gzip_gives_its_whole_lines(stack: SqlStack) -> None:
 
 
 def test_a_hundred_and_twenty_files_are_taken_once(stack: SqlStack, tmp_path: Path) -> None:
-    """Each is a stream of its own, whatever their number."""
+    """All of 120 files are ingested, and a second time none of them."""
     files = []
     for number in range(120):
         files.append(tmp_path / f"{number}.jsonl")
@@ -76,7 +76,7 @@ def test_a_hundred_and_twenty_files_are_taken_once(stack: SqlStack, tmp_path: Pa
 
 
 def test_of_a_file_that_grew_the_rest_is_taken(stack: SqlStack, tmp_path: Path) -> None:
-    """Its lines belong to the run that was named before; a last line that was torn is taken whole."""
+    """Only the rest of a file that grew is read, into the same run; a torn last line is read whole."""
     file = tmp_path / "grew.jsonl"
     file.write_text(
         '{"type":"run_started","run_id":"grew"}\n{"type":"step","step":0,"reward":1}\n{"type":"st'
@@ -90,7 +90,7 @@ def test_of_a_file_that_grew_the_rest_is_taken(stack: SqlStack, tmp_path: Path) 
 
 @pytest.mark.parametrize("how", ["truncate", "rename", "replace"])
 def test_follow_goes_on_with_the_new_content(how: str, stack: SqlStack, tmp_path: Path) -> None:
-    """As `tail -F` does, and says so; no fragment of the old one becomes a line of the new one."""
+    """`--follow` goes on with a file's new content as `tail -F` does, without fragments of the old."""
     file, run = tmp_path / "f.log", f"follow-{how}"
 
     def lines(*numbers: int) -> str:
@@ -117,7 +117,7 @@ def test_follow_goes_on_with_the_new_content(how: str, stack: SqlStack, tmp_path
 
 
 def test_python_dicts_are_their_numbers(stack: SqlStack) -> None:
-    """As TRL prints them, and NumPy 2."""
+    """Python dicts, as TRL and NumPy 2 print them, are read as their numbers."""
     found = stack.summary("ingest", str(REPORTS / "23-python-dicts" / "py.jsonl"), "--run-id", "py")
     assert found["dead_letters"] == 0
     stack.settled(found)
@@ -127,7 +127,7 @@ def test_python_dicts_are_their_numbers(stack: SqlStack) -> None:
 
 
 def test_utf_16_is_read(stack: SqlStack, tmp_path: Path) -> None:
-    """As PowerShell's `>` writes it."""
+    """`ingest` reads UTF-16, which PowerShell's `>` writes."""
     (tmp_path / "ps.log").write_bytes(STEP.format(run="ps", step=3).replace("\n", "\r\n").encode("utf-16"))
     assert stack.summary("ingest", str(tmp_path / "ps.log"))["steps"] == 1
     wait_for(lambda: steps(stack, "ps") == [3], "the step")
@@ -135,12 +135,12 @@ def test_utf_16_is_read(stack: SqlStack, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "kind", "count"), [("bom_crlf", "steps", 5), ("bom_mid", "steps", 10)])
 def test_byte_order_marks_do_not_matter(name: str, kind: str, count: int, stack: SqlStack) -> None:
-    """At the beginning and in the middle."""
+    """Byte order marks do not matter, at the beginning of a file and in the middle."""
     assert stack.summary("ingest", str(REPORTS / "29-right" / f"{name}.jsonl"))[kind] == count
 
 
 def test_runs_named_by_dots_are_exported_apart(stack: SqlStack, tmp_path: Path) -> None:
-    """Each into a folder of its own, which is none of those."""
+    """The runs `.` and `..` are each exported into a folder of their own in the working folder."""
     stack.summary("ingest", str(REPORTS / "26-run-ids" / "ids.jsonl"))
     wait_for(lambda: steps(stack, ".") != [] != steps(stack, ".."), "their steps")
     folders = set()
@@ -155,7 +155,7 @@ def test_runs_named_by_dots_are_exported_apart(stack: SqlStack, tmp_path: Path) 
 def test_at_the_limit_of_the_spool_a_signal_ends_it(
     number: int, away: dict[str, str], tmp_path: Path
 ) -> None:
-    """The broker is away; what was read is in the spool."""
+    """A signal ends an `ingest` that waits at the spool's limit, and the spool keeps what was read."""
     file = tmp_path / "big.log"
     file.write_text(STEP.format(run="big", step=1) * 60_000)
     child = started(tmp_path, away | {"STEPSTREAM_SPOOL_MAX_BYTES": "100000"}, "ingest", str(file))
@@ -170,7 +170,7 @@ def test_at_the_limit_of_the_spool_a_signal_ends_it(
 
 
 def test_a_signal_ends_all_files(stack: SqlStack, tmp_path: Path) -> None:
-    """Those that were not read are named."""
+    """A signal ends the `ingest` of several files, and names those that were not read."""
     os.mkfifo(tmp_path / "a")
     for name in ("b", "c"):
         (tmp_path / name).write_text(STEP.format(run=f"never-{name}", step=1))
@@ -187,7 +187,7 @@ def test_a_signal_ends_all_files(stack: SqlStack, tmp_path: Path) -> None:
 
 
 def test_a_closed_stdin_is_one_sentence(away: dict[str, str]) -> None:
-    """Exit code 2."""
+    """With a closed stdin `ingest -` exits with 2 and one sentence."""
     done = subprocess.run(
         ["sh", "-c", f"{PROGRAM} ingest - <&-"], env=away, capture_output=True, text=True, timeout=60
     )
@@ -197,7 +197,7 @@ def test_a_closed_stdin_is_one_sentence(away: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("command", ["ingest -", "import .", "run -- true", "runs list"])
 def test_a_deleted_working_folder_is_one_sentence(command: str, away: dict[str, str], tmp_path: Path) -> None:
-    """Exit code 2."""
+    """In a working folder that was deleted a command exits with 2 and one sentence."""
     (tmp_path / "gone").mkdir()
     script = f"cd {tmp_path}/gone && rmdir ../gone && {PROGRAM} {command}"
     done = subprocess.run(["sh", "-c", script], env=away, capture_output=True, text=True, timeout=60)

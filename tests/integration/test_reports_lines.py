@@ -1,4 +1,4 @@
-"""Lines, closed streams and environments of public bug reports, on one real stack: each right.
+"""Lines, closed streams and environments of public bug reports give the right rows on one real stack.
 
 `tests/data/reports/README.md` says where they are from and what is right.
 """
@@ -28,20 +28,20 @@ Sql = Callable[[str], list[Any]]
 
 
 class Stack:
-    """persist on one home; what it stored is asked of SQLite."""
+    """A home with a stack; its SQLite is asked for what persist stored."""
 
     def __init__(self, home: Path, env: dict[str, str]) -> None:
         self.home, self.env = home, os.environ | env
 
     def cli(self, *arguments: str) -> str:
-        """The program's standard output, after its good end."""
+        """Run the program, which must succeed, and return its standard output."""
         command = [PROGRAM, *arguments]
         done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def ingest(self, *files: Path) -> str:
-        """Send files as one run that is new, and wait until all of it is stored: its name."""
+        """Send files as one new run, wait until all of it is stored, and return its id."""
         run_id = uuid.uuid4().hex
         said = json.loads(self.cli("ingest", "--json", "--run-id", run_id, *map(str, files)))
         wait_for(lambda: self.counted(run_id) == said["read"], 90)
@@ -54,14 +54,14 @@ class Stack:
         return sum(self.sql(f"SELECT count(*) FROM {table} {own}")[0][0] for table in tables)
 
     def sql(self, query: str) -> list[Any]:
-        """Rows."""
+        """The rows that a query gives."""
         with closing(sqlite3.connect(self.home / "stepstream.db")) as connection:
             return connection.execute(query).fetchall()
 
 
 @pytest.fixture(scope="module")
 def stack(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Started once for this file."""
+    """A stack that is started once for this file."""
     home, prefix = tmp_path_factory.mktemp("reports"), f"reports-{uuid.uuid4().hex[:6]}."
     env = {
         "STEPSTREAM_HOME": str(home),
@@ -83,7 +83,7 @@ def stack(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stac
 
 @pytest.mark.parametrize("name", ["d_done", "d_obs", "d_state", "d_obsact"])
 def test_steps_without_a_kind(stack: Stack, name: str) -> None:
-    """Each is a step, and none an episode; what was seen is the observation."""
+    """Lines without a kind are steps, not episodes, and `obs` or `state` is the observation."""
     path = REPORTS / "19-steps-without-kind" / f"{name}.jsonl"
     run_id = stack.ingest(path)
     given = [json.loads(line) for line in path.read_text().splitlines()]
@@ -99,7 +99,7 @@ def test_steps_without_a_kind(stack: Stack, name: str) -> None:
 
 
 def test_times(stack: Stack) -> None:
-    """33 steps: an unreadable or implausible time is the arrival, and its value is in extras."""
+    """A step with an unreadable or implausible time has the time of arrival, and the value in extras."""
     path = REPORTS / "20-times" / "d_time.jsonl"
     run_id = stack.ingest(path)
     rows = stack.sql(
@@ -115,7 +115,7 @@ def test_times(stack: Stack) -> None:
 
 
 def test_numbers_beyond_what_a_page_counts_to(stack: Stack) -> None:
-    """They are stored as they are: SQL and the command line answer with every digit."""
+    """Numbers beyond a page's range are stored, and SQL gives them with every digit."""
     folder = REPORTS / "21-chart-hang"
     run_id = stack.ingest(*sorted(folder.glob("*.jsonl")))
     assert stack.sql(f"SELECT episode_index, episode_return FROM episodes WHERE run_id = '{run_id}'") == [
@@ -130,7 +130,7 @@ def test_numbers_beyond_what_a_page_counts_to(stack: Stack) -> None:
 
 
 def test_a_reward_that_is_a_bool(stack: Stack) -> None:
-    """15 steps of 0 or 1, three episodes of return 1."""
+    """A reward that is a bool is stored as 0 or 1, and counts in the episode's return."""
     subprocess.run(
         [sys.executable, "boolr.py"], cwd=REPORTS / "22-bool-reward", env=stack.env, check=True, timeout=90
     )
@@ -144,7 +144,7 @@ def test_a_reward_that_is_a_bool(stack: Stack) -> None:
 
 
 def test_vector_environments_and_odd_rewards(stack: Stack) -> None:
-    """Lengths 3 and 5 in each autoreset mode; ten odd rewards are ten steps."""
+    """Episodes have lengths 3 and 5 in each autoreset mode, and ten odd rewards are ten steps."""
     subprocess.run([sys.executable, "gv.py"], cwd=REPORTS / "29-right", env=stack.env, check=True, timeout=90)
     wait_for(lambda: stack.sql("SELECT count(*) FROM steps WHERE run_id = 'g_odd'") == [(10,)], 60)
     found = stack.sql(
@@ -164,7 +164,7 @@ def test_vector_environments_and_odd_rewards(stack: Stack) -> None:
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams(stack: Stack, closed: str) -> None:
-    """20,000 steps are in SQL, and nothing is in the stream's locks."""
+    """With closed standard streams 20,000 steps reach SQL, and the stream's locks stay empty."""
     run_id = f"closed-{uuid.uuid4().hex}"
     command = f"{PROGRAM} run --run-id {run_id} -- {sys.executable} many.py {closed}"
     done = subprocess.run(
@@ -183,7 +183,7 @@ def test_closed_standard_streams(stack: Stack, closed: str) -> None:
 
 @pytest.mark.parametrize(("name", "kind", "count"), [("bom_crlf", "steps", 5), ("bom_mid", "steps", 10)])
 def test_a_bom_wherever_it_stands(stack: Stack, name: str, kind: str, count: int) -> None:
-    """It belongs to no line."""
+    """A byte order mark belongs to no line, wherever it stands."""
     stack.cli("ingest", str(REPORTS / "29-right" / f"{name}.jsonl"))
     run_id = {"bom_crlf": "i_bom", "bom_mid": "i_bommid"}[name]
     wait_for(lambda: stack.counted(run_id) == count, 60)
@@ -192,6 +192,6 @@ def test_a_bom_wherever_it_stands(stack: Stack, name: str, kind: str, count: int
 
 @pytest.mark.parametrize(("name", "step"), [("d_verl", 5), ("d_nemo", None)])
 def test_a_rollout_of_a_language_model_is_a_metric(stack: Stack, name: str, step: int | None) -> None:
-    """Its reward is none of an environment's step."""
+    """A rollout that verl or NeMo prints is a metric, not a step of an environment."""
     run_id = stack.ingest(REPORTS / "29-right" / f"{name}.jsonl")
     assert stack.sql(f"SELECT global_step FROM metrics WHERE run_id = '{run_id}'") == [(step,)]

@@ -38,7 +38,7 @@ def python(code: str) -> list[str]:
 
 
 def events(found: list[Found]) -> dict[str, dict[str, Any]]:
-    """What stepstream said of a run, by the event's name."""
+    """The events that stepstream itself wrote of a run, by name."""
     own = [item.record for item in of_stepstream(found) if item.kind is Kind.RUNS]
     return {record["event"]: {"run_id": record["run_id"]} | json.loads(record["payload"]) for record in own}
 
@@ -52,7 +52,7 @@ def until(holds: Callable[[], Any], seconds: float = 40) -> None:
 
 
 def test_output_and_exit_code_pass_through(settings: Settings, run_cli: RunCli) -> None:
-    """stdout unchanged, stderr shown, and at its end one object about the lines."""
+    """`run --json` passes on stdout, stderr and exit code, and prints a summary at the end."""
     code = "import sys; print('hello'); print('{\"loss\": 0.5}', end='');"
     code += "print('oh', file=sys.stderr); sys.exit(3)"
     done = run_cli("run", "--json", *python(code))
@@ -74,7 +74,7 @@ def test_output_and_exit_code_pass_through(settings: Settings, run_cli: RunCli) 
 
 
 def test_the_worker_names_its_run_and_our_records_follow(settings: Settings, run_cli: RunCli) -> None:
-    """Also those that were written before it did."""
+    """stepstream's own records belong to the run that the worker names, also those written before."""
     code = 'import time; print(\'starting\'); time.sleep(0.5); print(\'{"type":"step","run_id":"mine"}\')'
     done = run_cli("run", "--json", *python(code))
     assert json.loads(done.stderr.splitlines()[-1])["run_ids"] == ["mine"]
@@ -107,7 +107,7 @@ def test_the_sdk_in_the_worker_and_its_prints_are_one_run(settings: Settings, ru
 def test_signals_pass_through(
     number: signal.Signals, settings: Settings, spawn_cli: Callable[..., Any]
 ) -> None:
-    """128 + n, and the run is cancelled."""
+    """A signal n reaches the worker: the exit code is 128 + n, and the run is cancelled."""
     child = spawn_cli("run", *python("import time; print('up', flush=True); time.sleep(60)"))
     until(lambda: "up" in child.log.read_text())
     child.send_signal(number)
@@ -116,7 +116,7 @@ def test_signals_pass_through(
 
 
 def test_a_worker_that_is_killed_has_failed(settings: Settings, run_cli: RunCli) -> None:
-    """128 + 9, by SIGKILL, with its last words."""
+    """A worker killed by SIGKILL gives exit code 137 and a failed run with its last stderr lines."""
     code = "import os, sys; print('last words', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
     assert run_cli("run", *python(code)).returncode == 137
     failed = events(read_topics(settings))["run_failed"]
@@ -125,7 +125,7 @@ def test_a_worker_that_is_killed_has_failed(settings: Settings, run_cli: RunCli)
 
 
 def test_a_program_that_is_missing(settings: Settings, run_cli: RunCli) -> None:
-    """127, one sentence, and the run failed."""
+    """A missing program gives exit code 127, a message that names it, and a failed run."""
     done = run_cli("run", "--", "no-such-program")
     assert done.returncode == 127
     assert "no-such-program" in done.stderr
@@ -134,14 +134,14 @@ def test_a_program_that_is_missing(settings: Settings, run_cli: RunCli) -> None:
 
 
 def test_without_a_command(home: Path, run_cli: RunCli) -> None:
-    """Wrong use."""
+    """`run` without a command exits with 2 and one sentence."""
     done = run_cli("run")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
 
 
 def test_without_any_kafka_training_goes_on(home: Path, run_cli: RunCli) -> None:
-    """Its lines stay in the spool, and it says so."""
+    """Without a Kafka the worker runs on; its lines stay in the spool, and a message says so."""
     done = run_cli("run", *python("print('x')"))
     assert (done.returncode, done.stdout) == (0, "x\n")
     assert "stay in" in done.stderr
@@ -151,7 +151,7 @@ def test_without_any_kafka_training_goes_on(home: Path, run_cli: RunCli) -> None
 
 
 def test_a_silent_worker_is_heard(settings: Settings, run_cli: RunCli) -> None:
-    """Heartbeats come also while it says nothing."""
+    """`run` sends heartbeats also while the worker prints nothing."""
     run_cli("run", *python("import time; time.sleep(1.5)"), env={"STEPSTREAM_HEARTBEAT_SECONDS": "0.3"})
     own = [item.record["event"] for item in of_stepstream(read_topics(settings)) if item.kind is Kind.RUNS]
     assert own.count("heartbeat") >= 3
@@ -164,7 +164,7 @@ def test_a_background_child_that_keeps_the_pipe_does_not_keep_us(settings: Setti
 
 
 def test_stdout_that_nobody_reads_any_more_ends_nothing(settings: Settings, home: Path) -> None:
-    """As in `stepstream run … | head -1`: the worker goes on."""
+    """The worker goes on when nobody reads stdout any more, as in `stepstream run … | head -1`."""
     code = "for i in range(20000): print('{\"loss\": %d}' % i)"
     program = Path(sys.executable).with_name("stepstream")
     command = f'{program} run -- {sys.executable} -c "$CODE" | head -1'
@@ -177,7 +177,7 @@ def test_stdout_that_nobody_reads_any_more_ends_nothing(settings: Settings, home
 def test_an_announced_run_ends_also_where_its_lines_name_another(
     settings: Settings, spawn_cli: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Both end, and are alive until then."""
+    """The run of `--run-id` and the run that the lines name both have heartbeats and then an end."""
     over = tmp_path / "over"
     code = f"import pathlib, time\nwhile not pathlib.Path({str(over)!r}).exists():\n"
     code += ' print(\'{"type":"step","run_id":"theirs","reward":1}\')\n time.sleep(0.1)'
@@ -197,7 +197,7 @@ def test_an_announced_run_ends_also_where_its_lines_name_another(
 def test_an_announced_run_ends_also_where_run_is_killed(
     settings: Settings, spawn_cli: Callable[..., Any], home: Path
 ) -> None:
-    """`forward` says of both that they are lost."""
+    """After a kill of `run`, `forward` marks the announced run and the run of the lines as lost."""
     code = 'import time\nprint(\'{"type":"step","run_id":"theirs","reward":1}\')\ntime.sleep(60)'
     run = spawn_cli("run", "--run-id", "ours", *python(code))
     until(lambda: acknowledged(home) == 1)
@@ -253,7 +253,7 @@ def test_every_command_takes_closed_standard_streams(home: Path, command: str) -
     ],
 )
 def test_an_impossible_home_is_one_sentence(run_cli: RunCli, command: str, home_is: str) -> None:
-    """It names the folder, and never shows a traceback."""
+    """A home that cannot be used gives one sentence that names the folder, and no traceback."""
     env = {"STEPSTREAM_HOME": home_is, "STEPSTREAM_BOOTSTRAP_SERVERS": "127.0.0.1:9"}
     done = run_cli(*command.split(), env=env)
     assert "Traceback" not in done.stderr
@@ -268,7 +268,7 @@ def test_an_impossible_home_is_one_sentence(run_cli: RunCli, command: str, home_
 def test_killed_at_any_moment_nothing_spooled_is_lost(
     settings: Settings, spawn_cli: Callable[..., Any], home: Path, strikes: Callable[[int], int]
 ) -> None:
-    """`forward` goes on where a killed `run` and a killed `forward` stopped; repeats are the same again."""
+    """`forward` goes on where a killed `run` or `forward` stopped; a repeated record equals the first."""
     code = "import time\nfor i in range(10**6):\n print('{\"loss\": %d}' % i)\n"
     code += " if i % 50 == 0: time.sleep(0.01)"
     for _ in range(strikes(2)):

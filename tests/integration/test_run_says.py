@@ -1,4 +1,4 @@
-"""What `run` tells the user on stderr: where to look, what is another attempt, why lines are dead letters."""
+"""On stderr `run` says where to look, what is another attempt, and why lines are dead letters."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_run_has_a_name_and_an_address(home: Path, run_cli: RunCli) -> None:
 
 
 def test_another_attempt_is_said(home: Path, run_cli: RunCli) -> None:
-    """The same id again from the same folder of spools; a first one, and one beside another, is silent."""
+    """`run` reports another attempt of an id, but not a first one, nor one while another still runs."""
     assert "another attempt" not in run_cli("run", "--run-id", "r", *WORKER).stderr
     assert "stepstream runs attempts r" in run_cli("run", "--run-id", "r", *WORKER).stderr
     with next(home.glob("spool/*/writer.lock")).open("rb") as lock:
@@ -54,7 +54,7 @@ def test_another_attempt_is_said(home: Path, run_cli: RunCli) -> None:
 
 
 def test_the_summary_names_the_way_to_dead_letters(capsys: pytest.CaptureFixture[str]) -> None:
-    """Still one line, and only where there are any."""
+    """The summary stays one line, and names `dlq list` only where there are dead letters."""
     totals = Totals()
     totals.runs["r"] = "open"
     print_summary(totals, 1.0, as_json=False, err=True)

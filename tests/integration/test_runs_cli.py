@@ -59,7 +59,7 @@ LETTER = ("run_id", "stream_id", "seq", "agent_id", "worker_id", "event_time",
 
 
 def test_list_and_show(stored: dict[Kind, list[Any]], run_cli: Cli):
-    """Both print the columns of `runs` and the counts, as JSON and for people."""
+    """`runs list` and `runs show` print the columns of `runs` and the counts, as JSON and for people."""
     (run,) = json.loads(run_cli("runs", "list", "--json").stdout)
     assert (run["run_id"], run["status"], run["env_id"]) == ("run", "running", "Taxi-v3")
     assert (run["agents"], run["steps"], run["episodes"], run["metrics"]) == (1, STEPS, 50, 50)
@@ -107,7 +107,7 @@ def test_a_run_is_found_by_its_name(stored: dict[Kind, list[Any]], run_cli: Cli)
 
 
 def test_jsonl(stored: dict[Kind, list[Any]], run_cli: Cli, tmp_path: Path):
-    """Every table is a file of objects; JSON columns are values, numbers that are none are words."""
+    """Every table is a file of objects; JSON columns are values, and an infinity is a word."""
     done = run_cli("runs", "export", "run", "--format", "jsonl", "--output", str(tmp_path / "out"), "--json")
     told = json.loads(done.stdout)
     assert told["rows"] == {k.table: len(v) for k, v in stored.items()} | {"runs": 1, "agents": 1}
@@ -121,7 +121,7 @@ def test_jsonl(stored: dict[Kind, list[Any]], run_cli: Cli, tmp_path: Path):
 
 
 def test_csv_to_stdout(stored: dict[Kind, list[Any]], run_cli: Cli):
-    """One table goes to stdout; JSON columns are the stored text."""
+    """One table goes to stdout as CSV; JSON columns are the stored text."""
     done = run_cli("runs", "export", "run", "--format", "csv", "--table", "steps", "--output", "-")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == STEPS
@@ -129,7 +129,7 @@ def test_csv_to_stdout(stored: dict[Kind, list[Any]], run_cli: Cli):
 
 
 def test_parquet(stored: dict[Kind, list[Any]], run_cli: Cli, tmp_path: Path):
-    """A stock reader finds typed columns."""
+    """A stock reader finds typed columns in the exported Parquet files."""
     parquet = pytest.importorskip("pyarrow.parquet")
     done = run_cli("runs", "export", "run", "--output", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
@@ -141,7 +141,7 @@ def test_parquet(stored: dict[Kind, list[Any]], run_cli: Cli, tmp_path: Path):
 
 
 def test_wrong_use(stored: dict[Kind, list[Any]], run_cli: Cli, tmp_path: Path):
-    """One clear sentence each, and no half-written file."""
+    """Wrong use of `runs export` exits with 1 or 2 and shows no traceback."""
     blocked = tmp_path / "file"
     blocked.write_text("")
     for arguments, code in (

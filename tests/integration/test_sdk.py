@@ -71,7 +71,7 @@ def test_below_run(settings: Settings, run_cli: RunCli) -> None:
 
 
 def test_alone(settings: Settings, spawn_cli: Callable[..., Any], run_cli: RunCli) -> None:
-    """Without any service the spool waits, and `forward` ships it once started."""
+    """Without any service the lines wait in the spool, and `forward` ships them once it is started."""
     done = subprocess.run([sys.executable, "-c", WORKER], env=os.environ, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     spawn_cli("forward")

@@ -44,7 +44,7 @@ with stepstream.init(run_id="r") as run:
 def test_training_goes_on_when_every_server_is_dead(
     own_kafka: KafkaServer, tiny_disk: Path, tmp_path: Path, spawn_cli: Spawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop goes on through all of it, and when they are back, each rollout is in Kafka once."""
+    """Training goes on through all outages, and afterwards each rollout is in Kafka once."""
     monkeypatch.setenv("STEPSTREAM_SPOOL_DIR", str(tiny_disk / "spool"))
     monkeypatch.setenv("STEPSTREAM_SPOOL_SEGMENT_BYTES", "65536")
     settings = load()

@@ -1,4 +1,4 @@
-"""No secret in any output: commands are given planted ones, and all they say and write is searched."""
+"""Planted secrets appear in no output, log, file or record of the commands."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def files(folder: Path) -> Iterator[str]:
 def test_no_command_prints_one(
     command: list[str], home: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    """Addresses where nothing listens, so that each command prints the address it tried."""
+    """No command prints a planted secret, also where it prints the address that does not answer."""
     done = run_cli(*command, env=SETTINGS, timeout=120)
     assert done.stdout + done.stderr
     assert not leaks([done.stdout, done.stderr, *files(home)])
@@ -71,7 +71,7 @@ def test_no_command_prints_one(
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_no_service_logs_one(service: str, home: Path, spawn_cli: Callable[..., Any]) -> None:
-    """While it waits for its servers, and at its end."""
+    """No service logs a planted secret while it waits for its servers, or at its end."""
     started = spawn_cli(service, env=SETTINGS)
     wait_for(lambda: started.log.read_text() or started.poll() is not None, 60, f"{service} says nothing")
     started.terminate()

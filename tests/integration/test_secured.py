@@ -54,7 +54,7 @@ def operator(
 
 
 def wait_until_said(service: Any, words: str | re.Pattern[str]) -> None:
-    """Until its log has these words."""
+    """Wait until the log of a service has these words."""
     wanted = re.compile(re.escape(words)) if isinstance(words, str) else words
     try:
         wait_for(lambda: wanted.search(service.log.read_text()), PATIENCE_S)
@@ -63,7 +63,7 @@ def wait_until_said(service: Any, words: str | re.Pattern[str]) -> None:
 
 
 def rights_of(service: str, prefix: str = "telemetry.") -> list[Rule]:
-    """The access rules of the table."""
+    """The access rules that the table of rights gives a service."""
     rights = RIGHTS[service]
     rules = [
         (ResourceType.TOPIC, kind.topic(prefix), AclOperation[name])
@@ -75,7 +75,7 @@ def rights_of(service: str, prefix: str = "telemetry.") -> list[Rule]:
 
 
 def faults(secured: SecuredKafka) -> dict[str, dict[str, dict[str, str]]]:
-    """By page and cause, as docs/security has them: what an operator set."""
+    """The variables that an operator set, by page and cause of docs/security."""
     own, strange, login = secured.authority, secured.other_authority, secured.login
     password = "the password is wrong, or the user unknown"
     of_another = {"STEPSTREAM_KAFKA_SSL_CA_LOCATION": str(strange.ca)}
@@ -121,7 +121,7 @@ def test_each_failure_says_the_sentence_of_its_page(
     page: str,
     cause: str,
 ) -> None:
-    """A command exits non-zero, a service waits and logs it; neither shows a secret."""
+    """A command fails and a service waits with the page's sentence; neither shows a secret."""
     known, sentence = faults(secured)[page], quoted(f"security/{page}")[cause]
     assert [*known] == [*quoted(f"security/{page}")]
     operator(known[cause])
@@ -132,7 +132,7 @@ def test_each_failure_says_the_sentence_of_its_page(
     assert "guessed" not in done.stderr
     for service in services:
         wait_until_said(service, sentence)
-        assert service.poll() is None, "it waits"
+        assert service.poll() is None, "the service waits"
         assert "guessed" not in service.log.read_text()
         assert "Traceback" not in service.log.read_text()
 
@@ -201,7 +201,7 @@ def test_topics_are_created_twice_with_the_documented_rights(
 def test_topics_plan_is_shown_and_applied(
     secured: SecuredKafka, operator: Callable[..., None], run_cli: Cli
 ) -> None:
-    """diff finds what differs and changes nothing; alter --dry-run too; alter makes it so."""
+    """`topics diff` and `alter --dry-run` show what differs and change nothing; `alter` applies it."""
     operator({"STEPSTREAM_BOOTSTRAP_SERVERS": secured.address("ADMIN"), "STEPSTREAM_TOPIC_PREFIX": "plan."})
     assert run_cli("topics", "create", "--dry-run").stdout.count("is missing") == len(Kind)
     assert run_cli("topics", "diff").returncode == 1
@@ -231,7 +231,7 @@ def test_topics_plan_is_shown_and_applied(
 def test_each_service_runs_with_the_rights_of_the_table_alone(
     secured: SecuredKafka, operator: Callable[..., None], run_cli: Cli, spawn_cli: Spawn, tmp_path: Path
 ) -> None:
-    """admin makes topics, a worker sends, persist and live store, replay plays; doctor finds each well."""
+    """With its documented rights alone each service does its work, and doctor finds nothing wrong."""
     for service in ("worker", "persist", "live", "replay", "admin", "dashboard"):
         secured.add_user(service)
         secured.grant(service, *rights_of(service))
@@ -283,7 +283,7 @@ def test_each_service_runs_with_the_rights_of_the_table_alone(
 def test_a_token_of_an_issuer_logs_in(
     secured: SecuredKafka, operator: Callable[..., None], run_cli: Cli
 ) -> None:
-    """OAUTHBEARER: the client's id is the user that the access rules name."""
+    """With OAUTHBEARER the client's id is the user that the access rules name."""
     operator(secured.client("trainer") | {"STEPSTREAM_TOPIC_PREFIX": "oauth."})
     refused = run_cli("topics", "create")
     assert "does not allow user trainer to CREATE topic oauth." in refused.stderr
@@ -326,7 +326,7 @@ def test_a_missing_right_is_named(
     lacks: Rule,
     words: str,
 ) -> None:
-    """User, operation and topic or group: in the log of the service, and by doctor."""
+    """The log of a service names user, operation and topic or group of a missing right."""
     operator({"STEPSTREAM_BOOTSTRAP_SERVERS": secured.address("ADMIN")})
     assert run_cli("topics", "create").returncode == 0
     user = f"{service}-{words.rsplit(maxsplit=1)[-1]}"
@@ -343,7 +343,7 @@ def test_a_missing_right_is_named(
 def test_a_worker_without_write_waits_and_loses_nothing(
     secured: SecuredKafka, operator: Callable[..., None], run_cli: Cli
 ) -> None:
-    """It names user, operation and topic; given the right, the next `forward` ships the lines."""
+    """`run` without WRITE names user, operation and topic; the lines stay in the spool."""
     operator({"STEPSTREAM_BOOTSTRAP_SERVERS": secured.address("ADMIN")})
     assert run_cli("topics", "create").returncode == 0
     secured.add_user("reader")
@@ -359,7 +359,7 @@ def test_a_worker_without_write_waits_and_loses_nothing(
 def test_a_service_waits_for_topics_and_says_which(
     secured: SecuredKafka, operator: Callable[..., None], run_cli: Cli, spawn_cli: Spawn
 ) -> None:
-    """Topics that are created later are read without a restart."""
+    """A service names the topic that it waits for, and reads topics that are created later."""
     operator({"STEPSTREAM_BOOTSTRAP_SERVERS": secured.address("ADMIN"), "STEPSTREAM_TOPIC_PREFIX": "later."})
     services = [spawn_cli(name) for name in ("persist", "live")]
     for service in services:

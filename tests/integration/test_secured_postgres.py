@@ -58,7 +58,7 @@ def database(secured: SecuredPostgres, settings: Settings, monkeypatch: pytest.M
 
 
 def faults(secured: SecuredPostgres, name: str) -> dict[str, str]:
-    """Cause, as docs/security/postgresql.md has it → the URL that an operator set."""
+    """The URL that an operator set, by cause of docs/security/postgresql.md."""
     own, strange, login = secured.authority, secured.other_authority, secured.login
 
     def shown(files: tuple[Path, Path]) -> str:
@@ -85,7 +85,7 @@ def faults(secured: SecuredPostgres, name: str) -> dict[str, str]:
 def test_each_failure_says_the_sentence_of_the_page(
     secured: SecuredPostgres, database: str, cause: str
 ) -> None:
-    """It names what to check, and no secret."""
+    """Each failure gives the page's sentence, which shows no secret."""
     if cause == "the user may not connect":
         secured.sql("DROP DATABASE IF EXISTS postgres2")
         secured.sql("CREATE DATABASE postgres2")
@@ -102,7 +102,7 @@ def test_each_failure_says_the_sentence_of_the_page(
 def test_a_command_ends_with_the_sentence(
     secured: SecuredPostgres, database: str, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 1, and one line."""
+    """A command with a wrong password exits with 1 and prints only the page's sentence."""
     cause = "the password is wrong"
     monkeypatch.setenv("STEPSTREAM_DATABASE_URL", faults(secured, database)[cause])
     done = run_cli("runs", "list")
@@ -113,7 +113,7 @@ def test_a_command_ends_with_the_sentence(
 def test_a_certificate_and_a_password_log_in(
     secured: SecuredPostgres, database: str, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """verify-full with either; a user who may only SELECT lists runs and deletes none."""
+    """With verify-full a password and a client certificate each log in and list the runs."""
     files = secured.authority.issue("shown")
     for url in (
         secured.login("dashboard", database),
@@ -138,7 +138,7 @@ def test_persist_waits_for_a_right_and_says_which(
     monkeypatch: pytest.MonkeyPatch,
     lacks: str,
 ) -> None:
-    """User, privilege and table; granted, it goes on, and no record is lost."""
+    """persist names user, privilege and table; once the right is granted, all records are stored."""
     ensure_topics(settings)
     place = f"{lacks} ON DATABASE {database}" if lacks == "TEMPORARY" else lacks
     secured.sql(f"REVOKE {place} FROM persist", database)

@@ -1,4 +1,4 @@
-"""Redis with users of few rights: live runs with those of the table alone, and says which it lacks."""
+"""Redis users with few rights: `live` runs with those of the table alone, and names one that is missing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def admin(settings: Settings) -> redis.Redis:
 def user(
     settings: Settings, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str, tuple[str, ...]], str]:
-    """Makes a user with these commands on our keys, as whom the programs log in."""
+    """Makes a Redis user with these commands on our keys; the programs log in as this user."""
 
     def make(name: str, commands: tuple[str, ...]) -> str:
         rules = [
@@ -61,7 +61,7 @@ def user(
 def test_live_runs_with_the_rights_of_the_table(
     settings: Settings, admin: redis.Redis, user: Callable[..., str], spawn_cli: Spawn
 ) -> None:
-    """Without XADD it waits and names user and command; granted, it goes on; deletions are followed, too."""
+    """Without XADD `live` waits and names user and command; once granted, it also follows deletions."""
     ensure_topics(settings)
     rights = RIGHTS["live"].redis
     user("live", tuple(one for one in rights if one != "xadd"))
@@ -93,7 +93,7 @@ def test_live_runs_with_the_rights_of_the_table(
 def test_a_run_is_deleted_with_the_rights_of_admin(
     settings: Settings, admin: redis.Redis, user: Callable[..., str]
 ) -> None:
-    """Its keys are gone, and live processes are told."""
+    """With the rights of admin a run's keys are deleted, and live processes are told."""
     keys = Keys(settings.redis_prefix)
     admin.hset(keys.run("r", "agents"), "a", b"")
     admin.xadd(keys.agent("r", "a", "steps"), {"b": b""})
@@ -115,7 +115,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("cause", quoted(PAGE))
 def test_each_failure_says_the_sentence_of_the_page(user: Callable[..., str], cause: str) -> None:
-    """It names what to check, and no secret."""
+    """Each failure gives the page's sentence, which shows no secret."""
     assert [*FAULTS] == [*quoted(PAGE)]
     url = user("dashboard", RIGHTS["dashboard"].redis).replace(*FAULTS[cause])
     with pytest.raises(LiveBufferError) as said:
@@ -126,7 +126,7 @@ def test_each_failure_says_the_sentence_of_the_page(user: Callable[..., str], ca
 
 
 def test_a_command_that_is_not_allowed_is_named(user: Callable[..., str]) -> None:
-    """User and command, in one sentence."""
+    """One sentence names the user and the command that is not allowed."""
     user("reader", ("get",))
     with pytest.raises(LiveBufferError, match="User reader has no permissions to run the 'info'") as said:
         client.check(load())
@@ -135,7 +135,7 @@ def test_a_command_that_is_not_allowed_is_named(user: Callable[..., str]) -> Non
 
 @pytest.fixture(scope="module")
 def over_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Authority, Authority]]:
-    """host:port of a Redis that speaks only TLS and asks for a certificate; its authority, another one."""
+    """Address of a Redis that asks for TLS and a certificate, its authority, and a foreign authority."""
     from tests.support import containers
 
     folder = tmp_path_factory.mktemp("tls")
@@ -144,7 +144,7 @@ def over_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Au
         (own.ca, *own.issue("redis")), ("ca.crt", "server.crt", "server.key"), strict=True
     ):
         shutil.copy(source, folder / name)
-        (folder / name).chmod(0o644)  # the container's user is another one
+        (folder / name).chmod(0o644)  # the container runs as another user
     folder.chmod(0o755)
     (port,) = free_ports([None])
     files = "--tls-ca-cert-file /tls/ca.crt --tls-cert-file /tls/server.crt --tls-key-file /tls/server.key"
@@ -155,7 +155,7 @@ def over_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Au
 @pytest.mark.docker
 @pytest.mark.parametrize("cause", ["", *quoted(PAGE, "over TLS")])
 def test_redis_over_tls(home: Path, over_tls: tuple[str, Authority, Authority], cause: str) -> None:
-    """A client certificate lets in; each failure says what to check."""
+    """A client certificate logs in over TLS, and each failure gives the page's sentence."""
     where, own, strange = over_tls
     shown, stranger = own.issue("live"), strange.issue("live")
     certificate = f"&ssl_certfile={shown[0]}&ssl_keyfile={shown[1]}"

@@ -1,4 +1,4 @@
-"""`stepstream up`: the whole stack by one command, found by other shells, gone without a trace."""
+"""`stepstream up` starts the whole stack, is found by other shells, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def _url(child: subprocess.Popen[bytes]) -> str:
 
 
 def _children(child: subprocess.Popen[bytes]) -> dict[str, int]:
-    """What runs below it, by name."""
+    """The ids of the processes below `up`, by name."""
     found = {}
     for process in psutil.Process(child.pid).children():
-        with contextlib.suppress(psutil.NoSuchProcess):  # it ends just now
+        with contextlib.suppress(psutil.NoSuchProcess):  # the process has just ended
             line = process.cmdline() or ["ending"]
             named = [name for name in ("kafka.Kafka", "valkey-server") if any(name in word for word in line)]
             found[named[0] if named else line[-1]] = process.pid
@@ -88,7 +88,7 @@ def test_up_runs_everything_and_leaves_nothing(up: subprocess.Popen[bytes], home
 
 
 def test_a_service_that_was_killed_comes_back(up: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to any of them: it is said, and another one runs."""
+    """Each service that is killed is reported, and another process takes its place."""
     _url(up)
     before = _children(up)
     for pid in before.values():
@@ -105,7 +105,7 @@ def test_a_service_that_was_killed_comes_back(up: subprocess.Popen[bytes]) -> No
 def test_nothing_outlives_an_up_that_was_killed(
     up: subprocess.Popen[bytes], spawn_cli: Spawn, run_cli: Run
 ) -> None:
-    """After SIGKILL no child runs, the old addresses are ignored, and the next `up` has the same."""
+    """After SIGKILL no child runs and the addresses are ignored; the next `up` has the same addresses."""
     _url(up)
     before = json.loads(run_cli("config", "--json").stdout)
     children = _children(up)
@@ -132,7 +132,7 @@ def test_servers_whose_addresses_are_set_are_not_started(
 
 
 def test_a_port_that_is_taken_is_one_sentence(run_cli: Run) -> None:
-    """The port that was asked for is somebody else's: exit code 2, and what to do."""
+    """A port that is taken ends `up` with exit code 2 and a sentence that says what to do."""
     with socket.create_server((ports.LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
         done = run_cli("up", "--port", str(port))
@@ -154,7 +154,7 @@ def test_a_port_that_is_taken_is_one_sentence(run_cli: Run) -> None:
     ],
 )
 def test_a_wrong_setting_is_one_sentence(run_cli: Run, setting: str, value: str, words: str) -> None:
-    """An address where nobody answers, a heap that is none, a folder without jars: said, and over."""
+    """A wrong setting, such as an address where nobody answers, ends `up` with one sentence."""
     done = run_cli("up", "--port", "0", env={f"STEPSTREAM_{setting}": value})
     assert done.returncode in (1, 2)
     assert words in done.stderr
@@ -171,7 +171,7 @@ def test_a_full_disk_is_one_sentence(run_cli: Run, tiny_disk: Path) -> None:
 
 
 def test_no_network_at_the_first_start_is_one_sentence(run_cli: Run, tmp_path: Path) -> None:
-    """Without jars and without a network: what else works, exit code 1, nothing half-written."""
+    """Without jars and network `up` exits with 1 and says what else works; no file is half-written."""
     env = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "STEPSTREAM_MAVEN_URL": "http://127.0.0.1:9/mirror"}
     done = run_cli("up", env=env | {"STEPSTREAM_JARS_DIR": ""})
     assert done.returncode == 1

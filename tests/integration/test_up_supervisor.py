@@ -59,7 +59,7 @@ DEAF = f"import signal; signal.signal(15, signal.SIG_IGN); {TALKS}"
 
 
 def test_lines_carry_the_name_of_who_said_them(supervised) -> None:
-    """Two programs side by side: each line begins with its program's name."""
+    """When two programs run side by side, each line begins with its program's name."""
     child = supervised(
         "Supervisor([[service('one', 'print(1); import time; time.sleep(9)'),"
         " service('three', 'print(3); import time; time.sleep(9)')]], Console()).run()"
@@ -68,7 +68,7 @@ def test_lines_carry_the_name_of_who_said_them(supervised) -> None:
 
 
 def test_who_dies_is_started_again_and_said_so(supervised) -> None:
-    """A service that was killed comes back, and the line between says how it ended."""
+    """A service that was killed is started again, and a line before its output says how it ended."""
     child = supervised(f"Supervisor([[service('s', {TALKS!r})]], Console()).run()")
     first = int(_lines(child, 1)[0].split()[-1])
     os.kill(first, signal.SIGKILL)
@@ -86,7 +86,7 @@ def test_the_pause_before_a_new_start_grows(supervised) -> None:
 
 
 def test_who_is_set_up_wrongly_is_not_started_again(supervised) -> None:
-    """Exit code 2 is a wrong setting, which no new start mends; the others run on."""
+    """A program that exits with 2, for a wrong setting, is not started again; the others run on."""
     child = supervised(
         f"Supervisor([[service('s', 'raise SystemExit(2)'), service('t', {TALKS!r})]], Console()).run()"
     )
@@ -158,7 +158,7 @@ def test_nobody_outlives_a_supervisor_that_was_killed(supervised) -> None:
 
 
 def test_the_watcher_of_other_systems_ends_the_child_too() -> None:
-    """Where the kernel has no parent-death signal, a watcher does its work."""
+    """Where the kernel has no parent-death signal, a watcher ends the child of a killed parent."""
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from infra.embedded import process; import time\n"
         "child = process.spawn(['sleep', '300'], tie='watch'); print(child.pid); time.sleep(300)"
@@ -172,7 +172,7 @@ def test_the_watcher_of_other_systems_ends_the_child_too() -> None:
 
 
 def test_last_words_of_a_program_are_printed_whole(supervised) -> None:
-    """What a program prints just before it ends is not lost, a line without its end included."""
+    """What a program prints just before it ends is printed whole, also a last line without a newline."""
     child = supervised(
         "code = \"import sys; sys.stdout.write('x' * 200000 + chr(10) + 'last')\"\n"
         "Supervisor([[service('s', code, keep=False)]], Console(width=80)).run()"
@@ -183,7 +183,7 @@ def test_last_words_of_a_program_are_printed_whole(supervised) -> None:
 
 
 def test_a_reader_that_goes_away_ends_everything_in_order(tmp_path: Path) -> None:
-    """`stepstream up | head`: when nobody reads the output, the programs get SIGTERM, not SIGPIPE."""
+    """When nobody reads the output, as in `stepstream up | head`, programs get SIGTERM, not SIGPIPE."""
     mark = tmp_path / "ended"
     code = (
         "import signal, sys, time\n"

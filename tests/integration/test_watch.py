@@ -1,4 +1,4 @@
-"""`watch` on a real Kafka and a real database: every rollout of every data set, once."""
+"""On a real Kafka and a real database `watch` stores every rollout of every data set once."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def persist(settings: Settings, run_cli: RunCli, spawn_cli: SpawnCli) -> Setting
 
 
 def test_each_data_set_as_it_lies_there(persist: Settings, run_cli: RunCli, tmp_path: Path) -> None:
-    """`--once`: the totals and spot checks of each come out of SQL; the summary counts the same."""
+    """`watch --once` stores each data set with the expected totals, and its summary counts the same."""
     folder = tmp_path / "all"
     for name in WHOLE:
         shutil.copytree(DATA / name, folder / name)
@@ -82,7 +82,7 @@ def test_each_data_set_as_it_lies_there(persist: Settings, run_cli: RunCli, tmp_
 
 
 def _every_query_of_the_docs_answers(settings: Settings) -> None:
-    """As it stands on the page, with rows."""
+    """Every query of the docs page, as it stands there, answers with rows."""
     page = (Path(__file__).parents[2] / "docs" / "language-models.md").read_text()
     queries = re.findall(r"```sql\n(.*?)```", page, re.S)
     assert len(queries) == 4
@@ -92,7 +92,7 @@ def _every_query_of_the_docs_answers(settings: Settings) -> None:
 
 
 def _every_rollout_is_an_episode(settings: Settings) -> None:
-    """Under the same key; its turns are its steps."""
+    """Every rollout is an episode under the same key, and its turns are steps."""
     rollouts = read(database(settings), "rollouts")
     key = lambda row: (row["run_id"], row["stream_id"], row["seq"])  # noqa: E731 - used in three places
     rows_of(settings, "steps", sum(row["turns"] for row in rollouts))
@@ -109,7 +109,7 @@ def _every_rollout_is_an_episode(settings: Settings) -> None:
 
 
 def test_each_data_set_while_it_is_written(persist: Settings, spawn_cli: SpawnCli, tmp_path: Path) -> None:
-    """Pieces that end in a line, files in place and renamed: the same totals, live."""
+    """Data sets that are written while `watch` runs give the same totals as finished ones."""
     folder = tmp_path / "training"
     folder.mkdir()
     for name in EXPECTED:
@@ -118,7 +118,7 @@ def test_each_data_set_while_it_is_written(persist: Settings, spawn_cli: SpawnCl
     play = grow().play
     for name in EXPECTED:
         target = folder / name.replace("/", "-")
-        if (DATA / name / "first").exists():  # a run dies minutes before its restart, not at once
+        if (DATA / name / "first").exists():  # a run ends minutes before its restart
             play(DATA / name / "first", target, 4000)
             rows_of(persist, "rollouts", 24, f"source LIKE '%/{target.name}/%'")
             play(DATA / name / "second", target, 4000)
@@ -126,7 +126,7 @@ def test_each_data_set_while_it_is_written(persist: Settings, spawn_cli: SpawnCl
             play(DATA / name, target, 4000)
     expected = {name: _all(name) for name in EXPECTED}
     rows_of(persist, "rollouts", sum(expected.values()))
-    time.sleep(1.0)  # what is doubled would come now
+    time.sleep(1.0)  # doubled rows would be stored by now
     watching.send_signal(signal.SIGTERM)
     assert watching.wait(60) == 0, watching.log.read_text()
     rows = read(database(persist), "rollouts")
@@ -166,7 +166,7 @@ def append(path: Path, data: bytes) -> None:
 def test_killed_in_between_nothing_is_lost_and_nothing_doubled(
     persist: Settings, spawn_cli: SpawnCli, run_cli: RunCli, tmp_path: Path
 ) -> None:
-    """SIGKILL in the middle of each third of the writes: the next process goes on."""
+    """After a SIGKILL in each third of the writes the next `watch` loses and doubles no rollout."""
     names = ("verl/v1-uid", "ms-swift/restart-append", "prime-rl/run", "trl/1.9-text")
     folder = tmp_path / "training"
     sets = [list(writes(name, folder / name.replace("/", "-"))) for name in names]
@@ -203,7 +203,7 @@ def test_what_was_read_before_is_left_out(persist: Settings, run_cli: RunCli) ->
 
 
 def test_run_watches_what_its_worker_writes(persist: Settings, run_cli: RunCli, tmp_path: Path) -> None:
-    """One run: the worker's own lines, and the rollouts in its files."""
+    """`run --watch` puts the worker's own lines and the rollouts in its files into one run."""
     folder = tmp_path / "out"
     worker = f"""
 import json, shutil
@@ -221,7 +221,7 @@ shutil.copytree({str(DATA / "verl/hack")!r}, {str(folder)!r}, dirs_exist_ok=True
 
 
 def test_ingest_takes_a_file_of_rollouts(persist: Settings, run_cli: RunCli) -> None:
-    """As `watch` would; a pickle is refused with one sentence."""
+    """`ingest` reads a file of rollouts as `watch` does."""
     file = DATA / "atropos" / "groups" / "sums_rollouts.jsonl"
     done = run_cli("ingest", str(file), "--json")
     assert done.returncode == 0, done.stderr
@@ -251,7 +251,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_use_is_one_sentence(case: str, settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
-    """What is wrong, what to do, and an exit code."""
+    """Wrong use of `watch` gives an exit code and a message that says what is wrong."""
     make, options, code, words = WRONG[case]
     folder = tmp_path / "files"
     folder.mkdir()
@@ -262,7 +262,7 @@ def test_wrong_use_is_one_sentence(case: str, settings: Settings, run_cli: RunCl
 
 
 def test_parquet_without_pyarrow_is_one_sentence(settings: Settings, run_cli: RunCli, tmp_path: Path) -> None:
-    """It names what to install, and the rest is read."""
+    """Without pyarrow `watch` names what to install, and reads the other files."""
     hidden = tmp_path / "hidden" / "pyarrow"
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text("raise ImportError\n")

@@ -1,4 +1,4 @@
-"""The two wheels: built, and run as the first command of the docs runs them, away from the checkout."""
+"""The two wheels are built, and run away from the checkout as the first command of the docs runs them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_no_test_and_no_deployment(wheels: Path) -> None:
-    """What a user installs is the product alone."""
+    """The wheel holds the packages of the product alone."""
     listing = subprocess.run(
         [sys.executable, "-m", "zipfile", "-l", next(wheels.glob("stepstream_server-*.whl"))],
         capture_output=True, text=True, check=True,
@@ -43,7 +43,7 @@ def test_the_wheel_holds_no_test_and_no_deployment(wheels: Path) -> None:
 
 @pytest.mark.slow
 def test_the_first_command_of_the_docs_streams_trainings(wheels: Path, home: Path, tmp_path: Path) -> None:
-    """`uvx --from "stepstream-server[demo]" stepstream demo`, from the wheels and the lock's versions."""
+    """The first command of the docs streams trainings, from the wheels and the lock's versions."""
     assert f'uvx --from "{DEMO}" stepstream demo' in (ROOT / "docs/index.md").read_text(encoding="utf-8")
     uvx = [UV, "tool", "run", "--quiet", "--python", sys.executable, "--find-links", wheels,
            "--constraints", ROOT / "requirements.lock", "--from", DEMO]  # fmt: skip

@@ -51,7 +51,7 @@ def _check_sums(lines):
     ],
 )
 def test_an_example_streams_what_it_did(tmp_path, name, episodes):
-    """Few episodes at full speed."""
+    """An example streams the episodes that it is asked for, with steps that add up and pictures."""
     program = [sys.executable, str(EXAMPLES / f"{name}.py"), "--steps-per-second", "0"]
     lines = _lines(program, tmp_path, "--episodes", str(episodes))
     _check_sums(lines)
@@ -62,7 +62,7 @@ def test_an_example_streams_what_it_did(tmp_path, name, episodes):
 
 
 def test_cartpole_learns(tmp_path):
-    """No random numbers dressed up as learning: the last episodes are far better than the first."""
+    """In the CartPole example the last 20 episodes return over four times as much as the first 20."""
     program = [sys.executable, str(EXAMPLES / "actor_critic_cartpole.py"), "--steps-per-second", "0"]
     returns = [
         line["episode_return"]
@@ -82,7 +82,7 @@ def test_cartpole_learns(tmp_path):
     ],
 )
 def test_other_languages_print_the_same_lines(tmp_path, source, compile_with):
-    """A program in another language needs no library of ours."""
+    """A program in another language prints lines that add up, without a library of ours."""
     tool = compile_with[0] if compile_with else "julia"
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not installed")

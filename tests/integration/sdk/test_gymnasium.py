@@ -25,7 +25,7 @@ def test_every_step_and_episode_arrives(home, run):
 
 
 def test_the_run_is_begun_where_there_is_none(home):
-    """And named after the environment."""
+    """A wrapper without a run begins one that has the environment's id."""
     env = Stream(gym.make("FrozenLake-v1", render_mode="ansi"))
     env.reset(seed=1)
     env.step(0)
@@ -42,7 +42,7 @@ def test_the_run_is_begun_where_there_is_none(home):
     ],
 )
 def test_vector_environments_count_as_gymnasium_does(home, run, mode, kind):
-    """In every autoreset mode: the step that only resets is none."""
+    """Each autoreset mode gives Gymnasium's episodes; a step that only resets is not counted."""
     autoreset = gym.vector.AutoresetMode[mode]
     if kind == "vector_entry_point":
         envs = gym.make_vec("CartPole-v1", num_envs=3, vectorization_mode=kind)

@@ -12,7 +12,7 @@ from stepstream.integrations.rllib import callback
 
 @pytest.mark.parametrize("runners", [0, 1], ids=["in the algorithm's process", "in a process of its own"])
 def test_what_arrives_is_what_rllib_counts(home, run, runners):
-    """Every episode of the env runners, with its return; a metric for each number of a result."""
+    """Every episode of the env runners arrives with its return, and every result as metrics."""
     config = (
         PPOConfig()
         .environment("CartPole-v1")

@@ -13,7 +13,7 @@ from stepstream.integrations.sb3 import StepstreamCallback
 
 
 def test_what_arrives_is_what_the_monitor_wrote(home, run, tmp_path):
-    """Every episode, with return and length; the logger's values at its own steps."""
+    """Every episode arrives with return and length, and the logger's values arrive at its own steps."""
     env = Monitor(gym.make("CartPole-v1"), str(tmp_path / "monitor.csv"))
     model = PPO("MlpPolicy", env, n_steps=256, seed=1, device="cpu")
     model.learn(1024, callback=StepstreamCallback(run))

@@ -22,7 +22,7 @@ def _train(writer):
 
 
 def test_a_cleanrl_script_runs_with_one_changed_import(home):
-    """Its two scalars of an episode are an episode, its table the config, all else metrics."""
+    """CleanRL's two scalars per episode become an episode, its table the config, all else metrics."""
     writer = SummaryWriter("runs/CartPole-v1__ppo__1")
     _train(writer)
     writer.run.finish()
@@ -40,7 +40,7 @@ def test_a_cleanrl_script_runs_with_one_changed_import(home):
 
 
 def test_the_values_are_those_of_the_real_writer(home, tmp_path):
-    """Compared with the event files that tensorboardX writes in the same loop."""
+    """The stand-in records the values that tensorboardX writes to its event files in the same loop."""
     tensorboardx = pytest.importorskip("tensorboardX", reason="make test-integrations has it")
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
     real = tensorboardx.SummaryWriter(str(tmp_path / "events"))
@@ -66,7 +66,7 @@ def test_the_values_are_those_of_the_real_writer(home, tmp_path):
 
 
 def test_what_the_writer_has_not_is_named_once(home):
-    """add_graph and its like do nothing."""
+    """A method that the stand-in lacks, such as add_graph, does nothing and is reported once."""
     import stepstream
 
     writer = SummaryWriter()
@@ -78,7 +78,7 @@ def test_what_the_writer_has_not_is_named_once(home):
 
 
 def test_the_real_writer_is_followed(home, tmp_path):
-    """init(sync_tensorboard=True): an unchanged script writes its event files, and the same comes here."""
+    """With init(sync_tensorboard=True) the values of an unchanged script are recorded as well."""
     tensorboardx = pytest.importorskip("tensorboardX", reason="make test-integrations has it")
     import numpy as np
     import stepstream

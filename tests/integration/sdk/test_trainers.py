@@ -13,7 +13,7 @@ from stepstream.integrations import openrlhf, slime
 
 
 class Letters:
-    """A tokenizer of letters, called as transformers' are."""
+    """A tokenizer of letters that is called like those of transformers."""
 
     def __call__(self, text, **_):
         """A letter is a token."""
@@ -22,12 +22,12 @@ class Letters:
         return {"input_ids": torch.tensor([[ord(letter) for letter in text]])}
 
     def decode(self, ids, skip_special_tokens=False):
-        """0 is padding."""
+        """Join the letters; 0 is padding."""
         return "".join(chr(int(number)) for number in ids if int(number))
 
 
 def test_a_reward_function_of_openrlhf_logs_its_completions(home, run):
-    """Answer apart from prompt, reward, extra logs, an equal prompt is a group; it returns the same."""
+    """Answer, reward and extra logs are recorded, an equal prompt is a group, the result is unchanged."""
 
     @openrlhf.logged
     def reward_func(queries, prompts, labels):
@@ -47,7 +47,7 @@ def test_a_reward_function_of_openrlhf_logs_its_completions(home, run):
 
 
 def test_a_reward_function_of_openrlhf_that_returns_a_tensor(home, run):
-    """One number for each, in a tensor; wrong arguments are the reward function's own affair."""
+    """Rewards in an array are logged; wrong arguments raise the function's own TypeError."""
     numpy = pytest.importorskip("numpy")
     scored = openrlhf.logged(lambda queries, prompts, labels: numpy.array([0.5]))
     assert scored(["ab"], ["a"], ["b"]).tolist() == [0.5]
@@ -58,7 +58,7 @@ def test_a_reward_function_of_openrlhf_that_returns_a_tensor(home, run):
 
 
 def test_openrlhf_itself_calls_it(home, run, tmp_path):
-    """Its executor loads the file, generates by an engine and asks the function in a thread of its own."""
+    """OpenRLHF's executor loads the reward file and calls its function; each completion is logged."""
     pytest.importorskip("torch")
     agent = pytest.importorskip("openrlhf.utils.agent", reason="OpenRLHF is not installed")
     file = tmp_path / "reward.py"
@@ -90,7 +90,7 @@ def test_openrlhf_itself_calls_it(home, run, tmp_path):
 
 
 def test_verl_itself_calls_the_reward_manager(home, run):
-    """Its reward worker's manager scores a padded item; texts, ids, uid, versions and metrics are logged."""
+    """verl's manager scores a padded item; texts, token ids, uid, versions and metrics are logged."""
     torch = pytest.importorskip("torch")
     verl = pytest.importorskip("verl", reason="verl is not installed")
     import numpy as np
@@ -149,7 +149,7 @@ def _sample(**fields):
 
 
 def test_the_samples_of_slime(home, run):
-    """Group, sample, rewards by name with the one that is trained on, versions, status and tokens."""
+    """A sample of slime is logged with its group, weighted rewards, versions, status and tokens."""
     samples = [
         _sample(),
         [_sample(index=1, reward={"right": 0.0, "form": 0.5}, status=Status.TRUNCATED)],
@@ -180,7 +180,7 @@ def test_the_samples_of_slime(home, run):
 
 
 def test_the_evaluation_of_slime(home, run):
-    """The data set is part of the group, so that two sets do not meet."""
+    """In an evaluation the group's id begins with the data set, so that two sets stay apart."""
     data = {"math": {"rewards": [1.0], "truncated": [False], "samples": [_sample()]}, "code": {"rewards": []}}
     assert slime.log_eval_rollout_data(5, SimpleNamespace(), data) is False
     run.finish()
@@ -189,7 +189,7 @@ def test_the_evaluation_of_slime(home, run):
 
 
 def test_a_sample_that_cannot_be_read_is_counted(home, run):
-    """The others are logged, and the training goes on."""
+    """A sample that cannot be read gives a warning and is counted as dropped; the others are logged."""
     with pytest.warns(UserWarning, match="a sample could not be logged"):
         slime.log_rollout_data(1, SimpleNamespace(), [object(), _sample()], {}, 1.0)
     run.finish()

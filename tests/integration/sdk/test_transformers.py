@@ -1,11 +1,11 @@
-"""The callback for transformers' Trainer, driven by transformers' own state and control; rollouts."""
+"""The callback for transformers' Trainer, driven by transformers' own state and control, and log_rollout."""
 
 import pytest
 from stepstream.rollouts import log_rollout
 
 
 def test_the_trainers_logs_arrive_at_its_global_step(home):
-    """Only from the main process of a distributed training, and with the arguments as config."""
+    """The main process's logs alone arrive, at the global step, with the arguments as config."""
     transformers = pytest.importorskip("transformers", reason="make test-integrations has it")
     from stepstream.integrations.transformers import StepstreamCallback
 
@@ -45,7 +45,7 @@ def test_a_rollout_is_an_episode_of_text(home, run):
 
 
 def test_each_turn_of_a_chat_is_a_step(home, run):
-    """What the model saw since its last turn is the observation of the next."""
+    """Each turn of a chat is a step that observes what the model saw since its last turn."""
     chat = [
         {"role": "assistant", "content": "call weather"},
         {"role": "tool", "content": "rain"},

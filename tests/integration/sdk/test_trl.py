@@ -46,7 +46,7 @@ def _model(folder):
 
 
 def _trainer(kind, tmp_path, reward_funcs, **arguments):
-    """A trainer of that model, on the CPU."""
+    """A trainer of the tiny model, on the CPU."""
     import datasets
 
     config = {"GRPOTrainer": trl.GRPOConfig, "RLOOTrainer": trl.RLOOConfig}[kind]
@@ -73,7 +73,7 @@ def _trainer(kind, tmp_path, reward_funcs, **arguments):
 
 
 def _scorer(scored):
-    """Two reward functions; what each is asked stands in `scored`, by name."""
+    """Two reward functions; the first one appends its prompts, completions and rewards to `scored`."""
 
     def many_words(prompts, completions, trainer_state, **_):
         rewards = [float(len(completion.split())) for completion in completions]
@@ -89,7 +89,7 @@ def _scorer(scored):
 
 @pytest.mark.parametrize("kind", ["GRPOTrainer", "RLOOTrainer"])
 def test_every_completion_is_logged_as_the_trainer_sees_it(home, run, tmp_path, kind):
-    """In training and evaluation: texts, rewards with weight, advantage, step, group and sample."""
+    """Training and evaluation log each completion's texts, weighted rewards, advantage, step and group."""
     from stepstream.integrations.trl import StepstreamCallback
 
     scored, advantages = [], []
@@ -140,7 +140,7 @@ def test_every_completion_is_logged_as_the_trainer_sees_it(home, run, tmp_path, 
 
 
 def test_the_trainers_own_log_stays_as_it_is(home, run, tmp_path):
-    """Every number of its log at its step; and what it keeps of its completions is what it keeps alone."""
+    """Each entry of the trainer's log is a metric at its step; the trainer keeps its last completions."""
     from stepstream.integrations.trl import StepstreamCallback
 
     trainer = _trainer("GRPOTrainer", tmp_path, _scorer([]), log_completions=True)
@@ -158,7 +158,7 @@ def test_the_trainers_own_log_stays_as_it_is(home, run, tmp_path):
 
 
 def test_reward_functions_that_log(home, run, tmp_path):
-    """Without the callback: the last function to answer logs all; the trainer gets the same."""
+    """Reward functions that `logged` wraps log every completion without the callback."""
     from stepstream.integrations.trl import logged
 
     scored = []
@@ -184,7 +184,7 @@ def test_reward_functions_that_log(home, run, tmp_path):
 
 
 def test_a_trainer_that_keeps_no_completions_is_told_the_other_way(home, run):
-    """Its logs are written; a warning says what logs its completions."""
+    """A trainer that keeps no completions gives a warning that names `logged` as the way to log them."""
     from stepstream.integrations.trl import StepstreamCallback
 
     with pytest.warns(

@@ -66,10 +66,10 @@ def ask(endpoint, secret, model, messages):
 
 
 class Model(BaseHTTPRequestHandler):
-    """Answers a sum; asked again, it is sure."""
+    """A model server that answers a sum, and confirms its answer when it is asked again."""
 
     def do_POST(self):
-        """One completion."""
+        """Answer with one completion."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"]
         number = int(asked[0]["content"].partition("+")[0])
         text = f"It is {2 * number}." if len(asked) == 1 else f"Yes, {2 * number}."
@@ -85,7 +85,7 @@ class Model(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Nothing on stderr."""
+        """Write nothing to stderr."""
 
 
 @pytest.fixture
@@ -120,14 +120,14 @@ async def _play(env, ctx, episodes, **hooks):
 
 
 def test_each_turn_is_logged_when_it_is_made(home, run, environment):
-    """Rollouts side by side: turns as they come, then rewards with weight, metrics, group, counts and end."""
+    """Turns of parallel rollouts are logged as they come; rewards, metrics, group and counts follow."""
     from stepstream.integrations.verifiers import stream
 
     env, ctx = environment
     episodes, live = [], []
 
     def on_trace(trace):
-        """What is logged of a trace while it runs."""
+        """Note what is logged of a trace while it runs."""
 
         def changed(trace):
             run.flush()
@@ -170,7 +170,7 @@ def test_each_turn_is_logged_when_it_is_made(home, run, environment):
 
 
 def test_what_the_run_stamps_is_its_place(home, run, environment):
-    """Training step, versions of the policy, group and advantage, which are set when an episode ends."""
+    """A rollout has the step, policy versions, group and advantage that are set when its episode ends."""
     from stepstream.integrations.verifiers import stream
 
     env, ctx = environment
