@@ -84,5 +84,5 @@ wheels: $(READY) ## both wheels, into dist/
 	@ls dist/*.whl
 
 clean: ## remove what make made; data of runs stays
-	rm -rf $(VENV) $(INTEGRATIONS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache site dist sdk/dist
+	rm -rf $(VENV) .venv-integrations .venv-rollouts .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache site dist sdk/dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
