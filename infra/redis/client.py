@@ -50,13 +50,13 @@ def client(settings: Settings) -> Any:
         ANY_ERROR: no node of the cluster answers.
     """
     made = RedisCluster if settings.redis_cluster else redis.Redis
-    return made.from_url(_url(settings), socket_timeout=5, retry=_retry())
+    return made.from_url(url_of(settings), socket_timeout=5, retry=_retry())
 
 
 def async_client(settings: Settings) -> Any:
     """An asynchronous client that returns bytes. Each waiting page holds a connection."""
     made = redis.asyncio.RedisCluster if settings.redis_cluster else redis.asyncio.Redis
-    return made.from_url(_url(settings), socket_timeout=10, max_connections=VIEWERS)
+    return made.from_url(url_of(settings), socket_timeout=10, max_connections=VIEWERS)
 
 
 def check(settings: Settings) -> str:
@@ -112,7 +112,12 @@ def _other_kind(settings: Settings) -> str:
     return f"Redis at {where} is a node of a Redis Cluster: set STEPSTREAM_REDIS_CLUSTER=true."
 
 
-def _url(settings: Settings) -> str:
+def url_of(settings: Settings) -> str:
+    """The address of Redis.
+
+    Raises:
+        UsageError: it is not set, or the prefix of keys has no hash tag for a Redis Cluster.
+    """
     if not settings.redis_url:
         raise UsageError(
             "No Redis is known: start the local stack with `stepstream up`, or set STEPSTREAM_REDIS_URL, "

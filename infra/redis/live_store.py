@@ -43,9 +43,13 @@ class LiveStore:
     The script writes only if the buffer id and the positions are still those that this process read. So a
     flushed Redis is noticed, and a suspended process whose partitions were reassigned does no harm. There
     are no retries: a write that timed out may have been done.
+
+    Raises:
+        UsageError: no Redis is set. One that is away is no error before the first call.
     """
 
     def __init__(self, settings: Settings) -> None:
+        redis.url_of(settings)
         self.keys = Keys(settings.redis_prefix)
         self._settings = settings
         self._buffer_id = b""
