@@ -7,6 +7,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,11 @@ def test_a_click_opens_an_episode_and_a_double_click_does_not(
     assert chart.evaluate("el => el.layout.xaxis.range") == [5, 25]
     area = chart.locator(".nsewdrag").first
     area.hover()
-    area.dblclick()
+    for _ in range(3):  # a redraw between the two clicks makes them two single ones
+        area.dblclick()
+        with suppress(AssertionError):
+            expect(page).not_to_have_url(re.compile("zoom="), timeout=10_000)
+            break
     expect(page).not_to_have_url(re.compile("zoom="))
     page.wait_for_timeout(1000)
     assert "episode=" not in page.url
