@@ -58,6 +58,32 @@ def search(name: str, label: str, value: str = "", **more: Any) -> Component:
     )
 
 
+def select(
+    name: str, label: str, values: Mapping[str, str], chosen: str, *, default: str, of: str = "choose"
+) -> Component:
+    """A choice that is kept in the address.
+
+    Args:
+        name: its part of the query.
+        label: what stands before it.
+        values: each with its text.
+        chosen: what the address says; offered, too, where it is none of them.
+        default: what is chosen where the address says nothing.
+        of: the first part of its id, before the name.
+    """
+    known = {**values, chosen: values.get(chosen, chosen)}
+    options: Any = [{"value": value, "label": words} for value, words in known.items()]
+    return option(
+        name, label, dbc.Select(id=f"{of}-{name}", options=options, value=chosen, size="sm"), default
+    )
+
+
+def option(name: str, label: str, field: Component, default: str, kind: str = "option") -> Component:
+    """A field with its label that is kept in the address; `kind` is its class in `theme.css`."""
+    marks = attrs(data_address=name, data_default=default)
+    return html.Label([html.Span(label), field], className=kind, **marks)
+
+
 def to_address(app: Dash, component: str, attribute: str, query: Callable[[Address, Any], Any]) -> None:
     """Put what a user chooses in a component into the address.
 

@@ -13,8 +13,9 @@ from dash.development.base_component import Component
 
 from dashboard import form
 from dashboard.address import Address, chosen_runs, run_link
+from dashboard.controls import option, select
 from dashboard.live.news import finite
-from dashboard.panel import Drawn, History, News, Panel, attrs
+from dashboard.panel import Drawn, History, News, Panel
 from dashboard.panels.frame import grid_of, picture
 from dashboard.time.past import Pasts
 from infra.history import moment
@@ -147,7 +148,8 @@ class Beside(Panel):
         side.agent = str(agents[0]["agent_id"]) if agents else ""
         past, align = await history.pasts.fresh(run_id, 0.0), self.align
         side.span = await past.read(lambda: _span(past.history, align))
-        side.trained = await past.read(past.history.training_steps)
+        if align == "training":
+            side.trained = await past.read(past.history.training_steps)
         if self.align == "task":
             side.tasks = await queries.first_observations(run_id, side.agent)
         return side
@@ -183,17 +185,18 @@ class Beside(Panel):
     def _bar(self) -> list[Component]:
         runs = {run_id: run_id for run_id in chosen_runs(self.address)}
         last = len(self.tasks) - 1 if self.align == "task" else max(side.span.last for side in self.sides)
-        shift = self.address.get("shift", "0")
+        shift, (left, right) = self.address.get("shift", "0"), self.sides
         return [
-            _choice("left", "Left", runs, self.sides[0].run_id, next(iter(runs))),
-            _choice("right", "Right", runs, self.sides[1].run_id, _other(runs, self.sides[0].run_id)),
-            _choice("align", "At", ALIGN, self.align, self._default_align),
-            _field(
+            select("left", "Left", runs, left.run_id, default=next(iter(runs))),
+            select("right", "Right", runs, right.run_id, default=_other(runs, left.run_id)),
+            select("align", "At", ALIGN, self.align, default=self._default_align),
+            option(
                 "shift",
                 "Right is later by",
                 dbc.Input(id="beside-shift", value=shift, size="sm", debounce=True),
+                "0",
             ),
-            _field(
+            option(
                 "along",
                 f"0 to {max(last, 0):,}{' s' if self.align == 'time' else ''}",
                 dcc.Input(
@@ -205,7 +208,8 @@ class Beside(Panel):
                     value=min(self.along, max(last, 0)),
                     className="form-range",
                 ),
-                kind="option beside-along",
+                "0",
+                "option beside-along",
             ),
         ]
 
@@ -247,17 +251,6 @@ def _span(history: moment.History, align: str) -> Span:
 
 def _in_common(left: dict[str, int], right: dict[str, int]) -> list[tuple[int, int]]:
     return sorted((episode, right[text]) for text, episode in left.items() if text in right)
-
-
-def _choice(name: str, label: str, values: dict[str, str], chosen: str, default: str) -> Component:
-    options: Any = [{"value": value, "label": words} for value, words in values.items()]
-    field = dbc.Select(id=f"choose-{name}", options=options, value=chosen, size="sm")
-    return _field(name, label, field, default=default)
-
-
-def _field(name: str, label: str, field: Component, *, kind: str = "option", default: str = "0") -> Component:
-    marks = attrs(data_address=name, data_default=default)
-    return html.Label([html.Span(label), field], className=kind, **marks)
 
 
 def _side(side: Side) -> list[Component]:
@@ -310,6 +303,4 @@ async def _illustrate(pasts: Pasts, side: Side) -> None:
     if found is None or found.frame is None:
         side.picture = [html.P(found.said if found else "No picture of this step can be read now.")]
         return
-    of = found.frame.step_index
-    words = "" if of == newest["step_index"] else f"picture of step {form.NONE if of is None else of}"
-    side.picture = [picture(found.frame), html.P(words, className="of")]
+    side.picture = [picture(found.frame), html.P(found.caption(newest["step_index"]), className="of")]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import dash_bootstrap_components as dbc
 from dash import html
 from dash.development.base_component import Component
 from msgspec import Struct
 
 from dashboard.address import Address
+from dashboard.controls import select
 from dashboard.panel import attrs
 from infra.history.curves import AXES, SMOOTHINGS, Axis, Smoothing
 
@@ -101,12 +100,7 @@ def inputs(address: Address) -> list[Component]:
 
 
 def _select(name: str, label: str, values: dict[str, str], address: Address) -> Component:
-    chosen = address.get(name, DEFAULT)
-    known = values if chosen in values else values | {chosen: chosen}
-    options: Any = [{"value": value, "label": words} for value, words in known.items()]
-    field = dbc.Select(id=f"choose-{name}", options=options, value=chosen, size="sm")
-    marks = attrs(data_address=name, data_default=DEFAULT)
-    return html.Label([html.Span(label), field], className="option", **marks)
+    return select(name, label, values, address.get(name, DEFAULT), default=DEFAULT)
 
 
 def _check(name: str, label: str, address: Address) -> Component:

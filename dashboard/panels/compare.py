@@ -6,12 +6,12 @@ import asyncio
 import time
 from typing import Any
 
-import dash_bootstrap_components as dbc
 from dash import html
 from dash.development.base_component import Component
 
 from dashboard import charts, form, groups
 from dashboard.address import chosen_runs, run_link
+from dashboard.controls import select
 from dashboard.groups import Band
 from dashboard.panel import Drawn, History, News, Panel, attrs
 from dashboard.panels.config import flat
@@ -300,8 +300,4 @@ def _last(line: Line) -> str:
 
 
 def _select(name: str, label: str, values: dict[str, str], chosen: str, default: str) -> Component:
-    known = values if chosen in values else values | {chosen: chosen}
-    options: Any = [{"value": value, "label": words} for value, words in known.items()]
-    field = dbc.Select(id=f"compare-{name}", options=options, value=chosen, size="sm")
-    marks = attrs(data_address=name, data_default=default)
-    return html.Label([html.Span(label), field], className="option", **marks)
+    return select(name, label, values, chosen, default=default, of="compare")

@@ -17,7 +17,7 @@ from dash.development.base_component import Component
 
 from dashboard import form
 from dashboard.address import Address
-from dashboard.controls import patch
+from dashboard.controls import patch, select
 from dashboard.live.news import Clock
 from dashboard.panel import Drawn, News, Panel, attrs, live, live_attr
 from dashboard.time.axis import AXES
@@ -243,10 +243,8 @@ def _options() -> Component:
 
 
 def _select(name: str, label: str, values: Mapping[str, str]) -> Component:
-    options: Any = [{"value": value, "label": words} for value, words in values.items()]
     default = next(iter(values))
-    field = dbc.Select(id=f"time-{name}", options=options, value=default, size="sm")
-    return html.Label([label, field], className="option", **attrs(data_address=name, data_default=default))
+    return select(name, label, values, default, default=default, of="time")
 
 
 def _marks(drawing: Drawing) -> list[Component]:

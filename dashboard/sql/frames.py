@@ -40,6 +40,12 @@ class Answer(NamedTuple):
     frame: LiveFrame | None
     said: str = ""
 
+    def caption(self, step_index: int | None) -> str:
+        """What is to know of it beside a step: that it is another step's, or why there is none."""
+        if self.frame is None or self.frame.step_index == step_index:
+            return self.said
+        return f"picture of step {'–' if self.frame.step_index is None else self.frame.step_index}"
+
 
 class Frames:
     """Reads pictures for one dashboard process, over one consumer."""

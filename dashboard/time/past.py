@@ -156,10 +156,7 @@ class Past:
             return
         step = _step_place(place.line)
         answer = await self.frames.at(self._run_id, place.stream, step)
-        news.frame, news.frame_said = answer.frame, answer.said
-        if answer.frame is not None and answer.frame.step_index != news.steps[-1]["step_index"]:
-            other = answer.frame.step_index
-            news.frame_said = f"picture of step {'–' if other is None else other}"
+        news.frame, news.frame_said = answer.frame, answer.caption(news.steps[-1]["step_index"])
 
     async def prefetch(self, place: Place) -> None:
         """Fetch the pictures before a moment; those behind it come by themselves."""

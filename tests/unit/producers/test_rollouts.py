@@ -124,13 +124,19 @@ def check(name: str, found: Records) -> None:
     assert len(found[Kind.DLQ]) == EXPECTED[name]["torn_lines"]
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_a_data_set_as_it_lies_there(name: str, tmp_path: Path) -> None:
-    """A complete data set gives its known totals and values, and the summary counts the same."""
-    training = Training(tmp_path / "training")
+def looked_after(name: str, folder: Path) -> Training:
+    """Copy a data set into a folder part by part; the watcher looks after each."""
+    training = Training(folder)
     for part in PARTS[name]:
         shutil.copytree(DATA / name / part, training.folder, dirs_exist_ok=True)
         training.watcher.poll()
+    return training
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_data_set_as_it_lies_there(name: str, tmp_path: Path) -> None:
+    """A complete data set gives its known totals and values, and the summary counts the same."""
+    training = looked_after(name, tmp_path / "training")
     found = training.end()
     check(name, found)
     totals, expected = training.watcher.totals, EXPECTED[name]
@@ -151,10 +157,7 @@ def pieces(data: bytes, rng: random.Random) -> Iterator[bytes]:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_line_read_whole_is_what_its_fields_are_one_by_one(name: str, tmp_path: Path) -> None:
     """A line gives the same records whether it is read whole or field by field."""
-    training = Training(tmp_path / "training")
-    for part in PARTS[name]:
-        shutil.copytree(DATA / name / part, training.folder, dirs_exist_ok=True)
-        training.watcher.poll()
+    training = looked_after(name, tmp_path / "training")
     training.watcher.end()
     same_either_way(training.lines())
 
