@@ -68,6 +68,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say in CI at once what failed: a run that is cut off prints no summary."""
+    if report.failed and "CI" in os.environ:
+        cause = (report.longreprtext.splitlines() or ["no reason"])[-1]
+        print(f"\n{report.nodeid}: {report.when} failed after {report.duration:.0f} s: {cause}", flush=True)
+
+
 @pytest.fixture
 def strikes(request: pytest.FixtureRequest) -> Callable[[int], int]:
     """How many faults to inject: the number of `--faults`, else a few."""

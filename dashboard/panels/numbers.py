@@ -197,9 +197,10 @@ class Numbers(Panel):
             drawn[f"own.{i}.name"] = name
             drawn[f"own.{i}"] = form.number(self.own.get(name, ("metrics", None))[1]) if name else ""
         if (names, chosen) != self.offered:
-            self.offered = names, chosen
-            options = [{"value": name, "label": name} for name in names]
-            drawn["own-numbers"] = {"options": options, "value": chosen}
+            before, self.offered = self.offered, (names, chosen)
+            drawn["own-numbers"] = {"options": [{"value": name, "label": name} for name in names]}
+            if chosen != before[1]:  # a value that is set calls back, also the same
+                drawn["own-numbers"]["value"] = chosen
         return drawn
 
     def _progress(self) -> dict[str, str]:

@@ -200,13 +200,13 @@ def test_dragging_moves_everything(look: Callable[[str], Page], trained: str) ->
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.8, y, steps=5)
     at(page, 47)
-    page.on("request", lambda request: "_dash-update" in request.url and callbacks.append(request.url))
+    page.on("request", lambda request: "_dash-update" in request.url and callbacks.append(request.post_data))
     for share in (0.9, 0.5, 41 / 59):
         page.mouse.move(box["x"] + box["width"] * share, y, steps=5)
     page.mouse.up()
     bar(page, "paused")
     at(page, 41)
-    assert callbacks == []
+    assert [body for body in callbacks if '"autosize":true' not in body] == []  # a chart is drawn first
     expect(page.locator(".time-back")).to_have_text("Back to live · 18 new steps")
     for name, step in (("best", 10), ("worst", 20)):
         page.locator(f".time-mark.{name}").click()
