@@ -71,8 +71,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Say in CI at once what failed: a run that is cut off prints no summary."""
     if report.failed and "CI" in os.environ:
-        cause = (report.longreprtext.splitlines() or ["no reason"])[-1]
-        print(f"\n{report.nodeid}: {report.when} failed after {report.duration:.0f} s: {cause}", flush=True)
+        crash = getattr(report.longrepr, "reprcrash", None)
+        cause = (crash.message if crash else report.longreprtext)[-1000:]
+        print(f"\n{report.nodeid}: {report.when} failed in {report.duration:.0f} s: {cause}", flush=True)
 
 
 @pytest.fixture

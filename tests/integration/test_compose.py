@@ -27,8 +27,7 @@ def compose() -> Iterator[Compose]:
     """The compose project with all its services up."""
     project = Compose()
     try:
-        done = project("up", "--build", "--detach")
-        assert done.returncode == 0, done.stderr[-3000:]
+        project.up()
         yield project
     finally:
         project("--profile", "monitoring", "down", "--volumes", "--timeout", "5")

@@ -54,6 +54,16 @@ class Compose:
         env = self._environment | environment
         return subprocess.run(self._command(arguments), capture_output=True, text=True, timeout=600, env=env)
 
+    def up(self) -> None:
+        """Build the images and start all services."""
+        for _ in range(3):  # a package mirror fails now and then
+            done = self("build")
+            if done.returncode == 0:
+                break
+        assert done.returncode == 0, done.stderr[-3000:]
+        done = self("up", "--detach")
+        assert done.returncode == 0, done.stderr[-3000:]
+
     def begin(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `docker compose …` in the background."""
         quiet = subprocess.DEVNULL
