@@ -222,9 +222,13 @@ class GroupConsumer:
     def _asking(self) -> Iterator[kafka.Question]:
         """A client for requests, replaced after a failure: it may hold on to a controller that died."""
         question, self._question = self._question or kafka.Question(self._settings), None
-        with question.about("DESCRIBE topics"):
-            yield question
-        self._question = question
+        try:
+            with question.about("DESCRIBE topics"):
+                yield question
+                self._question = question
+        finally:
+            if self._question is None:
+                question.close()
 
     def report_lag(self) -> None:
         """Set the lag of this process, as of the last fetch, for Prometheus."""
@@ -241,6 +245,8 @@ class GroupConsumer:
         """Commit what was stored, and leave the group."""
         self._commit(asynchronous=False)
         self._consumer.close()
+        if self._question is not None:
+            self._question.close()
         self._membership.release()
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
