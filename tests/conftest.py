@@ -45,15 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzzed", type=int, default=5000, help="mutated lines (default: 5000)")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup` files run side by side; those with Docker or a browser do not.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let files run side by side where they can."""
+    from tests.support.scheduling import FilesSideBySide
 
-    Docker changes the machine's networks, which aborts a page that is loading.
-    """
-    alone = {item.path for item in items for name in ("docker", "browser") if item.get_closest_marker(name)}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("alone" if item.path in alone else str(item.path)))
+    return FilesSideBySide(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
