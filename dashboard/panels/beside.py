@@ -32,7 +32,7 @@ ALIGN = {
     "training": "the same training step",
     "task": "the same first observation: prompt or task",
 }
-BY_AXIS = {"episode": "episode", "relative": "time", "time": "time"}
+BY_AXIS = {"episode": "episode", "relative": "time", "time": "time", "training": "training"}
 """What is aligned where the address does not say: what the chart's x axis is."""
 SIDES = ("left", "right")
 STEPS = 8

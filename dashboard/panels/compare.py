@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from dash import html
 from dash.development.base_component import Component
 
@@ -13,10 +14,12 @@ from dashboard import charts, form, groups
 from dashboard.address import chosen_runs, run_link
 from dashboard.controls import select
 from dashboard.groups import Band
+from dashboard.live.news import finite
 from dashboard.panel import Drawn, History, News, Panel, attrs
 from dashboard.panels.config import flat
+from dashboard.panels.training import reward_of
 from dashboard.sql.queries import Queries
-from infra.history.curves import AXES, SMOOTHINGS, Axis, Curve, Smoothing
+from infra.history.curves import AXES, SMOOTHINGS, Axis, Curve, Smoothing, reduce
 from infra.history.series import Series
 from schemas.errors import StepstreamError
 
@@ -24,6 +27,9 @@ RETURN = "return"
 """What is compared where the address names no metric."""
 SMOOTH = "mean:100"
 RELOAD_S = 3.0
+TRAINING = "training"
+"""The axis of a language model's training steps: y is the mean reward of their samples."""
+X_TITLES = charts.X_TITLES | {TRAINING: "Training step"}
 PIXELS = 400
 EACH = Smoothing("mean", 1)
 """Every n-th value as it is: groups are made of these, not of extremes."""
@@ -49,6 +55,8 @@ class Compared:
             if value := (row or {}).get(column):
                 self.config[key] = str(value)
         self.curve = Curve()
+        self.training: list[dict[str, Any]] = []
+        """Its training steps, where it has rollouts of a language model."""
 
     @property
     def newest(self) -> float | None:
@@ -113,9 +121,11 @@ class Compare(Panel):
         return self.address.get("of", RETURN)
 
     @property
-    def axis(self) -> Axis:
+    def axis(self) -> Axis | Literal["training"]:
         """What x is; the episode by default, a metric's step."""
         named = self.address.get("x")
+        if named == TRAINING and self.series == RETURN:
+            return "training"
         return next((axis for axis in AXES if axis == named), self._default_axis)
 
     @property
@@ -155,7 +165,8 @@ class Compare(Panel):
             return {}
         drawn = {"compare-chart": {"figure": self._figure()}, "compare-table": {"children": self._table()}}
         names = sorted({name for run in self.runs for name in run.names} | {self.series} - {RETURN})
-        shape = (names, self._differing(), self.series, self.axis, self.smoothing, self.group)
+        chosen = (self.series, self.axis, self.smoothing, self.group)
+        shape = (names, self._differing(), self._trained(), *chosen)
         if shape != self.shape:
             drawn["compare-bar"] = {"children": self._bar(names)}
             self.shape = shape
@@ -175,15 +186,14 @@ class Compare(Panel):
     async def _run(self, queries: Queries, run_id: str) -> Compared:
         header = await queries.run(run_id)
         found = Compared(run_id, header.run if header else None, await queries.names(run_id, "metrics"))
-        if header is not None:
-            asked = (
-                self._series(run_id),
-                None,
-                None,
-                PIXELS,
-                self.smoothing if self.smoothing.text else EACH,
-            )
-            found.curve = await queries.minmax(*asked)
+        if header is None:
+            return found
+        found.training = await queries.training_steps(run_id)
+        smoothing = self.smoothing if self.smoothing.text else EACH
+        if self.axis == "training":
+            found.curve = by_training(found.training, smoothing)
+        else:
+            found.curve = await queries.minmax(self._series(run_id, self.axis), None, None, PIXELS, smoothing)
         return found
 
     def _lines(self) -> list[Line]:
@@ -203,24 +213,29 @@ class Compare(Panel):
         said = [f"{key}={line.value(key)}" for key in named if not groups.is_seed(key)]
         return ", ".join(said[:FEW]) or "all runs"
 
+    def _trained(self) -> bool:
+        """Whether one of them has training steps."""
+        return any(run.training for run in self.runs)
+
     def _differing(self) -> list[str]:
         """Keys in which the runs differ."""
         known = [run for run in self.runs if run.row is not None]
         keys = sorted({key for run in known for key in run.config})
         return [key for key in keys if len({run.config.get(key) for run in known}) > 1]
 
-    def _series(self, run_id: str) -> Series:
+    def _series(self, run_id: str, axis: Axis) -> Series:
         if self.series == RETURN:
-            return Series(run_id, "episodes", "episode_return", None, self.axis)
-        return Series(run_id, "metrics", self.series, None, self.axis)
+            return Series(run_id, "episodes", "episode_return", None, axis)
+        return Series(run_id, "metrics", self.series, None, axis)
 
     def _bar(self, metrics: list[str]) -> list[Component]:
         offered = {RETURN: "Return per episode"} | {name: name for name in metrics}
         by = {groups.SEED: "All but the seed", groups.NONE: "No groups"}
         settings = {key: key for key in self._differing()}
+        axes = X_TITLES if self.series == RETURN and self._trained() else charts.X_TITLES
         return [
             _select("of", "Compare", offered, self.series, RETURN),
-            _select("x", "by", charts.X_TITLES, self.axis, self._default_axis),
+            _select("x", "by", axes, self.axis, self._default_axis),
             _select("group", "Groups", by | settings, self.group, groups.default()),
             _select("smooth", "Smoothing", SMOOTHINGS, self.smoothing.text or "none", SMOOTH),
         ]
@@ -232,7 +247,7 @@ class Compare(Panel):
             for place, line in enumerate(self.lines)
             if line.band is not None
         ]
-        layout = charts.line_layout(420, charts.X_TITLES[self.axis], self.series)
+        layout = charts.line_layout(420, X_TITLES[self.axis], self.series)
         layout["xaxis"]["type"] = "date" if self.axis == "time" else "linear"
         layout["annotations"] = [charts.note(self._said(bool(areas)))]
         return {"data": lines + areas, "layout": layout}
@@ -276,6 +291,14 @@ class Compare(Panel):
         episodes = form.compact(sum(row["episodes"] for row in known))
         cells = [*count, statuses, episodes, _last(line), *(line.value(word) for word in differs)]
         return html.Tr([html.Td(key), html.Td(_named(line)), *map(html.Td, cells)])
+
+
+def by_training(steps: list[dict[str, Any]], smoothing: Smoothing) -> Curve:
+    """The mean reward of each training step; of evaluations where nothing was trained."""
+    trained = [step for step in steps if step["split"] != "eval"] or steps
+    found = {step["training_step"]: reward_of(step)[1] for step in trained if step["samples"]}
+    x, y = np.array([point for point in found.items() if finite(point[1])], np.float64).reshape(-1, 2).T
+    return reduce(x, y, 2 * PIXELS, smoothing.of(y))
 
 
 def _drawable(line: Line) -> list[Line]:

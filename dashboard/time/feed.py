@@ -198,6 +198,14 @@ class TimedFeed(Follower):
         """
         return await self._feeds.pasts.fresh(self._run_id, BAR_S / 2)
 
+    async def _known(self) -> Past:
+        """The run's past as far as it is known. It is read again meanwhile: nobody waits.
+
+        Raises:
+            StepstreamError: SQL does not know the run, or did not answer the last time.
+        """
+        return await self._feeds.pasts.fresh(self._run_id, BAR_S / 2, wait=False)
+
     async def _reached(self, address: Address) -> News | None:
         """The moment that an address names; None: it names none, or the run has no such place yet."""
         self._again_at = inf
@@ -222,7 +230,7 @@ class TimedFeed(Follower):
 
     async def _seek(self, cut: Cut, address: dict[str, str | None] | None = None) -> News:
         """Everything at a moment; the address says it, unless it said so first."""
-        past = await self.past()
+        past = await self._known()
         self.place, news = await past.news(cut, self.agent)
         self._steps = news.counters.seen if news.counters else 0
         if self.place.line is not None:
@@ -243,7 +251,7 @@ class TimedFeed(Follower):
         self._said = ""
         if move.name == "live":
             return await self._back() if self.state != "live" or names_moment(self._address) else None
-        past = await self.past()
+        past = await (self._known() if move.name == "scrub" else self.past())
         if move.name in ("from", "to"):
             return await self._looped(move.name, past)
         if move.name == "play":
@@ -343,7 +351,7 @@ class TimedFeed(Follower):
         if self.state != "live":
             clock.meanwhile = max(0, self._live_steps - self._steps)
         try:
-            past, zoom = await self.past(), number(self._address.get("zoom"))
+            past, zoom = await self._known(), number(self._address.get("zoom"))
             await self._bar.fill(clock, past, self.agent, self.place, loop=self._loop, zoom=zoom)
         except StepstreamError as error:
             clock.said = clock.said or ("" if self.state == "live" else str(error))

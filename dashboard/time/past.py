@@ -68,25 +68,35 @@ class Past:
         self.history, self.frames, self._run_id = history, frames, run_id
         self._read_at = time.monotonic()
         self._reading: asyncio.Task[None] | None = None
+        self._error: StepstreamError | None = None
+        """Of the last reading."""
         self._returns: dict[str, Returns] = {}
         self.generation = 0
         """Grows when more is known."""
 
-    async def fresh(self, seconds: float) -> None:
+    async def fresh(self, seconds: float, *, wait: bool = True) -> None:
         """Read what is new, where the last reading is older; all viewers share it.
 
+        Args:
+            seconds: how old it may be.
+            wait: until it is read.
+
         Raises:
-            DatabaseError: SQL does not answer.
+            DatabaseError: SQL does not answer, or did not the last time.
         """
         if self._reading is None and time.monotonic() - self._read_at > seconds:
             self._reading = asyncio.create_task(self._refresh())
-        if self._reading is not None:
+        if wait and self._reading is not None:
             await asyncio.shield(self._reading)
+        if self._error is not None:
+            raise self._error
 
     async def _refresh(self) -> None:
         try:
             await asyncio.to_thread(self.history.refresh)
-            self._returns, self.generation = {}, self.generation + 1
+            self._returns, self.generation, self._error = {}, self.generation + 1, None
+        except StepstreamError as error:
+            self._error = error
         finally:
             self._read_at, self._reading = time.monotonic(), None
 
@@ -240,15 +250,15 @@ class Pasts:
                 self._held.popitem(last=False)
         return past
 
-    async def fresh(self, run_id: str, seconds: float) -> Past:
-        """A run's past as it was so long ago, at most.
+    async def fresh(self, run_id: str, seconds: float, *, wait: bool = True) -> Past:
+        """A run's past as it was so long ago, at most; without `wait` it is read again meanwhile.
 
         Raises:
             StepstreamError: SQL does not know the run, or does not answer; the next call opens it anew.
         """
         past = await self.of(run_id)
         try:
-            await past.fresh(seconds)
+            await past.fresh(seconds, wait=wait)
         except StepstreamError:
             self._held.pop(run_id, None)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 import uuid
 from collections.abc import Callable
 
@@ -182,6 +183,33 @@ def test_the_same_task_in_both(walks: list[str], open_page: Callable[..., Page])
     page.locator("#choose-align").select_option("episode")
     expect(fact(page, "right", "Episode")).to_have_text("1")
     expect(fact(page, "left", "Episode")).to_have_text("1")
+
+
+def test_language_models_by_their_training_steps(
+    stack: Stack, open_page: Callable[..., Page], run_id: str
+) -> None:
+    """Runs with rollouts have the mean reward of each training step on an axis of their own."""
+    names = [f"{run_id}-{n}" for n in (1, 2)]
+    for n, name in enumerate(names, 1):
+        source = f"""
+            import stepstream
+            for sample in range(6):
+                step, place = divmod(sample, 2)
+                rewards = {n} * (step + place)
+                stepstream.log_rollout("2+2?", "4", rewards=rewards, group="a", sample=place, step=10 * step)
+            """
+        stack.run(name, textwrap.dedent(source)).wait(60)
+    for name in names:
+        wait_for(lambda name=name: shown(stack, name)["episodes"] == 6, 90)
+    page = open_page(f"/compare?runs={','.join(names)}&smooth=none")
+    page.locator("#compare-x").select_option("training")
+    expect(page).to_have_url(re.compile("x=training"))
+    plot = page.locator("#compare-chart .js-plotly-plot")
+    expect(plot).to_contain_text("Training step")
+    lines = plot.evaluate("(el) => el.data.map((one) => [one.x, one.y])")
+    assert lines == [[[0, 10, 20], [0.5, 1.5, 2.5]], [[0, 10, 20], [1, 3, 5]]]
+    page.get_by_label("Smoothing").select_option("mean:10")
+    expect(plot).to_contain_text("mean of 10")
 
 
 def test_a_click_is_the_moment_of_a_side(walks: list[str], open_page: Callable[..., Page]) -> None:
