@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable
 
 import pytest
@@ -146,6 +147,27 @@ def test_keys_walk_by_step_and_episode_and_back_to_live(look: Callable[[str], Pa
     expect(page).not_to_have_url(re.compile(r"at="))
     press(page, "?")
     expect(page.locator("#keys-dialog")).to_contain_text("Begin and end of the loop")
+
+
+def test_keys_walk_by_training_step(stack: Stack, look: Callable[[str], Page], run_id: str) -> None:
+    """Control with an arrow goes to the next training step of a model, or back; the bar counts in them."""
+    source = """
+        import time
+        import stepstream
+        for sample in range(6):
+            step = 10 * (sample // 2)
+            stepstream.log_rollout("2+2?", "4", rewards=1, sample=sample, step=step, agent_id="ada")
+            time.sleep(0.05)
+        """
+    stack.run(run_id, textwrap.dedent(source)).wait(60)
+    wait_for(lambda: shown(stack, run_id) == 6, 60, "the run is not stored")
+    page = look(f"/runs/{run_id}?agent=ada&at=step:0")
+    bar(page, "paused")
+    for key, episode in (("Right", 2), ("Right", 4), ("Left", 2)):
+        press(page, f"Control+Arrow{key}")
+        expect(page.locator(".now .episode")).to_have_text(f"Episode{episode}")
+    page.locator("#time-axis").select_option("training")
+    expect(page.locator(".time-where")).to_have_text("Training step 10")
 
 
 def test_it_plays_pauses_and_comes_to_the_end(look: Callable[[str], Page], trained: str) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from producers.lines import watched
 from producers.lines.context import Context, Identity
@@ -285,6 +289,32 @@ def test_unknown_fields_are_kept_and_missing_ones_are_null(training: Training) -
     assert (rollout["reward"], rollout["training_step"], rollout["split"]) == (None, 1, "train")
     assert json.loads(episode["extras"]) == {"later": {"x": [1]}, "gts": 4}
     assert json.loads(episode["metrics"]) == {"num_x": 3}
+
+
+def test_parquet_of_another_version_keeps_what_it_has(training: Training) -> None:
+    """Columns that parquet has more are kept with what is nested in them; those that it lacks are null."""
+    columns = {
+        "prompt": ["2+2?", "2+2?"],
+        "completion": ["4", "5"],
+        "accuracy_reward": [1.0, 0.0],
+        "later": [{"x": [1, None]}, None],
+        "when": [datetime(2026, 11, 30, tzinfo=UTC), None],
+    }
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), file)
+    write(training, "completions/completions_00003.parquet", file.getvalue())
+    found = training.end()
+    rows = found[Kind.ROLLOUTS]
+    assert [(row["training_step"], row["advantage"], row["final_text"]) for row in rows] == [
+        (3, None, "4"),
+        (3, None, "5"),
+    ]
+    assert [json.loads(row["rewards"])["accuracy_reward"]["value"] for row in rows] == [1.0, 0.0]
+    first, second = (json.loads(episode["extras"] or "{}") for episode in found[Kind.EPISODES])
+    assert first["later"] == {"x": [1, None]}
+    assert first["when"].startswith("2026-11-30")
+    assert "x" not in second
+    assert found[Kind.DLQ] == []
 
 
 def test_a_row_that_does_not_fit_is_a_dead_letter(training: Training) -> None:
