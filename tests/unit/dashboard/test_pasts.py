@@ -6,11 +6,14 @@ import asyncio
 import weakref
 from functools import partial
 
+import pytest
+
 from dashboard.live.news import News
 from dashboard.sql.queries import Queries
 from dashboard.time.past import OPEN, Pasts
 from dashboard.time.waiting import LiveOrWoken
 from infra.settings import Settings
+from schemas.errors import DatabaseError
 from schemas.topics import Kind
 from tests.support.processes import wait_for
 from tests.support.replays import lines_of, store_lines
@@ -36,6 +39,34 @@ def test_a_forgotten_past_is_read_to_the_end(database: Settings) -> None:
         del first
         wait_for(lambda: gone() is None, 30)  # the reading thread releases it, too
         assert not close.alive
+        pasts.close()
+
+    asyncio.run(look())
+    queries.close()
+
+
+def test_who_does_not_wait_has_what_is_known(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting, a past is as it was known and is read meanwhile; its error comes later."""
+    [run_id, *_] = RUNS
+    store_lines(database, run_id, lines_of(run_id, "s1", 2))
+    queries = Queries(database)
+
+    async def look() -> None:
+        pasts = Pasts(database, queries)
+        past = await pasts.of(run_id)
+        known = past.history.index.steps
+        store_lines(database, run_id, lines_of(run_id, "s2", 2))
+        assert (await pasts.fresh(run_id, 0, wait=False)).history.index.steps == known
+        assert (await pasts.fresh(run_id, 60)).history.index.steps == 2 * known > 0
+
+        def away() -> None:
+            raise DatabaseError("SQL is away")
+
+        monkeypatch.setattr(past.history, "refresh", away)
+        assert await pasts.fresh(run_id, 0, wait=False) is past
+        with pytest.raises(DatabaseError, match="away"):
+            await pasts.fresh(run_id, 60)
+        assert await pasts.fresh(run_id, 60) is not past
         pasts.close()
 
     asyncio.run(look())
