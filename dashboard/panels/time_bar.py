@@ -173,7 +173,7 @@ def _controls() -> Component:
 
 def _button(act: str, sign: str, label: str, key: str, value: str = "") -> Component:
     marks = attrs(data_act=act, data_value=value, data_key=key, aria_label=label)
-    return html.Button(sign, type="button", className=f"chip {act}", title=f"{label} ({key})", **marks)
+    return html.Button(sign, type="button", className=f"chip time-{act}", title=f"{label} ({key})", **marks)
 
 
 def _track() -> Component:

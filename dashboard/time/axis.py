@@ -69,9 +69,15 @@ def value(history: History, axis: str, place: Place) -> float:
     if axis == "offset":
         return float(line.offset)
     if axis == "training":
-        steps = [step for step, time in history.training_steps() if time <= line.time]
-        return float(steps[-1]) if steps else 0.0
+        return _training_step(history, place)
     return float(line.own_episode or 0)
+
+
+def _training_step(history: History, place: Place) -> float:
+    """The last training step of which a rollout had ended, else the first."""
+    steps, last = history.training_steps(), history.index.last_moment(place.cut, place.cut)
+    reached = [step for step, time in steps if last is not None and time <= last[0]]
+    return float(reached[-1] if reached else steps[0][0] if steps else 0)
 
 
 def position(history: History, axis: str, number: float, agent_id: str) -> Position:

@@ -153,12 +153,13 @@ def _by_episode(past: Past, here: Place, agent_id: str, *, forward: bool) -> Cut
 
 
 def _by_training_step(past: Past, here: Place, *, forward: bool) -> Cut | None:
-    index, time = past.history.index, here.line.time if here.line else 0
-    times = [at_time for _, at_time in past.history.training_steps()]
-    beside = [each for each in times if (each > time if forward else each < time)]
+    """Where the first rollout of the next training step has ended, or of the one before."""
+    now = axes.value(past.history, "training", here) if here.line else -math.inf
+    steps = past.history.training_steps()
+    beside = [time for step, time in steps if (step > now if forward else step < now)]
     if not beside:
         return None
-    target = min(beside) if forward else max(beside)
+    index, target = past.history.index, beside[0] if forward else beside[-1]
     return {stream: index.first_at_time(stream, target + 1) for stream in index.streams}
 
 

@@ -251,4 +251,5 @@ def click(page: Page, line: int, point: int) -> None:
         [line, point],
     )
     page.mouse.move(*at)
+    expect(plot.locator(".hoverlayer *").first).to_be_attached()  # Plotly's click is on what it points to
     page.mouse.click(*at)
