@@ -15,12 +15,11 @@ Names are wandb's where it has one, so `import stepstream as wandb` keeps a scri
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
-
 import importlib
 
 from stepstream import _newest, _wandb
 from stepstream._api import define_metric, episode, finish, frame, init, log, step
+from stepstream._version import __version__ as __version__
 from stepstream._wandb import Histogram, Image
 from stepstream._warn import StepstreamWarning
 

@@ -8,8 +8,8 @@ import sys
 
 def facts() -> dict[str, object]:
     """For `run_started`; unknown facts are left out."""
-    from stepstream import __version__
     from stepstream._masking import masked
+    from stepstream._version import __version__
 
     known = {
         "host": os.uname().nodename if hasattr(os, "uname") else None,
