@@ -17,7 +17,7 @@ from dashboard.groups import Band
 from dashboard.live.news import finite
 from dashboard.panel import Drawn, History, News, Panel, attrs
 from dashboard.panels.config import flat
-from dashboard.panels.training import reward_of
+from dashboard.panels.training import reward_of, trained
 from dashboard.sql.queries import Queries
 from infra.history.curves import AXES, SMOOTHINGS, Axis, Curve, Smoothing, reduce
 from infra.history.series import Series
@@ -295,8 +295,7 @@ class Compare(Panel):
 
 def by_training(steps: list[dict[str, Any]], smoothing: Smoothing) -> Curve:
     """The mean reward of each training step; of evaluations where nothing was trained."""
-    trained = [step for step in steps if step["split"] != "eval"] or steps
-    found = {step["training_step"]: reward_of(step)[1] for step in trained if step["samples"]}
+    found = {step["training_step"]: reward_of(step)[1] for step in trained(steps) if step["samples"]}
     x, y = np.array([point for point in found.items() if finite(point[1])], np.float64).reshape(-1, 2).T
     return reduce(x, y, 2 * PIXELS, smoothing.of(y))
 

@@ -108,8 +108,12 @@ def functions(steps: Iterable[Step]) -> list[str]:
 
 def last_step(steps: Sequence[Step]) -> Step:
     """The last training step; of an evaluation where nothing was trained."""
-    trained = [step for step in steps if step["split"] != "eval" and step["samples"]]
-    return (trained or steps)[-1]
+    return trained(steps)[-1]
+
+
+def trained(steps: Sequence[Step]) -> Sequence[Step]:
+    """The steps of a training; of evaluations where nothing was trained."""
+    return [step for step in steps if step["split"] != "eval" and step["samples"]] or steps
 
 
 def reward_of(step: Step) -> tuple[str, float | None]:

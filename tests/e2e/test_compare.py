@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 import uuid
 from collections.abc import Callable
 
@@ -198,7 +197,7 @@ def test_language_models_by_their_training_steps(
                 rewards = {n} * (step + place)
                 stepstream.log_rollout("2+2?", "4", rewards=rewards, group="a", sample=place, step=10 * step)
             """
-        stack.run(name, textwrap.dedent(source)).wait(60)
+        stack.run(name, source).wait(60)
     for name in names:
         wait_for(lambda name=name: shown(stack, name)["episodes"] == 6, 90)
     page = open_page(f"/compare?runs={','.join(names)}&smooth=none")

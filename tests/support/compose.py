@@ -56,12 +56,7 @@ class Compose:
 
     def up(self) -> None:
         """Build the images and start all services."""
-        for _ in range(3):  # a package mirror fails now and then
-            done = self("build")
-            if done.returncode == 0:
-                break
-        assert done.returncode == 0, done.stderr[-3000:]
-        done = self("up", "--detach")
+        done = self("up", "--build", "--detach")
         assert done.returncode == 0, done.stderr[-3000:]
 
     def begin(self, *arguments: str) -> subprocess.Popen[bytes]:

@@ -24,10 +24,7 @@ def built(target: str) -> str:
     tag = f"stepstream-test:{target}"
     file = ("-f", str(DOCKERFILE), "--target", target, "-t", tag)
     # The package mirror of a machine may be reachable from the host's network alone.
-    for _ in range(3):  # it fails now and then, too
-        done = docker("build", "--quiet", "--network", "host", *file, str(ROOT))
-        if done.returncode == 0:
-            break
+    done = docker("build", "--quiet", "--network", "host", *file, str(ROOT))
     assert done.returncode == 0, done.stderr[-3000:]
     return tag
 
