@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -35,10 +35,9 @@ from infra.settings import Settings
 from infra.sql.columns import Source
 from schemas.errors import StepstreamError, UsageError
 from schemas.fold import columns
-from schemas.positions import parse_position
+from schemas.positions import EPOCH, parse_position
 
 PATH = "/api/v1"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 

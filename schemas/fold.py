@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from schemas.seek_points import SeekPoint
 from schemas.topics import BESIDE, LINES, META_SUFFIX, Kind
 from schemas.values import clean
 
@@ -301,6 +300,6 @@ def _least(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else min(one, other)
 
 
-def columns(state: RunState | AgentState | SeekPoint) -> Record:
+def columns(state: RunState | AgentState) -> Record:
     """A state as a row: column → value, times still in µs."""
     return {field.name: getattr(state, field.name) for field in fields(state)}

@@ -8,8 +8,9 @@ the blocks before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from schemas.topics import Kind
 
@@ -22,8 +23,7 @@ PointKey = tuple[str, str, int, str, int]
 """run_id, stream_id, block, topic (without its prefix), partition."""
 
 
-@dataclass(slots=True)
-class SeekPoint:
+class SeekPoint(msgspec.Struct, gc=False):
     """Records of one block in one partition, or what a batch adds to them. The names are the columns."""
 
     run_id: str

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from infra.sql.engine import BadDataError, ConflictError
 from infra.sql.rollouts import Touched
 from infra.sql.writers import Row, Transaction
@@ -184,7 +186,7 @@ def store_rollups(tx: Transaction, done: Outcome) -> None:
     tx.upsert("agents", [columns(fold.agents[key]) for key in sorted(fold.agents)])
     runs = [columns(fold.runs[run_id]) for run_id in sorted(fold.runs)]
     tx.upsert("runs", [{**run, "last_seen_at": run["last_seen_at"] or None} for run in runs])
-    tx.upsert("seek_points", [columns(points[key]) for key in sorted(points)])
+    tx.upsert("seek_points", [structs.asdict(points[key]) for key in sorted(points)])
 
 
 def _touched(record: Record) -> Touched:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from schemas.codec import Record, current_schema
+from schemas.positions import EPOCH
 from schemas.topics import Kind
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOT_NUMBERS = {"NaN", "Infinity", "-Infinity"}
 JSON_COLUMNS = frozenset({"observation", "action", "info"})
 TYPES = {Kind.STEPS: "step", Kind.EPISODES: "episode"}

@@ -10,12 +10,11 @@ import numpy as np
 
 from dashboard.address import Address
 from dashboard.time.past import Place
-from infra.history.clock import EPOCH
 from infra.history.curves import Numbers
 from infra.history.index import Cut, Index
 from infra.history.moment import History
 from schemas import positions as at
-from schemas.positions import Anchor, Position
+from schemas.positions import EPOCH, Anchor, Position
 from schemas.seek_points import BLOCK
 from schemas.topics import Kind
 

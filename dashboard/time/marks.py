@@ -15,12 +15,12 @@ from msgspec import Struct, field
 from dashboard.time import axis as axes
 from dashboard.time.axis import Span
 from dashboard.time.past import Past
-from infra.history.clock import EPOCH
 from infra.history.curves import Numbers, downsampled
 from infra.history.moment import History
 from infra.history.told import Stream
 from infra.sql import attempts
 from schemas.errors import StepstreamError
+from schemas.positions import EPOCH
 from schemas.seek_points import BLOCK
 from schemas.topics import Kind
 

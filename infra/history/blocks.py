@@ -10,6 +10,7 @@ from schemas.seek_points import SeekPoint
 from schemas.topics import Kind
 
 NO_EPISODE = -1
+_STEPS = Kind.STEPS.value
 
 
 @dataclass
@@ -28,25 +29,23 @@ class Blocks:
         """The blocks of a stream's seek points."""
         points.sort(key=attrgetter("block"))
         blocks = cls(points=points)
-        time, episode, steps, number = -(1 << 63), NO_EPISODE, 0, -1
+        numbers, times, episodes, steps = blocks.numbers, blocks.times, blocks.episodes, blocks.steps
+        time, episode, count, number = -(1 << 63), NO_EPISODE, 0, -1
         for point in points:
             time = max(time, point.newest_event_time)
             if point.newest_episode is not None and point.newest_episode > episode:
                 episode = point.newest_episode
-            if point.topic == Kind.STEPS.value:
-                steps += point.records
+            if point.topic == _STEPS:
+                count += point.records
             if point.block != number:
                 number = point.block
-                blocks.begin(number)
-            blocks.times[-1], blocks.episodes[-1], blocks.steps[-1] = time, episode, steps
+                numbers.append(number)
+                times.append(time)
+                episodes.append(episode)
+                steps.append(count)
+            else:
+                times[-1], episodes[-1], steps[-1] = time, episode, count
         return blocks
-
-    def begin(self, number: int) -> None:
-        """Add a block whose values are set next."""
-        self.numbers.append(number)
-        self.times.append(0)
-        self.episodes.append(0)
-        self.steps.append(0)
 
     @cached_property
     def counts(self) -> list[dict[Kind, int]]:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from infra.history.clock import EPOCH
 from infra.history.index import Cut, Index, Line, Moment
 from schemas import positions as at
 from schemas.errors import StepstreamError, UsageError
-from schemas.positions import Position
+from schemas.positions import EPOCH, Position
 from schemas.topics import Kind
 
 Extreme = Callable[[bool, str | None], tuple[str, int] | None]

@@ -97,7 +97,7 @@ class Records:
 
 def _as_sent(item: Item, record: Record) -> Record:
     """What SQLite has no type for: times, booleans, and NaN, of which `extras` has a note."""
-    kind, record["event_time"] = item.kind, micros(record["event_time"])
+    kind, record["event_time"] = item.kind, micros([record["event_time"]])[0]
     for name in _BOOLEANS.get(kind, ()):
         if record[name] is not None:
             record[name] = bool(record[name])

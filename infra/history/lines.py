@@ -7,12 +7,14 @@ from operator import itemgetter
 from infra.history.items import ORDER, Head, Item
 from schemas.topics import BESIDE, Kind
 
+_seq = itemgetter(2)
+
 
 def hole_in(page: list[Item], expected: int) -> int | None:
     """The first line from `expected` on that a page lacks before its last one."""
     expected = max(expected, 1)
-    if page and page[0].seq <= expected and page[-1].seq - page[0].seq + 1 == len(page):
-        return None  # each line is there once: pages are in order
+    if page and page[0].seq <= expected and is_dense(page):
+        return None
     lines = {item.seq for item in page if item.seq >= expected}
     if not lines or max(lines) + 1 - expected <= len(lines):
         return None
@@ -21,7 +23,7 @@ def hole_in(page: list[Item], expected: int) -> int | None:
 
 def is_dense(items: list[Item]) -> bool:
     """Whether items are lines in order, each once, none missing."""
-    return not items or [item[2] for item in items] == list(range(items[0][2], items[0][2] + len(items)))
+    return not items or list(map(_seq, items)) == list(range(items[0][2], items[0][2] + len(items)))
 
 
 def items_once(items: list[Item]) -> list[Item]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from infra.history.clock import micros
@@ -24,7 +26,7 @@ NEAR_LINES = 20_000
 """An agent's newest records are looked for in so many lines of a stream."""
 _OF_EPISODES = (Kind.STEPS, Kind.EPISODES)
 _TABLES = {kind: kind.table for kind in SQL_COLUMNS}
-_KINDS = {kind.value: kind for kind in Kind}
+_block = attrgetter("stream_id", "block")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class SqlSource:
             for kind, page in self._pages.items()
         }
         self._time = _time_column(postgres)
-        self._tables: dict[tuple[str, int], list[Kind]] = {}
+        self._points: list[SeekPoint] = []
         try:
             self.facts()
             self._reader.rows("SELECT 1 FROM seek_points WHERE run_id = ? LIMIT 1", [run_id])
@@ -84,11 +86,11 @@ class SqlSource:
         seen, deleted = self._time.format("last_seen_at"), self._time.format("deleted_at")
         runs = self._reader.rows(f"SELECT status, {seen} FROM runs WHERE run_id = ?", [self._run_id])
         gone = self._reader.rows(f"SELECT {deleted} FROM deleted_runs WHERE run_id = ?", [self._run_id])
-        deleted_at = micros(gone[0][0]) if gone else None
+        deleted_at = micros(gone[0])[0] if gone else None
         if not runs:
             return RunFacts(False, deleted_at=deleted_at)
         status, last_seen_at = runs[0]
-        return RunFacts(True, status, micros(last_seen_at) if last_seen_at else 0, deleted_at)
+        return RunFacts(True, status, micros([last_seen_at])[0] if last_seen_at else 0, deleted_at)
 
     def next_offsets(self) -> dict[tuple[Kind, int], int]:
         """For each partition the offset from which on Kafka has what SQL does not have yet.
@@ -102,11 +104,8 @@ class SqlSource:
     def points(self) -> list[SeekPoint]:
         """The run's seek points; taken from its rows, where the run has none yet."""
         unindexed = self._reader.rows("SELECT 1 FROM unindexed_runs WHERE run_id = ?", [self._run_id])
-        found = self._computed() if unindexed else self._stored()
-        self._tables = {}
-        for point in found:
-            self._tables.setdefault((point.stream_id, point.block), []).append(_KINDS[point.topic])
-        return found
+        self._points = sorted(self._computed() if unindexed else self._stored(), key=_block)
+        return self._points
 
     def page(self, stream: str, first: int, last: int, beside: Iterable[Kind] = ()) -> list[Item]:
         """The records of lines `first` to `last`, and of these kinds what stands beside them.
@@ -121,14 +120,15 @@ class SqlSource:
 
     def heads(self, stream: str, first: int, last: int) -> list[Head]:
         """The heads of the same records without what stands beside them, each kind in order."""
-        kinds = self._kinds(stream, first, last)
-        return [
-            Head(seq, kind, micros(time), episode, agent, partition, offset)
-            for kind in kinds
-            for seq, time, episode, agent, partition, offset in self._reader.rows(
-                self._heads[kind], [self._run_id, stream, first, last]
-            )
-        ]
+        found: list[Head] = []
+        for kind in self._kinds(stream, first, last):
+            rows = self._reader.rows(self._heads[kind], [self._run_id, stream, first, last])
+            times = micros([row[0] for row in rows])
+            found += [
+                Head(seq, kind, time, episode, agent, partition, offset)
+                for time, (_, seq, episode, agent, partition, offset) in zip(times, rows, strict=True)
+            ]
+        return found
 
     def extreme_episode(self, *, best: bool, agent_id: str | None) -> tuple[float, str, int] | None:
         """Return, stream and line of the episode with the greatest or the least return, first of equals."""
@@ -190,7 +190,7 @@ class SqlSource:
             "WHERE run_id = ? AND topic IS NULL AND redriven_at IS NULL ORDER BY event_time DESC LIMIT ?",
             [self._run_id, most],
         )
-        return [(stream, seq, micros(time), reason) for stream, seq, time, reason in rows]
+        return [(stream, seq, micros([time])[0], reason) for stream, seq, time, reason in rows]
 
     def training_steps(self) -> list[tuple[int, int]]:
         """The trainer's steps in order, each with the event time (µs) of its first rollout."""
@@ -199,7 +199,9 @@ class SqlSource:
             "WHERE run_id = ? AND training_step IS NOT NULL GROUP BY training_step ORDER BY training_step",
             [self._run_id],
         )
-        return [(step, micros(time)) for step, time in rows]
+        return [
+            (step, time) for (step, _), time in zip(rows, micros([time for _, time in rows]), strict=True)
+        ]
 
     def newest_frame(self, agent_id: str) -> tuple[str, int] | None:
         """Stream and partition of an agent's newest picture."""
@@ -220,37 +222,33 @@ class SqlSource:
             self._reader.rows(f"{query} {way} LIMIT 1", [self._run_id, stream, agent_id, offset])
             for way in ("ASC", "DESC")
         ]
-        return [(seq, micros(time), episode) for [(seq, time, episode)] in ends] if ends[0] else None
+        return [(seq, micros([time])[0], episode) for [(seq, time, episode)] in ends] if ends[0] else None
 
     def _kinds(self, stream: str, first: int, last: int) -> Iterable[Kind]:
-        blocks = range(first // BLOCK, last // BLOCK + 1)
-        here = {kind for block in blocks for kind in self._tables.get((stream, block), ())}
+        low = bisect_left(self._points, (stream, first // BLOCK), key=_block)
+        high = bisect_right(self._points, (stream, last // BLOCK), key=_block)
+        here = {point.topic for point in self._points[low:high]}
         return [kind for kind in LINES if kind in here]
 
     def _stored(self) -> list[SeekPoint]:
-        columns = (
-            "stream_id, block, topic, topic_partition, first_offset, last_offset, records, newest_episode"
+        time = self._time.format("newest_event_time")
+        return self._summed(
+            f"SELECT run_id, stream_id, block, topic, topic_partition, {time}, first_offset, last_offset, "
+            "records, newest_episode FROM seek_points WHERE run_id = ?"
         )
-        rows = self._reader.rows(
-            f"SELECT {self._time.format('newest_event_time')}, {columns} FROM seek_points WHERE run_id = ?",
-            [self._run_id],
-        )
-        return [
-            SeekPoint(self._run_id, stream, block, topic, part, micros(time), first, last, records, episode)
-            for time, stream, block, topic, part, first, last, records, episode in rows
-        ]
 
     def _computed(self) -> list[SeekPoint]:
-        found = []
-        for kind in LINES:
-            rows = self._reader.rows(seek_point_rows(kind, self._time), [self._run_id])
-            found += [_point(row) for row in rows]
-        return found
+        return [point for kind in LINES for point in self._summed(seek_point_rows(kind, self._time))]
 
-
-def _point(row: tuple[Any, ...]) -> SeekPoint:
-    run_id, stream, block, topic, partition, time, *rest = row
-    return SeekPoint(run_id, stream, block, topic, partition, micros(time), *rest)
+    def _summed(self, query: str) -> list[SeekPoint]:
+        rows = self._reader.rows(query, [self._run_id])
+        times = micros([row[5] for row in rows])
+        return [
+            SeekPoint(run_id, stream, block, topic, partition, time, first, last, records, episode)
+            for time, (run_id, stream, block, topic, partition, _, first, last, records, episode) in zip(
+                times, rows, strict=True
+            )
+        ]
 
 
 def seek_point_rows(kind: Kind, time: str = "{0}") -> str:
@@ -285,7 +283,7 @@ def _page(kind: Kind, postgres: bool) -> str:
 def _head(kind: Kind, postgres: bool) -> str:
     time = _time_column(postgres).format("event_time")
     episode = "episode_index" if kind in _OF_EPISODES else "NULL"
-    return f"SELECT seq, {time}, {episode}, agent_id, topic_partition, topic_offset {_of_lines(kind)}"
+    return f"SELECT {time}, seq, {episode}, agent_id, topic_partition, topic_offset {_of_lines(kind)}"
 
 
 def _of_lines(kind: Kind) -> str:
@@ -293,9 +291,10 @@ def _of_lines(kind: Kind) -> str:
 
 
 def _items(kind: Kind, stream: str, rows: list[tuple[Any, ...]], prefix: str) -> list[Item]:
+    new, times = tuple.__new__, micros([row[3] for row in rows])  # `Item` itself takes one call more
     items = [
-        Item(kind, stream, row[0], time := micros(row[3]), row[1], row[-2], row[-1], time // 1000, row)
-        for row in rows
+        new(Item, (kind, stream, row[0], time, row[1], row[-2], row[-1], time // 1000, row))
+        for time, row in zip(times, rows, strict=True)
     ]
     if kind is Kind.DLQ:
         return [_refused(item, prefix) for item in items]

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import itertools
 import resource
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra.history.clock import micros
 from infra.history.finder import Finder, OutsideError
 from infra.history.index import Index, Line, Moment
-from infra.history.lines import heads_once, items_once
+from infra.history.items import Item
+from infra.history.lines import heads_once, hole_in, items_once
 from infra.history.log_source import LogSource
 from infra.kafka.log_reader import Entry
 from schemas.codec import Encoder, checked_in
 from schemas.errors import StepstreamError
-from schemas.positions import parse_position
+from schemas.positions import EPOCH, parse_position
 from schemas.topics import META_SUFFIX, Kind
 from tests.support.records import record, step
 
@@ -95,6 +98,24 @@ def test_a_picture_stands_behind_its_step(log: Log) -> None:
     log.put(Kind.STEPS, "a", 1, 10)
     log.put(Kind.STEPS, "a", 1, 10)
     assert [item.kind for item in items_once(log.source.page("a", 0, 9))] == [Kind.STEPS, Kind.FRAMES]
+
+
+@given(st.lists(st.tuples(st.integers(1, 8), st.booleans())), st.integers(0, 9))
+def test_a_picture_hides_no_missing_line(seen: list[tuple[int, bool]], expected: int) -> None:
+    """The first missing line is found, however many records stand beside those that are there."""
+    kinds = {True: Kind.FRAMES, False: Kind.STEPS}
+    page = items_once([Item(kinds[picture], "s", seq, 0, "a", 0, 0, 0, b"") for seq, picture in seen])
+    lines = {seq for seq, _ in seen}
+    missing = [seq for seq in range(max(expected, 1), max(lines, default=0)) if seq not in lines]
+    assert hole_in(page, expected) == (missing[0] if missing else None)
+
+
+@given(st.lists(st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))))
+def test_times_of_sqlite_are_read_to_the_microsecond(times: list[datetime]) -> None:
+    """Whatever the time before it was, and also numbers, as PostgreSQL gives them."""
+    wanted = [(time - EPOCH) // timedelta(microseconds=1) for time in times]
+    kept = [f"{time.replace(tzinfo=None).isoformat(' ', 'microseconds')}+00:00" for time in times]
+    assert micros(kept) == micros(wanted) == wanted
 
 
 def test_bytes_that_are_no_record_are_counted_and_left_out(log: Log) -> None:
