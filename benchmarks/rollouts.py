@@ -33,7 +33,7 @@ from tests.support import needs
 from tests.support.rollout_rows import fill, texts
 
 SAMPLES = 512
-FILES = 60
+FILES = 120
 """Files that the whole reads: so many that the start of a session is a small part of the time."""
 SOME = 12
 """Files that each part reads."""

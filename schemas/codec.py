@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, cast
@@ -82,11 +82,12 @@ class Encoder:
     """Turns records of one kind into wire bytes: the same as fastavro's, in a third of its time."""
 
     def __init__(self, kind: Kind, schema_id: int | None = None) -> None:
-        self._header = HEADER.pack(MAGIC, current_id(kind) if schema_id is None else schema_id)
-        self._fields = [
-            (field["name"], field.get("default"), *field_writer(field["type"]))
-            for field in current_schema(kind)["fields"]
-        ]
+        fields = current_schema(kind)["fields"]
+        self._defaults = {field["name"]: field.get("default") for field in fields}
+        self._write = _writer(
+            HEADER.pack(MAGIC, current_id(kind) if schema_id is None else schema_id),
+            {field["name"]: field_writer(field["type"]) for field in fields},
+        )
 
     def __call__(self, record: Record) -> bytes:
         """Wire bytes of a record whose keys are the schema's field names.
@@ -94,13 +95,23 @@ class Encoder:
         Raises:
             Exception: a value has another type than its field.
         """
-        get = record.get
-        return self._header + b"".join(
-            [
-                null if (value := get(name, default)) is None else write(value)
-                for name, default, null, write in self._fields
-            ]
-        )
+        try:
+            return self._write(record)
+        except KeyError:
+            return self._write(self._defaults | record)
+
+
+def _writer(
+    header: bytes, fields: Mapping[str, tuple[Any, Callable[[Any], bytes]]]
+) -> Callable[[Record], bytes]:
+    """A function that writes a record's fields in one expression: a loop takes half as long again."""
+    known: dict[str, Any] = {"header": header}
+    parts = ["header"]
+    for index, (name, (null, write)) in enumerate(fields.items()):
+        known |= {f"null{index}": null, f"write{index}": write}
+        parts.append(f"null{index} if (value := record[{name!r}]) is None else write{index}(value)")
+    exec(f"def write(record): return b''.join(({', '.join(parts)}))", known)  # noqa: S102 - names of our own schemas
+    return cast(Callable[[Record], bytes], known["write"])
 
 
 class Decoder:

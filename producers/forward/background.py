@@ -54,7 +54,7 @@ class Totals:
 
     def summary(self) -> dict[str, int]:
         """The counts by the names of a summary."""
-        found = {name: self.counts.get(kind.value, 0) for name, kind in COUNTS.items()}
+        found = {name: self.counts.get(kind, 0) for name, kind in COUNTS.items()}
         return {"read": self.lines, **found}
 
 

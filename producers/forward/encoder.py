@@ -192,4 +192,4 @@ class StreamEncoder:
         return self.refused(kind, value, line, f"Its record of {len(value):,} bytes is too large for Kafka.")
 
     def _count(self, kind: Kind, more: int = 1) -> None:
-        self._counts[kind.value] = self._counts.get(kind.value, 0) + more
+        self._counts[kind] = self._counts.get(kind, 0) + more

@@ -117,16 +117,18 @@ class Forwarder:
         if (left := self._gathers_until - time.monotonic()) > 0:
             self._stop.wait(left)
         window = self._make()
-        if self._in_flight is not None:
-            in_flight, self._in_flight = self._in_flight, None
-            self._acknowledged(in_flight)
-        elif window is None:
+        in_flight, self._in_flight = self._in_flight, None
+        if in_flight is None and window is None:
             return False
+        if in_flight is not None:
+            self._await(in_flight)
         if window is not None:
             self._send(window)
             self._in_flight = window
             few = len(window.items) < FEW_RECORDS
             self._gathers_until = time.monotonic() + GATHER_SECONDS if few else 0.0
+        if in_flight is not None:  # saved while Kafka takes the next window
+            self._save(in_flight)
         return True
 
     def wait_acknowledged(self, seconds: float) -> None:
@@ -202,6 +204,11 @@ class Forwarder:
             send(topics[kind], key, value)
 
     def _acknowledged(self, window: Window) -> None:
+        self._await(window)
+        self._save(window)
+
+    def _await(self, window: Window) -> None:
+        """Wait until each record of a window is acknowledged, or a dead letter."""
         while failures := self._failures(window):
             if all(failure.records_fault for failure in failures):
                 self._one_by_one(window, failures)
@@ -212,6 +219,9 @@ class Forwarder:
             self._wait(0, failures[0].reason)
             self._send(window)
         self._told("")
+
+    def _save(self, window: Window) -> None:
+        """Save the checkpoints of a window that is acknowledged."""
         _measure(window)
         for stream in list(self.streams):
             if (checkpoint := window.checkpoints.get(stream.stream_id)) is not None:

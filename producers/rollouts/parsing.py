@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import msgspec
@@ -77,28 +77,27 @@ class Parsing:
         """Rows came since the last flush, so the reader may hold something back."""
         self._found = 0
 
-    def line(self, line: bytes) -> Iterator[Finding]:
+    def line(self, line: bytes) -> list[Finding]:
         """What a line completes; nothing where it is blank."""
         self.rows += 1
         bare = line.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r")
         if not bare:
-            return
+            return []
         try:
             row = decode(bare)
         except NotARowError as error:
-            yield from self._broken(line, str(error))
-            return
-        yield from self._row(row, line)
+            return self._broken(line, str(error))
+        return self._row(row, line)
 
-    def row(self, row: Row) -> Iterator[Finding]:
+    def row(self, row: Row) -> list[Finding]:
         """What a row of a table completes."""
         self.rows += 1
-        yield from self._row(row, b"")
+        return self._row(row, b"")
 
-    def flush(self) -> Iterator[Finding]:
+    def flush(self) -> list[Finding]:
         """What the reader held back, as no row came for some time."""
         self.holds = False
-        yield from self._numbered(self._reader.end(), flushed=True)
+        return self._numbered(self._reader.end(), flushed=True)
 
     def torn(self, rest: bytes) -> Finding:
         """A last line without its end: a letter without a number, as its rest may come one day."""
@@ -106,28 +105,27 @@ class Parsing:
         message = f"Line {row} of {self._place.path} is no JSON object: it is cut off."
         return Finding(0, row, Unusable("torn", message, rest[:LETTER_BYTES]))
 
-    def _row(self, row: Row, line: bytes) -> Iterator[Finding]:
+    def _row(self, row: Row, line: bytes) -> list[Finding]:
         self.holds = True
         try:
-            yield from self._numbered(list(self._reader.row(row, self.rows)))
+            found: list[Item | Unusable] = list(self._reader.row(row, self.rows))
         except UnfitError as error:
-            raw = line or json.dumps(row, default=str).encode()
-            message = f"Row {self.rows} of {self._place.path} is no {self._format.name} rollout: {error}"
-            yield from self._numbered([Unusable("unfit_rollout", message, raw[:LETTER_BYTES])])
+            found = [self._unfit(row, line, f"is no {self._format.name} rollout: {error}")]
         except Exception as error:  # a reader meets what nobody has seen: that row is a letter, no end
-            raw = line or json.dumps(row, default=str).encode()
-            message = (
-                f"Row {self.rows} of {self._place.path} cannot be read as {self._format.name}: {error!r}."
-            )
-            yield from self._numbered([Unusable("unfit_rollout", message, raw[:LETTER_BYTES])])
+            found = [self._unfit(row, line, f"cannot be read as {self._format.name}: {error!r}.")]
+        return self._numbered(found)
 
-    def _broken(self, line: bytes, why: str) -> Iterator[Finding]:
+    def _unfit(self, row: Row, line: bytes, what: str) -> Unusable:
+        raw = line or json.dumps(row, default=str).encode()
+        message = f"Row {self.rows} of {self._place.path} {what}"
+        return Unusable("unfit_rollout", message, raw[:LETTER_BYTES])
+
+    def _broken(self, line: bytes, why: str) -> list[Finding]:
         """A line that is no object: a letter, and the record behind it where one begins in its middle."""
         at, row = self._second(line)
         message = f"Line {self.rows} of {self._place.path} is no JSON object: {why}."
-        yield from self._numbered([Unusable("broken_json", message, line[:at][:LETTER_BYTES])])
-        if row is not None:
-            yield from self._row(row, line[at:])
+        letter = self._numbered([Unusable("broken_json", message, line[:at][:LETTER_BYTES])])
+        return letter if row is None else [*letter, *self._row(row, line[at:])]
 
     def _second(self, line: bytes) -> tuple[int, Row | None]:
         at = len(line)
@@ -143,10 +141,12 @@ class Parsing:
                 return at, row
         return len(line), None
 
-    def _numbered(self, found: Iterable[Item | Unusable], *, flushed: bool = False) -> Iterator[Finding]:
-        for what in found:
-            self._found += 1
-            yield Finding(self._found, self.rows, what, flushed)
+    def _numbered(self, found: Iterable[Item | Unusable], *, flushed: bool = False) -> list[Finding]:
+        numbered = [
+            Finding(number, self.rows, what, flushed) for number, what in enumerate(found, self._found + 1)
+        ]
+        self._found += len(numbered)
+        return numbered
 
 
 def not_written(finding: Finding, path: str, error: Exception) -> Unusable:

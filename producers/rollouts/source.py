@@ -14,7 +14,7 @@ from producers.rollouts.parsing import Finding, NotARowError, Parsing, decode
 from producers.rollouts.recognise import table
 from producers.spool.format import read_json
 
-READ_BYTES = 4 * 1024 * 1024
+READ_BYTES = 256 * 1024
 PRINT_BYTES = 4096
 
 Tell = Callable[[str], None]
@@ -127,7 +127,9 @@ class Source:
                 end = data.rfind(b"\n")
                 if end < 0:
                     break
-            for line in data[:end].split(b"\n"):
+            lines = data.split(b"\n")
+            del lines[-1]
+            for line in lines:
                 at += len(line) + 1
                 again = at <= state.offset
                 yield from self._new(parsing.line(line))
@@ -232,12 +234,13 @@ class Source:
         self.state.__dict__.update(FileState(self.state.format, generation).__dict__)
         self._parsing = None
 
-    def _new(self, findings: Iterator[Finding]) -> Iterator[Finding]:
+    def _new(self, findings: list[Finding]) -> list[Finding]:
         """Without those that are in the spool."""
-        for finding in findings:
-            if finding.number > self.state.found:
-                self.state.found = finding.number
-                yield finding
+        state = self.state
+        new = [finding for finding in findings if finding.number > state.found]
+        if new:
+            state.found = new[-1].number
+        return new
 
     def _place(self) -> Place:
         folder = self.path.parent

@@ -19,7 +19,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -235,23 +234,24 @@ class Watcher:
     # Lines
 
     def _take(self, source: Source, findings: Iterator[Finding]) -> bool:
-        before, number = source.rows, 0
-        for number, finding in enumerate(findings, 1):  # noqa: B007 - whether there was any
+        before, found = source.rows, False
+        for finding in findings:
             self._append(source, finding)
+            found = True
         self.totals.read += source.rows - before
-        return number > 0 or source.rows > before
+        return found or source.rows > before
 
     def _append(self, source: Source, finding: Finding) -> None:
         what = finding.what
         run_id = self._run_of(source, finding)
         episodes = self.state.episodes
         episode = episodes.get(run_id, 0)
-        written = partial(line_of, source=source, run_id=run_id, agent_id=self._agent_id)
+        place = {"episode": episode, "turns": self._turns}
         try:
-            line = written(finding, episode=episode, turns=self._turns)
+            line = line_of(finding, source, run_id, self._agent_id, **place)
         except Exception as error:  # of one row, and what nobody has seen: a letter, no end
             what = not_written(finding, source.name, error)
-            line = written(replace(finding, what=what), episode=episode, turns=self._turns)
+            line = line_of(replace(finding, what=what), source, run_id, self._agent_id, **place)
         if isinstance(what, Rollout):
             episodes[run_id] = episode + 1
             self._turns += len(what.turns)

@@ -25,7 +25,7 @@ from producers.rollouts.model import (
 
 _UID = re.compile(r"(.+)_(\d+)_(\d+)")
 """Of trainer v1: prompt, sample, output."""
-_KNOWN = ("input", "output", "score", "step", "uid")
+_KNOWN = frozenset({"input", "output", "score", "step", "uid", "gts"})
 
 
 class Verl:
@@ -81,7 +81,7 @@ class VerlReader:
 
     def _rollout(self, row: Row) -> Rollout:
         prompt, output = need(row, "input", str), need(row, "output", str)
-        rewards, metrics, extras = divided({k: v for k, v in row.items() if k not in (*_KNOWN, "gts")})
+        rewards, metrics, extras = divided({name: value for name, value in row.items() if name not in _KNOWN})
         if row.get("gts") is not None:
             extras["gts"] = row["gts"]
         if row.get("uid") is not None:
