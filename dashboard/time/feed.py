@@ -256,12 +256,9 @@ class TimedFeed(Follower):
             return await self._looped(move.name, past)
         if move.name == "play":
             return await self._played(past)
-        if move.name == "scrub":
-            number_there, axis = float(move.value), axes.chosen(self._address)
-            there = await past.read(lambda: axes.position(past.history, axis, number_there, self.agent))
-            move = Move("go", str(there))
+        axis = axes.chosen(self._address)
         try:
-            cut = await past.read(lambda: moved(past, move, self.place, self.agent))
+            cut = await past.read(lambda: moved(past, move, self.place, self.agent, axis))
         except StepstreamError as error:
             self._said = str(error)
             return await self._clocked(News(agent=self._live.agent))

@@ -87,8 +87,8 @@ def words(place: Place | None) -> str:
     return f"step:{place.step}" if place is not None and place.step >= 0 else "beginning"
 
 
-def moved(past: Past, move: Move, place: Place | None, agent_id: str) -> Cut | None:
-    """The cut that a move leads to; None: there is nowhere to go.
+def moved(past: Past, move: Move, place: Place | None, agent_id: str, axis: str = "step") -> Cut | None:
+    """The cut that a move leads to, a scrub by its number on an axis; None: there is nowhere to go.
 
     Raises:
         OutsideError: the run has no such place.
@@ -107,7 +107,11 @@ def moved(past: Past, move: Move, place: Place | None, agent_id: str) -> Cut | N
             return _by_training_step(past, here, forward=float(move.value) > 0)
     if (named := _line(past, move.value, agent_id)) is not None:
         return named
-    return axes.find(history, parse_position(move.value), agent_id)
+    if move.name == "scrub":
+        there = axes.position(history, axis, float(move.value), agent_id)
+    else:
+        there = parse_position(move.value)
+    return axes.find(history, there, agent_id)
 
 
 def _line(past: Past, text: str, agent_id: str) -> Cut | None:

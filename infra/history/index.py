@@ -13,7 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from operator import attrgetter
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from infra.history.blocks import NO_EPISODE, Blocks
 from infra.history.items import Head
@@ -29,8 +30,11 @@ Cut = dict[str, int]
 Heads = Callable[[str, int, int], list[Head]]
 
 
-class Line(NamedTuple):
-    """A record's head, and what had happened in its stream by then, itself included."""
+class Line(Struct, frozen=True, gc=False):
+    """A record's head, and what had happened in its stream by then, itself included.
+
+    The collector passes over it: blocks of a thousand would set it off at each move through a run.
+    """
 
     seq: int
     kind: Kind
@@ -333,13 +337,15 @@ class Index:
                 blocks.episodes[number - 1],
                 blocks.steps[number - 1],
             )
-        for seq, kind, at, own, agent, partition, offset in self._heads(stream, first, first + BLOCK - 1):
-            time = max(time, at)
+        for head in self._heads(stream, first, first + BLOCK - 1):
+            time, own = max(time, head.time), head.episode_index
             if own is not None and own > episode:
                 episode = own
-            if kind is _STEPS:
+            if head.kind is _STEPS:
                 steps += 1
-            yield Line(seq, kind, agent, own, time, episode, steps, partition, offset)
+            yield Line(
+                head.seq, head.kind, head.agent_id, own, time, episode, steps, head.partition, head.offset
+            )
 
 
 _STEPS = Kind.STEPS  # a member is looked up slowly

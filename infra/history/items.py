@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from infra.history.clock import micros
 from schemas.codec import Decoder, Encoder, Record, Schema, current_schema
 from schemas.topics import BESIDE, LINES, Kind
@@ -50,7 +52,7 @@ class Item(NamedTuple):
     """Wire bytes, or a row of `SQL_COLUMNS`."""
 
 
-class Head(NamedTuple):
+class Head(Struct, frozen=True, gc=False):
     """What a search needs of a record."""
 
     seq: int

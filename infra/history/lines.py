@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 from infra.history.items import ORDER, Head, Item
 from schemas.topics import BESIDE, Kind
@@ -41,8 +41,8 @@ def items_once(items: list[Item]) -> list[Item]:
 
 def heads_once(heads: list[Head]) -> list[Head]:
     """Each line once, in order; a dead letter gives way to what it became."""
-    heads.sort(key=itemgetter(0))
-    seqs = [head[0] for head in heads]
+    heads.sort(key=attrgetter("seq"))
+    seqs = [head.seq for head in heads]
     if len(set(seqs)) == len(seqs):
         return heads
     best: dict[int, Head] = {}
