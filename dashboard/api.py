@@ -36,6 +36,7 @@ from infra.sql.columns import Source
 from schemas.errors import StepstreamError, UsageError
 from schemas.fold import columns
 from schemas.positions import EPOCH, parse_position
+from schemas.topics import Kind
 
 PATH = "/api/v1"
 
@@ -180,7 +181,8 @@ class Moment(Struct, forbid_unknown_fields=True):
         await reads.run(self.run)
         agent = await reads.agent(self.run, self.agent)
         past = await reads.pasts.fresh(self.run, 0.0)
-        return _state(await past.read(lambda: past.history.state(position, agent, self.count)))
+        state = await past.read(lambda: past.history.state(position, agent, self.count))
+        return _state(state, Kind.FRAMES.topic(reads.settings.topic_prefix))
 
 
 ADDRESSES: Mapping[str, Any] = {
@@ -234,7 +236,7 @@ def _curve(curve: Curve) -> dict[str, Any]:
     return made | ({"mean_x": curve.mean_x, "mean": curve.mean} if curve.mean else {})
 
 
-def _state(state: State) -> dict[str, Any]:
+def _state(state: State, frames: str) -> dict[str, Any]:
     time, stream_id, seq = state.moment or (None, None, None)
     return {
         "time": _time(time),
@@ -245,6 +247,7 @@ def _state(state: State) -> dict[str, Any]:
         "agent": None if state.agent is None else _record(columns(state.agent)),
         "returns": state.returns,
         "steps": [_record(step) for step in state.steps],
+        "frame": None if state.frame is None else {"topic": frames, **state.frame._asdict()},
     }
 
 

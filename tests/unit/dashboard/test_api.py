@@ -45,6 +45,8 @@ def fill(settings: Settings, run_id: str) -> None:
     started = {"stream_id": "s1.meta", "event_time": lines[0][1]["event_time"], "event": "run_started"}
     config = json.dumps({"config": {"lr": 0.1, "notes": "n" * 5000}})
     lines.append((Kind.RUNS, record(Kind.RUNS, run_id, seq=1, payload=config, **started)))
+    picture = record(Kind.FRAMES, run_id, stream_id="s1", seq=7, event_time=lines[6][1]["event_time"])
+    lines.insert(7, (Kind.FRAMES, picture | {"agent_id": lines[6][1]["agent_id"]}))
     lines[0][1]["reward"] = float("inf")
     lines[0][1]["observation"] = '{"at": [1, 2.50, "NaN"]}'
     store_lines(settings, run_id, lines)
@@ -84,7 +86,11 @@ def test_a_moment(ask: Ask) -> None:
     assert state["run"]["episodes"] == 2
     assert state["agent"]["newest_episode_index"] == 1
     assert [step["seq"] for step in state["steps"]] == [6, 7, 8, 9, 11]
+    assert state["frame"] == {
+        "topic": "telemetry.frames", "partition": 0, "offset": 0, "stream_id": "s1", "seq": 7
+    }  # fmt: skip
     _, first = ask("state", run=RUN, at="step:0")
+    assert first["frame"] is None
     assert first["steps"][0]["reward"] == "Infinity"
     assert first["steps"][0]["observation"] == {"at": [1, 2.5, "NaN"]}
     assert ask("state", run=RUN)[1]["run"]["steps"] == 240
