@@ -1,6 +1,6 @@
 """A transcript as messages of parts: text, code, LaTeX, reasoning, calls of tools. Pure.
 
-Only the shape is told apart; every part is shown as plain text.
+Only the shape is told apart: `formulas` says which LaTeX is drawn, and all else is shown as plain text.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ Kind = Literal["text", "code", "math", "reasoning", "call", "more"]
 
 _THOUGHT = re.compile(r"<(think|thinking|reasoning|thought)>(.*?)(?:</\1>|\Z)", re.S)
 _ENDED = re.compile(r"\A(.*?)</(?:think|thinking|reasoning|thought)>", re.S)
-_FENCE = re.compile(r"^```([\w+#.-]*)[^\n]*\n(.*?)(?:^```[ \t]*$|\Z)", re.S | re.M)
+_FENCE = re.compile(r"^```([\w+#.-]{0,40})[^\n]*\n(.*?)(?:^```[ \t]*(?:\n|\Z)|\Z)", re.S | re.M)
 _MATH = re.compile(  # each alternative stops where another formula begins: no text takes long
-    r"\$\$(?:(?!\$\$).)+\$\$|\\\[(?:(?!\\[\[\]]).)+\\\]|\\\((?:(?!\\[()]).)+\\\)"
-    r"|(?<![\w$\\])\$(?=[^\s$])[^$\n]{1,300}?(?<=[^\s$\\])\$(?![\w$])",
+    r"(?<!`)(`{1,2})(?!`)[^`\n]{1,300}\1(?!`)"  # code in a line is none
+    r"|\$\$(?:(?!\$\$).)+\$\$|\\\[(?:(?!\\[\[\]]).)+\\\]|\\\((?:(?!\\[()]).)+\\\)"
+    r"|(?<![\w$\\])\$(?=[^\s$])(?:\\.|[^\\$\n]){1,300}?(?<=[^\s])\$(?![\w$])"
+    r"|\\begin\{((?:align|equation|gather|multline|eqnarray)\*?)\}(?:(?!\\begin\{\2\}).)+?\\end\{\2\}"
+    r"|\\boxed\{(?=[^\s}])(?:[^{}\n]|\{(?:[^{}\n]|\{(?:[^{}\n]|\{[^{}\n]*\})*\})*\})*\}",
     re.S,
 )
 _MODELS = ("assistant", "model", "ai", "gpt")
@@ -112,6 +115,8 @@ def _prose(text: str) -> Iterator[Part]:
 def _formulas(text: str) -> Iterator[Part]:
     at = 0
     for formula in _MATH.finditer(text):
+        if formula[1]:
+            continue
         if formula.start() > at:
             yield Part("text", text[at : formula.start()])
         yield Part("math", formula[0])

@@ -33,6 +33,11 @@ def pieces(text: str) -> Iterator[str | Component]:
         yield text[at:]
 
 
+def has_hidden(text: str) -> bool:
+    """Whether any of its signs is hidden."""
+    return _HIDDEN.search(text) is not None
+
+
 def plain(text: str) -> str:
     """The same as a text alone, for a cell of a table."""
     return _HIDDEN.sub(lambda found: f"⟨{code(found[0])}⟩", text)

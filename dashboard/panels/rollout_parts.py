@@ -14,6 +14,7 @@ from dash.development.base_component import Component
 from dashboard import chat, form, grids
 from dashboard.address import Address
 from dashboard.controls import patch
+from dashboard.formulas import Formulas
 from dashboard.panel import attrs
 from dashboard.visible import escaped, pieces, plain
 from schemas.training_steps import staleness
@@ -50,7 +51,9 @@ def transcript(address: Address, row: Mapping[str, Any]) -> Component:
             html.Pre(_cut(escaped(raw(row)), whole=whole, most=20 * LONG), className="raw")
         ]
     else:
-        shown = [_message(one, whole=whole) for one in chat.messages(row["messages"], row["final_text"])]
+        formulas = Formulas()
+        said = chat.messages(row["messages"], row["final_text"])
+        shown = [_message(one, formulas, whole=whole) for one in said]
     if not shown:
         shown = [
             html.P(
@@ -71,14 +74,38 @@ def raw(row: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _message(one: chat.Message, *, whole: bool) -> Component:
+def _message(one: chat.Message, formulas: Formulas, *, whole: bool) -> Component:
     name = [html.Span(list(pieces(one.name)), className="muted mono")] if one.name else []
     head = html.Header([html.B(list(pieces(one.role))), *name])
     parts: list[Component] = []
     for is_prose, some in groupby(one.parts, lambda part: _is_prose(part, one)):
-        made = [_part(part, one, whole=whole) for part in some]
-        parts += [html.Div(made, className="text")] if is_prose else made
+        if is_prose:
+            parts.append(html.Div(_prose(list(some), formulas, whole=whole), className="text"))
+        else:
+            parts += [_part(part, one, whole=whole) for part in some]
     return html.Article([head, *parts], className="message", **attrs(data_tone=one.tone))
+
+
+def _prose(parts: Sequence[chat.Part], formulas: Formulas, *, whole: bool) -> list[Any]:
+    """Text and formulas in one line; of long ones the head."""
+    size = left = sum(len(part.text) for part in parts)
+    if not whole and size > LONG:
+        left = LONG
+    within = left
+    shown: list[Any] = []
+    text = ""
+    for part in parts:
+        fits = part.kind == "math" and len(part.text) <= left
+        drawn = formulas.draw(part.text, within) if fits else None
+        if drawn is None:
+            text += part.text[:left]
+        else:
+            shown += [*pieces(text), drawn]
+            text = ""
+        left -= len(part.text)
+        if left < 0:
+            break
+    return [*shown, *pieces(text), *([" … ", _all_of(size)] if left < 0 else [])]
 
 
 def _part(part: chat.Part, of: chat.Message, *, whole: bool) -> Component:
@@ -90,9 +117,7 @@ def _part(part: chat.Part, of: chat.Message, *, whole: bool) -> Component:
         return html.Details([html.Summary(["Calls ", name]), html.Pre(text)], open=True, className="call")
     if part.kind == "code":
         return html.Pre(text, title=part.name or None, className="code")
-    if part.kind == "math":
-        return html.Code(text, className="math")
-    return html.Div(text, className="code") if of.tone == "tool" else html.Span(text)
+    return html.Div(text, className="code")
 
 
 def _is_prose(part: chat.Part, of: chat.Message) -> bool:
@@ -112,13 +137,16 @@ def _cut(text: str, *, whole: bool, most: int) -> list[Any]:
     """A text with hidden signs visible; of a long one its head, and a button for all."""
     if whole or len(text) <= most:
         return list(pieces(text))
-    button = html.Button(
-        f"Show all {len(text):,} characters",
+    return [*pieces(text[:most]), " … ", _all_of(len(text))]
+
+
+def _all_of(size: int) -> Component:
+    return html.Button(
+        f"Show all {size:,} characters",
         type="button",
         className="btn btn-sm",
         **patch({"full": 1}, replace=True),
     )
-    return [*pieces(text[:most]), " … ", button]
 
 
 # What is known of it

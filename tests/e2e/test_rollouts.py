@@ -17,6 +17,11 @@ from tests.support.processes import wait_for
 from tests.support.rollouts import DATA
 
 pytestmark = pytest.mark.browser
+MATH = (
+    "She makes $9 \\times \\$2$, not $5 and $10: \\[\\frac{1}{2}\\] so \\boxed{18}. "
+    "$\\href{javascript:alert(1)}{x}$ $x_1_2$ $\\class{a}{x}$ `$a$` "
+    "\\(\\text{[a](http://example.com) <img src=x> **b**}\\)"
+)
 HOSTILE = (
     "<img src=x onerror=alert(1)><script>alert(2)</script>[x](javascript:alert(3)) **bold** "
     "\u202egnp.exe\u202c zero\u200bwidth \x1b[31mred\x1b[0m \\(\\frac12\\)"
@@ -134,13 +139,40 @@ def test_hostile_text_is_text(
     said = page.locator(".message[data-tone=model]")
     expect(said.locator(".hidden-sign")).to_have_text(["U+202E", "U+202C", "U+200B", "U+001B", "U+001B"])
     expect(said).to_contain_text("<script>alert(2)</script>[x](javascript:alert(3)) **bold**")
-    expect(said.locator(".math")).to_have_text("\\(\\frac12\\)")
+    expect(said.locator(".formula mjx-container")).to_have_count(1)
     assert said.locator("img, script, a, strong, b:not(header b)").count() == 0
     assert not set(page.locator("#rollout-text").inner_text()) & set("\u202e\u202c\u200b\x1b")
     page.keyboard.press("ArrowRight")
     expect(said).to_contain_text("Show all 30,003 characters")
     page.get_by_role("button", name="Show all 30,003 characters").click()
     expect(said).to_contain_text("xend")
+
+
+def test_formulas_are_drawn_and_bring_no_markup(
+    stack: Stack, open_page: Callable[..., Page], run_id: str, tmp_path: Path
+) -> None:
+    """Plain LaTeX is drawn with nothing from elsewhere; the rest is its source, and so is what is copied."""
+    step_file(tmp_path / run_id, 1, [MATH, MATH.replace("18", "21")])
+    stored(stack, tmp_path / run_id, run_id, 2)
+    page = open_page(f"/runs/{run_id}?panel=rollouts")
+    rows(page).first.locator("[col-id=training_step]").click()
+    said = page.locator(".message[data-tone=model]")
+    expect(said.locator("mjx-container:visible")).to_have_count(4)
+    shown = said.locator(".formula .math")
+    expect(shown).to_have_count(5)
+    expect(said.locator(":not(.formula) > .math")).to_have_text(
+        ["$\\href{javascript:alert(1)}{x}$", "$\\class{a}{x}$"]
+    )
+    faulty = said.locator(".formula", has=page.locator("[data-mjx-error]"))
+    expect(faulty).to_have_count(1)
+    expect(faulty.locator(".math")).to_have_css("overflow", "visible")
+    assert said.locator("img, script, a, strong, em, b:not(header b)").count() == 0
+    assert " ".join(said.inner_text().split()) == f"assistant {MATH}"
+    first = said.locator("mjx-container").nth(2).inner_html()
+    page.keyboard.press("j")
+    expect(said.locator(".formula .math").nth(2)).to_have_text("\\boxed{21}")
+    expect(said.locator("mjx-container:visible")).to_have_count(4)
+    assert said.locator("mjx-container").nth(2).inner_html() != first
 
 
 def test_token_arrays_are_read_when_they_are_asked_for(

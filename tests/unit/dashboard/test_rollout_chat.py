@@ -58,12 +58,44 @@ def test_reasoning_code_and_formulas_are_told_apart() -> None:
     said = "<think>why\n</think>It is $x^2$ or \\(y\\):\n```python\nf(1)\n```\nDone for $5 or $6."
     assert kinds(said) == [
         ("reasoning", "why"), ("text", "It is "), ("math", "$x^2$"), ("text", " or "), ("math", "\\(y\\)"),
-        ("text", ":\n"), ("code", "f(1)"), ("text", "\nDone for $5 or $6."),
+        ("text", ":\n"), ("code", "f(1)"), ("text", "Done for $5 or $6."),
     ]  # fmt: skip
     assert kinds("a<think>never ends") == [("text", "a"), ("reasoning", "never ends")]
     assert kinds("no beginning</think>answer") == [("reasoning", "no beginning"), ("text", "answer")]
     assert kinds("<think>not mine</think>", role="user") == [("text", "<think>not mine</think>")]
     assert kinds("```\nnever closed") == [("code", "never closed")]
+
+
+@pytest.mark.parametrize(
+    ("said", "formulas"),
+    [
+        ("\\boxed{\\frac{1}{2}} and \\boxed{}", ["\\boxed{\\frac{1}{2}}"]),
+        ("9 $\\times$ \\$2, $x = \\$18$.", ["$\\times$", "$x = \\$18$"]),
+        ("\\[\na\n\\] $$b$$ \\(c\\)", ["\\[\na\n\\]", "$$b$$", "\\(c\\)"]),
+        ("\\begin{align*}a\\\\b\\end{align*}", ["\\begin{align*}a\\\\b\\end{align*}"]),
+        ("$5 and $10; $5-$10; $HOME/$USER and $PATH; `echo $A$`; US$5$; $x=$1$2", []),
+        ("$x and \\[ y and \\( z and \\begin{align} and \\boxed{a", []),
+    ],
+)
+def test_formulas_are_found_and_money_is_none(said: str, formulas: list[str]) -> None:
+    """Formulas have delimiters, or are boxes or environments; money, shell and what is not closed is text."""
+    assert [text for kind, text in kinds(said) if kind == "math"] == formulas
+
+
+def test_a_long_text_is_cut_with_its_formulas() -> None:
+    """Only the head of a long text is shown, and the first of its formulas are drawn."""
+    row = {
+        "messages": json.dumps([{"role": "assistant", "content": "It is $x^2$ here. " * 50_000}]),
+        "final_text": None,
+    }
+    address = Address("/runs/r")
+    shown = rollout_parts.transcript(address, row).to_plotly_json()
+    text = texts(shown["props"]["children"])
+    assert len(text) < 1.2 * rollout_parts.LONG
+    assert text.endswith("Show all 900,000 characters")
+    assert 20 < str(rollout_parts.transcript(address, row)).count("mathjax=True") < 200
+    whole = rollout_parts.transcript(Address("/runs/r", (("full", "1"),)), row)
+    assert 0 < str(whole).count("mathjax=True") < 20
 
 
 def test_tools_and_what_no_rollout_should_hold() -> None:
@@ -89,12 +121,13 @@ def test_tools_and_what_no_rollout_should_hold() -> None:
     assert chat.messages(None, None) == []
 
 
-@pytest.mark.parametrize("sign", ["\\[", "\\(", "$", "$$", "```\n", "<think>", "</think>", "$a"])
+@pytest.mark.parametrize("sign", ["\\[", "\\(", "$", "$$", "```\n", "<think>", "</think>", "$a", "`", "``a",
+                                  "\\boxed{", "\\boxed{a", "\\begin{align}", "$a\\$"])  # fmt: skip
 def test_no_text_takes_long_to_be_told_apart(sign: str) -> None:
     """A megabyte of one sign is read in one pass: a quadratic one would not end."""
-    text = sign * (1_000_000 // len(sign))
-    parts = chat.message({"role": "assistant", "content": text}).parts
-    assert sum(len(part.text) for part in parts) <= len(text)
+    for text in (sign * (1_000_000 // len(sign)), sign + 1_000_000 * "a", "```" + 1_000_000 * "a"):
+        parts = chat.message({"role": "assistant", "content": text}).parts
+        assert sum(len(part.text) for part in parts) <= len(text)
 
 
 def test_a_key_is_taken_from_any_address() -> None:
