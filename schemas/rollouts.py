@@ -15,6 +15,10 @@ EXACT = 1e-12
 """Rewards whose relative difference is smaller are equal: the mean of equal doubles can be off by this."""
 
 
+HUGE = 1e300
+"""Sums of larger rewards may overflow."""
+
+
 class Key(NamedTuple):
     """A row's primary key."""
 
@@ -82,6 +86,8 @@ def derived_advantages(rewards: Sequence[float | None]) -> list[float | None]:
     known = [reward for reward in rewards if reward is not None and math.isfinite(reward)]
     if not known:
         return [None] * len(rewards)
+    if max(map(abs, known)) > HUGE:  # their sum may be infinite; advantages are the same at any scale
+        return derived_advantages([None if reward is None else reward * 2.0**-64 for reward in rewards])
     mean = math.fsum(known) / len(known)
     spread = _deviation([reward - mean for reward in known])
     if spread <= EXACT * max(map(abs, known)):

@@ -89,5 +89,15 @@ def _by_function(samples: Iterable[Sample]) -> Mapping[str, float]:
 
 def mean(values: Iterable[Any]) -> float | None:
     """The mean of the finite numbers among these; None where there is none."""
-    known = [float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)]
-    return math.fsum(known) / len(known) if known else None
+    known = [number for value in values if (number := _finite(value)) is not None]
+    try:
+        return math.fsum(known) / len(known) if known else None
+    except OverflowError:
+        return math.fsum(number / len(known) for number in known)
+
+
+def _finite(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond any double
+        return None

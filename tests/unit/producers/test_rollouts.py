@@ -170,7 +170,9 @@ def same_either_way(lines: list[bytes]) -> None:
     """Assert that a blank at a line's start, which sends it to the normaliser, changes no record."""
     whole, by_fields = (Normaliser(Identity("S", "none", sdk=True)) for _ in range(2))
     for seq, line in enumerate(lines, 1):
-        assert whole(line, seq, 1) == by_fields(line.replace(b"{", b"{ ", 1), seq, 1)
+        events = (whole(line, seq, 1), by_fields(line.replace(b"{", b"{ ", 1), seq, 1))
+        one, other = (json.dumps(event, sort_keys=True, default=repr) for event in events)
+        assert one == other  # as text, because NaN equals no NaN
         assert whole.context == by_fields.context
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from schemas import token_arrays
 from schemas.rollouts import Entry, GroupKey, Key, derived_advantages, settled
+from schemas.training_steps import mean
 
 
 def entry(seq: int, sample: str = "0", **own: object) -> Entry:
@@ -74,6 +75,14 @@ def test_the_derived_advantage_is_the_textbook_formula(rewards: list[float | Non
             assert found == pytest.approx(0, abs=5)
         else:
             assert found == pytest.approx((reward - statistics.mean(known)) / spread, rel=1e-4, abs=1e-6)
+
+
+def test_huge_rewards_have_advantages_and_a_mean():
+    """Rewards whose sum overflows settle like any other; an integer beyond any double counts in no mean."""
+    root = math.sqrt(0.5)
+    assert derived_advantages([1.7e308, -1.7e308]) == pytest.approx([root, -root])
+    assert derived_advantages([1.7e308, 1.7e308, None, math.nan]) == [0.0, 0.0, None, None]
+    assert mean([1.7e308, 1.7e308, 10**400, "NaN"]) == pytest.approx(1.7e308)
 
 
 @given(st.randoms(use_true_random=False))
