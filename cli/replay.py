@@ -29,7 +29,8 @@ from schemas.topics import BESIDE, META_SUFFIX, Kind
 
 OUTPUTS = "jsonl, dashboard, topic:NAME, sql:URL or null"
 COPIES = ("topic", "sql")
-BESIDE_LINES = {"dashboard": (Kind.FRAMES,), "topic": BESIDE, "sql": (Kind.ROLLOUTS, Kind.TOKENS)}
+ROLLOUTS = (Kind.ROLLOUTS, Kind.TOKENS)
+BESIDE_LINES = {"dashboard": (Kind.FRAMES,), "topic": BESIDE, "sql": ROLLOUTS, "jsonl": ROLLOUTS}
 """What outputs take of what stands beside lines."""
 
 
@@ -297,6 +298,8 @@ def _summary(player: Replay, sink: Sink, seconds: float) -> str:
     for stream, line in sorted(reader.open_at.items()):
         if not player.follow:
             said.append(f"ends before line {line} of stream {stream}, which is not there yet")
+    if lost := getattr(sink, "lost", 0):
+        said.append(f"{lost:,} rollouts or tokens came apart from their line and are left out")
     total = getattr(sink, "total", None)
     if total is not None:
         said.append(f"{total.stored:,} rows are new, {total.repeated:,} were there")

@@ -1,14 +1,16 @@
 """A record as the JSONL line that a worker would have written for it.
 
 Ingested again, the line gives the same event: JSON texts are copied as they are, numbers that are none
-are the bare words, log lines and dead letters are their raw line.
+are the bare words, log lines and dead letters are their raw line. A rollout and its tokens, which stand
+beside a line, are a field of it.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -26,16 +28,46 @@ KIND_NAMES = ("type", "event_type", "event")
 """Names of the kind, in the order in which they are read."""
 GLOBAL_STEP_NAMES = ("global_step", "step", "total_timesteps")
 TIME_NAMES = ("ts", "timestamp", "ts_unix_ns")
+BESIDE_NAME = "stepstream_beside"
+"""Field of what stands beside a line; `producers.lines.rollout` reads it."""
+_FOLLOWING = frozenset({"superseded", "derived_advantage", "length", "names"})
+"""Columns beside a line that follow from other rows, or from the arrays."""
 _SAID_FIRST = frozenset({"stream_id", "seq", "run_id", "agent_id", "worker_id", "event_time"})
 """Who and when. What names an event on Kafka is left out: a line that is ingested again gets new ones."""
 
 
-def as_line(kind: Kind, record: Record) -> bytes | None:
+def as_line(kind: Kind, record: Record, beside: Mapping[Kind, Record] | None = None) -> bytes | None:
     """The line without its end; None for what was no line of a worker's own.
 
     That is a picture, and a letter about a record that a consumer refused: the record itself is there.
+
+    Args:
+        beside: the rollout and the tokens under the same key.
     """
-    return _WRITERS[kind](record) if kind in _WRITERS else None
+    line = _WRITERS[kind](record) if kind in _WRITERS else None
+    if not beside or line is None or kind in (Kind.LOGS, Kind.DLQ):
+        return line
+    told = ",".join(f'"{other}":{_columns_text(other, beside[other])}' for other in sorted(beside))
+    return line[:-1] + f',"{BESIDE_NAME}":{{{told}}}}}'.encode()
+
+
+def _columns_text(kind: Kind, record: Record) -> str:
+    """The columns that are not those of the line, nor follow from others."""
+    columns = (field["name"] for field in current_schema(kind)["fields"])
+    wanted = (name for name in columns if name not in _SAID_FIRST and name not in _FOLLOWING)
+    return (
+        "{"
+        + ",".join(f'"{name}":{_cell(name, record[name])}' for name in wanted if record[name] is not None)
+        + "}"
+    )
+
+
+def _cell(name: str, value: Any) -> str:
+    if name in ("rewards", "messages"):
+        return _one_line(value)
+    if isinstance(value, bytes):
+        value = base64.b64encode(value).decode()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else _value(value)
 
 
 def _step_or_episode(kind: Kind) -> Callable[[Record], bytes]:

@@ -20,7 +20,7 @@ from schemas import positions as at
 from schemas.errors import SchemaError, StepstreamError, UsageError
 from schemas.head_reader import HeadReader
 from schemas.positions import Position, ends_before_it_begins
-from schemas.topics import META_SUFFIX, Kind
+from schemas.topics import BESIDE, META_SUFFIX, Kind
 
 _NOTHING_BETWEEN = "--to {} lies before --from {}: nothing is between them."
 _DLQ = Kind.DLQ  # a member is looked up slowly
@@ -218,6 +218,9 @@ class Replay:
         chunk: list[Item] = []
         try:
             for item in items:
+                if chunk and item.kind in BESIDE:
+                    chunk.append(item)  # with its line
+                    continue
                 early = self._pace.early(item.time) if self._pace else 0.0
                 waits_for_turn = self.turn is not None and item.kind is Kind.STEPS
                 if chunk and (early > 0 or waits_for_turn or len(chunk) >= CHUNK):
@@ -239,13 +242,18 @@ class Replay:
             yield chunk
 
     def _whole_chunks(self, items: Iterator[Item]) -> Iterator[list[Item]]:
-        for chunk in _growing_chunks(items):
-            yield chunk
+        """Few records at first. What stands beside a line is in the line's chunk."""
+        size, rest = FIRST_CHUNK, list[Item]()
+        while chunk := rest + list(itertools.islice(items, size)):
+            is_last = len(chunk) < size
+            rest = [] if is_last else _last_line(chunk)
+            yield chunk[: len(chunk) - len(rest)]
             if self.stop.is_set():
-                last = list(itertools.takewhile(lambda item: not self._ends_before(item), items))
+                last = [*rest, *itertools.takewhile(lambda item: not self._ends_before(item), items)]
                 if last:
                     yield last
                 return
+            size = min(size * 2, CHUNK)
 
     def _ends_before(self, item: Item) -> bool:
         if not self._may_end_before(item):
@@ -313,11 +321,12 @@ class Replay:
         }
 
 
-def _growing_chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
-    size = FIRST_CHUNK
-    while chunk := list(itertools.islice(items, size)):
-        yield chunk
-        size = min(size * 2, CHUNK)
+def _last_line(chunk: list[Item]) -> list[Item]:
+    """The last line of a chunk, and what stands beside it; nothing where that is the whole chunk."""
+    at = len(chunk) - 1
+    while at and chunk[at].kind in BESIDE:
+        at -= 1
+    return chunk[at:] if at else []
 
 
 def _may_lie_ahead(position: Position) -> bool:

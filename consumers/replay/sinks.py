@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from consumers.replay.lines import as_line
 from infra.history.items import Item, Records
+from schemas.codec import Record
 from schemas.errors import StepstreamError
+from schemas.topics import BESIDE, Kind
 
 
 class NullSink:
@@ -32,17 +35,19 @@ class JsonlSink:
     def __init__(self, records: Records, out: BinaryIO) -> None:
         self._records = records
         self._out = out
+        self._beside: dict[tuple[str, int], dict[Kind, Record]] = {}
+        """What stands beside lines of the last writing that were not in it, by stream and line."""
+        self.lost = 0
+        """Rollouts and tokens that came without their line."""
 
     def write(self, items: list[Item]) -> None:
-        """Write a line for each record that was a worker's line.
+        """Write a line for each record that was a worker's line, with what stands beside it.
 
         Raises:
             BrokenPipeError: the reader has left.
             StepstreamError: the file cannot be written; whole lines stay.
         """
-        records = self._records
-        lines = (as_line(item.kind, records(item)) for item in items)
-        text = b"".join(line + b"\n" for line in lines if line is not None)
+        text = b"".join(line + b"\n" for line in self._lines(items) if line is not None)
         end = self._end()
         try:
             self._out.write(text)
@@ -57,6 +62,22 @@ class JsonlSink:
 
     def close(self) -> None:
         """Nothing is held back."""
+        self.lost += sum(map(len, self._beside.values()))
+
+    def _lines(self, items: list[Item]) -> Iterator[bytes | None]:
+        records, early, self._beside = self._records, self._beside, {}
+        for item in items:
+            if item[0] in BESIDE:
+                self._beside.setdefault((item.stream_id, item.seq), {})[item.kind] = records(item)
+        if not early and not self._beside:
+            yield from (as_line(item.kind, records(item)) for item in items)
+            return
+        for item in items:
+            if item[0] not in BESIDE:
+                key = (item.stream_id, item.seq)
+                beside = early.pop(key, {}) | self._beside.pop(key, {})
+                yield as_line(item.kind, records(item), beside)
+        self.lost += sum(map(len, early.values()))
 
     def _end(self) -> int | None:
         """Bytes of the file so far; None: it is no file."""

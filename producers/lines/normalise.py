@@ -185,13 +185,15 @@ class Normaliser:
         said = FieldReader(fields, kind)
         self._who(record, said)
         picture = pictures.take(fields)
-        handler = self._handler(said)
+        replayed = rollout.replayed(said) if rollout.BESIDE in fields else []
+        handler = other if replayed and kind is None else self._handler(said)
         if kind_name is not None and handler is not other:
             del fields[kind_name]
         topic, columns = handler(said, self.context)
         record |= columns
         if topic is Kind.RUNS:
             self._life(record)
+        said.beside += replayed
         if not said.beside:
             is_common = handler is step and kind is not None and picture is None
             return Event(topic, record, picture, step_names=names if is_common else ())

@@ -29,6 +29,8 @@ Record = dict[str, Any]
 STATUSES = ("ok", "truncated", "failed", "aborted")
 TURNS_SUFFIX = ".turns"
 """Ends the id of the stream that holds the turns of a stream's lines."""
+BESIDE = "stepstream_beside"
+"""Field in which `replay` writes what stands beside a line."""
 MARK = "watch_at"
 """Field in which `watch` notes the source of a line."""
 
@@ -118,17 +120,34 @@ def _columns(said: FieldReader, reward: float | None, turns: int | None) -> Colu
     return columns
 
 
+def replayed(said: FieldReader) -> list[tuple[Kind, Columns]]:
+    """What stood beside a line that `replay` wrote, its rollout and its tokens, by the columns' names.
+
+    Raises:
+        BadValueError: a column holds what it cannot.
+    """
+    inside = FieldReader(said.inside(BESIDE))
+    if not inside.fields or not inside.fields.keys() <= {Kind.ROLLOUTS, Kind.TOKENS}:
+        return []
+    del said.fields[BESIDE]
+    found: list[tuple[Kind, Columns]] = []
+    if "rollouts" in inside.fields:
+        own = FieldReader(inside.inside("rollouts"))
+        columns = _columns(own, own.double("reward", "reward"), own.integer("turns"))
+        found.append((Kind.ROLLOUTS, {"episode_index": own.integer("episode_index"), **columns}))
+    if "tokens" in inside.fields:
+        own = FieldReader(inside.inside("tokens"))
+        arrays = own.take("arrays") or ("arrays", '""')
+        found.append((Kind.TOKENS, _tokens(own, _place(own), *arrays)))
+    return found
+
+
 def tokens(said: FieldReader, context: Context) -> tuple[Kind, Columns]:
     """Token arrays without a rollout: an event of the run, and a record of `tokens`."""
     arrays = said.take("tokens")
     if arrays is None:
         raise BadValueError("tokens", "tokens must hold arrays, and there are none.")
-    place = {
-        "split": _text(said, "split"),
-        "training_step": said.integer("training_step"),
-        "group_id": _id(said, "group_id"),
-        "sample_id": _id(said, "sample_id"),
-    }
+    place = _place(said)
     found = _tokens(said, place, *arrays)
     said.beside.append((Kind.TOKENS, found))
     told = {
@@ -254,6 +273,15 @@ def steps(before: int, spoken: list[Spoken], episode: Columns) -> list[tuple[Kin
 def _json(raw: msgspec.Raw) -> str | None:
     text = str(raw, "utf-8")
     return None if text == "null" else text
+
+
+def _place(said: FieldReader) -> Columns:
+    return {
+        "split": _text(said, "split"),
+        "training_step": said.integer("training_step"),
+        "group_id": _id(said, "group_id"),
+        "sample_id": _id(said, "sample_id"),
+    }
 
 
 def _tokens(said: FieldReader, place: Columns, name: str, text: str) -> Columns:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from consumers.replay.lines import as_line
 from producers.lines.context import Identity
 from producers.lines.normalise import Event, Normaliser
+from schemas import token_arrays
 from schemas.codec import Decoder, Encoder
 from schemas.topics import LINES, Kind
 
@@ -92,6 +95,55 @@ def test_json_that_came_in_a_string_stays_on_one_line() -> None:
     before, after = both_times([line])
     assert "\\n" in repr(before)
     assert repr(before).replace("\\n", " ").replace("\\r", " ") == repr(after)
+
+
+def beside(event: Event) -> dict[Kind, dict[str, object]]:
+    """What stands beside a line, as a consumer decodes it, without its turns."""
+    return {
+        kind: Decoder(kind)(Encoder(kind)(record)) for kind, record in event.beside if kind is not Kind.STEPS
+    }
+
+
+TOKENS = base64.b64encode(token_arrays.pack({"token_ids": [1, 2], "logprobs": [-0.5, math.nan]})).decode()
+ROLLOUT = (
+    '{"type":"rollout","watch_at":["f",1,1,1,0],"run_id":"r1","ts":1.8e9,"episode_index":3,"turns_before":0,'
+    '"group_id":"g","sample_id":"0","attempt":2,"rewards":{"right":{"value":"NaN","weight":0.5}},"status":"truncated",'
+    '"format":"verl","source":"1.jsonl:4","sample_key":"k","scope":"1.jsonl","generation":2,"precedence":1,'
+    '"reward":0.5,"training_step":7,"metrics":{"a":1.5},"extras":{"x":"y"},"scored":[[0.5]],%s'
+    r'"messages":[{"role":"user","content":"na\u00efve\n\u2028"},{"role":"assistant","content":"<b>42</b>"}]}'
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ROLLOUT % "",
+        ROLLOUT % f'"tokens":"{TOKENS}","advantage":"Infinity","policy_start":"12",',
+        '{"type":"episode","episode_return":1,"rollout":{"messages":[{"role":"user","content":[{"type":"text","text":"a"}]}]}}',
+        f'{{"type":"tokens","training_step":3,"sample_id":"s","masked":1,"tokens":"{TOKENS}","other":{{"a":[1]}}}}',
+    ],
+)
+def test_a_rollout_stands_beside_its_line_again(line: str) -> None:
+    """What replay prints of a rollout or of tokens becomes the same event with the same records."""
+    event = Normaliser(Identity(stream_id="s1", run_id="r1", sdk=True))(line.encode(), 5, ARRIVED)
+    kind, record = through_kafka(event)
+    assert beside(event)
+    printed = as_line(kind, record, beside(event))
+    assert printed is not None
+    again = normaliser()(printed, 5, ARRIVED)
+    assert repr(through_kafka(again)) == repr((kind, record))
+    assert repr(beside(again)) == repr(beside(event))
+
+
+@pytest.mark.parametrize(
+    "beside", ['{"rollouts":{"status":"odd"}}', '{"rollouts":{"generation":"x"}}', '{"tokens":{}}']
+)
+def test_what_cannot_stand_beside_a_line_is_a_dead_letter(beside: str) -> None:
+    """A line with a rollout or tokens that no table holds is a dead letter; any other field stays."""
+    line = f'{{"type":"episode","stepstream_beside":{beside}}}'.encode()
+    assert normaliser()(line, 1, ARRIVED).kind is Kind.DLQ
+    kept = normaliser()(b'{"type":"episode","stepstream_beside":{"mine":1}}', 1, ARRIVED)
+    assert (kept.kind, kept.record["extras"]) == (Kind.EPISODES, '{"stepstream_beside":{"mine":1}}')
 
 
 JSON = st.recursive(

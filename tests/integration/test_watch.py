@@ -26,6 +26,8 @@ from tests.support.rollouts import COPIES, DATA, EXPECTED, matches, read
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 SpawnCli = Callable[..., Any]
+PLACE = {"run_id", "stream_id", "seq", "topic_partition", "topic_offset", "kafka_partition", "kafka_offset"}
+"""Columns of a row that say where it came from."""
 WHOLE = [name for name in EXPECTED if not (DATA / name / "first").exists()]
 
 
@@ -227,6 +229,44 @@ def test_ingest_takes_a_file_of_rollouts(persist: Settings, run_cli: RunCli) -> 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["formats"] == {"atropos": 1}
     matches("atropos/groups", rows_of(persist, "rollouts", 24))
+
+
+def test_a_replayed_run_is_ingested_again(persist: Settings, run_cli: RunCli, tmp_path: Path) -> None:
+    """`replay` prints lines of which `ingest` makes the same rollouts, tokens, turns and training steps."""
+    folder = tmp_path / "all"
+    for name in WHOLE:
+        shutil.copytree(DATA / name, folder / name)
+    said = json.loads(run_cli("watch", str(folder), "--once", "--json").stdout)
+    before = _of_runs(persist, said["run_ids"], said["rollouts"])
+    lines = []
+    for run_id in said["run_ids"]:
+        done = run_cli("replay", run_id, errors="replace")  # a torn line is no UTF-8
+        assert done.returncode == 0, done.stderr
+        lines.append(done.stdout.replace(f'"run_id":"{run_id}"', f'"run_id":"{run_id}-again"'))
+    again = tmp_path / "again.jsonl"
+    again.write_text("".join(lines))
+    done = run_cli("ingest", str(again), "--json")
+    assert done.returncode == 0, done.stderr
+    after = _of_runs(persist, [f"{run_id}-again" for run_id in said["run_ids"]], said["rollouts"])
+    assert before.keys() == after.keys()
+    for table in before:
+        assert before[table] == after[table], table
+    assert len(before["tokens"]) > 20
+
+
+def _of_runs(settings: Settings, run_ids: list[str], rollouts: int) -> dict[str, list[str]]:
+    """What tables hold of some runs, without what names the stream and the line."""
+    of = "run_id IN ({})".format(", ".join(f"'{run_id}'" for run_id in run_ids))
+    turns = sum(row["turns"] for row in rows_of(settings, "rollouts", rollouts, of))
+    rows_of(settings, "steps", turns, of)
+    rows_of(settings, "episodes", rollouts, of)
+    found = {}
+    for table in ("rollouts", "tokens", "training_steps", "episodes", "steps"):
+        rows = read(database(settings), f"{table} WHERE {of}")
+        kept = [{name: row[name] for name in row.keys() - PLACE} for row in rows]
+        runs = [row["run_id"].removesuffix("-again") for row in rows]
+        found[table] = sorted(repr((run, sorted(row.items()))) for run, row in zip(runs, kept, strict=True))
+    return found
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = {
