@@ -59,6 +59,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         ("docker", needs.docker),
         ("browser", needs.chromium),
         ("promtool", needs.promtool_missing),
+        ("fuse", needs.fuse),
     ):
         if item.get_closest_marker(marker) and (reason := missing()):
             if NO_SKIP:

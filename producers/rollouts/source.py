@@ -62,11 +62,12 @@ class Source:
         """
         with self.path.open("rb", buffering=0) as file:
             status = os.fstat(file.fileno())
-            self._seen = status.st_size, status.st_mtime_ns
             if self.path.suffix == ".jsonl":
                 yield from self._lines(file.fileno(), status.st_size)
             else:
                 yield from self._whole(file.fileno(), status.st_size)
+        # Only now: where a disk fails in between, the file is read again.
+        self._seen = status.st_size, status.st_mtime_ns
         self._settle()
 
     def flush(self) -> Iterator[Finding]:

@@ -135,18 +135,18 @@ class Watcher:
     def _files(self) -> list[Path]:
         if self._only is not None:
             return self._only
+        found, why = list[Path](), ""
         try:
             with os.scandir(self.folder):
-                pass
+                found = list(self._below())
         except OSError as error:
-            if not self._is_away:
-                self._is_away = True
-                self.tell(f"{self.folder} cannot be read ({error.strerror}): waits until it is there again.")
-            return []
-        if self._is_away:
-            self._is_away = False
-            self.tell(f"{self.folder} is there again.")
-        return list(self._below())
+            why = f"cannot be read ({error.strerror}): waits until it is there again"
+        if self._sources and not found and not why:  # all was deleted, or its disk was unmounted
+            why = "is empty now: waits for files"
+        if bool(why) != self._is_away:
+            self._is_away = bool(why)
+            self.tell(f"{self.folder} {why or 'is there again'}.")
+        return found
 
     def _below(self) -> Iterator[Path]:
         for folder, folders, names in os.walk(self.folder, onerror=self._not_walked):

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from infra.folders import tells_changes
 from infra.settings import Settings
 from tests.support.processes import wait_for
 from tests.support.rollouts import COPIES, DATA, EXPECTED, matches, read
@@ -190,6 +191,61 @@ def test_killed_in_between_nothing_is_lost_and_nothing_doubled(
         matches(name, mine)
         assert len(mine) == _all(name), name
     _every_rollout_is_an_episode(persist)
+
+
+class Disk:
+    """A folder that is seen through FUSE, which notifies of nothing, as a network disk."""
+
+    def __init__(self, behind: Path, folder: Path) -> None:
+        self.behind, self.folder = behind, folder
+        for each in (behind, folder):
+            each.mkdir()
+
+    def mount(self) -> None:
+        """Mount it, and wait until it is there."""
+        self._server = subprocess.Popen(["bindfs", "-f", str(self.behind), str(self.folder)])
+        wait_for(lambda: os.path.ismount(self.folder), 20, "bindfs does not mount")
+
+    def unmount(self) -> None:
+        """Unmount it; the folder is empty then."""
+        subprocess.run(["fusermount3", "-uz", str(self.folder)], check=False, capture_output=True)
+        self._server.wait()
+
+    def fail(self) -> None:
+        """Kill its server: whoever looks into the folder gets an error."""
+        self._server.kill()
+        self._server.wait()
+
+
+@pytest.mark.fuse
+def test_a_network_disk_that_goes_away(persist: Settings, spawn_cli: SpawnCli, tmp_path: Path) -> None:
+    """A disk without notifications is polled; `watch` waits while it fails or is unmounted, then goes on."""
+    disk = Disk(tmp_path / "behind", tmp_path / "disk")
+
+    def written(step: int) -> None:
+        shutil.copy(DATA / "verl" / "hack" / "rollout" / f"{step}.jsonl", disk.behind / "rollout")
+
+    (disk.behind / "rollout").mkdir()
+    disk.mount()
+    try:
+        assert not tells_changes(disk.folder)
+        watch = spawn_cli("watch", str(disk.folder))
+        for first, goes, word in ((1, disk.fail, "cannot be read"), (4, disk.unmount, "is empty now")):
+            written(first)
+            written(first + 1)
+            rows_of(persist, "rollouts", 8 * (first + 1))
+            goes()
+            wait_for(lambda word=word: word in watch.log.read_text(), 30, f"{word} is not said")
+            written(first + 2)
+            disk.unmount()
+            disk.mount()
+            rows_of(persist, "rollouts", 8 * (first + 2))
+        assert watch.log.read_text().count("disk is there again.") == 2
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(30) == 0
+        matches("verl/hack", read(database(persist), "rollouts"))
+    finally:
+        disk.unmount()
 
 
 def test_what_was_read_before_is_left_out(persist: Settings, run_cli: RunCli) -> None:

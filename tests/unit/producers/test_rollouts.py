@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import random
 import shutil
 from collections import Counter, defaultdict
@@ -24,6 +26,7 @@ from producers.lines import watched
 from producers.lines.context import Context, Identity
 from producers.lines.normalise import Normaliser
 from producers.lines.rollout import MARK, _unescaped
+from producers.rollouts import source
 from producers.rollouts.checkpoint import FileState, State
 from producers.rollouts.formats.verl import Verl
 from producers.rollouts.model import Note, is_reward_name, status_of
@@ -156,6 +159,49 @@ def pieces(data: bytes, rng: random.Random) -> Iterator[bytes]:
         size = rng.choice([1, 7, 64, 500, 4096, 65536])
         yield data[:size]
         data = data[size:]
+
+
+def test_a_disk_that_fails_while_it_is_read_is_read_again(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read that fails in the middle of a file is repeated, also if the file does not change."""
+    write(training, "rollout/1.jsonl", *map(verl, ("one", "two", "three")))
+    read, failures = os.pread, iter([False, True])
+
+    def failing(file: int, size: int, at: int) -> bytes:
+        if next(failures, False):
+            raise OSError(errno.EIO, "Input/output error")
+        return read(file, 150, at)
+
+    monkeypatch.setattr(source, "READ_BYTES", 150)
+    monkeypatch.setattr(os, "pread", failing)
+    training.watcher.poll()
+    assert "cannot be read (Input/output error): tried again." in training.said[-1]
+    found = training.end()
+    assert [record["final_text"] for record in found[Kind.ROLLOUTS]] == ["one", "two", "three"]
+    assert Kind.DLQ not in found
+
+
+def test_a_folder_whose_disk_is_unmounted_and_mounted(training: Training) -> None:
+    """A folder that is suddenly empty or gone is reported once, and nothing in it is read twice."""
+    write(training, "rollout/1.jsonl", verl("one"))
+    training.watcher.poll()
+    mounted = training.folder.rename(training.folder.with_name("elsewhere"))
+    training.watcher.poll()
+    training.folder.mkdir()
+    training.watcher.poll()
+    training.folder.rmdir()
+    mounted.rename(training.folder)
+    write(training, "rollout/2.jsonl", verl("two"))
+    found = training.end()
+    assert [record["final_text"] for record in found[Kind.ROLLOUTS]] == ["one", "two"]
+    assert [said.removeprefix(str(training.folder)) for said in training.said[1:]] == [
+        " cannot be read (No such file or directory): waits until it is there again.",
+        " is there again.",
+    ]
+    shutil.rmtree(training.folder / "rollout")
+    training.watcher.poll()
+    assert training.said[-1].endswith(" is empty now: waits for files.")
 
 
 @pytest.mark.parametrize("name", EXPECTED)
