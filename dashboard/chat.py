@@ -76,7 +76,7 @@ def message(said: Any) -> Message:
     if reasoning := said.get("reasoning"):
         made.parts.append(Part("reasoning", _text(reasoning)))
     if (content := said.get("content")) is not None:
-        made.parts += _parts(_text(content), thinks=made.tone == "model")
+        made.parts += _parts(_text(content).lstrip("\n"), thinks=made.tone == "model")
     for call in said.get("tool_calls") or ():
         made.parts.append(_call(call))
     if others := said.get("extras"):
@@ -100,7 +100,7 @@ def _parts(text: str, *, thinks: bool) -> Iterator[Part]:
         yield from _prose(text[at : thought.start()])
         yield Part("reasoning", thought[2].strip("\n"))
         at = thought.end()
-    yield from _prose(text[at:])
+    yield from _prose(text[at:].lstrip("\n") if at else text)
 
 
 def _prose(text: str) -> Iterator[Part]:

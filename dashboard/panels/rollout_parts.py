@@ -23,6 +23,8 @@ LONG = 20_000
 """Characters of one text that are shown at first."""
 FOLDED = 1_500
 """A longer prompt of the system is folded."""
+WIDE = 200
+"""A longer value beside the transcript is folded."""
 TOKENS_GRID = "tokens-grid"
 FACTS = {
     "training_step": "Training step",
@@ -83,6 +85,8 @@ def _message(one: chat.Message, formulas: Formulas, *, whole: bool) -> Component
             parts.append(html.Div(_prose(list(some), formulas, whole=whole), className="text"))
         else:
             parts += [_part(part, one, whole=whole) for part in some]
+    if not parts:
+        parts = [html.P("Empty.", className="muted")]
     return html.Article([head, *parts], className="message", **attrs(data_tone=one.tone))
 
 
@@ -203,12 +207,20 @@ def _facts(row: Mapping[str, Any]) -> Component:
 def _table(title: str, lines: Sequence[tuple[str, ...]], head: Sequence[str] = ()) -> Component:
     titles = [html.Thead(html.Tr([html.Th(text) for text in head]))] if head else []
     body = [
-        html.Tr([html.Th(list(pieces(str(name)))), *(html.Td(list(pieces(cell[:LONG]))) for cell in cells)])
+        html.Tr([html.Th(list(pieces(str(name)))), *(html.Td(_cell(cell)) for cell in cells)])
         for name, *cells in lines
     ]
     return html.Section(
         [html.H3(title), html.Table([*titles, html.Tbody(body)], className="config")], className="card"
     )
+
+
+def _cell(text: str) -> list[Any]:
+    """A value; a long one is folded."""
+    if len(text) <= WIDE:
+        return list(pieces(text))
+    summary = html.Summary(f"{len(text):,} characters")
+    return [html.Details([summary, html.Div(list(pieces(text[:LONG])))])]
 
 
 def _object(text: str | None) -> dict[str, Any]:

@@ -190,12 +190,12 @@ def definitions(address: Address, steps: Sequence[Mapping[str, Any]]) -> list[di
         _column("reward", "Reward", 92, "number"),
         *(_column(REWARD + name, plain(name), 120, "number") for name in names[:MOST_FUNCTIONS]),
         _column("advantage", "Advantage", 104, "number", derived=True),
+        _column("final_text", "Last answer", 280, "line"),
         _column("output_tokens", "Tokens", 88, "whole"),
         _column("turns", "Turns", 76, "whole"),
         _column("status", "Status", 96, "word"),
         _column("stop_reason", "Stop reason", 112, "word"),
         _column("staleness", "Staleness", 96, "whole"),
-        _column("final_text", "Last answer", 280, "line"),
     ]
     empty = {name for name in SOMETIMES if steps and all(step[name] is None for step in steps)}
     made = [one for one in made if one["field"] not in empty]

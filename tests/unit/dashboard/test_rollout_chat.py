@@ -98,6 +98,15 @@ def test_a_long_text_is_cut_with_its_formulas() -> None:
     assert 0 < str(whole).count("mathjax=True") < 20
 
 
+def test_empty_and_long_parts() -> None:
+    """An empty answer is called so, newlines around reasoning are left out, long values are folded."""
+    assert kinds("\n\n<think>\nwhy\n</think>\n\nanswer") == [("reasoning", "why"), ("text", "answer")]
+    row = {"messages": '[{"role": "assistant", "content": ""}]', "final_text": None}
+    assert "Empty." in texts(rollout_parts.transcript(Address("/runs/r"), row))
+    assert str(rollout_parts._cell("x" * 201)).count("Details") == 1
+    assert rollout_parts._cell("x" * 200) == ["x" * 200]
+
+
 def test_tools_and_what_no_rollout_should_hold() -> None:
     """Tool calls show their arguments, answers the tool's name; anything unexpected is text."""
     said = [
