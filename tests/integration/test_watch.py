@@ -218,6 +218,7 @@ class Disk:
 
 
 @pytest.mark.fuse
+@pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="the kernel has no /dev/fuse")
 def test_a_network_disk_that_goes_away(persist: Settings, spawn_cli: SpawnCli, tmp_path: Path) -> None:
     """A disk without notifications is polled; `watch` waits while it fails or is unmounted, then goes on."""
     disk = Disk(tmp_path / "behind", tmp_path / "disk")
