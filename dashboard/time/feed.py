@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import Literal
 
@@ -40,7 +41,6 @@ class TimedFeed(Follower):
     """One viewer's.
 
     Args:
-        feeds: what pages share.
         live: the run's news as they come.
         address: of the page.
     """
@@ -52,17 +52,16 @@ class TimedFeed(Follower):
         self.place: Place | None = None
         self._pace = Pace(speed_of(address))
         self._delayed = Delayed(number(address.get("behind")))
-        self._loop: Loop | None = None
         self._said, self._again_at = "", inf
         """Why the moment of the address is not there, and when it is looked for again."""
         self._live_steps, self._steps = 0, 0
         """Steps of the agent, live and where this viewer stands."""
         self._waiting = LiveOrWoken(live.next)
         self._wants: Callable[[], Awaitable[News | None]] | None = None
-        self._bar = Bar()
+        self.viewer = secrets.token_urlsafe(6)
+        self._bar = Bar(self.viewer)
         self._bar_at, self._address_at, self._heard_at = 0.0, 0.0, 0.0
         super().__init__()
-        self.viewer = secrets.token_urlsafe(6)
 
     @property
     def agent(self) -> str:
@@ -166,7 +165,7 @@ class TimedFeed(Follower):
         self.state, self.place, self._said, self._again_at = "live", None, "", inf
         news = await self._live.move(Address("/", (("agent", self.agent),)))
         self._hear(news)
-        self._loop = None
+        self._bar.loop = None
         self._readdress(news, dict.fromkeys((*PARTS, "loop")))
         self.lead(self.state, None)
         return await self._clocked(news)
@@ -190,21 +189,13 @@ class TimedFeed(Follower):
         self._said = "The viewer whom you followed has left."
         self._waiting.wake()
 
-    async def past(self) -> Past:
-        """The run's past, as new as a moment ago.
+    async def past(self, *, wait: bool = True) -> Past:
+        """The run's past, as new as a moment ago; without `wait` as it is known: it is read again meanwhile.
 
         Raises:
             StepstreamError: SQL does not know the run, or does not answer.
         """
-        return await self._feeds.pasts.fresh(self._run_id, BAR_S / 2)
-
-    async def _known(self) -> Past:
-        """The run's past as far as it is known. It is read again meanwhile: nobody waits.
-
-        Raises:
-            StepstreamError: SQL does not know the run, or did not answer the last time.
-        """
-        return await self._feeds.pasts.fresh(self._run_id, BAR_S / 2, wait=False)
+        return await self._feeds.pasts.fresh(self._run_id, BAR_S / 2, wait=wait)
 
     async def _reached(self, address: Address) -> News | None:
         """The moment that an address names; None: it names none, or the run has no such place yet."""
@@ -217,21 +208,28 @@ class TimedFeed(Follower):
             return None
         self._said = ""
         try:
-            past = await self.past()
-            cut = await past.read(lambda: moved(past, Move("go", where(address)), self.place, self.agent))
+            past, move = await self.past(), Move("go", where(address))
+            there = await self._found(past, lambda: moved(past, move, self.place, self.agent), address={})
         except StepstreamError as error:
             self._said, self._again_at = str(error), time.monotonic() + BAR_S
             return None
-        if cut is None:
-            return None
-        if self.state == "live" or not address.get("at"):
-            self.state = "paused"
-        return await self._seek(cut, address={})
+        if there is not None and there.clock is not None and not address.get("at"):
+            self.state = there.clock.state = "paused"
+        return there
 
-    async def _seek(self, cut: Cut, address: dict[str, str | None] | None = None) -> News:
-        """Everything at a moment; the address says it, unless it said so first."""
-        past = await self._known()
-        self.place, news = await past.news(cut, self.agent)
+    async def _seek(self, cut: Cut) -> News | None:
+        return await self._found(await self.past(wait=False), lambda: cut)
+
+    async def _found(
+        self, past: Past, find: Callable[[], Cut | None], address: dict[str, str | None] | None = None
+    ) -> News | None:
+        """Everything at a moment that is found; the address says it, unless it said so first."""
+        clock = self._bar.clock(self.state, self._pace.speed, self._address)
+        there = await past.news(find, self.agent, partial(self._bar.fill, clock, past, self.agent))
+        if there is None:
+            return None
+        self.place, news = there
+        self.state = clock.state = "paused" if self.state == "live" else self.state
         self._steps = news.counters.seen if news.counters else 0
         if self.place.line is not None:
             self._pace.start(self.place.line.time, time.monotonic())
@@ -240,7 +238,7 @@ class TimedFeed(Follower):
         self._said = self._said or news.frame_said
         self.lead(self.state, self.place.cut if self.place else None)
         self._prefetching = asyncio.create_task(past.prefetch(self.place))
-        return await self._clocked(news)
+        return await self._clocked(news, clock=clock)
 
     def _readdress(self, news: News, changes: dict[str, str | None]) -> None:
         self._address_at, news.address = time.monotonic(), changes
@@ -251,21 +249,17 @@ class TimedFeed(Follower):
         self._said = ""
         if move.name == "live":
             return await self._back() if self.state != "live" or names_moment(self._address) else None
-        past = await (self._known() if move.name == "scrub" else self.past())
+        past = await self.past(wait=move.name != "scrub")
         if move.name in ("from", "to"):
             return await self._looped(move.name, past)
         if move.name == "play":
             return await self._played(past)
         axis = axes.chosen(self._address)
         try:
-            cut = await past.read(lambda: moved(past, move, self.place, self.agent, axis))
+            return await self._found(past, lambda: moved(past, move, self.place, self.agent, axis))
         except StepstreamError as error:
             self._said = str(error)
             return await self._clocked(News(agent=self._live.agent))
-        if cut is None:
-            return None
-        self.state = "paused" if self.state == "live" else self.state
-        return await self._seek(cut)
 
     async def _played(self, past: Past) -> News | None:
         """Play from here, or pause here: from live, at the newest that is stored."""
@@ -281,17 +275,17 @@ class TimedFeed(Follower):
 
     async def _reloop(self) -> None:
         """Take the loop of the address."""
-        self._loop, text = None, self._address.get("loop")
+        self._bar.loop, text = None, self._address.get("loop")
         with suppress(StepstreamError):
             if text:
                 past = await self.past()
-                self._loop = await past.read(lambda: Loop.of(past, text, self.agent))
+                self._bar.loop = await past.read(lambda: Loop.of(past, text, self.agent))
 
     async def _looped(self, end: str, past: Past) -> News:
         """Set an end of the loop here. Its other end is the run's."""
-        self._loop = await past.read(lambda: looped(past, self._loop, end, self.place, self.agent))
+        self._bar.loop = await past.read(lambda: looped(past, self._bar.loop, end, self.place, self.agent))
         news = News(agent=self._live.agent)
-        self._readdress(news, {"loop": self._loop.words})
+        self._readdress(news, {"loop": self._bar.loop.words})
         return await self._clocked(news)
 
     async def _ticked(self) -> News | None:
@@ -310,14 +304,14 @@ class TimedFeed(Follower):
         """The next moment of a replay; at the end of the loop or of the run, what follows it."""
         now, index = time.monotonic(), past.history.index
         following = await past.read(lambda: index.moment(place.cut, place.cut))
-        if self._loop is not None and (following is None or self._loop.is_over(place)):
-            return await self._seek(self._loop.start.cut)
+        if self._bar.loop is not None and (following is None or self._bar.loop.is_over(place)):
+            return await self._seek(self._bar.loop.start.cut)
         if following is None:
             return await self._ended(past)
         if skipped := self._pace.skip(following[0], now):
             self._said = f"A pause of {lasting(skipped)} in the run was skipped."
         target = self._pace.at(now)
-        stop = self._loop.stop.cut if self._loop and self._loop.stop else None
+        stop = self._bar.loop.stop.cut if self._bar.loop and self._bar.loop.stop else None
         cut = await past.read(lambda: past.until(place.cut, target, stop))
         if cut == place.cut:
             return None
@@ -337,19 +331,20 @@ class TimedFeed(Follower):
         self.state = "paused"
         return await self._clocked(News(agent=self._live.agent))
 
-    async def _clocked(self, news: News, seldom: float = 0.0) -> News:
-        """News with what the time bar shows, unless it was said just now."""
+    async def _clocked(self, news: News, seldom: float = 0.0, clock: Clock | None = None) -> News:
+        """News with what the time bar shows, unless it was said just now; `clock`: that is filled in."""
         if time.monotonic() - self._bar_at < seldom:
             return news
-        self._bar_at = time.monotonic()
-        axis, speed = axes.chosen(self._address), self._pace.speed
-        clock = news.clock = Clock(self.state, axis, speed=speed, viewer=self.viewer)
+        self._bar_at, filled, bar = time.monotonic(), clock, self._bar
+        clock = news.clock = filled or bar.clock(self.state, self._pace.speed, self._address)
         clock.said = self._said
         if self.state != "live":
             clock.meanwhile = max(0, self._live_steps - self._steps)
         try:
-            past, zoom = await self._known(), number(self._address.get("zoom"))
-            await self._bar.fill(clock, past, self.agent, self.place, loop=self._loop, zoom=zoom)
+            past = await self.past(wait=False)
+            if filled is None:
+                await past.read(lambda: bar.fill(clock, past, self.agent, self.place))
+            await bar.draw(clock, past, self.agent, waits=filled is not None)
         except StepstreamError as error:
             clock.said = clock.said or ("" if self.state == "live" else str(error))
         return news

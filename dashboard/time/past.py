@@ -45,6 +45,8 @@ class Place(Struct):
     line: Line | None = None
     """The agent's newest step by then."""
     stream: str = ""
+    pictured: bool = True
+    """Whether the agent has pictures, as far as is known."""
 
 
 class Returns(Struct):
@@ -133,15 +135,34 @@ class Past:
             known = self._returns[agent_id] = Returns(x, y, rolling_mean(y))
         return known
 
-    async def news(self, cut: Cut, agent_id: str) -> tuple[Place, News]:
-        """Everything of an agent at a moment, its picture too.
+    async def news(
+        self,
+        find: Callable[[], Cut | None],
+        agent_id: str,
+        seen: Callable[[Place], None] = lambda place: None,
+    ) -> tuple[Place, News] | None:
+        """Everything of an agent at a moment, its picture too; None: there is no such moment.
+
+        All of it is one reading: on a busy machine each further one waits longer than it takes.
+
+        Args:
+            find: gives the moment.
+            seen: told the place, reads what else is shown of it.
 
         Raises:
-            DatabaseError: SQL does not answer.
+            StepstreamError: of `find`, or SQL does not answer.
         """
-        place, news = await self.read(lambda: self._news(cut, agent_id))
-        await self.picture(place, news)
-        return place, news
+
+        def found() -> tuple[Place, News] | None:
+            if (cut := find()) is None:
+                return None
+            place, news = self._news(cut, agent_id)
+            seen(place)
+            return place, news
+
+        if (at := await self.read(found)) is not None:
+            await self.picture(*at)
+        return at
 
     async def between(self, start: Cut, stop: Cut, agent_id: str) -> tuple[Place, News]:
         """What came between two moments, as a delta; a jump where it is much.
@@ -150,8 +171,8 @@ class Past:
             DatabaseError: SQL does not answer.
         """
         lines = sum(max(0, seq - start.get(stream, 0)) for stream, seq in stop.items())
-        if lines > FEW:
-            return await self.news(stop, agent_id)
+        if lines > FEW and (there := await self.news(lambda: stop, agent_id)) is not None:
+            return there
         place, news = await self.read(lambda: self._between(start, stop, agent_id))
         if news.steps:
             await self.picture(place, news)
@@ -163,6 +184,7 @@ class Past:
             return
         if (drawn := grid_of(news.steps[-1].text("extras"))) is not None:
             news.frame = drawn
+        if drawn is not None or not place.pictured:
             return
         step = _step_place(place.line)
         answer = await self.frames.at(self._run_id, place.stream, step)
@@ -183,6 +205,7 @@ class Past:
         news.returns = self._figure(state, agent_id)
         self._count(news, state)
         place = Place(cut, state.step - 1)
+        place.pictured = state.frame is not None or self.history.pictures(agent_id) is not None
         if state.steps:
             newest = state.steps[-1]
             place.stream = newest["stream_id"]

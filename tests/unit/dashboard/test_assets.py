@@ -31,6 +31,12 @@ def test_there_is_little_script() -> None:
     assert not re.search(r"curve|reward|counter|metric|episode", SCRIPTS["live.js"])
 
 
+def test_no_module_is_long() -> None:
+    """A module of the dashboard has at most 350 lines."""
+    modules = ASSETS.parent.rglob("*.py")
+    assert not [path.name for path in modules if len(path.read_text(encoding="utf-8").splitlines()) > 350]
+
+
 def test_no_script_hides_in_python() -> None:
     """No Python file holds JavaScript: callbacks in the browser are functions of the assets."""
     assert not [p.name for p in ASSETS.parent.rglob("*.py") if "=>" in p.read_text(encoding="utf-8")]
