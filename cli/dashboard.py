@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
 import socket
+import sys
 from dataclasses import replace
 
 import click
@@ -49,6 +51,8 @@ def dashboard(host: str | None, port: int | None) -> None:
     )
     health.serve(found)
     gc.freeze()  # Freeze the heap: a full collection would hold up every page for 0.1 s
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn closes what is open, and raises it again
+        signal.signal(number, lambda *_: sys.exit())
     uvicorn.Server(config).run(sockets=[listening])
 
 

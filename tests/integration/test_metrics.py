@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from consumers.persist.dead_letters import DeadLetterWriter
 from consumers.persist.service import Persist
 from infra import metrics
+from infra.embedded import process
 from infra.embedded.ports import free_ports
 from infra.settings import Settings
 from infra.sql.writers import open_writer
@@ -58,14 +59,14 @@ def value(port: int, name: str, **labels: str) -> float | None:
 def test_every_service_is_measured(
     settings: Settings, run_cli: Cli, spawn_cli: Spawn, tmp_path: Path
 ) -> None:
-    """Each service shows counts, a lag of 0 after a burst and its servers, in names that promtool takes."""
+    """Each service shows counts, a lag of 0 after a burst and its servers, and SIGTERM ends it with 0."""
     assert run_cli("topics", "create").returncode == 0
     assert run_cli("db", "upgrade").returncode == 0
-    names = ("persist", "live", "forward", "dashboard")
+    names, services = ("persist", "live", "forward", "dashboard"), []
     ports = dict(zip(names, free_ports([None] * len(names)), strict=True))
     for name in names:
         variables = {"STEPSTREAM_METRICS_PORT": str(ports[name]), "STEPSTREAM_DASHBOARD_PORT": "0"}
-        spawn_cli(name, env=variables)
+        services.append(spawn_cli(name, env=variables))
     for name in names:
         wait_for(lambda port=ports[name]: get(port, "/readyz") == (200, "ok\n"), PATIENCE_S, name)
         assert get(ports[name], "/livez") == (200, "ok\n")
@@ -98,6 +99,7 @@ def test_every_service_is_measured(
             done = subprocess.run([promtool, "check", "metrics"], input=pages, text=True, capture_output=True)
             complaints = [line for line in done.stderr.splitlines() if line.startswith("stepstream_")]
             assert not complaints, complaints
+    assert [process.end(service) for service in services] == [0] * len(names)
 
 
 def test_a_server_that_is_away_makes_a_service_not_ready(
