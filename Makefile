@@ -75,7 +75,7 @@ docs: $(READY) ## the documentation site, into site/; a broken link fails
 	@$(BIN)/python -m cli.reference docs/reference
 	@$(BIN)/zensical build --clean --strict
 
-kubernetes: $(READY) ## a kube-apiserver for the chart's test, into the cache; needs Go, and minutes
+kubernetes: $(READY) ## a real Kubernetes for the chart's tests, into the cache; needs Go, and ten minutes
 	@$(BIN)/python -m tests.support.kubernetes
 
 wheels: $(READY) ## both wheels, into dist/

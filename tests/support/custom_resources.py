@@ -1,10 +1,22 @@
-"""Fields of custom resources that the chart may use, as Strimzi 1.2, KEDA, the Prometheus operator and the
-Gateway API define them. What is not named here is refused.
+"""Schemas of the custom resources that the chart renders; a field that they do not name is refused.
+
+Those of the Prometheus operator, KEDA and the Gateway API come from their own definitions: `make kubernetes`
+puts these into the cache, and `python -m tests.support.custom_resources` writes crds.json from them. Those of
+Strimzi are in no Go module; here are the fields of its version 1.2 that the chart may use.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
+
+import yaml
+
+from tests.support.kubernetes import DEFINITIONS
+
+FILE = Path(__file__).parents[1] / "data" / "crds.json"
 
 
 def _object(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
@@ -42,11 +54,6 @@ RULE = _object(
         patternType=_one_of("literal", "prefix"),
     ),
 )
-ENDPOINT = _object(port=TEXT, path=TEXT, interval={"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"})
-LABELS = _object(matchLabels=TEXTS)
-ALERT = _object(
-    ("expr",), alert=TEXT, record=TEXT, expr=TEXT, labels=TEXTS, annotations=TEXTS, **{"for": TEXT}
-)
 
 SPECS: dict[tuple[str, str], dict[str, Any]] = {
     ("kafka.strimzi.io/v1", "KafkaTopic"): _object(
@@ -59,40 +66,41 @@ SPECS: dict[tuple[str, str], dict[str, Any]] = {
         authentication=_object(("type",), type=_one_of("tls", "tls-external", "scram-sha-512")),
         authorization=_object(("type", "acls"), type=_one_of("simple"), acls=_list(RULE)),
     ),
-    ("keda.sh/v1alpha1", "ScaledObject"): _object(
-        ("scaleTargetRef", "triggers"),
-        scaleTargetRef=_object(("name",), apiVersion=TEXT, kind=TEXT, name=TEXT),
-        minReplicaCount=NUMBER,
-        maxReplicaCount=NUMBER,
-        triggers=_list(
-            _object(
-                ("type", "metadata"),
-                type=TEXT,
-                metadata=TEXTS,
-                authenticationRef=_object(("name",), name=TEXT, kind=TEXT),
-            )
-        ),
-    ),
-    ("monitoring.coreos.com/v1", "ServiceMonitor"): _object(
-        ("selector", "endpoints"), selector=LABELS, endpoints=_list(ENDPOINT)
-    ),
-    ("monitoring.coreos.com/v1", "PodMonitor"): _object(
-        ("selector",), selector=LABELS, podMetricsEndpoints=_list(ENDPOINT)
-    ),
-    ("monitoring.coreos.com/v1", "PrometheusRule"): _object(
-        groups=_list(_object(("name",), name=TEXT, rules=_list(ALERT)))
-    ),
-    ("gateway.networking.k8s.io/v1", "HTTPRoute"): _object(
-        parentRefs=_list(_object(("name",), name=TEXT, namespace=TEXT)),
-        hostnames=_list(TEXT),
-        rules=_list(
-            _object(
-                matches=_list(
-                    _object(path=_object(type=_one_of("Exact", "PathPrefix"), value=TEXT)),
-                ),
-                backendRefs=_list(_object(("name",), name=TEXT, port=NUMBER)),
-            )
-        ),
-    ),
-}
+} | {tuple(name.rsplit("/", 1)): spec for name, spec in json.loads(FILE.read_text()).items()}
 """apiVersion and kind → JSON schema of the `spec`."""
+
+
+def write(definitions: Path) -> None:
+    """Write the file from the definitions of a folder."""
+    FILE.write_text(json.dumps(specs(definitions), indent=1, sort_keys=True) + "\n")
+
+
+def specs(definitions: Path) -> dict[str, Any]:
+    """`apiVersion/kind` → schema of the `spec`, of each definition of a folder."""
+    found = {}
+    for file in sorted(definitions.glob("*.yaml")):
+        told = yaml.safe_load(file.read_text())["spec"]
+        for version in told["versions"]:
+            if version["storage"]:
+                schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+                found[f"{told['group']}/{version['name']}/{told['names']['kind']}"] = _strict(schema)
+    return found
+
+
+def _strict(schema: Any) -> Any:
+    """Refuse unknown fields, as the server does, and leave out texts and what is not JSON Schema."""
+    left_out = ("x-kubernetes", "description", "default", "format")
+    kept = {key: value for key, value in schema.items() if not key.startswith(left_out)}
+    if "pattern" in kept:  # Go's syntax, where it differs
+        kept["pattern"] = re.sub(r"^\^(\(\?\w+\))", r"\1^", kept["pattern"])
+    for key in {"items", "additionalProperties"} & kept.keys():
+        kept[key] = _strict(kept[key])
+    if "properties" in kept:
+        kept["properties"] = {name: _strict(field) for name, field in kept["properties"].items()}
+        if "x-kubernetes-preserve-unknown-fields" not in schema:
+            kept["additionalProperties"] = False
+    return kept
+
+
+if __name__ == "__main__":
+    write(DEFINITIONS)
