@@ -193,6 +193,7 @@ def test_the_job_of_each_upgrade_is_a_new_one(chart: helm.Chart) -> None:
     assert job["metadata"]["annotations"] == {
         "helm.sh/hook": "pre-install,pre-upgrade",
         "helm.sh/hook-delete-policy": "before-hook-creation",
+        "helm.sh/hook-output-log-policy": "hook-failed",
     }
     spec = job["spec"]["template"]["spec"]
     assert "serviceAccountName" not in spec
@@ -268,6 +269,16 @@ def test_a_worker_has_its_forwarder_beside_it(chart: helm.Chart) -> None:
     assert {"name": "spool", "mountPath": "/spool"} in train["volumeMounts"]
     drain = float(forward["args"][forward["args"].index("--drain") + 1])
     assert pod["terminationGracePeriodSeconds"] > drain
+
+
+def test_a_worker_trains_on_through_an_upgrade_that_does_not_change_it(chart: helm.Chart) -> None:
+    """The training Job keeps its name unless its own specification changes, so an upgrade leaves it alone."""
+    worker = EVERYTHING["worker"]
+    names = [
+        next(name for name in only(rendered(chart, EVERYTHING | changed), "Job") if "worker" in name)
+        for changed in ({}, {"settings": {"batch_records": 9}}, {"worker": worker | {"runId": "r2"}})
+    ]
+    assert names[0] == names[1] != names[2]
 
 
 @pytest.mark.parametrize(

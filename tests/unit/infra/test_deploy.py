@@ -17,6 +17,7 @@ FILES = [
     "infra/deploy/compose/compose.yaml",
     "infra/deploy/helm/README.md",
     "docs/deploy.md",
+    "docs/kubernetes.md",
     "docs/security.md",
     *(f"docs/security/{path.name}" for path in sorted((ROOT / "docs/security").glob("*.md"))),
     "docs/metrics.md",
