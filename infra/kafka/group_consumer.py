@@ -79,10 +79,23 @@ class GroupConsumer:
         self._membership = Membership(settings, service)
         self._question: kafka.Question | None = None
         self.watch = Watch(settings, topics)
-        self._consumer: Consumer = kafka.consumer(
-            settings,
-            service,
-            **_protocol(settings, self._membership),
+        self._topics = topics
+        self._service = service
+        self._newest_ms = time.time() * 1000
+        self._average = 200.0
+        self._stored: dict[Partition, int] = {}
+        self._committed_at = 0.0
+        self.positions: dict[Partition, int] = {}
+        self.unplaced: set[Partition] = set()
+        self._fenced = ""
+        """Why the client is of no more use; empty: it is."""
+        self._consumer = self._joined()
+
+    def _joined(self) -> Consumer:
+        made: Consumer = kafka.consumer(
+            self._settings,
+            self._service,
+            **_protocol(self._settings, self._membership),
             **{
                 "error_cb": self.watch.heard,
                 # An offset out of range means a gap or a new topic: never jump silently.
@@ -94,17 +107,10 @@ class GroupConsumer:
                 "queued.max.messages.kbytes": BATCH_BYTES // 1024,
             },
         )
-        self._topics = topics
-        self._service = service
-        self._newest_ms = time.time() * 1000
-        self._average = 200.0
-        self._stored: dict[Partition, int] = {}
-        self._committed_at = 0.0
-        self.positions: dict[Partition, int] = {}
-        self.unplaced: set[Partition] = set()
-        self._consumer.subscribe(
-            list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+        made.subscribe(
+            list(self._topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
         )
+        return made
 
     def poll(self, records: int, seconds: float) -> list[Slice]:
         """Records of partitions with a position: at most `most`, or those that come within `seconds`.
@@ -112,6 +118,8 @@ class GroupConsumer:
         Raises:
             BrokerError: Kafka refuses, and retries do not help.
         """
+        if self._fenced:
+            self._join_anew()
         fitting = max(1, min(records, int(BATCH_BYTES / self._average)))
         found: dict[tuple[str, int], list[Message]] = {}
         size = count = 0
@@ -172,8 +180,12 @@ class GroupConsumer:
         deadline = time.monotonic() + seconds
         while not stop.is_set() and (left := deadline - time.monotonic()) > 0:
             message = self._consumer.poll(min(left, 0.1))
-            if message is not None and message.error() is None:  # it was on its way already
+            if message is None:
+                continue
+            if (error := message.error()) is None:  # it was on its way already
                 self.unplace([Partition(message.topic() or "", message.partition() or 0)])
+            elif error.code() == KafkaError._FATAL:
+                self._fenced = error.str()
         still = [TopicPartition(*partition) for partition in self.positions]
         self._consumer.resume(still)
 
@@ -249,6 +261,14 @@ class GroupConsumer:
             self._question.close()
         self._membership.release()
 
+    def _join_anew(self) -> None:
+        """Replace the client: Kafka gave this member's name away, as may happen in a restart of brokers."""
+        log.warning("joining the group anew", reason=self._fenced)
+        self._consumer.close()
+        for places in (self.positions, self._stored, self.unplaced):
+            places.clear()
+        self._fenced, self._consumer = "", self._joined()
+
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if partitions:
             self.watch.reads()
@@ -289,6 +309,8 @@ class GroupConsumer:
         assert error is not None
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             self.unplace([Partition(message.topic() or "", message.partition() or 0)])
+        elif error.code() == KafkaError._FATAL:
+            self._fenced = error.str()
         elif error.fatal() or error.code() in (*REFUSALS, *_UNFIT):
             group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
             right = (

@@ -43,8 +43,13 @@ class Tail:
         self._membership = Membership(settings, "live")
         self._topics = topics
         self.watch = Watch(settings, topics)
-        self._consumer: Consumer = kafka.consumer(
-            settings,
+        self._fenced = ""
+        """Why the client is of no more use; empty: it is."""
+        self._consumer = self._joined()
+
+    def _joined(self) -> Consumer:
+        made: Consumer = kafka.consumer(
+            self._settings,
             "live",
             **{
                 "error_cb": self.watch.heard,
@@ -58,9 +63,10 @@ class Tail:
                 "queued.min.messages": 10_000,
             },
         )
-        self._consumer.subscribe(
-            list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+        made.subscribe(
+            list(self._topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
         )
+        return made
 
     def poll(self, records: int, wait: float, gather: float) -> list[Message]:
         """Records of placed partitions: the first within `wait` seconds, more within `gather` seconds.
@@ -68,6 +74,8 @@ class Tail:
         Raises:
             BrokerError: Kafka refuses for good.
         """
+        if self._fenced:
+            self._join_anew()
         first = self._consumer.poll(wait)
         if first is None:
             if not self.positions and not self.unplaced:
@@ -137,6 +145,15 @@ class Tail:
         self._consumer.close()
         self._membership.release()
 
+    def _join_anew(self) -> None:
+        """Replace the client: Kafka gave this member's name away, as may happen in a restart of brokers."""
+        log.warning("joining the group anew", reason=self._fenced)
+        self._consumer.close()
+        self.positions.clear()
+        self.unplaced.clear()
+        self.lost_any = True
+        self._fenced, self._consumer = "", self._joined()
+
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if partitions:
             self.watch.reads()
@@ -153,11 +170,14 @@ class Tail:
         consumer.unassign()
 
     def _heard(self, error: KafkaError, topic: str | None) -> None:
-        if error.fatal() or error.code() in (*REFUSALS, *_UNFIT):
+        if error.code() == KafkaError._FATAL:
+            self._fenced = error.str()
+        elif error.fatal() or error.code() in (*REFUSALS, *_UNFIT):
             group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
             right = f"READ group {self._group}" if group else f"READ topic {topic or self._topics[0]}"
             raise translated(KafkaException(error), self._settings, right=right)
-        log.debug("Kafka", reason=error.str())
+        else:
+            log.debug("Kafka", reason=error.str())
 
 
 _UNFIT = (KafkaError.INCONSISTENT_GROUP_PROTOCOL, KafkaError.INVALID_SESSION_TIMEOUT)

@@ -10,6 +10,9 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from sqlalchemy import Engine, text
 
+from infra.kafka import client as kafka
+from infra.kafka.group_consumer import GroupConsumer
+from infra.kafka.tail_consumer import Tail
 from infra.kafka.topics import ensure_topics
 from infra.settings import Settings
 from infra.sql import migrations
@@ -66,3 +69,30 @@ def test_lag_ends_at_0_and_a_killed_member_has_its_partitions_back(
         persist.kill()
         persist.wait()
         persist = spawn_cli("persist")
+
+
+@pytest.mark.parametrize("service", ["persist", "live"])
+def test_a_member_whose_name_kafka_gave_away_joins_anew(settings: Settings, service: str) -> None:
+    """A client that Kafka has fenced, as may happen when brokers are restarted, is replaced and reads on."""
+    ensure_topics(settings)
+    topics = [Kind.STEPS.topic(settings.topic_prefix)]
+    member: Any = GroupConsumer(settings, service, topics) if service == "persist" else Tail(settings, topics)
+    waits = (100, 0.1) if service == "persist" else (100, 0.1, 0.1)
+
+    def assigned() -> bool:
+        member.poll(*waits)
+        return len(member.unplaced) == settings.partitions
+
+    wait_for(assigned, PATIENCE_S)
+    first = member._consumer
+    protocol = {
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "cooperative-sticky" if service == "persist" else "range",
+        "group.instance.id": member._membership.instance_id,
+    }
+    namesake = kafka.consumer(settings, service, **protocol)
+    namesake.subscribe(topics)
+    wait_for(lambda: namesake.poll(0.1) or namesake.assignment(), PATIENCE_S)
+    namesake.close()
+    wait_for(lambda: assigned() and member._consumer is not first, PATIENCE_S)
+    member.close()
