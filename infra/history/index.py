@@ -60,6 +60,8 @@ class Index:
     def __init__(self, points: Iterable[SeekPoint], heads: Heads) -> None:
         self._heads = heads
         self._lines: OrderedDict[tuple[str, int], list[Line]] = OrderedDict()
+        self._step: tuple[int, Moment] | None = None
+        """The step that was found last."""
         self.streams: dict[str, Blocks] = {}
         """By name, in the names' order."""
         by_stream: dict[str, list[SeekPoint]] = {}
@@ -182,6 +184,11 @@ class Index:
         """The run's step of this number, from 0, in replay's order; None: there is none."""
         if not 0 <= number < self.steps:
             return None
+        if self._step is None or self._step[0] != number:  # where a part begins and ends is often one place
+            self._step = number, self._found_step(number)
+        return self._step[1]
+
+    def _found_step(self, number: int) -> Moment:
         at = self._before_step(number)
         left = number - sum(self._steps_before_block(stream, place) for stream, place in at.items())
         found = sorted(chain.from_iterable(self._steps_in(stream, place) for stream, place in at.items()))
