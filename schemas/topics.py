@@ -49,6 +49,8 @@ LINES = (Kind.STEPS, Kind.EPISODES, Kind.METRICS, Kind.RUNS, Kind.LOGS, Kind.DLQ
 
 BESIDE = (Kind.FRAMES, Kind.ROLLOUTS, Kind.TOKENS)
 """One more record of a line that is a record of one of those, under the same key."""
+BESIDE_FIELD = "stepstream_beside"
+"""Field of a replayed line in which rollout and tokens stand that stood beside it."""
 
 META_SUFFIX = ".meta"
 """Ends the id of a stream that stepstream itself writes; its records count in no total."""

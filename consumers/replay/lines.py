@@ -19,7 +19,7 @@ import msgspec
 
 from schemas.codec import Record, current_schema
 from schemas.positions import EPOCH
-from schemas.topics import Kind
+from schemas.topics import BESIDE_FIELD, Kind
 
 NOT_NUMBERS = {"NaN", "Infinity", "-Infinity"}
 JSON_COLUMNS = frozenset({"observation", "action", "info"})
@@ -28,8 +28,6 @@ KIND_NAMES = ("type", "event_type", "event")
 """Names of the kind, in the order in which they are read."""
 GLOBAL_STEP_NAMES = ("global_step", "step", "total_timesteps")
 TIME_NAMES = ("ts", "timestamp", "ts_unix_ns")
-BESIDE_NAME = "stepstream_beside"
-"""Field of what stands beside a line; `producers.lines.rollout` reads it."""
 _FOLLOWING = frozenset({"superseded", "derived_advantage", "length", "names"})
 """Columns beside a line that follow from other rows, or from the arrays."""
 _SAID_FIRST = frozenset({"stream_id", "seq", "run_id", "agent_id", "worker_id", "event_time"})
@@ -48,7 +46,7 @@ def as_line(kind: Kind, record: Record, beside: Mapping[Kind, Record] | None = N
     if not beside or line is None or kind in (Kind.LOGS, Kind.DLQ):
         return line
     told = ",".join(f'"{other}":{_columns_text(other, beside[other])}' for other in sorted(beside))
-    return line[:-1] + f',"{BESIDE_NAME}":{{{told}}}}}'.encode()
+    return line[:-1] + f',"{BESIDE_FIELD}":{{{told}}}}}'.encode()
 
 
 def _columns_text(kind: Kind, record: Record) -> str:

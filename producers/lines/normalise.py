@@ -34,7 +34,7 @@ from producers.lines.frames import Picture
 from producers.lines.json_text import Fields, NotJsonError, join, split
 from producers.lines.times import moment, nanoseconds
 from producers.lines.values import BadValueError, name_of
-from schemas.topics import Kind
+from schemas.topics import BESIDE_FIELD, Kind
 from schemas.values import clean
 
 Record = dict[str, Any]
@@ -185,7 +185,7 @@ class Normaliser:
         said = FieldReader(fields, kind)
         self._who(record, said)
         picture = pictures.take(fields)
-        replayed = rollout.replayed(said) if rollout.BESIDE in fields else []
+        replayed = rollout.replayed(said) if BESIDE_FIELD in fields else []
         handler = other if replayed and kind is None else self._handler(said)
         if kind_name is not None and handler is not other:
             del fields[kind_name]

@@ -21,7 +21,7 @@ from producers.lines.values import BadValueError, name_of, string
 from producers.rollouts.messages import exchanges, message_of
 from producers.rollouts.model import to_json
 from schemas import token_arrays
-from schemas.topics import Kind
+from schemas.topics import BESIDE_FIELD, Kind
 from schemas.values import clean
 
 Record = dict[str, Any]
@@ -29,8 +29,6 @@ Record = dict[str, Any]
 STATUSES = ("ok", "truncated", "failed", "aborted")
 TURNS_SUFFIX = ".turns"
 """Ends the id of the stream that holds the turns of a stream's lines."""
-BESIDE = "stepstream_beside"
-"""Field in which `replay` writes what stands beside a line."""
 MARK = "watch_at"
 """Field in which `watch` notes the source of a line."""
 
@@ -126,10 +124,10 @@ def replayed(said: FieldReader) -> list[tuple[Kind, Columns]]:
     Raises:
         BadValueError: a column holds what it cannot.
     """
-    inside = FieldReader(said.inside(BESIDE))
+    inside = FieldReader(said.inside(BESIDE_FIELD))
     if not inside.fields or not inside.fields.keys() <= {Kind.ROLLOUTS, Kind.TOKENS}:
         return []
-    del said.fields[BESIDE]
+    del said.fields[BESIDE_FIELD]
     found: list[tuple[Kind, Columns]] = []
     if "rollouts" in inside.fields:
         own = FieldReader(inside.inside("rollouts"))
