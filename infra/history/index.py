@@ -289,16 +289,26 @@ class Index:
         times = sorted({time for blocks in streams.values() for time in blocks.times})
         # At a candidate time, whole blocks count that may hold a line before it: then no step is missed.
         at = bisect_right(times, number, key=self._at_most_before)
-        return {
-            stream: min(bisect_left(blocks.times, times[at - 1]), len(blocks.numbers) - 1) if at else 0
+        if not at:
+            return dict.fromkeys(streams, 0)
+        time = times[at - 1]
+        places = {
+            stream: min(bisect_left(blocks.times, time), len(blocks.numbers) - 1)
             for stream, blocks in streams.items()
         }
+        ending = [stream for stream, place in places.items() if streams[stream].times[place] == time]
+        if len(ending) == 1 and places[ending[0]] + 1 < len(streams[ending[0]].numbers):
+            places[ending[0]] += 1  # its block was counted, and no line of others at this time was left out
+        return places
 
     def _at_most_before(self, time: int) -> int:
-        return sum(
-            blocks.steps[min(bisect_left(blocks.times, time), len(blocks.steps) - 1)]
-            for blocks in self.streams.values()
-        )
+        """How many steps lie before a time, at most: of a stream that begins behind it none do."""
+        count = 0
+        for stream, blocks in self.streams.items():
+            place = min(bisect_left(blocks.times, time), len(blocks.steps) - 1)
+            if place or (blocks.steps[0] and self._block(stream, 0)[0].time <= time):
+                count += blocks.steps[place]
+        return count
 
     def _steps_before_block(self, stream: str, place: int) -> int:
         return self.streams[stream].steps[place - 1] if place else 0
