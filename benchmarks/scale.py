@@ -213,8 +213,11 @@ class Stack:
         """Return the CPU seconds of each part so far, including children that have ended."""
         found = {}
         for name, pid in self.roots.items():
-            tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-            times = [process.cpu_times() for process in tree]
+            root = psutil.Process(pid)
+            times = [root.cpu_times()]
+            for child in root.children(recursive=True):
+                with suppress(psutil.NoSuchProcess):  # it ended: the root counts it from now on
+                    times.append(child.cpu_times())
             found[name] = sum(t.user + t.system for t in times)
             found[name] += times[0].children_user + times[0].children_system
         return found

@@ -214,6 +214,7 @@ def test_language_models_by_their_training_steps(
 def test_a_click_is_the_moment_of_a_side(walks: list[str], open_page: Callable[..., Page]) -> None:
     """A click on the left line moves both sides, on the right line only that side; a name opens its run."""
     page = open_page(f"/compare?runs={','.join(walks)}&smooth=none")
+    expect(page.get_by_role("definition").filter(has_text="step:")).to_have_count(2)  # both sides are there
     click(page, 0, 3)
     expect(page).to_have_url(re.compile("along=3"))
     for side in ("left", "right"):
