@@ -25,6 +25,8 @@ from tests.support import needs
 PLACES = 200
 VIEWERS = 20
 RATE = 1000
+DREW_MS = 10
+"""What a browser takes for a chart."""
 WORKER = """
 import sys, time
 line = '{"type": "step", "agent_id": "agent", "episode_index": %d, "step_index": %d, "reward": 0.5}\\n'
@@ -154,10 +156,11 @@ async def _view(url: str) -> None:
     async with connect(f"{url}/live", origin=origin, max_size=None, compression=None) as socket:  # type: ignore[arg-type]
         await socket.send(json.dumps({"url": f"/runs/{RUN}?agent=agent&at=step:1000"}))
         while True:
-            number = json.loads(await socket.recv())["n"]
+            message = json.loads(await socket.recv())
             await asyncio.sleep(0.1)
             await socket.send(json.dumps({"act": "scrub", "value": str(random.randrange(LARGE * 9 // 10))}))
-            await socket.send(json.dumps({"ack": number, "paint": 10}))
+            drew = DREW_MS if message.get("draw") else 0
+            await socket.send(json.dumps({"ack": message["n"], "paint": 10, "drew": drew}))
 
 
 async def _all(url: str, count: str) -> None:

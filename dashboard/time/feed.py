@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from math import inf
 from typing import Literal
@@ -38,12 +38,7 @@ ADDRESS_S = 0.5
 
 
 class TimedFeed(Follower):
-    """One viewer's.
-
-    Args:
-        live: the run's news as they come.
-        address: of the page.
-    """
+    """One viewer's: `live` gives the run's news as they come, `address` is the page's."""
 
     def __init__(self, feeds: Feeds, live: RunFeed, address: Address) -> None:
         self._feeds, self._live, self._address = feeds, live, address
@@ -254,9 +249,12 @@ class TimedFeed(Follower):
             return await self._looped(move.name, past)
         if move.name == "play":
             return await self._played(past)
-        axis = axes.chosen(self._address)
+        axis, scrubs = axes.chosen(self._address), move.name == "scrub"
         try:
-            return await self._found(past, lambda: moved(past, move, self.place, self.agent, axis))
+            async with self._feeds.pasts.scrubs if scrubs else nullcontext():
+                if scrubs and self._wants is not None:
+                    return None  # a newer one came while this one waited
+                return await self._found(past, lambda: moved(past, move, self.place, self.agent, axis))
         except StepstreamError as error:
             self._said = str(error)
             return await self._clocked(News(agent=self._live.agent))

@@ -18,6 +18,7 @@ from dashboard.panels.frame import grid_of
 from dashboard.sql.frames import Frames
 from dashboard.sql.joined import POINTS, ascending
 from dashboard.sql.queries import Queries, StepPlace
+from dashboard.time.waiting import Share
 from infra.history.curves import ROLLING, Numbers, reduce, rolling_mean
 from infra.history.index import Cut, Line
 from infra.history.moment import History, State
@@ -32,6 +33,9 @@ FEW = 2_000
 """Lines between two moments that are told one by one; more are a jump."""
 OPEN = 8
 """Runs whose past is held at once."""
+
+SCRUBS = 1 / 3
+"""Scrubs of all viewers together take this share of the time."""
 
 T = TypeVar("T")
 
@@ -255,6 +259,8 @@ class Pasts:
     def __init__(self, settings: Settings, queries: Queries) -> None:
         self._settings = settings
         self.frames = Frames(settings, queries)
+        self.scrubs = Share(SCRUBS)
+        """For moments that come many a second: a page that is live must not wait for those who scrub."""
         self._held: OrderedDict[str, Past] = OrderedDict()
         self._lock = asyncio.Lock()
 

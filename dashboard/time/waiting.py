@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from dashboard.live.news import News
@@ -58,3 +59,36 @@ class LiveOrWoken:
         while task is not None and not task.done():
             task.cancel()
             await asyncio.wait([task], timeout=0.5)
+
+
+class Share:
+    """Lets what is done within it take a share of the time, one after the other, whoever asks for it.
+
+    Args:
+        share: of the time, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        share: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._share, self._clock, self._sleep = share, clock, sleep
+        self._one = asyncio.Lock()
+        self._began = self._free_at = 0.0
+
+    async def __aenter__(self) -> None:
+        await self._one.acquire()
+        try:
+            if (left := self._free_at - self._clock()) > 0:
+                await self._sleep(left)
+        except BaseException:
+            self._one.release()
+            raise
+        self._began = self._clock()
+
+    async def __aexit__(self, *_: object) -> None:
+        ended = self._clock()
+        self._free_at = ended + (ended - self._began) * (1 / self._share - 1)
+        self._one.release()

@@ -11,7 +11,7 @@ import pytest
 from dashboard.live.news import News
 from dashboard.sql.queries import Queries
 from dashboard.time.past import OPEN, Pasts
-from dashboard.time.waiting import LiveOrWoken
+from dashboard.time.waiting import LiveOrWoken, Share
 from infra.settings import Settings
 from schemas.errors import DatabaseError
 from schemas.topics import Kind
@@ -91,3 +91,30 @@ def test_who_does_not_listen_takes_nothing_that_is_live() -> None:
         assert (news.agent, asked) == ("a", [1])
 
     asyncio.run(wait())
+
+
+def test_a_share_of_the_time_is_one_for_all() -> None:
+    """One follows the other after a rest in proportion to what the last one took, failed or not."""
+    now, slept = 100.0, []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds
+
+    async def take(share: Share, seconds: float) -> None:
+        nonlocal now
+        async with share:
+            now += seconds
+            raise ValueError
+
+    async def both() -> None:
+        nonlocal now
+        share = Share(1 / 3, lambda: now, sleep)
+        told = await asyncio.gather(take(share, 2), take(share, 1), return_exceptions=True)
+        assert [type(error) for error in told] == [ValueError, ValueError]
+        now += 1.5
+        await asyncio.gather(take(share, 1), return_exceptions=True)
+
+    asyncio.run(both())
+    assert slept == pytest.approx([4, 0.5])
