@@ -89,12 +89,19 @@ class Plan:
 
 
 COSTS = Costs(
-    cpu_us={"forward": 18.9, "kafka": 0.7, "persist": 13.4, "postgresql": 6.8, "live": 11.8, "redis": 0.5},
-    few={"forward": 0.065, "kafka": 0.104, "persist": 0.05, "postgresql": 0.01, "live": 0.02, "redis": 0.005},
-    kafka_bytes=59,
-    sql_bytes=363,
+    cpu_us={"forward": 17.1, "kafka": 3.4, "persist": 11.2, "postgresql": 6.0, "live": 10.7, "redis": 0.3},
+    few={
+        "forward": 0.086,
+        "kafka": 0.12,
+        "persist": 0.042,
+        "postgresql": 0.014,
+        "live": 0.031,
+        "redis": 0.008,
+    },
+    kafka_bytes=65,
+    sql_bytes=360,
 )
-"""Measured on two cores of a virtual machine that others shared, PostgreSQL without fsync."""
+"""Measured on two cores of a virtual machine that did nothing else, PostgreSQL without fsync."""
 
 
 def plan(rate: float, costs: Costs = COSTS, told: Assumptions | None = None) -> Plan:
