@@ -204,31 +204,29 @@ class TimedFeed(Follower):
         self._said = ""
         try:
             past, move = await self.past(), Move("go", where(address))
-            there = await self._found(past, lambda: moved(past, move, self.place, self.agent), address={})
+            find = lambda: moved(past, move, self.place, self.agent)  # noqa: E731 - a name for the next line
+            return await self._found(past, find, named=True, pauses=not address.get("at"))
         except StepstreamError as error:
             self._said, self._again_at = str(error), time.monotonic() + BAR_S
             return None
-        if there is not None and there.clock is not None and not address.get("at"):
-            self.state = there.clock.state = "paused"
-        return there
 
     async def _seek(self, cut: Cut) -> News | None:
         return await self._found(await self.past(wait=False), lambda: cut)
 
     async def _found(
-        self, past: Past, find: Callable[[], Cut | None], address: dict[str, str | None] | None = None
+        self, past: Past, find: Callable[[], Cut | None], *, named: bool = False, pauses: bool = False
     ) -> News | None:
-        """Everything at a moment that is found; the address says it, unless it said so first."""
+        """Everything at a moment that is found; the address says it, unless it `named` it first."""
         clock = self._bar.clock(self.state, self._pace.speed, self._address)
         there = await past.news(find, self.agent, partial(self._bar.fill, clock, past, self.agent))
         if there is None:
             return None
         self.place, news = there
-        self.state = clock.state = "paused" if self.state == "live" else self.state
+        self.state = clock.state = "paused" if pauses or self.state == "live" else self.state
         self._steps = news.counters.seen if news.counters else 0
         if self.place.line is not None:
             self._pace.start(self.place.line.time, time.monotonic())
-        if address is None:
+        if not named:
             self._readdress(news, spoken(self._address, words(self.place), news))
         self._said = self._said or news.frame_said
         self.lead(self.state, self.place.cut if self.place else None)
@@ -251,7 +249,7 @@ class TimedFeed(Follower):
             return await self._played(past)
         axis, scrubs = axes.chosen(self._address), move.name == "scrub"
         try:
-            async with self._feeds.pasts.scrubs if scrubs else nullcontext():
+            async with self._feeds.pasts.scrubs.taken() if scrubs else nullcontext():
                 if scrubs and self._wants is not None:
                     return None  # a newer one came while this one waited
                 return await self._found(past, lambda: moved(past, move, self.place, self.agent, axis))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from dashboard.live.news import News
 
@@ -76,19 +77,17 @@ class Share:
     ) -> None:
         self._share, self._clock, self._sleep = share, clock, sleep
         self._one = asyncio.Lock()
-        self._began = self._free_at = 0.0
+        self._free_at = 0.0
 
-    async def __aenter__(self) -> None:
-        await self._one.acquire()
-        try:
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Inside, it is one's turn; it is the next one's after a rest."""
+        async with self._one:
             if (left := self._free_at - self._clock()) > 0:
                 await self._sleep(left)
-        except BaseException:
-            self._one.release()
-            raise
-        self._began = self._clock()
-
-    async def __aexit__(self, *_: object) -> None:
-        ended = self._clock()
-        self._free_at = ended + (ended - self._began) * (1 / self._share - 1)
-        self._one.release()
+            began = self._clock()
+            try:
+                yield
+            finally:
+                ended = self._clock()
+                self._free_at = ended + (ended - began) * (1 / self._share - 1)

@@ -306,7 +306,8 @@ class Index:
         count = 0
         for stream, blocks in self.streams.items():
             place = min(bisect_left(blocks.times, time), len(blocks.steps) - 1)
-            if place or (blocks.steps[0] and self._block(stream, 0)[0].time <= time):
+            first = self.line(stream, 0) if place == 0 and blocks.steps[0] else None
+            if first is None or first.time <= time:
                 count += blocks.steps[place]
         return count
 

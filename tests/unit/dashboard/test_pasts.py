@@ -104,7 +104,7 @@ def test_a_share_of_the_time_is_one_for_all() -> None:
 
     async def take(share: Share, seconds: float) -> None:
         nonlocal now
-        async with share:
+        async with share.taken():
             now += seconds
             raise ValueError
 
