@@ -14,19 +14,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
-from math import ceil, floor, isnan, log2
+from math import ceil, floor, isnan, log2, log10
 from typing import Any
 
 import numpy as np
 from dash import Patch, dcc
 from msgspec import Struct
 
-from infra.history.curves import Axis, Curve, central_range, downsampled
+from infra.history.curves import Axis, Curve, Numbers, central_range, downsampled
 
 POINTS = 500
 """Of a line that is drawn live: more are no wider on the screen."""
+DIGITS = 6
+"""Of a value, and of its place in the span of its line: more are not seen, and cost their reading."""
+MOST_PLACES = 15
+"""After the point: what needs more stays as it is."""
 HEIGHT = 180
 """Of a curve out of SQL, in pixels."""
+MAX_NAME = 32
+"""Characters of a series' name below its chart."""
 MAX_TEXT = 200
 """Characters of a worker's text in a figure."""
 FONT = "system-ui, sans-serif"
@@ -38,9 +44,9 @@ _BUTTONS = [["toImage", "zoomIn2d", "zoomOut2d", "resetScale2d"]]
 
 Figure = dict[str, Any]
 
-_SAID: Figure = {"x": 1, "xref": "paper", "xanchor": "right", "y": 1, "yref": "paper", "yanchor": "top"}
-_SAID |= {"font": {"size": 11}, "automargin": False}
-"""Words in a chart's upper right corner: a title costs a redraw nothing, an annotation a fifth."""
+_SAID: Figure = {"x": 0.5, "xref": "paper", "xanchor": "center", "y": 0, "yref": "container"}
+_SAID |= {"yanchor": "bottom", "pad": {"b": 6}, "font": {"size": 11}, "automargin": False}
+"""Words below a chart. An axis' own title measures each label, a fifth of a redraw; a chart's does not."""
 
 
 class Scale(Struct, frozen=True):
@@ -120,45 +126,59 @@ def drawn(*series: tuple[Sequence[Any], Sequence[Any]]) -> dict[str, Any]:
 
 
 def thin(x: Sequence[Any], y: Sequence[Any], points: int = POINTS) -> tuple[list[Any], list[Any]]:
-    """At most so many points: of each stretch the lowest and the highest."""
-    if len(x) <= points:
-        return list(x), list(y)
+    """At most so many points: of each stretch the lowest and the highest, with the digits that are seen."""
     values = np.array(y, dtype=np.float64)  # None is NaN
     chosen = downsampled(values, points)
-    kept = [None if isnan(value) else value for value in values[chosen].tolist()]
-    return [x[i] for i in chosen.tolist()], kept
+    kept = [None if isnan(value) else value for value in rounded(values[chosen]).tolist()]
+    return [x[i] for i in chosen.tolist()] if len(chosen) < len(x) else list(x), kept
 
 
-def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", y_title: str = "") -> Figure:
+def rounded(values: Numbers) -> Numbers:
+    """With six digits at least, and so many that the values' differences have six."""
+    sizes = np.abs(values)
+    known = np.isfinite(sizes) & (sizes > 0)
+    if not known.any():
+        return values
+    span = float(np.ptp(values[np.isfinite(values)]))
+    places = DIGITS - 1 - np.floor(np.log10(np.where(known, sizes, 1.0)))
+    if span > 0:
+        places = np.maximum(places, DIGITS - 1 - floor(log10(span)))
+    scale = 10.0 ** np.clip(places, 0, MOST_PLACES)
+    scaled = values * scale
+    fits = known & (places <= MOST_PLACES) & (np.abs(scaled) < 2.0**52)
+    return np.where(fits, np.round(scaled) / scale, values)
+
+
+def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", points: int = POINTS) -> Figure:
     """A curve from SQL as a whole figure.
 
     Args:
         curve: its points, and its smoothed line where there is one.
         name: what the line is; a worker's word.
         scale: how the axes are drawn.
-        smoothed: how it was smoothed, in words; said in the chart.
-        y_title: of the y axis.
+        smoothed: how it was smoothed, in words; said below the chart.
+        points: of a line, at most.
     """
-    data = [line(curve.x, curve.y, name, faint=bool(smoothed))]
-    data.append(line(curve.mean_x, curve.mean, smoothed) if smoothed else line((), ()))
-    layout = line_layout(HEIGHT, scale.title, y_title)
+    data = [line(*thin(curve.x, curve.y, points), name, faint=bool(smoothed))]
+    data.append(line(*thin(curve.mean_x, curve.mean, points), smoothed) if smoothed else line((), ()))
+    layout = line_layout(HEIGHT, said(curve, name, scale, smoothed))
     layout["xaxis"] |= {"type": "date" if scale.x == "time" else "linear"} | x_axis(curve, scale)
     layout["yaxis"] |= y_axis(curve, scale)
-    layout["title"] = _SAID | {"text": plain(said(curve, smoothed))}
-    if not curve.x:
-        layout["annotations"] = [note("nothing yet") | {"x": 0.5, "y": 0.5, "xanchor": "center"}]
+    layout["annotations"] = _nothing(curve)
     return {"data": data, "layout": layout}
 
 
-def curve_drawn(curve: Curve, scale: Scale, smoothed: str = "") -> dict[str, Any]:
+def curve_drawn(
+    curve: Curve, name: str, scale: Scale, smoothed: str = "", points: int = POINTS
+) -> dict[str, Any]:
     """New points of a curve for its chart: a Patch, so a zoom stays."""
     patch = Patch()
     for i, (x, y) in enumerate(((curve.x, curve.y), (curve.mean_x, curve.mean))):
-        patch["data"][i]["x"], patch["data"][i]["y"] = thin(x, y)
-    patch["layout"]["title"]["text"] = plain(said(curve, smoothed))
-    patch["layout"]["annotations"] = []
-    for name, value in x_axis(curve, scale).items():
-        patch["layout"]["xaxis"][name] = value
+        patch["data"][i]["x"], patch["data"][i]["y"] = thin(x, y, points)
+    patch["layout"]["title"]["text"] = plain(said(curve, name, scale, smoothed))
+    patch["layout"]["annotations"] = _nothing(curve)
+    for key, value in x_axis(curve, scale).items():
+        patch["layout"]["xaxis"][key] = value
     if not scale.outliers and not scale.log:
         patch["layout"]["yaxis"]["range"] = y_axis(curve, scale).get("range")
     return {"figure": patch}
@@ -166,8 +186,10 @@ def curve_drawn(curve: Curve, scale: Scale, smoothed: str = "") -> dict[str, Any
 
 def x_axis(curve: Curve, scale: Scale) -> Figure:
     """Its range: it grows in steps, as a redraw costs a third less where range and labels stay."""
-    if not scale.grows or len(curve.x) < 2 or curve.x[0] == curve.x[-1]:
+    if not scale.grows:
         return {}
+    if len(curve.x) < 2 or curve.x[0] == curve.x[-1]:
+        return {"autorange": True}
     step = 2.0 ** (floor(log2(curve.x[-1] - curve.x[0])) - 5)
     return {"range": [curve.x[0], ceil(curve.x[-1] / step) * step], "autorange": False}
 
@@ -180,12 +202,16 @@ def y_axis(curve: Curve, scale: Scale) -> Figure:
     return axis
 
 
-def said(curve: Curve, smoothed: str) -> str:
-    """What a chart says about its line: how it is smoothed, and what is not there."""
-    words = [smoothed] if smoothed else []
-    if curve.sampled:
-        words.append("a sample, reading the rest")
-    return " · ".join(words)
+def said(curve: Curve, name: str, scale: Scale, smoothed: str) -> str:
+    """What stands below a chart: what its axes are, how the line is smoothed, and what is not there."""
+    name = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+    axes = f"{name} over {scale.title[0].lower()}{scale.title[1:]}"
+    sample = "a sample, reading the rest" if curve.sampled else ""
+    return " · ".join(filter(None, (axes, smoothed, sample)))
+
+
+def _nothing(curve: Curve) -> list[Figure]:
+    return [] if curve.x else [note("nothing yet") | {"x": 0.5, "y": 0.5, "xanchor": "center"}]
 
 
 def area(x: Sequence[float], low: Sequence[float], high: Sequence[float], fill: str) -> Figure:
@@ -204,7 +230,7 @@ def area(x: Sequence[float], low: Sequence[float], high: Sequence[float], fill: 
 def bars(id: str, x: Sequence[Any] = (), y: Sequence[Any] = (), height: int = 150) -> dcc.Graph:
     """A bar chart; `height` in pixels."""
     data = [{"type": "bar", "x": _named(x), "y": list(y), "hovertemplate": "%{y:.5~g}<extra></extra>"}]
-    return _graph(id, data, height, line_layout(height, "", ""))
+    return _graph(id, data, height, line_layout(height))
 
 
 def bars_drawn(x: Sequence[Any], y: Sequence[Any]) -> dict[str, Any]:
@@ -216,7 +242,7 @@ def bars_drawn(x: Sequence[Any], y: Sequence[Any]) -> dict[str, Any]:
 
 def heat(id: str, counts: Any = ((0,),), height: int = 220) -> dcc.Graph:
     """A heat map of a matrix, `height` pixels high, row 0 at the top. Its cells are bars of a bar chart."""
-    layout = line_layout(height, "", "") | {"bargap": 0, "hovermode": "closest"}
+    layout = line_layout(height) | {"bargap": 0, "hovermode": "closest"}
     layout["yaxis"] |= {"autorange": "reversed", "showgrid": False}
     cells: Figure = {
         "type": "bar",
@@ -261,8 +287,8 @@ def _graph(id: Any, data: list[Figure], height: int, layout: Figure, image: str 
     return dcc.Graph(id=id, figure=figure, responsive=True, config=config, style=style)
 
 
-def line_layout(height: int, x_title: str, y_title: str) -> Figure:
-    """A line chart's layout; heights are in pixels."""
+def line_layout(height: int, x_title: str = "", y_title: str = "") -> Figure:
+    """A line chart's layout; `height` in pixels. `x_title` stands below the chart."""
     return {
         "margin": {"l": 62 if y_title else 48, "r": 10, "t": 6, "b": 38 if x_title else 24},
         "showlegend": False,
@@ -273,7 +299,8 @@ def line_layout(height: int, x_title: str, y_title: str) -> Figure:
         "font": {"size": 12, "family": FONT},
         "separators": ". ",
         "uirevision": "keep",
-        "xaxis": _AXIS | {"showgrid": False, "nticks": 6, "title": {"text": plain(x_title), "standoff": 6}},
+        "title": _SAID | {"text": plain(x_title)},
+        "xaxis": _AXIS | {"showgrid": False, "nticks": 6},
         "yaxis": _AXIS | {"nticks": 5 if height > 200 else 4, "title": {"text": plain(y_title)}}
         | {"fixedrange": True, "exponentformat": "e"},
     }  # fmt: skip

@@ -47,6 +47,11 @@ def segments(key: str, name: str, values: Mapping[str, str], label: str) -> Comp
     return html.Div(buttons, className="segments", **marks)
 
 
+def held() -> Component:
+    """Says, beside a table that is marked `data-hold`, that its rows stay while the pointer is on them."""
+    return html.Span("Held while you point at it", className="held muted")
+
+
 def search(name: str, label: str, value: str = "", **more: Any) -> Component:
     """A search field that keeps its words in the address, and is entered by `/`."""
     field = dbc.Input(

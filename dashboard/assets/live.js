@@ -121,7 +121,7 @@
         if (el.firstChild?.nodeType === Node.TEXT_NODE) el.firstChild.nodeValue = value;
         else el.textContent = value;
       } else if (/^(value|min|max)$/.test(name)) Object.assign(el.querySelector("input:not(:active)") || {}, { [name]: value }); // of the field in it
-      else if (value === "") el.removeAttribute(name);
+      else if (name === "data-some" || value === "") el.toggleAttribute(name, value !== "");
       else el.setAttribute(name, value);
       if (name === "data-chosen") for (const one of el.children) one.setAttribute("aria-pressed", one.dataset.value === value);
     }
@@ -165,7 +165,7 @@
     for (const [id, values] of queue) {
       if (!("figure" in values || "rowData" in values || "api" in values)) return id;
       const el = document.getElementById(id), box = el?.getBoundingClientRect();
-      if (Date.now() - moved > 1000 && el?.closest("[data-hold]:has(.ag-row:hover)")) continue; // what was asked for comes
+      if (Date.now() - moved > 1000 && el?.closest("[data-hold]")?.querySelector(".ag-row:hover")) continue; // what was asked for comes
       if (!box || !box.height || (box.bottom > 0 && box.top < innerHeight)) return id;
     }
   }

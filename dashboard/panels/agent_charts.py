@@ -13,7 +13,7 @@ from dash.development.base_component import Component
 from dashboard import charts
 from dashboard.live.news import finite
 from dashboard.panel import Drawn, History, News, Panel, live
-from dashboard.panels.chart import OF_RETURNS, RELOAD_S, SAMPLE_S, At, Chart
+from dashboard.panels.chart import OF_RETURNS, RELOAD_S, At, Chart
 from dashboard.panels.chart_choice import Choice
 from dashboard.panels.chips import charted, numbers_of
 from dashboard.panels.episode_chart import EpisodeChart, Point
@@ -65,12 +65,14 @@ class OneChart(Panel):
     def moved(self) -> None:
         self.choice, self.dirty = Choice.of(self.address), True
         if self.chart is not None:
-            self.chart.fresh = True
+            self.chart.fresh = self.chart.stale = True
 
     def take(self, news: News) -> None:
         if news.agent != self.agent:
             self.agent, self.chart = news.agent, self.made(news.agent)
         if news.going is not None:
+            if self.going and not news.going and self.chart is not None:
+                self.chart.stale = True  # once more, whole
             self.going = news.going
         if news.clock is not None and news.clock.state == "live":
             self.until = None
@@ -97,14 +99,15 @@ class OneChart(Panel):
             if chart is not None and self._to_read(chart):
                 with suppress(StepstreamError):  # the page says that SQL is away
                     await chart.read(history, self.choice, self.seen)
+                    chart.stale = False
                     self.whole = chart.curve
                     self._part()
                 self.known = self.dirty = True
                 self.wake()
-            await asyncio.sleep(SAMPLE_S if chart is not None and chart.curve.sampled else RELOAD_S)
+            await asyncio.sleep(RELOAD_S if chart is None else chart.reload_s)
 
     def _to_read(self, chart: Chart) -> bool:
-        return not self.known or chart.fresh or chart.curve.sampled or (self.going and not chart.settled)
+        return not self.known or chart.stale or chart.curve.sampled or (self.going and not chart.settled)
 
     def draw(self) -> Drawn:
         if self.chart is None:
@@ -317,7 +320,7 @@ class Reward(OneChart):
     def _show(self) -> None:
         if self._open is None and isinstance(self.chart, EpisodeChart):
             self.chart.of_steps(self.newest[1], self.choice)
-            self.chart.grown = self.dirty = self.known = True
+            self.dirty = self.known = True
 
     def draw(self) -> Drawn:
         episode = self.newest[0] if self._open is None else self._open

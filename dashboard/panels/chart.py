@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from bisect import bisect_right
 from collections import deque
 from hashlib import blake2s
@@ -21,8 +22,8 @@ from infra.history.series import Series
 
 PIXELS, FULL_PIXELS = 500, 1600
 SAMPLE_S = 1.0
-RELOAD_S = 3.0
-"""Seconds between two readings of SQL, which has the steps that the push left out."""
+RELOAD_S, LONGEST_RELOAD_S = 3.0, 15.0
+"""Seconds between two readings of SQL, which has the steps that the push left out; of a long run fewer."""
 MOST_TAIL = 10_000
 RECENT = 1000
 OF_RETURNS = Smoothing("mean", float(ROLLING))
@@ -82,6 +83,8 @@ class Chart:
         self.curve = Curve()
         self.fresh, self.grown = True, False
         """What is to be drawn: all of it, or new points."""
+        self.stale = True
+        """It was not read as the address wants it."""
         self.settled = False
         """Nothing more comes: it need not be read again."""
         self._smoother = Smoother(Smoothing(), self.curve, [])
@@ -163,7 +166,7 @@ class Chart:
 
     def show(self, curve: Curve, tail: list[float], choice: Choice) -> None:
         """Take a curve, and go on from it with what came meanwhile. `tail`: its newest values."""
-        self.curve, self.fresh = curve, True
+        self.curve, self.grown = curve, True
         self._smoother = Smoother(self.smoothing(choice), curve, tail)
         if not (self.axis(choice) == "step" and self.series.source == "episodes"):  # there x counts on
             for at, value in self._recent:
@@ -223,6 +226,14 @@ class Chart:
         return (last or 0) + (at.step or 1) if of_episodes else at.step
 
     @property
+    def reload_s(self) -> float:
+        """Seconds until it should be read again: what came in them is less than a hundredth of it."""
+        if self.curve.sampled:
+            return SAMPLE_S
+        age = time.time() - self.curve.origin / 1000 if self.curve.origin else 0.0
+        return min(max(age / 100, RELOAD_S), LONGEST_RELOAD_S)
+
+    @property
     def newest(self) -> str:
         """Its newest value; of a smoothed line, that one's."""
         found = self.curve.mean or self.curve.y
@@ -230,24 +241,28 @@ class Chart:
 
     def drawn(self, choice: Choice) -> Drawn:
         """What to change on the page."""
-        scale, words = self.scale(choice), self.smoothing(choice).words
         fresh, grown, self.fresh, self.grown = self.fresh, self.grown, False, False
-        if fresh:
+        if fresh or (grown and self.zoom(choice) is not None):
             return {self.graph_id(choice): {"figure": self._figure(choice)}, **self._texts()}
         if grown:
-            return {self.graph_id(choice): charts.curve_drawn(self.curve, scale, words), **self._texts()}
+            drawn = charts.curve_drawn(self.curve, *self._looks(choice))
+            return {self.graph_id(choice): drawn, **self._texts()}
         return {}
+
+    def _looks(self, choice: Choice) -> tuple[str, Scale, str, int]:
+        """Its name, scale, smoothing in words, and how many points are drawn."""
+        wide = self.named == choice.full or self.zoom(choice) is not None
+        points = 2 * FULL_PIXELS if wide else charts.POINTS
+        return self.title, self.scale(choice), self.smoothing(choice).words, points
 
     def _texts(self) -> dict[str, str]:
         label = f"{self.series.name}, {self.curve.total:,} points"
         return {f"value.{self.id}": self.newest, f"label.{self.id}": label, f"csv.{self.id}": self.csv}
 
     def _figure(self, choice: Choice) -> dict[str, Any]:
-        scale, zoom = self.scale(choice), self.zoom(choice)
-        y_title = "Return" if self.series.name == "episode_return" else ""
-        words = self.smoothing(choice).words
-        figure = charts.curve_figure(self.curve, self.title, scale, words, y_title=y_title)
-        figure["layout"]["uirevision"] = f"{zoom} {scale}"
+        zoom = self.zoom(choice)
+        figure = charts.curve_figure(self.curve, *self._looks(choice))
+        figure["layout"]["uirevision"] = f"{zoom} {self.scale(choice)}"
         if zoom is not None:
             figure["layout"]["xaxis"] |= {"range": list(zoom), "autorange": False}
         return figure

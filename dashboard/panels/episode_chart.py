@@ -69,7 +69,7 @@ class EpisodeChart(Chart):
         x = {"time": times, "relative": (times - begin) / 1000}.get(self.axis(choice), steps)
         smoothing = self.smoothing(choice)
         mean = smoothing.of(y) if smoothing.kind != "none" else None
-        self.curve = reduce(x, y, 2 * PIXELS, mean)
+        self.curve, self.grown = reduce(x, y, 2 * PIXELS, mean), True
 
 
 def _point(i: int, step: Mapping[str, Any], name: str) -> Point:

@@ -57,7 +57,9 @@ class Head(Panel):
     def layout(self) -> Component:
         facts = [
             html.Span(
-                [f"{name} " if name else "", live(f"fact.{key}", html.B, "")], className=f"fact fact-{key}"
+                [f"{name} " if name else "", live(f"fact.{key}", html.B, "")],
+                className=f"fact fact-{key}",
+                **live_attr(data_some=f"fact.{key}"),
             )
             for key, name in FACTS.items()
         ]
@@ -65,7 +67,8 @@ class Head(Panel):
         said = live_attr(text="run.status", data_status="run.status")
         status = html.Span(className="status", id="run-status", **said)
         why = [live("run.reason", html.B, ""), live("run.last-words", html.Pre, "")]
-        failure = html.Div(why, className="failure", role="alert", id="run-failure")
+        some = live_attr(data_some="run.reason")
+        failure = html.Div(why, className="failure", role="alert", id="run-failure", **some)
         title = html.Div([name, status], className="run-title")
         return html.Header([title, html.Div(facts, className="facts"), failure], className="run-head")
 

@@ -11,7 +11,7 @@ from dash import html
 from dash.development.base_component import Component
 
 from dashboard.panel import Drawn, History, News, Panel
-from dashboard.panels.chart import OF_EPISODES, OF_STEPS, RELOAD_S, SAMPLE_S, At, Chart
+from dashboard.panels.chart import OF_EPISODES, OF_STEPS, RELOAD_S, At, Chart
 from dashboard.panels.chart_choice import FIRST, Choice
 from dashboard.panels.metric_cards import button, card, group
 from infra.history.series import Series
@@ -40,13 +40,15 @@ class MetricCharts(Panel):
 
     def moved(self) -> None:
         self.choice = Choice.of(self.address)
+        for chart in self.charts.values():
+            chart.fresh = True
 
     async def load(self, history: History) -> None:
         history = msgspec.structs.replace(history, agent_id=await self._agent(history))
         await self._read(history)
         while True:
             sampled = any(chart.curve.sampled for chart in self.charts.values())
-            await asyncio.sleep(SAMPLE_S if sampled else RELOAD_S)
+            await asyncio.sleep(min((chart.reload_s for chart in self.charts.values()), default=RELOAD_S))
             try:
                 if sampled or self.going:
                     await self._read(history)

@@ -227,12 +227,14 @@ def _cell(key: str, text: str, title: str) -> Component:
     notes: list[Component] = [live(f"note.{key}", text="")]
     if key == "return":
         notes.append(html.A("", href="#agent", id="best", **live_attr(text="best", data_patch="best.patch")))
-    return html.Div([*parts, html.Small(notes)], title=title, className=f"number of-{key}")
+    some = live_attr(data_some=f"number.{key}")
+    return html.Div([*parts, html.Small(notes)], title=title, className=f"number of-{key}", **some)
 
 
 def _own_cell(i: int) -> Component:
     name = html.Dt("", **live_attr(text=f"own.{i}.name", title=f"own.{i}.name"))
-    return html.Div([name, live(f"own.{i}", html.Dd, "")], className="number own-number")
+    value = live(f"own.{i}", html.Dd, "")
+    return html.Div([name, value], className="number own-number", **live_attr(data_some=f"own.{i}"))
 
 
 def success(episode: Row) -> bool | None:

@@ -257,7 +257,7 @@ def tokens(arrays: Mapping[str, Sequence[Any]], *, asked: bool) -> Component:
     lengths = ", ".join(f"{plain(name)} {len(values):,}" for name, values in arrays.items())
     return html.Section(
         [html.H3("Tokens"), html.P(lengths, className="muted"), html.Div(grid, className="tokens")],
-        className="card",
+        className="card tokens-card",
     )
 
 

@@ -64,7 +64,6 @@ class Rollouts(Panel):
                 controls.search("q", "Search prompts, answers, tools", self.address.get("q")),
                 superseded,
                 html.Button("Clear filters", type="button", className="chip", **clear),
-                html.Span("Held while you point at it", className="held muted"),
                 html.Span(className="flex-fill"),
                 live("rollouts.count", html.Span, "", className="muted"),
             ],
@@ -72,7 +71,13 @@ class Rollouts(Panel):
         )
         problem = html.P(id="rollouts-problem", role="alert", className="panel-failure")
         table = html.Div(id="rollouts-table", className="rollouts-grid", **attrs(data_hold=""))
-        parts = [bar, problem, live("rollouts.problem", html.P, "", className="panel-failure"), table]
+        parts = [
+            bar,
+            problem,
+            live("rollouts.problem", html.P, "", className="panel-failure"),
+            table,
+            controls.held(),
+        ]
         return html.Section(parts, className="card table-card", **live_attr(data_shown="rollouts.state"))
 
     def moved(self) -> None:

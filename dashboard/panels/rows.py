@@ -13,7 +13,7 @@ from dash.development.base_component import Component
 
 from dashboard import form, grids
 from dashboard.address import Address
-from dashboard.controls import patch, patched, segments
+from dashboard.controls import held, patch, patched, segments
 from dashboard.live import wire
 from dashboard.page import Services
 from dashboard.panel import Drawn, History, News, Panel, Row, attrs, live, live_attr
@@ -71,7 +71,7 @@ class Rows(Panel):
         toast = html.Div(id="toast", className="toast-box", role="status")
         marks = live_attr(data_shown="rows.shown")
         return html.Section(
-            [self._bar(), *live_grids, *every, *stores, toast, *long_text.layout()],
+            [self._bar(), *live_grids, *every, held(), *stores, toast, *long_text.layout()],
             className="card table-card",
             **marks,
         )
@@ -101,7 +101,6 @@ class Rows(Panel):
                 html.Span(chip, className="chip-box", **live_attr(data_episode="rows.chosen")),
                 _go_to("episode", "Episode"),
                 _go_to("step", "Step"),
-                html.Span("Held while you point at it", className="held muted"),
                 html.Span(className="flex-fill"),
                 html.Button("Copy TSV", type="button", className="btn btn-sm", id="copy-tsv"),
                 download,

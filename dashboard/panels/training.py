@@ -67,7 +67,7 @@ class Training(Panel):
             html.Section(numbers, className="card numbers-card"),
             html.Div(id="training-charts", className="small-charts"),
         ]
-        return html.Div(parts, className="training", **live_attr(data_there="training.there"))
+        return html.Div(parts, className="training", **live_attr(data_some="training.there"))
 
     def take(self, news: News) -> None:
         if news.run is not None:
@@ -238,4 +238,5 @@ def _card(one: Drawing, splits: Sequence[str]) -> Component:
 def _cell(key: str, text: str, title: str) -> Component:
     number = live(f"number.training-{key}", html.Dd, "", id=f"training-number-{key}")
     parts = [html.Dt(text), number, live(f"note.training-{key}", html.Small, "")]
-    return html.Div(parts, title=title, className=f"number {key}")
+    some = live_attr(data_some=f"number.training-{key}")
+    return html.Div(parts, title=title, className=f"number {key}", **some)

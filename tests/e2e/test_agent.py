@@ -114,7 +114,7 @@ def test_charts_are_drawn_as_the_address_wants(trained: str, open_page: Callable
     page.get_by_label("X axis").select_option("relative")
     expect(page).to_have_url(re.compile("x=relative"))
     page.wait_for_function(
-        "() => document.querySelector('#curve .js-plotly-plot')?.layout.xaxis.title.text.startsWith('Time')"
+        "() => document.querySelector('#curve .js-plotly-plot')?.layout.title.text.includes(' over time')"
     )
     page.goto(page.url.partition("?")[0] + "?agent=ada")
     expect(page).to_have_url(re.compile("x=relative.*smooth=ema"))

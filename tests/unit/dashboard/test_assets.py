@@ -42,6 +42,14 @@ def test_no_script_hides_in_python() -> None:
     assert not [p.name for p in ASSETS.parent.rglob("*.py") if "=>" in p.read_text(encoding="utf-8")]
 
 
+def test_no_rule_looks_down_the_page() -> None:
+    """`:has()` is asked of each matching element whenever a node is put in: only formulas have it."""
+    theme = (ASSETS / "theme.css").read_text(encoding="utf-8")
+    asked = re.findall(r"[^\s,>+~]*:has\(", theme)
+    assert asked
+    assert all(rule.startswith(".formula") for rule in asked)
+
+
 def test_vendored_files_name_no_source() -> None:
     """Vendored files name no source map, because a browser would fetch it."""
     for path in (ASSETS / "vendor").glob("*.min.*"):

@@ -38,7 +38,7 @@ def figures(name: str) -> list[dict[str, Any]]:
         *(graph.figure for graph in made),
         charts.curve_figure(curve, name, Scale("relative", log=True), name),
         charts.bars_drawn([name], [1])["figure"].to_plotly_json(),
-        charts.curve_drawn(curve, Scale(), name)["figure"].to_plotly_json(),
+        charts.curve_drawn(curve, name, Scale(), name)["figure"].to_plotly_json(),
     ]
 
 
@@ -57,15 +57,36 @@ def test_what_is_made_is_a_figure_of_plotlys() -> None:
         go.Figure(figure)
 
 
-def test_a_curve_says_how_it_is_smoothed_and_what_is_not_there() -> None:
-    """A chart's title names its smoothing and says that it is a sample; an empty chart says so."""
+def test_a_curve_says_what_it_is_and_what_is_not_there() -> None:
+    """A chart's title names its axes and smoothing and says that it is a sample; an empty chart says so."""
     curve = Curve(x=[1.0], y=[1.0], sampled=True)
     title = charts.curve_figure(curve, "loss", Scale(), "exponential 0.9")["layout"]["title"]
-    assert title["text"] == "exponential 0.9 · a sample, reading the rest"
+    assert title["text"] == "loss over step · exponential 0.9 · a sample, reading the rest"
     (empty,) = charts.curve_figure(Curve(), "loss", Scale())["layout"]["annotations"]
     assert empty["text"] == "nothing yet"
     whole = charts.curve_figure(Curve(x=[1.0], y=[1.0]), "loss", Scale())["layout"]
-    assert (whole["title"]["text"], whole.get("annotations")) == ("", None)
+    assert (whole["title"]["text"], whole["annotations"]) == ("loss over step", [])
+    long = charts.curve_figure(curve, "l" * 100, Scale("relative"))["layout"]["title"]["text"]
+    assert long.startswith("l" * 31 + "… over time since the start (s)")
+
+
+@given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=50), st.sampled_from([0.0, 1e9, -1e15]))
+def test_values_have_the_digits_that_are_seen(values: list[float], offset: float) -> None:
+    """A value keeps six digits, and six digits of its place in the chart; none has more than it had."""
+    given_ = np.array(values) + offset
+    found = charts.rounded(given_)
+    wrong, span = np.abs(found - given_), np.ptp(given_)
+    assert (wrong <= 1e-5 * np.abs(given_)).all()
+    assert (wrong <= 1e-5 * span).all() or span == 0
+    assert all(len(str(a)) <= len(str(b)) + 1 for a, b in zip(found.tolist(), given_.tolist(), strict=True))
+
+
+def test_a_worker_writes_no_digits_that_nobody_sees() -> None:
+    """Values of single precision are as short as the worker meant them."""
+    assert charts.rounded(np.array([np.float32(0.1), np.float32(0.30000001)], dtype=float)).tolist() == [
+        0.1,
+        0.3,
+    ]
 
 
 @given(st.floats(-1e9, 1e9), st.lists(st.floats(1, 1e9), min_size=1, max_size=200))
