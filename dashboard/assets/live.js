@@ -35,7 +35,7 @@
   }
   window.stepstream.Pace = Pace;
 
-  let socket, wait = 250, heard = Date.now(), moved = 0, paint = 0, failed = {}, drawing = false, typed = 0, resting = 0, ask = null;
+  let socket, wait = 250, heard = Date.now(), moved = 0, paint = 0, failed = {}, drawing = false, typed = 0, resting = 0, ask = null, page = null, chosen = {};
   const leaves = new Map(), queue = new Map();
 
   const find = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -43,7 +43,7 @@
   const say = (word) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(word));
   const request = (word) => { say(word); clearTimeout(resting); ask?.(); }; // what a user asks for waits for no rest, and comes first
   const settings = () => Object.fromEntries(["updates", "buffer", "theme"].map((name) => [name, window.stepstream.setting(name)]));
-  const pace = new Pace(() => settings().updates || 60);
+  const pace = new Pace(() => chosen.updates || 60);
 
   // The socket
   function open() {
@@ -60,14 +60,14 @@
 
   const hello = () => {
     moved = Date.now();
-    request({ url: location.pathname + location.search, settings: settings() });
+    request({ url: location.pathname + location.search, settings: (chosen = settings()) });
   };
 
   function receive(from, delta) {
     if (from !== socket) return;
     [heard, wait] = [Date.now(), 250];
-    const shown = document.querySelector("[data-page]")?.dataset.page;
-    if (shown !== delta.page) return setTimeout(receive, 5, from, delta); // Dash puts it there, or a newer one comes
+    if (!page?.isConnected) page = document.querySelector("[data-page]");
+    if (page?.dataset.page !== delta.page) return setTimeout(receive, 5, from, delta); // Dash puts it there, or a newer one comes
     state("running", "Live");
     const began = performance.now();
     if (delta.n === 1) { leaves.clear(); queue.clear(); }
@@ -89,9 +89,8 @@
 
   function acknowledge(from, n, drew) {
     if (from !== socket) return;
-    [ask, pace.asked] = [null, performance.now()];
     say({ ack: n, paint, drew, failed });
-    failed = {};
+    [ask, pace.asked, failed] = [null, performance.now(), {}];
   }
 
   function state(status, words) {
@@ -160,20 +159,22 @@
     queue.set(id, { ...waiting, ...values });
   }
 
-  /** The component that waits longest, of those in sight and not held. Charts and rows out of sight wait until they are there. */
+  // Charts and rows out of sight wait until they are there. To measure them each time would lay out the page.
+  const sight = new IntersectionObserver((changes) => { for (const one of changes) one.target.inSight = one.isIntersecting; more(); });
+
+  /** The component that waits longest, of those in sight and not held. */
   function inSight() {
     for (const [id, values] of queue) {
-      if (!("figure" in values || "rowData" in values || "api" in values)) return id;
-      const el = document.getElementById(id), box = el?.getBoundingClientRect();
-      if (Date.now() - moved > 1000 && el?.closest("[data-hold]")?.querySelector(".ag-row:hover")) continue; // what was asked for comes
-      if (!box || !box.height || (box.bottom > 0 && box.top < innerHeight)) return id;
+      const el = "figure" in values || "rowData" in values || "api" in values ? document.getElementById(id) : null;
+      const held = Date.now() - moved > 1000 && el?.closest("[data-hold]")?.matches(":hover"); // what was asked for comes
+      if (!el || (el.inSight && !held)) return id;
+      if (el.inSight === undefined) sight.observe(el);
     }
   }
 
   function draw(done) {
-    const id = inSight();
+    const id = inSight(), values = queue.get(id), began = performance.now();
     if (!id) return done(0);
-    const began = performance.now(), values = queue.get(id);
     queue.delete(id);
     props(id, values);
     setTimeout(() => done(performance.now() - began), 0);
@@ -185,7 +186,6 @@
     drawing = true;
     painted(() => draw(() => { drawing = false; more(); }));
   }
-  addEventListener("scroll", more, { passive: true });
   addEventListener("click", ({ target }) => { // what it asks for must be there
     if (target.closest?.("button")) for (const [id, values] of queue) { queue.delete(id); props(id, values); }
   }, { capture: true });

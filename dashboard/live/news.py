@@ -155,6 +155,13 @@ class News(Struct):
     """The run's metrics; where they are on screen."""
     logs: list[LogRow] = field(default_factory=list)
     """The run's log; where it is on screen."""
+    _numbers: set[str] | None = None
+
+    def numbers(self) -> set[str]:
+        """The names of the numbers that steps carry."""
+        if self._numbers is None:
+            self._numbers = set().union(*(step.numbers for step in self.steps))
+        return self._numbers
 
     def metric(self, name: str) -> list[float]:
         """The values of one of the numbers that steps carry, oldest first."""
@@ -178,4 +185,5 @@ def parsed(text: str | None) -> Any:
 
 def finite(value: Any) -> bool:
     """A number that can be drawn."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = type(value) is float or (isinstance(value, int | float) and not isinstance(value, bool))
+    return is_number and math.isfinite(value)

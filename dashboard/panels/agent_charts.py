@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 
 from dashboard import charts
 from dashboard.live.news import finite
-from dashboard.panel import Drawn, History, News, Panel, live
+from dashboard.panel import Drawn, History, News, Panel, Row, live
 from dashboard.panels.chart import OF_RETURNS, RELOAD_S, At, Chart
 from dashboard.panels.chart_choice import Choice
 from dashboard.panels.chips import charted, numbers_of
@@ -87,10 +87,10 @@ class OneChart(Panel):
             self.chart.show(self.chart.part(self.whole, self.until, self.choice), [], self.choice)
             self.dirty = True
 
-    def add(self, at: At, value: Any) -> None:
-        """A value that came."""
+    def add(self, came: Iterable[tuple[At, Any]]) -> None:
+        """Values that came."""
         if self.chart is not None:
-            self.chart.add(at, value, self.choice)
+            self.chart.add(came, self.choice)
             self.dirty = self.dirty or self.chart.grown
 
     async def load(self, history: History) -> None:
@@ -167,9 +167,7 @@ class Return(OneChart):
             if self._plain(self.chart):
                 self.chart.show(curve, list(whole["tail"]), self.choice)
                 self.dirty = True
-        for episode in news.episodes:
-            at = At(episode["event_time"], episode["episode_length"], episode["episode_index"])
-            self.add(at, episode["episode_return"])
+        self.add((_of_episode(episode), episode["episode_return"]) for episode in news.episodes)
 
     def _plain(self, chart: Chart) -> bool:
         """Whether the curve of the first delta is what is to be seen."""
@@ -224,7 +222,7 @@ class Metric(OneChart):
 
     def take(self, news: News) -> None:
         super().take(news)
-        names = {name for step in news.steps for name in step.numbers}
+        names = news.numbers()
         if not names <= self.names:
             self._named("steps", names)
         before = self.seen
@@ -234,9 +232,11 @@ class Metric(OneChart):
         if self.chart is None or isinstance(self.chart, EpisodeChart) or not self._of_steps:
             return
         begin = max(self.seen - len(news.steps), before if not news.first else 0)
-        for number, step in enumerate(news.steps, begin):
-            at = At(step["event_time"], float(number), step["episode_index"])
-            self.add(at, step.numbers.get(self.chart.series.name))
+        name = self.chart.series.name
+        self.add(
+            (At(step["event_time"], float(number), step["episode_index"]), step.numbers.get(name))
+            for number, step in enumerate(news.steps, begin)
+        )
 
     def draw(self) -> Drawn:
         """Not before SQL was asked: the steps of the first delta may be a sample, and count as the newest."""
@@ -295,8 +295,7 @@ class Reward(OneChart):
     def moved(self) -> None:
         super().moved()
         if self.made(self.agent).episode != self._open:
-            self.chart, self.known = self.made(self.agent), False
-            self._show()
+            self.chart, self.known, self.dirty = self.made(self.agent), self._open is None, True
 
     @property
     def _open(self) -> int | None:
@@ -315,20 +314,21 @@ class Reward(OneChart):
             points = [points[i] for i in kept]
         self.newest = episode, points
         if (news.steps or news.first) and self._open is None:
-            self._show()
-
-    def _show(self) -> None:
-        if self._open is None and isinstance(self.chart, EpisodeChart):
-            self.chart.of_steps(self.newest[1], self.choice)
             self.dirty = self.known = True
 
     def draw(self) -> Drawn:
+        if self._open is None and self.known and isinstance(self.chart, EpisodeChart):
+            self.chart.of_steps(self.newest[1], self.choice)
         episode = self.newest[0] if self._open is None else self._open
         return {**super().draw(), "reward.title": "" if episode is None else f"episode {episode}"}
 
 
 def _drawable(value: Any) -> float | None:
     return value if finite(value) else None
+
+
+def _of_episode(episode: Row) -> At:
+    return At(episode["event_time"], episode["episode_length"], episode["episode_index"])
 
 
 def _moment(news: News) -> At:

@@ -6,6 +6,7 @@ import json
 import time
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterable
 from hashlib import blake2s
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -169,8 +170,7 @@ class Chart:
         self.curve, self.grown = curve, True
         self._smoother = Smoother(self.smoothing(choice), curve, tail)
         if not (self.axis(choice) == "step" and self.series.source == "episodes"):  # there x counts on
-            for at, value in self._recent:
-                self._grow(at, value, choice)
+            self._grow(self._recent, choice)
 
     def part(self, whole: Curve, until: At, choice: Choice) -> Curve:
         """What of a curve had happened by a moment."""
@@ -189,31 +189,35 @@ class Chart:
             total=round(whole.total * count / (len(whole.x) or 1)),
         )
 
-    def add(self, at: At, value: Any, choice: Choice) -> None:
-        """A value that came; what is no number is none."""
-        if finite(value):
-            self._recent.append((at, value))
-            self._grow(at, float(value), choice)
+    def add(self, came: Iterable[tuple[At, Any]], choice: Choice) -> None:
+        """Values that came, oldest first; what is no number is none."""
+        numbers = [(at, float(value)) for at, value in came if finite(value)]
+        self._recent += numbers
+        self._grow(numbers, choice)
 
-    def _grow(self, at: At, value: float, choice: Choice) -> None:
-        curve, last = self.curve, self.curve.x[-1] if self.curve.x else None
-        x = self._x(at, last, choice)
-        if x is None or self.zoom(choice) is not None or (last is not None and x <= last):
+    def _grow(self, came: Iterable[tuple[At, float]], choice: Choice) -> None:
+        if self.zoom(choice) is not None:
             return
-        curve.x.append(x)
-        curve.y.append(value)
-        curve.total += 1
-        if self.smoothing(choice).kind != "none":
-            curve.mean_x.append(x)
-            curve.mean.append(self._smoother.next(value))
+        curve, axis, smooth = self.curve, self.axis(choice), self.smoothing(choice).kind != "none"
+        last, before = curve.x[-1] if curve.x else None, curve.total
+        for at, value in came:
+            x = self._x(at, last, axis)
+            if x is None or (last is not None and x <= last):
+                continue
+            curve.x.append(x)
+            curve.y.append(value)
+            curve.total, last = curve.total + 1, x
+            if smooth:
+                curve.mean_x.append(x)
+                curve.mean.append(self._smoother.next(value))
         if len(curve.x) > 4 * PIXELS:
             curve.x, curve.y = reduce_lists(curve.x, curve.y, 2 * PIXELS)
         if len(curve.mean) > 4 * PIXELS:
             curve.mean_x, curve.mean = reduce_lists(curve.mean_x, curve.mean, 2 * PIXELS)
-        self.grown = True
+        self.grown = self.grown or curve.total > before
 
-    def _x(self, at: At, last: float | None, choice: Choice) -> float | None:
-        axis, of_episodes = self.axis(choice), self.series.source == "episodes"
+    def _x(self, at: At, last: float | None, axis: Axis) -> float | None:
+        of_episodes = self.series.source == "episodes"
         if axis in ("time", "relative"):
             self.curve.origin = self.curve.origin or at.time
             return at.time if axis == "time" else (at.time - self.curve.origin) / 1000

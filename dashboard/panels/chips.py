@@ -51,7 +51,7 @@ class Chips(Panel):
         self._add((await numbers_of(history))[1])
 
     def take(self, news: News) -> None:
-        self._add(name for step in news.steps for name in step.numbers)
+        self._add(news.numbers())
 
     def _add(self, names: object) -> None:
         known = {*self.names, *names}  # type: ignore[misc]

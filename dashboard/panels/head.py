@@ -53,6 +53,8 @@ class Head(Panel):
         self.known = True
         self.attempts = 0
         self.agent: str | None = None
+        self.second = 0
+        """Of what the page says last; 0: something else is to be said."""
 
     def layout(self) -> Component:
         facts = [
@@ -73,6 +75,8 @@ class Head(Panel):
         return html.Header([title, html.Div(facts, className="facts"), failure], className="run-head")
 
     def take(self, news: News) -> None:
+        if (news.known, news.agent) != (self.known, self.agent) or news.run is not None or news.first:
+            self.second = 0
         self.known, self.agent = news.known, news.agent
         if news.first:
             self.attempts = len(news.attempts)
@@ -80,7 +84,10 @@ class Head(Panel):
             self.run = news.run
 
     def draw(self) -> Drawn:
-        run = self.run
+        """What is new. Else nothing within a second, as it costs more than all the numbers."""
+        run, before, self.second = self.run, self.second, int(time.time())
+        if before == self.second:
+            return {}
         state = "unknown" if not self.known else "known" if run else "waiting"
         if not run:
             return {"run.state": state, "page.title": "○ stepstream", "page.icon": icon("")}

@@ -75,7 +75,7 @@ class MetricCharts(Panel):
             for name, value in point.metrics.items():
                 chart = self.charts.get(Chart(Series("", "metrics", name)).id)
                 if chart is not None:
-                    chart.add(at, value, self.choice)
+                    chart.add([(at, value)], self.choice)
                     self.dirty = self.dirty or chart.grown
 
     def draw(self) -> Drawn:

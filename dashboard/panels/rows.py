@@ -24,7 +24,7 @@ from schemas.errors import StepstreamError
 
 KINDS = {"steps": "Steps", "episodes": "Episodes"}
 MODES = {"newest": "Newest", "all": "All"}
-ROWS = 200
+ROWS = 50
 """Newest rows that are kept where the browser has not set another number."""
 MOST_ROWS = 1000
 REFRESH_S = 3.0
@@ -39,7 +39,7 @@ LISTENERS = {"cellClicked": ["stepstreamOpen(params)"], "cellFocused": ["stepstr
 class Rows(Panel):
     """Two tables, each of the newest or of every row. A table of every row is made when it is first shown."""
 
-    title, every, width = "Rows", 0.3, 12
+    title, every, width = "Rows", 0.5, 12
 
     def reset(self) -> None:
         kept = str(self.settings.get("buffer"))

@@ -1,8 +1,8 @@
 """Makes the messages of one open page from its panels, one for each delta.
 
 A message holds `texts` by key of a live leaf, `props` by component id, set at once, and `draw`: props of what
-is heavy, which the page sets one after each paint. Panels with `every` 0 speak with each delta, the others
-take turns.
+is heavy, which the page sets one after each paint. Panels with `every` 0 speak with each delta. The others
+take it, and one of them draws, while the page paints: no number waits for them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dashboard.live.news import News
 from dashboard.page import Page
 from dashboard.plugins import Plugin
 from dashboard.push.slot import GuestSlot, Pieces, Slot
-from dashboard.push.turns import Turns
+from dashboard.push.turns import SOON_S, Turns
 
 Message = dict[str, Any]
 PROMPT_S = 0.1
@@ -41,6 +41,12 @@ class Screen:
         self._slots = [Slot(panel, self._wake.set) for panel in page.panels(address)]
         self._slots += [_guest(plugin, self._wake.set) for plugin in page.plugins()]
         self._turns = Turns()
+        self._later: list[News] = []
+        """What panels that take turns have not taken yet."""
+        self._ahead: tuple[Slot, Pieces] | None = None
+        """What was drawn while the page painted."""
+        self._heavy = False
+        """Whether the page still draws: how long that takes is known when it has."""
         self._said: dict[str, str] = {}
         self._waiting: asyncio.Task[News] | None = None
         self._agent: str | None = None
@@ -53,6 +59,7 @@ class Screen:
     async def next(self, paint_ms: float, drew_ms: float) -> Message:
         """What is new, or changed with the address; otherwise what is still to draw."""
         self._turns.drew(drew_ms, paint_ms, time.monotonic())
+        self._heavy = False
         while True:
             if self._moved_to is not None:
                 return await self._move()
@@ -60,6 +67,7 @@ class Screen:
             if news is not None:
                 news.paint_ms = paint_ms
                 return self._message(news)
+            self.prepare()
             if message := self._drawn():
                 return message
 
@@ -89,7 +97,7 @@ class Screen:
         self._waiting = self._waiting or asyncio.create_task(self._feed.next())
         woken = asyncio.create_task(self._wake.wait())
         try:
-            left = self._turns.left(self._slots, time.monotonic())
+            left = SOON_S if self._ahead else self._turns.left(self._slots, time.monotonic())
             await asyncio.wait([self._waiting, woken], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
             woken.cancel()
@@ -105,6 +113,7 @@ class Screen:
         for slot in self._slots:
             slot.moved(address, self._settings)
         if not self._feed.moves(address):
+            self.prepare()
             message = self._message(News(agent=self._agent))
         else:
             await self._cancel()
@@ -134,9 +143,12 @@ class Screen:
                 slot.seek()
             else:
                 slot.reset(self.address, self._settings)
-        of_agent = news if news.first == news.first_of_agent else msgspec.structs.replace(news, first=True)
+        if self._ahead is not None and self._ahead[0] in fresh:
+            self._ahead = None
         for slot in self._slots:
-            slot.take(news if slot.panel.of_run else of_agent)
+            if fresh or not slot.every:
+                _give(slot, news)
+        self._later += [] if fresh else [news]
         if not news.seek:
             self._load(fresh)
         pieces, now = Pieces(), time.monotonic()
@@ -150,6 +162,18 @@ class Screen:
                 _add(heavy, slot.draw(now))
         message = self._drawn(pieces, heavy)
         return message | self._readdressed(news.address) if news.address else message
+
+    def prepare(self) -> None:
+        """While the page paints: what takes its time. What is drawn goes with the next message."""
+        for news in self._later:
+            for slot in self._slots:
+                if slot.every:
+                    _give(slot, news)
+        self._later.clear()
+        now = time.monotonic()
+        turn = self._turns.next(self._slots, now) if self._ahead is None and not self._heavy else None
+        if turn is not None:
+            self._ahead = turn, turn.draw(now)
 
     def _readdressed(self, changes: dict[str, Any]) -> Message:
         """The part of a message that changes the page's address."""
@@ -171,20 +195,28 @@ class Screen:
     def _drawn(self, pieces: Pieces | None = None, heavy: Pieces | None = None) -> Message:
         """The message, with the panel whose turn it is. Empty: there is nothing to say."""
         pieces, heavy = pieces or Pieces(), heavy or Pieces()
-        now = time.monotonic()
-        if not heavy.props and (slot := self._turns.next(self._slots, now)) is not None:
-            _add(heavy, slot.draw(now))
+        if self._ahead is not None:
+            (_, ahead), self._ahead = self._ahead, None
+            _add(ahead, heavy)
+            heavy = ahead
         for slot in self._slots:
             if (ready := slot.ready()) is not None:
                 _add(heavy, ready)
         texts = pieces.texts | heavy.texts | self._failures()
         said, self._said = self._said, self._said | texts
         texts = {key: text for key, text in texts.items() if said.get(key) != text}
+        self._heavy = bool(heavy.props)
         message = {"texts": texts, "props": pieces.props, "draw": heavy.props}
         return message if pieces.texts or any(message.values()) else {}
 
     def _failures(self) -> dict[str, str]:
-        return {f"failed.{slot.panel.id}": slot.failure for slot in self._slots}
+        return {slot.failed_key: slot.failure for slot in self._slots}
+
+
+def _give(slot: Slot, news: News) -> None:
+    if not slot.panel.of_run and news.first != news.first_of_agent:
+        news = msgspec.structs.replace(news, first=True)  # to its panels another agent is all anew
+    slot.take(news)
 
 
 def _add(pieces: Pieces, more: Pieces) -> None:

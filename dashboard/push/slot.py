@@ -71,6 +71,8 @@ class Slot:
 
     def __init__(self, panel: Panel, wake: Callable[[], None]) -> None:
         self.panel, self.every, self.drawn = panel, panel.every, 0.0
+        self.failed_key = f"failed.{panel.id}"
+        """The leaf that says how it failed."""
         self._failures: dict[str, str] = {}
         """By what it was asked for."""
         self.components: set[str] = set()

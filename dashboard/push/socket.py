@@ -120,6 +120,8 @@ class _Line:
                 self._painted.clear()
                 sent = time.monotonic()
                 await self._send(message)
+                await asyncio.sleep(0)  # uvloop writes when a turn of the loop ends
+                screen.prepare()
                 await self._painted.wait()
                 PUSH_SECONDS.observe(time.monotonic() - sent)
                 message = await screen.next(self._word.paint, self._word.drew)

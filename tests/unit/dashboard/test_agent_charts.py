@@ -91,7 +91,7 @@ def test_live_values_stand_where_sql_will_have_them(axis: str, smooth: str) -> N
     choice = Choice.of(Address.of(f"/runs/run?x={axis}&smooth={smooth}"))
     chart = Chart(Series("run", "episodes", "episode_return", "a"))
     for n in range(10):
-        chart.add(At(1000.0 * (n + 1), 5, float(n)), float(n), choice)
+        chart.add([(At(1000.0 * (n + 1), 5, float(n)), float(n))], choice)
     wanted = {
         "step": [5.0 * (n + 1) for n in range(10)],
         "episode": [float(n) for n in range(10)],
@@ -126,6 +126,7 @@ def test_what_comes_live_stands_on_the_clock(panel: OneChart) -> None:
     opened(panel, "&x=time&metric=loss")
     panel.take(News(first=True, first_of_agent=True, agent="a"))
     panel.take(News(agent="a", steps=[step(7, 0, 0, 1.0, 2.0)], episodes=[ended(7, 0, 1.0)]))
+    panel.draw()
     assert panel.chart is not None
     assert panel.chart.curve.x == [7000.0]
 
