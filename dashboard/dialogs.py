@@ -29,7 +29,7 @@ SETTINGS: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 """Name in this browser's storage → label, explanation, values with their words; the first is the default."""
 
-DEFAULTS = {name: next(iter(values)) for name, (_, _, values) in SETTINGS.items()}
+DEFAULTS = {"updates": "60", "buffer": "200", "theme": "system"}
 
 KEYS = (
     ("/", "Search"),

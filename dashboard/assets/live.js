@@ -33,11 +33,8 @@
       return Math.max(next - this.ahead - now, Math.min(REST * slow, LONGEST_REST_MS), 0);
     }
   }
-  window.stepstream.Pace = Pace;
-
-  let socket, wait = 250, heard = Date.now(), moved = 0, paint = 0, failed = {}, drawing = false, typed = 0, resting = 0, ask = null, page = null, chosen = {};
+  let socket, wait = 250, heard = Date.now(), moved = 0, paint = 0, failed = {}, drawing = false, typed = 0, resting = 0, ask = null, page = null, untold = 0, chosen = {};
   const leaves = new Map(), queue = new Map();
-
   const find = (selector, root = document) => [...root.querySelectorAll(selector)];
   const painted = (then) => requestAnimationFrame((frame) => setTimeout(then, 0, frame));
   const say = (word) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify(word));
@@ -45,7 +42,6 @@
   const settings = () => Object.fromEntries(["updates", "buffer", "theme"].map((name) => [name, window.stepstream.setting(name)]));
   const pace = new Pace(() => chosen.updates || 60);
 
-  // The socket
   function open() {
     const mine = (socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/live"));
     mine.onopen = hello;
@@ -67,7 +63,7 @@
     if (from !== socket) return;
     [heard, wait] = [Date.now(), 250];
     if (!page?.isConnected) page = document.querySelector("[data-page]");
-    if (page?.dataset.page !== delta.page) return setTimeout(receive, 5, from, delta); // Dash puts it there, or a newer one comes
+    if (page?.dataset.page !== delta.page) { tell(); return setTimeout(receive, 5, from, delta); } // Dash puts it there, or a newer one comes
     state("running", "Live");
     const began = performance.now();
     if (delta.n === 1) { leaves.clear(); queue.clear(); }
@@ -83,6 +79,7 @@
       draw((drew) => {
         resting = setTimeout((ask = () => acknowledge(from, delta.n, drew)), pace.wait(frame, performance.now()));
         more();
+        if (delta.url) setTimeout(tell);
       });
     });
   }
@@ -186,15 +183,18 @@
     drawing = true;
     painted(() => draw(() => { drawing = false; more(); }));
   }
-  addEventListener("click", ({ target }) => { // what it asks for must be there
-    if (target.closest?.("button")) for (const [id, values] of queue) { queue.delete(id); props(id, values); }
+  addEventListener("click", ({ target }) => { // what a button is about must be there
+    const card = target.closest?.("button")?.closest(".card");
+    for (const [id, values] of card ? queue : []) if (card.contains(document.getElementById(id))) { queue.delete(id); props(id, values); }
   }, { capture: true });
 
-  // The address is the page's state
-  function go(url, replace = false, quiet = false) {
+  // The address is the page's state. dcc.Location hears of it, where the page stays after the answer: Dash takes its time.
+  const tell = () => { clearTimeout(untold); if (untold) dispatchEvent(new CustomEvent("_dashprivate_pushstate", { detail: "own" })); untold = 0; };
+  function go(url, replace, quiet, stays) {
     if (url === location.pathname + location.search) return;
     history[replace ? "replaceState" : "pushState"]({}, "", url);
-    if (!quiet) dispatchEvent(new CustomEvent("_dashprivate_pushstate")); // dcc.Location hears it, and says it when Python sets the address
+    if (!quiet) { clearTimeout(untold); untold = setTimeout(tell, 300); hello(); }
+    if (!stays) tell();
   }
 
   /** Replace parts of the query: "a=1&b=" sets one and leaves out the other. */
@@ -204,7 +204,7 @@
       query.delete(name);
       for (const value of given.getAll(name)) if (value) query.append(name, value);
     }
-    go(location.pathname + (query.size ? `?${query}` : ""), replace, quiet);
+    go(location.pathname + (query.size ? `?${query}` : ""), replace, quiet, true);
   }
 
   document.addEventListener("click", (event) => {
@@ -218,8 +218,8 @@
     event.preventDefault();
     go(url.pathname + url.search, "replace" in el.dataset);
   });
-  for (const name of ["popstate", "_dashprivate_pushstate", "settings"]) addEventListener(name, hello);
-  window.stepstream.patch = patch;
+  for (const name of ["popstate", "_dashprivate_pushstate", "settings"]) addEventListener(name, ({ detail }) => detail === "own" || hello());
+  Object.assign(window.stepstream, { Pace, patch });
 
   /** The page stands at its address: inputs show what it says, and the parts of it that this browser keeps are kept, or come back. */
   function arrived() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,8 +25,10 @@ from schemas.errors import StepstreamError
 
 KINDS = {"steps": "Steps", "episodes": "Episodes"}
 MODES = {"newest": "Newest", "all": "All"}
-ROWS = 50
+ROWS = 200
 """Newest rows that are kept where the browser has not set another number."""
+FEW = 50
+"""Rows that are drawn while more than these come between two draws: nobody reads what is replaced at once."""
 MOST_ROWS = 1000
 REFRESH_S = 3.0
 LOOKED_AT = 100
@@ -45,6 +48,8 @@ class Rows(Panel):
         kept = str(self.settings.get("buffer"))
         kept_rows = min(int(kept), MOST_ROWS) if kept.isdecimal() else ROWS
         self.newest: dict[str, deque[Row]] = {kind: deque(maxlen=kept_rows) for kind in KINDS}
+        self.came = dict.fromkeys(KINDS, 0)
+        """How many came since the last draw."""
         self.run: dict[str, Any] = getattr(self, "run", {})
         self.agent: str | None = None
         self.live = getattr(self, "live", True)
@@ -128,8 +133,9 @@ class Rows(Panel):
         if news.clock is not None:
             self.dirty = self.dirty or self.live != (news.clock.state == "live")
             self.live = news.clock.state == "live"
-        self.newest["steps"].extend(news.steps)
-        self.newest["episodes"].extend(news.episodes)
+        for kind, rows in (("steps", news.steps), ("episodes", news.episodes)):
+            self.newest[kind].extend(rows)
+            self.came[kind] += len(rows)
         if news.counters is not None:
             self.stored = news.counters.stored
         self.dirty = (
@@ -167,7 +173,10 @@ class Rows(Panel):
         return texts | props
 
     def _newest(self, kind: str) -> dict[str, Any]:
-        rows = [self._shown(kind, row) for row in reversed(self.newest[kind])]
+        self.dirty = self.came[kind] > FEW  # the rest comes when they calm down
+        most = FEW if self.dirty else None
+        rows = [self._shown(kind, row) for row in islice(reversed(self.newest[kind]), most)]
+        self.came = dict.fromkeys(KINDS, 0)
         if kind in self.filled:
             self.filled[kind] |= grids.filled(kind, rows)
         made = {"rowData": grids.slots(rows)}

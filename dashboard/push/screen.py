@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -43,7 +43,11 @@ class Screen:
         self._turns = Turns()
         self._later: list[News] = []
         """What panels that take turns have not taken yet."""
-        self._ahead: tuple[Slot, Pieces] | None = None
+        self._anew: list[Slot] = []
+        """Panels that show another agent: they draw as soon as the numbers stand."""
+        self._unread: list[Slot] = []
+        """Panels that have to read history, when they have taken what came."""
+        self._ahead: dict[Slot, Pieces] = {}
         """What was drawn while the page painted."""
         self._heavy = False
         """Whether the page still draws: how long that takes is known when it has."""
@@ -118,7 +122,7 @@ class Screen:
         else:
             await self._cancel()
             message = self._message(await self._feed.move(address))
-        self._load(self._slots)
+        self._unread = [*self._slots]
         return message
 
     async def _cancel(self) -> None:
@@ -143,14 +147,16 @@ class Screen:
                 slot.seek()
             else:
                 slot.reset(self.address, self._settings)
-        if self._ahead is not None and self._ahead[0] in fresh:
-            self._ahead = None
+            self._ahead.pop(slot, None)
+        whole = news.first or news.seek  # what is laid out comes at once
         for slot in self._slots:
-            if fresh or not slot.every:
+            if whole or not slot.every:
                 _give(slot, news)
-        self._later += [] if fresh else [news]
+        if not whole:
+            self._later.append(news)
+            self._anew = fresh
         if not news.seek:
-            self._load(fresh)
+            self._unread = [*fresh]
         pieces, now = Pieces(), time.monotonic()
         pieces.texts["page.notice"] = news.notice
         for slot in self._slots:
@@ -158,7 +164,7 @@ class Screen:
                 _add(pieces, slot.draw(now))
         heavy = Pieces()
         for slot in fresh:
-            if slot.waits and (not news.seek or slot.every <= PROMPT_S):
+            if slot.waits and (news.first or (news.seek and slot.every <= PROMPT_S)):
                 _add(heavy, slot.draw(now))
         message = self._drawn(pieces, heavy)
         return message | self._readdressed(news.address) if news.address else message
@@ -170,10 +176,13 @@ class Screen:
                 if slot.every:
                     _give(slot, news)
         self._later.clear()
+        self._load()
         now = time.monotonic()
-        turn = self._turns.next(self._slots, now) if self._ahead is None and not self._heavy else None
-        if turn is not None:
-            self._ahead = turn, turn.draw(now)
+        turns = [slot for slot in self._anew if slot.waits]
+        self._anew.clear()
+        if not (turns or self._ahead or self._heavy) and (turn := self._turns.next(self._slots, now)):
+            turns = [turn]
+        self._ahead |= {slot: slot.draw(now) for slot in turns}
 
     def _readdressed(self, changes: dict[str, Any]) -> Message:
         """The part of a message that changes the page's address."""
@@ -186,19 +195,20 @@ class Screen:
         """A control of the page was used."""
         self._feed.act(name, value)
 
-    def _load(self, slots: Iterable[Slot]) -> None:
-        run_id = self.address.run
-        history = History(self._feeds.queries, self._feeds.pasts, run_id or "", self._agent)
-        for slot in slots:
+    def _load(self) -> None:
+        history = History(self._feeds.queries, self._feeds.pasts, self.address.run or "", self._agent)
+        for slot in self._unread:
             slot.load(history)
+        self._unread.clear()
 
     def _drawn(self, pieces: Pieces | None = None, heavy: Pieces | None = None) -> Message:
         """The message, with the panel whose turn it is. Empty: there is nothing to say."""
         pieces, heavy = pieces or Pieces(), heavy or Pieces()
-        if self._ahead is not None:
-            (_, ahead), self._ahead = self._ahead, None
-            _add(ahead, heavy)
-            heavy = ahead
+        ahead = Pieces()
+        for drawn in (*self._ahead.values(), heavy):
+            _add(ahead, drawn)
+        heavy = ahead
+        self._ahead.clear()
         for slot in self._slots:
             if (ready := slot.ready()) is not None:
                 _add(heavy, ready)
