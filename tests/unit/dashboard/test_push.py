@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dashboard import plugins
 from dashboard.address import Address
+from dashboard.history import History
 from dashboard.live.news import News, Row
 from dashboard.page import Page
 from dashboard.panel import Panel, live
@@ -251,6 +252,58 @@ async def test_another_agent_resets_what_is_the_agents(opened: Callable[[Page], 
     await shown.until(lambda texts: texts["seen"] in ("0 steps", "1 steps"))
     assert (own.resets, of_run.resets) == (2, 1)
     assert of_run.n >= 3
+
+
+class Heavy(Seen):
+    """Takes turns, and writes down what it is asked for."""
+
+    every = 0.001
+
+    def reset(self) -> None:
+        super().reset()
+        self.asked = ["reset"]
+
+    def take(self, news: News) -> None:
+        super().take(news)
+        self.dirty = True
+        self.asked.append("take")
+
+    async def load(self, history: History) -> None:
+        self.asked.append("load")
+
+    def draw(self) -> dict[str, Any]:
+        return {"heavy": f"{self.n} steps"}
+
+
+async def test_what_is_heavy_is_taken_and_drawn_while_the_page_paints(
+    opened: Callable[[Page], Shown],
+) -> None:
+    """A number waits for no chart: a panel that takes turns takes a delta after it was sent."""
+    heavy = Heavy()
+    screen = opened(Board(OfRun(), heavy)).screen
+    first = await screen.first()
+    assert (first["texts"]["of-run"], first["texts"]["heavy"]) == ("1 steps", "1 steps")
+    screen.prepare()
+    sent = await screen.next(10.0, 0.0)
+    assert (sent["texts"]["of-run"], heavy.n) == ("2 steps", 1)
+    screen.prepare()
+    assert heavy.n == 2
+    assert (await screen.next(10.0, 0.0))["texts"]["heavy"] == "2 steps"
+
+
+async def test_another_agents_numbers_come_before_its_charts(opened: Callable[[Page], Shown]) -> None:
+    """Of another agent, a panel that takes turns takes, reads and draws after the numbers were sent."""
+    heavy, own = Heavy(), Seen()
+    screen = opened(Board(own, heavy)).screen
+    await screen.first()
+    screen.prepare()
+    screen.move(Address.of("/runs/r?agent=bob"), {})
+    sent = await screen.next(10.0, 0.0)
+    assert (sent["texts"]["seen"], heavy.asked) == ("0 steps", ["reset"])
+    screen.prepare()
+    await asyncio.sleep(0)
+    assert heavy.asked == ["reset", "take", "load"]
+    assert (await screen.next(10.0, 0.0))["texts"]["heavy"] == "0 steps"
 
 
 async def test_what_the_page_could_not_set_is_named(opened: Callable[[Page], Shown]) -> None:
