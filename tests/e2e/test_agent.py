@@ -141,8 +141,13 @@ def test_a_click_opens_an_episode_and_a_double_click_does_not(
     expect(page).not_to_have_url(re.compile("zoom="))
     page.wait_for_timeout(1000)
     assert "episode=" not in page.url
-    area.hover()
-    area.click()
+    box = area.bounding_box()
+    assert box is not None
+    for further in (0, 20, 40):  # a redraw between the pointer's move and the click forgets the point
+        area.click(position={"x": box["width"] / 2 + further, "y": box["height"] / 2})
+        with suppress(AssertionError):
+            expect(page).to_have_url(re.compile(r"episode=\d+"), timeout=10_000)
+            break
     expect(page).to_have_url(re.compile(r"episode=\d+"))
     page.go_back()
     expect(page).not_to_have_url(re.compile("episode="))

@@ -143,11 +143,11 @@ def count(page: Tab, name: str) -> Any:
 
 
 def unpainted(page: Tab) -> None:
-    """Wait until the delta that was under way when the tab was hidden has arrived."""
+    """Wait until the delta that was under way, or asked for, when the tab was hidden has arrived."""
 
     def still() -> bool:
         seen = page.deltas
-        time.sleep(0.5)
+        time.sleep(1.5)  # timers of a hidden tab run once a second
         page.value("0")
         return page.deltas == seen
 
