@@ -188,7 +188,7 @@
     for (const [id, values] of card ? queue : []) if (card.contains(document.getElementById(id))) { queue.delete(id); props(id, values); }
   }, { capture: true });
 
-  // The address is the page's state. dcc.Location hears of it, where the page stays after the answer: Dash takes its time.
+  // The address is the page's state. Where the page stays, dcc.Location hears of it after the answer: Dash takes its time.
   const tell = () => { clearTimeout(untold); if (untold) dispatchEvent(new CustomEvent("_dashprivate_pushstate", { detail: "own" })); untold = 0; };
   function go(url, replace, quiet, stays) {
     if (url === location.pathname + location.search) return;

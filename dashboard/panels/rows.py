@@ -16,6 +16,7 @@ from dashboard import form, grids
 from dashboard.address import Address
 from dashboard.controls import held, patch, patched, segments
 from dashboard.live import wire
+from dashboard.live.decode import NEWEST_STEPS
 from dashboard.page import Services
 from dashboard.panel import Drawn, History, News, Panel, Row, attrs, live, live_attr
 from dashboard.panels import long_text
@@ -27,7 +28,7 @@ KINDS = {"steps": "Steps", "episodes": "Episodes"}
 MODES = {"newest": "Newest", "all": "All"}
 ROWS = 200
 """Newest rows that are kept where the browser has not set another number."""
-FEW = 50
+FEW = NEWEST_STEPS
 """Rows that are drawn while more than these come between two draws: nobody reads what is replaced at once."""
 MOST_ROWS = 1000
 REFRESH_S = 3.0

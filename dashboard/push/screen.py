@@ -202,12 +202,10 @@ class Screen:
         self._unread.clear()
 
     def _drawn(self, pieces: Pieces | None = None, heavy: Pieces | None = None) -> Message:
-        """The message, with the panel whose turn it is. Empty: there is nothing to say."""
+        """The message, with what was drawn ahead. Empty: there is nothing to say."""
         pieces, heavy = pieces or Pieces(), heavy or Pieces()
-        ahead = Pieces()
-        for drawn in (*self._ahead.values(), heavy):
-            _add(ahead, drawn)
-        heavy = ahead
+        for ahead in self._ahead.values():
+            _add(heavy, ahead)
         self._ahead.clear()
         for slot in self._slots:
             if (ready := slot.ready()) is not None:
