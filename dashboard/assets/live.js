@@ -76,7 +76,7 @@
     painted((frame) => {
       paint = performance.now() - began;
       pace.painted(frame, performance.now());
-      draw((drew) => {
+      setTimeout(draw, 0, (drew) => { // a task later: first come keys and clicks, and whoever else waits for this paint
         resting = setTimeout((ask = () => acknowledge(from, delta.n, drew)), pace.wait(frame, performance.now()));
         more();
         if (delta.url) setTimeout(tell);
@@ -143,8 +143,8 @@
 
   /** Heavy: newer values of a component replace older ones, parts of a value join; calls and rows count each. */
   function later(id, values) {
-    if (Object.keys(values).some((name) => /^(rowTransaction|data.*)$/.test(name))) return props(id, values);
-    const waiting = queue.get(id) || {};
+    if (Object.keys(values).some((name) => name.startsWith("data"))) return props(id, values);
+    const before = queue.get(id), waiting = before?.rowTransaction ? (props(id, before), {}) : before || {};
     for (const name in values) {
       if (!isPatch(values[name]) || !(name in waiting)) continue;
       if (!isPatch(waiting[name])) props(id, { [name]: waiting[name] });

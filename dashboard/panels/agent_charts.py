@@ -140,7 +140,7 @@ class OneChart(Panel):
 class Return(OneChart):
     """The learning curve: its card is there at once, its first points come with the first delta."""
 
-    title, every, width, height, look = "Return per episode", 0.4, 8, 252, "curve"
+    title, every, width, height, look = "Return per episode", 0.45, 8, 252, "curve"
 
     def __init__(self) -> None:
         super().__init__()
@@ -263,7 +263,7 @@ class Metric(OneChart):
 class Reward(OneChart):
     """Reward per step: of the newest episode as it is played, or of the one that the address names."""
 
-    title, every, look = "Reward per step", 0.35, "reward-card"
+    title, every, look = "Reward per step", 0.45, "reward-card"
 
     def __init__(self) -> None:
         self.newest: tuple[int | None, list[Point]] = (None, [])

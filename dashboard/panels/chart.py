@@ -167,7 +167,7 @@ class Chart:
 
     def show(self, curve: Curve, tail: list[float], choice: Choice) -> None:
         """Take a curve, and go on from it with what came meanwhile. `tail`: its newest values."""
-        self.curve, self.grown = curve, True
+        self.curve, self.grown = curve, self.grown or curve != self.curve
         self._smoother = Smoother(self.smoothing(choice), curve, tail)
         if not (self.axis(choice) == "step" and self.series.source == "episodes"):  # there x counts on
             self._grow(self._recent, choice)

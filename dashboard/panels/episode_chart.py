@@ -69,7 +69,8 @@ class EpisodeChart(Chart):
         x = {"time": times, "relative": (times - begin) / 1000}.get(self.axis(choice), steps)
         smoothing = self.smoothing(choice)
         mean = smoothing.of(y) if smoothing.kind != "none" else None
-        self.curve, self.grown = reduce(x, y, 2 * PIXELS, mean), True
+        curve = reduce(x, y, 2 * PIXELS, mean)
+        self.curve, self.grown = curve, self.grown or curve != self.curve
 
 
 def _point(i: int, step: Mapping[str, Any], name: str) -> Point:

@@ -64,15 +64,18 @@ class Screen:
         """What is new, or changed with the address; otherwise what is still to draw."""
         self._turns.drew(drew_ms, paint_ms, time.monotonic())
         self._heavy = False
+        alone_at = time.monotonic() + SOON_S
         while True:
             if self._moved_to is not None:
                 return await self._move()
-            news = await self._news()
+            news = await self._news(alone_at)
             if news is not None:
                 news.paint_ms = paint_ms
                 return self._message(news)
-            self.prepare()
-            if message := self._drawn():
+            if not self._ahead:
+                self.prepare()
+                alone_at = time.monotonic() + SOON_S
+            if (not self._ahead or time.monotonic() >= alone_at) and (message := self._drawn()):
                 return message
 
     def move(self, address: Address, settings: Mapping[str, Any]) -> None:
@@ -96,12 +99,13 @@ class Screen:
         for slot in self._slots:
             slot.stop()
 
-    async def _news(self) -> News | None:
-        """The next delta; None where something else is to do first."""
+    async def _news(self, alone_at: float) -> News | None:
+        """The next delta; None where something else is to do first. What is drawn waits for it until then."""
         self._waiting = self._waiting or asyncio.create_task(self._feed.next())
         woken = asyncio.create_task(self._wake.wait())
         try:
-            left = SOON_S if self._ahead else self._turns.left(self._slots, time.monotonic())
+            now = time.monotonic()
+            left = max(alone_at - now, 0) if self._ahead else self._turns.left(self._slots, now)
             await asyncio.wait([self._waiting, woken], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
             woken.cancel()

@@ -14,7 +14,8 @@ SHARE = 0.18
 EASY_MS = 22.0
 """From the socket to the screen where the machine has time; longer is a busy one."""
 LONGEST_REST_S = 1.0
-SOON_S = 0.004
+SOON_S = 0.02
+"""What is drawn waits so long for numbers to go with: a page that draws paints none."""
 
 
 class Turn(Protocol):

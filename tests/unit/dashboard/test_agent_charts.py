@@ -120,6 +120,18 @@ async def test_a_return_is_read_whole_and_grows(engine: Engine, queries: Queries
     assert drawn[f"value.{panel.chart.id}"] == "153.5"  # type: ignore[union-attr]
 
 
+async def test_what_was_read_again_is_drawn_where_it_is_new(engine: Engine, queries: Queries) -> None:
+    """A reading of SQL that brings nothing draws nothing: a redraw holds the page up."""
+    write(engine, Episode, [event(n + 1, episode_index=n, episode_return=float(n)) for n in range(5)])
+    panel = opened(Return())
+    panel.take(News(first=True, first_of_agent=True, agent="a"))
+    assert await loaded(panel, queries)
+    panel.known = False
+    assert await loaded(panel, queries) == {}
+    panel.take(News(agent="a", episodes=[ended(1000, 5, 9.0)]))
+    assert panel.draw()
+
+
 @pytest.mark.parametrize("panel", [Return(), Reward(), Metric(0)], ids=["return", "reward", "metric"])
 def test_what_comes_live_stands_on_the_clock(panel: OneChart) -> None:
     """On the time axis a live value has its x in ms since 1970, as in SQL."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dashboard.address import Address
 from dashboard.live.buffer import AGENTS_AT_ONCE, _some
 from dashboard.live.cursor import Cursor
+from dashboard.live.news import News
 from dashboard.live.types import AgentRow
+from dashboard.panels.agents import MANY as LISTED_FROM
+from dashboard.panels.agents import Agents
 
 MANY = 4 * AGENTS_AT_ONCE + 50
 
@@ -47,3 +54,26 @@ def test_a_hundred_come_at_once() -> None:
     assert len(_some(rows_of([1] * few, [1000] * few), cursor)) == few
     assert len(_some(rows_of([2] * few, [1001] * few), cursor)) == few
     assert not cursor.agents_due
+
+
+def test_the_list_sends_the_rows_that_look_different() -> None:
+    """Of a long list of agents that all act, the page gets those alone whose row shows something new."""
+    panel, now = Agents(), round(time.time() * 1000)
+    panel.address = Address.of("/runs/run")
+    panel.reset()
+
+    def came(steps: int, returns: dict[int, list[float]]) -> dict[str, Any]:
+        """What the page gets when every agent has taken steps, and some have ended an episode."""
+        rows = [
+            AgentRow(f"a{i}", steps, steps_per_second=steps / 3, returns=returns.get(i, []), last_seen_at=now)
+            for i in range(LISTED_FROM + 1)
+        ]
+        panel.take(News(agents=rows, agent="a0"))
+        return dict(panel.draw().get("agent-list", {}))
+
+    assert len(came(1, {})["rowData"]) == LISTED_FROM + 1
+    came(2, {})
+    assert came(3, {}) == {}
+    sent = came(4, {3: [1.0, 2.0]})["rowTransaction"]
+    assert [row["agent_id"] for row in sent["update"]] == ["a3"]
+    assert came(5, {3: [1.0, 2.0]}) == {}

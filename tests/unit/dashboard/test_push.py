@@ -291,6 +291,55 @@ async def test_what_is_heavy_is_taken_and_drawn_while_the_page_paints(
     assert (await screen.next(10.0, 0.0))["texts"]["heavy"] == "2 steps"
 
 
+class Drawing(Heavy):
+    """Takes turns, and draws a component."""
+
+    def draw(self) -> dict[str, Any]:
+        return {"chart": {"figure": self.n}}
+
+
+async def test_a_chart_comes_with_numbers_where_numbers_come(
+    opened: Callable[[Page], Shown], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the page draws it paints nothing: so a chart waits for numbers, and follows them."""
+    coming = asyncio.Event()
+    given = OneRun.next
+
+    async def when_it_comes(feed: OneRun) -> News:
+        await coming.wait()
+        return await given(feed)
+
+    panel = Drawing()
+    monkeypatch.setattr(OneRun, "next", when_it_comes)
+    monkeypatch.setattr("dashboard.push.screen.SOON_S", 60.0)
+    screen = opened(Board(OfRun(), panel)).screen
+    await screen.first()
+    panel.dirty = True
+    sent = asyncio.create_task(screen.next(10.0, 0.1))
+    await asyncio.sleep(0.1)
+    assert not sent.done()
+    coming.set()
+    message = await sent
+    assert (message["texts"]["of-run"], list(message["draw"])) == ("2 steps", ["chart"])
+
+
+async def test_a_chart_comes_alone_where_no_number_comes(
+    opened: Callable[[Page], Shown], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chart waits a moment only: where nothing more comes, it is drawn all the same."""
+
+    async def never(feed: OneRun) -> News:
+        return await asyncio.get_running_loop().create_future()
+
+    panel = Drawing()
+    screen = opened(Board(panel)).screen
+    await screen.first()
+    monkeypatch.setattr(OneRun, "next", never)
+    panel.dirty = True
+    sent = await screen.next(10.0, 0.1)
+    assert (sent["texts"], list(sent["draw"])) == ({}, ["chart"])
+
+
 async def test_another_agents_numbers_come_before_its_charts(opened: Callable[[Page], Shown]) -> None:
     """Of another agent, a panel that takes turns takes, reads and draws after the numbers were sent."""
     heavy, own = Heavy(), Seen()
