@@ -1,4 +1,4 @@
-"""Viewers without a browser: each takes a delta a frame, as a page does, and paints nothing.
+"""Viewers without a browser: each takes a delta a frame, as a page does, and draws charts as long.
 
 `python -m benchmarks.viewers URL RUN AGENT COUNT` runs until its input ends and prints the number of deltas.
 """
@@ -15,6 +15,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 FRAME_S = 1 / 60
+DRAW_S = 0.025
+"""What a page takes to draw a chart."""
 
 
 async def _view(url: str, run_id: str, agent_id: str, counts: list[int]) -> None:
@@ -24,10 +26,11 @@ async def _view(url: str, run_id: str, agent_id: str, counts: list[int]) -> None
         async with connect(f"{url}/live", origin=origin, max_size=None, compression=None) as socket:  # type: ignore[arg-type]
             await socket.send(json.dumps({"url": page}))
             while True:
-                number = json.loads(await socket.recv())["n"]
+                delta = json.loads(await socket.recv())
                 counts.append(1)
-                await asyncio.sleep(FRAME_S)
-                await socket.send(json.dumps({"ack": number, "paint": 10}))
+                drew = DRAW_S if delta["draw"] else 0.0
+                await asyncio.sleep(FRAME_S + drew)
+                await socket.send(json.dumps({"ack": delta["n"], "paint": 10, "drew": 1000 * drew}))
 
 
 async def _all(url: str, run_id: str, agent_id: str, count: str) -> None:

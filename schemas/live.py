@@ -120,8 +120,11 @@ def quoted(name: str) -> str:
     return "~" + hashlib.sha256(name.encode(errors="replace")).hexdigest()
 
 
-class LiveStep(Struct, array_like=True):
-    """A step as the page shows it. `action`, `observation`, `info`, `metrics`, `extras` are JSON texts."""
+class LiveStep(Struct, array_like=True, dict=True):
+    """A step as the page shows it. `action`, `observation`, `info`, `metrics`, `extras` are JSON texts.
+
+    `__dict__` keeps what readers have made of it.
+    """
 
     stream_id: str
     seq: int
@@ -138,8 +141,11 @@ class LiveStep(Struct, array_like=True):
     extras: str | None
 
 
-class LiveEpisode(Struct, array_like=True):
-    """A finished episode as the page shows it. `metrics` and `extras` are JSON texts."""
+class LiveEpisode(Struct, array_like=True, dict=True):
+    """A finished episode as the page shows it. `metrics` and `extras` are JSON texts.
+
+    `__dict__` keeps what readers have made of it.
+    """
 
     stream_id: str
     seq: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,8 +20,11 @@ MAX_ROWS = {"episodes": 1000, "metrics": 1000, "logs": 500}
 PROCESS_SILENT_MS = 10_000
 AGENT_SILENT_MS = 5_000
 """The rate of a silent agent is stale after this time: it is shown as 0."""
+SHARED = 512
+"""Entries of a kind that stay read: all viewers of an agent read the same ones."""
 _LISTS: dict[str, tuple[Any, str]] = {
-    "episodes": (live.EPISODES.unpack, "episodes"),
+    "steps": (lru_cache(SHARED)(live.STEPS.unpack), "steps"),
+    "episodes": (lru_cache(SHARED)(live.EPISODES.unpack), "episodes"),
     "metrics": (live.METRICS.unpack, "points"),
     "logs": (live.LOGS.unpack, "lines"),
 }
@@ -48,14 +52,14 @@ def add(delta: Delta, cursor: Cursor, name: str, entries: Entries, view: View) -
         return
     cursor.ids[name] = entries[-1][0].decode()
     packed = [fields[FIELD] for _, fields in entries if FIELD in fields]
-    if name == "steps":
-        steps = _joined(delta, cursor, name, map(live.STEPS.unpack, packed), "steps")
-        delta.steps = thin(steps, _most_steps(view, first=delta.reset))
-        delta.thinned = len(steps) - len(delta.steps)
-    elif name in _LISTS:
+    if name in _LISTS:
         unpack, what = _LISTS[name]
         rows = _joined(delta, cursor, name, map(unpack, packed), what)
-        setattr(delta, name, rows[-MAX_ROWS[name] :])
+        if name == "steps":
+            delta.steps = thin(rows, _most_steps(view, first=delta.reset))
+            delta.thinned = len(rows) - len(delta.steps)
+        else:
+            setattr(delta, name, rows[-MAX_ROWS[name] :])
     elif name == "frame":
         delta.frame = live.FRAME.unpack(packed[-1])
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct, field
 
 from dashboard.live.types import AgentRow
 from schemas.live import LiveEpisode, LiveFrame, LiveStep, LogRow, MetricPoint
+
+T = TypeVar("T")
 
 _JSON = frozenset({"observation", "action", "info", "metrics", "extras"})
 
@@ -20,17 +22,14 @@ class Row(Mapping[str, Any]):
     `event_time` is in ms since 1970 (UTC).
     """
 
-    __slots__ = ("_parsed", "agent_id", "record")
+    __slots__ = ("agent_id", "record")
 
     def __init__(self, record: LiveStep | LiveEpisode, agent_id: str) -> None:
         self.record, self.agent_id = record, agent_id
-        self._parsed: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name in _JSON:
-            if name not in self._parsed:
-                self._parsed[name] = parsed(getattr(self.record, name, None))
-            return self._parsed[name]
+            return self.once(name, lambda: parsed(getattr(self.record, name, None)))
         if name == "agent_id":
             return self.agent_id
         if name == "event_time":
@@ -51,14 +50,22 @@ class Row(Mapping[str, Any]):
         found: str | None = getattr(self.record, name, None)
         return found
 
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What is made of it, once for all who look at it. `name`: what it is called there."""
+        made = self.record.__dict__
+        if name not in made:
+            made[name] = make()
+        return made[name]  # type: ignore[no-any-return]
+
     @property
     def numbers(self) -> dict[str, float]:
         """The finite numbers that it carries under names of its own."""
-        if "numbers" not in self._parsed:
-            found = self["metrics"]
-            found = found if isinstance(found, dict) else {}
-            self._parsed["numbers"] = {name: value for name, value in found.items() if finite(value)}
-        return self._parsed["numbers"]  # type: ignore[no-any-return]
+        return self.once("numbers", self._numbers)
+
+    def _numbers(self) -> dict[str, float]:
+        found = self["metrics"]
+        told = found if isinstance(found, dict) else {}
+        return {name: value for name, value in told.items() if finite(value)}
 
 
 class Counters(Struct):
@@ -155,13 +162,17 @@ class News(Struct):
     """The run's metrics; where they are on screen."""
     logs: list[LogRow] = field(default_factory=list)
     """The run's log; where it is on screen."""
-    _numbers: set[str] | None = None
+    _made: dict[str, Any] = {}
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What is made of it, once for all panels. `name`: what it is called there."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]  # type: ignore[no-any-return]
 
     def numbers(self) -> set[str]:
         """The names of the numbers that steps carry."""
-        if self._numbers is None:
-            self._numbers = set().union(*(step.numbers for step in self.steps))
-        return self._numbers
+        return self.once("numbers", lambda: set().union(*(step.numbers for step in self.steps)))
 
     def metric(self, name: str) -> list[float]:
         """The values of one of the numbers that steps carry, oldest first."""

@@ -87,8 +87,8 @@ class OneChart(Panel):
             self.chart.show(self.chart.part(self.whole, self.until, self.choice), [], self.choice)
             self.dirty = True
 
-    def add(self, came: Iterable[tuple[At, Any]]) -> None:
-        """Values that came."""
+    def add(self, came: Iterable[tuple[At, float | None]]) -> None:
+        """Values that came: finite numbers, or None."""
         if self.chart is not None:
             self.chart.add(came, self.choice)
             self.dirty = self.dirty or self.chart.grown
@@ -167,7 +167,7 @@ class Return(OneChart):
             if self._plain(self.chart):
                 self.chart.show(curve, list(whole["tail"]), self.choice)
                 self.dirty = True
-        self.add((_of_episode(episode), episode["episode_return"]) for episode in news.episodes)
+        self.add((_of_episode(episode), _drawable(episode["episode_return"])) for episode in news.episodes)
 
     def _plain(self, chart: Chart) -> bool:
         """Whether the curve of the first delta is what is to be seen."""
@@ -233,10 +233,7 @@ class Metric(OneChart):
             return
         begin = max(self.seen - len(news.steps), before if not news.first else 0)
         name = self.chart.series.name
-        self.add(
-            (At(step["event_time"], float(number), step["episode_index"]), step.numbers.get(name))
-            for number, step in enumerate(news.steps, begin)
-        )
+        self.add(zip(At.of_steps(news, begin), [step.numbers.get(name) for step in news.steps], strict=True))
 
     def draw(self) -> Drawn:
         """Not before SQL was asked: the steps of the first delta may be a sample, and count as the newest."""

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from dashboard import charts, form
 from dashboard.charts import Scale
-from dashboard.live.news import finite
+from dashboard.live.news import News
 from dashboard.panel import Drawn, History
 from dashboard.panels.chart_choice import Choice
 from infra.history.curves import ROLLING, Axis, Curve, Smoothing, reduce_lists
@@ -33,6 +33,10 @@ OF_STEPS = {"reward": "reward"}
 TITLES: dict[str, dict[str, str]] = {"metrics": {}, "episodes": OF_EPISODES, "steps": OF_STEPS}
 
 
+_SIMPLE = {"step": 1, "episode": 2}
+"""Axes on which a value of a step stands where its `At` says."""
+
+
 class At(NamedTuple):
     """The x of a live value on each axis."""
 
@@ -41,6 +45,19 @@ class At(NamedTuple):
     step: float | None = None
     """The global step; of an episode its length."""
     episode: float | None = None
+
+    @classmethod
+    def of_steps(cls, news: News, begin: int) -> list[At]:
+        """Of the steps of a delta, made once for all charts. `begin`: the global step of the first."""
+
+        def made() -> list[At]:
+            records: Any = [step.record for step in news.steps]
+            return [
+                cls(one.event_time / 1000, float(number), one.episode_index)
+                for number, one in enumerate(records, begin)
+            ]
+
+        return news.once(f"at {begin}", made)
 
 
 class Smoother:
@@ -89,7 +106,7 @@ class Chart:
         self.settled = False
         """Nothing more comes: it need not be read again."""
         self._smoother = Smoother(Smoothing(), self.curve, [])
-        self._recent: deque[tuple[At, float]] = deque(maxlen=RECENT)
+        self._recent: deque[tuple[At, float | None]] = deque(maxlen=RECENT)
 
     @property
     def named(self) -> str:
@@ -189,19 +206,20 @@ class Chart:
             total=round(whole.total * count / (len(whole.x) or 1)),
         )
 
-    def add(self, came: Iterable[tuple[At, Any]], choice: Choice) -> None:
-        """Values that came, oldest first; what is no number is none."""
-        numbers = [(at, float(value)) for at, value in came if finite(value)]
+    def add(self, came: Iterable[tuple[At, float | None]], choice: Choice) -> None:
+        """Values that came, oldest first: finite numbers, or None."""
+        numbers = [one for one in came if one[1] is not None]
         self._recent += numbers
         self._grow(numbers, choice)
 
-    def _grow(self, came: Iterable[tuple[At, float]], choice: Choice) -> None:
+    def _grow(self, came: Iterable[tuple[At, Any]], choice: Choice) -> None:
         if self.zoom(choice) is not None:
             return
         curve, axis, smooth = self.curve, self.axis(choice), self.smoothing(choice).kind != "none"
         last, before = curve.x[-1] if curve.x else None, curve.total
+        simple = _SIMPLE.get(axis) if self.series.source != "episodes" else None
         for at, value in came:
-            x = self._x(at, last, axis)
+            x = at[simple] if simple is not None else self._x(at, last, axis)
             if x is None or (last is not None and x <= last):
                 continue
             curve.x.append(x)

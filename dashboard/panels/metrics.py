@@ -10,6 +10,7 @@ import msgspec
 from dash import html
 from dash.development.base_component import Component
 
+from dashboard.live.news import finite
 from dashboard.panel import Drawn, History, News, Panel
 from dashboard.panels.chart import OF_EPISODES, OF_STEPS, RELOAD_S, At, Chart
 from dashboard.panels.chart_choice import FIRST, Choice
@@ -75,7 +76,7 @@ class MetricCharts(Panel):
             for name, value in point.metrics.items():
                 chart = self.charts.get(Chart(Series("", "metrics", name)).id)
                 if chart is not None:
-                    chart.add([(at, value)], self.choice)
+                    chart.add([(at, value if finite(value) else None)], self.choice)
                     self.dirty = self.dirty or chart.grown
 
     def draw(self) -> Drawn:

@@ -195,12 +195,9 @@ class Rows(Panel):
 
     def _shown(self, kind: str, row: Row) -> dict[str, Any]:
         record: Any = row.record
-        made = (
-            wire.episode(record, row.agent_id, self.run)
-            if kind == "episodes"
-            else wire.step(record, row.agent_id)
-        )
-        return linked(kind, made)
+        if kind == "steps":
+            return row.once("shown", lambda: linked(kind, wire.step(record, row.agent_id)))
+        return linked(kind, wire.episode(record, row.agent_id, self.run))
 
     def _every(self, view: dict[str, Any]) -> dict[str, Any]:
         """The table of every row follows the view at once, and SQL every few seconds."""

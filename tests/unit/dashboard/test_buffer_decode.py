@@ -10,6 +10,7 @@ import pytest
 
 from dashboard.live import decode
 from dashboard.live.cursor import Cursor, streams_of
+from dashboard.live.news import Row
 from dashboard.live.types import Delta, View
 from schemas import live
 from schemas.live import Keys, LiveStep
@@ -160,3 +161,14 @@ def test_a_delta_is_json() -> None:
     made = msgspec.json.decode(msgspec.json.encode(delta))
     assert made["steps"][0][6] is None
     assert made["frame"][-1] == "iVBORw=="
+
+
+def test_viewers_of_one_agent_share_what_was_read() -> None:
+    """The rows of an entry are read once, and what is made of a row is made once for all viewers."""
+    seen = []
+    for _ in range(2):
+        delta = Delta("")
+        decode.add(delta, cursor(0), "steps", [entry(0, 5)], VIEW)
+        seen.append(Row(delta.steps[-1], "a").once("made", lambda: seen))
+    assert seen[0] is seen
+    assert seen[1] is seen
