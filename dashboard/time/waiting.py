@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from dashboard.live.news import News
 
-ELSEWHERE_S = 0.25
+ELSEWHERE_S = 1.0
 """For one who is not live, what is live about the run is read so often, at most."""
 
 
@@ -66,7 +66,7 @@ class Share:
     """Lets what is done within it take a share of the time, one after the other, whoever asks for it.
 
     Args:
-        share: of the time, 0 to 1.
+        share: of the time, 0 to 1; half as much while more than one asks, as what follows takes time, too.
     """
 
     def __init__(
@@ -77,17 +77,23 @@ class Share:
     ) -> None:
         self._share, self._clock, self._sleep = share, clock, sleep
         self._one = asyncio.Lock()
+        self._asking = 0
         self._free_at = 0.0
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
         """Inside, it is one's turn; it is the next one's after a rest."""
-        async with self._one:
-            if (left := self._free_at - self._clock()) > 0:
-                await self._sleep(left)
-            began = self._clock()
-            try:
-                yield
-            finally:
-                ended = self._clock()
-                self._free_at = ended + (ended - began) * (1 / self._share - 1)
+        self._asking += 1
+        try:
+            async with self._one:
+                if (left := self._free_at - self._clock()) > 0:
+                    await self._sleep(left)
+                began = self._clock()
+                try:
+                    yield
+                finally:
+                    ended = self._clock()
+                    share = self._share / min(self._asking, 2)
+                    self._free_at = ended + (ended - began) * (1 / share - 1)
+        finally:
+            self._asking -= 1
