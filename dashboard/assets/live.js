@@ -144,7 +144,7 @@
   /** Heavy: newer values of a component replace older ones, parts of a value join; calls and rows count each. */
   function later(id, values) {
     if (Object.keys(values).some((name) => name.startsWith("data"))) return props(id, values);
-    const before = queue.get(id), waiting = before?.rowTransaction ? (props(id, before), {}) : before || {};
+    const before = queue.get(id), counts = before && "rowTransaction" in { ...before, ...values }, waiting = counts ? (props(id, before), {}) : before || {};
     for (const name in values) {
       if (!isPatch(values[name]) || !(name in waiting)) continue;
       if (!isPatch(waiting[name])) props(id, { [name]: waiting[name] });

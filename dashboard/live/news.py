@@ -163,9 +163,12 @@ class News(Struct):
     logs: list[LogRow] = field(default_factory=list)
     """The run's log; where it is on screen."""
     _made: dict[str, Any] = {}
+    _of: list[Row] | None = None
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """What is made of it, once for all panels. `name`: what it is called there."""
+        """What is made of its steps, once for all panels. `name`: what it is called there."""
+        if self._of is not self.steps:  # a copy with other steps
+            self._made, self._of = {}, self.steps
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]  # type: ignore[no-any-return]

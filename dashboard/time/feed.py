@@ -25,13 +25,15 @@ from dashboard.time.clock import Delayed, Pace
 from dashboard.time.follow import Follower
 from dashboard.time.moves import Loop, Move, looped, moved, words
 from dashboard.time.past import Past, Place
-from dashboard.time.waiting import ELSEWHERE_S, LiveOrWoken
+from dashboard.time.waiting import LiveOrWoken
 from dashboard.time.words import PARTS, joined, lasting, names_moment, number, of_run, speed_of, spoken, where
 from infra.history.index import Cut
 from schemas.errors import StepstreamError
 
 TICK_S = 0.04
 """Between two moments of a replay, at least."""
+HEARS_S = {"live": 0.0, "replay": 0.25, "paused": 1.0}
+"""Live news are read so often, at most. A replay must know at its end whether the run goes on."""
 BAR_S = 2.0
 """What stands on the bar is read again so often, and said once a second while it is live."""
 ADDRESS_S = 0.5
@@ -87,7 +89,7 @@ class TimedFeed(Follower):
                 with suppress(StepstreamError):
                     if (news := await wants()) is not None:
                         return news
-            listens = self.state == "live" or time.monotonic() - self._heard_at > ELSEWHERE_S
+            listens = time.monotonic() - self._heard_at >= HEARS_S[self.state]
             if (came := await self._waiting.next(self._pause(), live=listens)) is not None:
                 return await self._came(came)
             if self._wants is None and (news := await self._ticked()) is not None:
@@ -138,7 +140,7 @@ class TimedFeed(Follower):
     def _pause(self) -> float:
         if self.state == "replay" or (self.state == "live" and self._delayed.seconds):
             return TICK_S
-        return BAR_S if self.state == "live" else ELSEWHERE_S
+        return BAR_S if self.state == "live" else HEARS_S[self.state]
 
     async def _came(self, news: News) -> News:
         """What came live, for one who may be elsewhere."""

@@ -9,9 +9,6 @@ from contextlib import asynccontextmanager
 
 from dashboard.live.news import News
 
-ELSEWHERE_S = 1.0
-"""For one who is not live, what is live about the run is read so often, at most."""
-
 
 class LiveOrWoken:
     """One wait for live news goes on over several waits here, so that none is lost.

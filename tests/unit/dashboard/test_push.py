@@ -11,6 +11,7 @@ import pytest
 from dash import html
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from dashboard import plugins
 from dashboard.address import Address
@@ -65,6 +66,17 @@ def test_a_row_has_the_columns_names_and_parses_when_asked() -> None:
     assert set(row) >= {"episode_index", "reward", "metrics", "terminated"}
     assert News(steps=[row]).metric("loss") == [0.25]
     assert News(steps=[row]).metric("note") == []
+
+
+def test_a_copy_of_news_has_the_numbers_of_its_own_steps() -> None:
+    """What is kept of a delta's steps is not taken for that of a copy with others."""
+    news = News(steps=[Row(STEP, "ada")])
+    without = structs.replace(news, steps=[])
+    assert (without.numbers(), news.numbers()) == (set(), {"loss"})
+    assert (structs.replace(news, steps=[]).numbers(), structs.replace(news, first=True).numbers()) == (
+        set(),
+        {"loss"},
+    )
 
 
 class OneRun:
