@@ -306,14 +306,13 @@ def test_a_viewer_follows_another_and_has_a_clock_of_his_own(
 
 def test_who_follows_pauses_where_the_other_does(look: Callable[[str], Page], trained: str) -> None:
     """An episode that is opened during a replay pauses it, for those who follow, too."""
-    leader = look(f"/runs/{trained}?agent=ada&at=step:11")
+    leader = look(f"/runs/{trained}?agent=ada&at=step:11&speed=0.1")
     at(leader, 11)
     leader.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
     leader.click("#copy-follow")
     leader.wait_for_function("() => window.copied?.includes('follow=')")
     follower = look(leader.evaluate("window.copied.slice(location.origin.length)"))
     at(follower, 11)
-    leader.locator("#time-speed").select_option("0.1")
     press(leader, "Space")
     bar(leader, "replay")
     bar(follower, "replay")
