@@ -163,7 +163,7 @@
   function inSight() {
     for (const [id, values] of queue) {
       const el = "figure" in values || "rowData" in values || "api" in values ? document.getElementById(id) : null;
-      const held = Date.now() - moved > 1000 && el?.closest("[data-hold]")?.matches(":hover"); // what was asked for comes
+      const held = el?.matches(":active") || (Date.now() - moved > 1000 && el?.closest("[data-hold]")?.matches(":hover")); // a drag, or a look; what was asked for comes
       if (!el || (el.inSight && !held)) return id;
       if (el.inSight === undefined) sight.observe(el);
     }
