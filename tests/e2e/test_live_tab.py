@@ -193,3 +193,30 @@ def test_viewers_side_by_side_see_the_same(stack: Stack, open_page: Callable[...
     for page in pages:
         expect(page.locator("#count-stored")).to_have_attribute("data-value", "40")
         expect(page.locator("#count-shown")).to_have_attribute("data-value", "40")
+
+
+def test_a_chart_that_is_pressed_is_not_redrawn(
+    stack: Stack, open_page: Callable[..., Page], run_id: str
+) -> None:
+    """A drag on a live chart is not broken by new points: they come when the button is released."""
+    stack.run(
+        run_id,
+        """
+        for i in range(300):
+            emit(type="step", agent_id="ada", episode_index=0, step_index=i, reward=i % 7)
+            time.sleep(0.1)
+        """,
+    )
+    page = open_page(f"/runs/{run_id}?agent=ada")
+    points = "() => document.querySelector('#reward .js-plotly-plot')?.data?.[0].x.length || 0"
+    page.wait_for_function(f"() => ({points})() > 10")
+    box = page.locator("#reward .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.wait_for_timeout(500)  # what was being drawn is drawn
+    before, seen = page.evaluate(points), int(page.locator("#agent").get_attribute("data-seq") or 0)
+    page.wait_for_function("(seen) => document.getElementById('agent').dataset.seq > seen + 20", arg=seen)
+    assert page.evaluate(points) == before
+    page.mouse.up()
+    page.wait_for_function(f"(before) => ({points})() > before", arg=before)
