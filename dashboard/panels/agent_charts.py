@@ -11,9 +11,8 @@ from dash import html
 from dash.development.base_component import Component
 
 from dashboard import charts
-from dashboard.live.news import finite
 from dashboard.panel import Drawn, History, News, Panel, Row, live
-from dashboard.panels.chart import OF_RETURNS, RELOAD_S, At, Chart
+from dashboard.panels.chart import OF_RETURNS, RELOAD_S, At, Chart, drawable
 from dashboard.panels.chart_choice import Choice
 from dashboard.panels.chips import charted, numbers_of
 from dashboard.panels.episode_chart import EpisodeChart, Point
@@ -167,7 +166,7 @@ class Return(OneChart):
             if self._plain(self.chart):
                 self.chart.show(curve, list(whole["tail"]), self.choice)
                 self.dirty = True
-        self.add((_of_episode(episode), _drawable(episode["episode_return"])) for episode in news.episodes)
+        self.add((_of_episode(episode), drawable(episode["episode_return"])) for episode in news.episodes)
 
     def _plain(self, chart: Chart) -> bool:
         """Whether the curve of the first delta is what is to be seen."""
@@ -307,7 +306,7 @@ class Reward(OneChart):
             at, value = step["step_index"], step["reward"]
             points.append((float(len(points) if at is None else at), step["event_time"], value))
         if len(points) > MOST:
-            kept, _ = charts.thin(range(len(points)), [_drawable(y) for *_, y in points], MOST // 4)
+            kept, _ = charts.thin(range(len(points)), [drawable(y) for *_, y in points], MOST // 4)
             points = [points[i] for i in kept]
         self.newest = episode, points
         if (news.steps or news.first) and self._open is None:
@@ -318,10 +317,6 @@ class Reward(OneChart):
             self.chart.of_steps(self.newest[1], self.choice)
         episode = self.newest[0] if self._open is None else self._open
         return {**super().draw(), "reward.title": "" if episode is None else f"episode {episode}"}
-
-
-def _drawable(value: Any) -> float | None:
-    return value if finite(value) else None
 
 
 def _of_episode(episode: Row) -> At:

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from dashboard import charts, form
 from dashboard.charts import Scale
-from dashboard.live.news import News
+from dashboard.live.news import News, finite
 from dashboard.panel import Drawn, History
 from dashboard.panels.chart_choice import Choice
 from infra.history.curves import ROLLING, Axis, Curve, Smoothing, reduce_lists
@@ -288,6 +288,11 @@ class Chart:
         if zoom is not None:
             figure["layout"]["xaxis"] |= {"range": list(zoom), "autorange": False}
         return figure
+
+
+def drawable(value: Any) -> float | None:
+    """A value for a chart: what is no finite number is none."""
+    return value if finite(value) else None
 
 
 def named(series: Series) -> str:

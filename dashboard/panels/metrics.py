@@ -10,9 +10,8 @@ import msgspec
 from dash import html
 from dash.development.base_component import Component
 
-from dashboard.live.news import finite
 from dashboard.panel import Drawn, History, News, Panel
-from dashboard.panels.chart import OF_EPISODES, OF_STEPS, RELOAD_S, At, Chart
+from dashboard.panels.chart import OF_EPISODES, OF_STEPS, RELOAD_S, At, Chart, drawable
 from dashboard.panels.chart_choice import FIRST, Choice
 from dashboard.panels.metric_cards import button, card, group
 from infra.history.series import Series
@@ -76,7 +75,7 @@ class MetricCharts(Panel):
             for name, value in point.metrics.items():
                 chart = self.charts.get(Chart(Series("", "metrics", name)).id)
                 if chart is not None:
-                    chart.add([(at, value if finite(value) else None)], self.choice)
+                    chart.add([(at, drawable(value))], self.choice)
                     self.dirty = self.dirty or chart.grown
 
     def draw(self) -> Drawn:
