@@ -29,6 +29,10 @@ DIGITS = 6
 """Of a value, and of its place in the span of its line: more are not seen, and cost their reading."""
 MOST_PLACES = 15
 """After the point: what needs more stays as it is."""
+TINY, HUGE = 1e-290, 1e290
+"""Spans of an axis beyond which its steps are no numbers."""
+EDGE = 0.03
+"""Of a line's span, left free above and below it."""
 HEIGHT = 180
 """Of a curve out of SQL, in pixels."""
 MAX_NAME = 32
@@ -58,8 +62,8 @@ class Scale(Struct, frozen=True):
     """y is logarithmic."""
     outliers: bool = True
     """Whether y reaches as far as outliers lie."""
-    grows: bool = True
-    """x goes on from its start; else it starts again, and its range is the page's own."""
+    reach: tuple[Numbers, Numbers] | None = None
+    """Of a line that starts again: values of x and y that lines before it had. Its axes hold them, too."""
 
     @property
     def title(self) -> str:
@@ -179,27 +183,46 @@ def curve_drawn(
     patch["layout"]["annotations"] = _nothing(curve)
     for key, value in x_axis(curve, scale).items():
         patch["layout"]["xaxis"][key] = value
-    if not scale.outliers and not scale.log:
-        patch["layout"]["yaxis"]["range"] = y_axis(curve, scale).get("range")
+    for key, value in y_axis(curve, scale).items():
+        patch["layout"]["yaxis"][key] = value
     return {"figure": patch}
 
 
 def x_axis(curve: Curve, scale: Scale) -> Figure:
-    """Its range: it grows in steps, as a redraw costs a third less where range and labels stay."""
-    if not scale.grows:
+    """Its range: it grows in steps, as new points cost less than half where an axis stays."""
+    if scale.reach and scale.x == "time":
         return {}
-    if len(curve.x) < 2 or curve.x[0] == curve.x[-1]:
-        return {"autorange": True}
-    step = 2.0 ** (floor(log2(curve.x[-1] - curve.x[0])) - 5)
-    return {"range": [curve.x[0], ceil(curve.x[-1] / step) * step], "autorange": False}
+    values = np.append(np.array(curve.x, dtype=np.float64), scale.reach[0] if scale.reach else ())
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+    ends = _outward(low, high)
+    return {"range": [low, ends[1]], "autorange": False} if ends else {"autorange": True}
 
 
 def y_axis(curve: Curve, scale: Scale) -> Figure:
-    """Its type, and its range where outliers are left out."""
+    """Its type, and its range: of all values, or of those that are no outliers; in steps, as that of x."""
     axis: Figure = {"type": "log" if scale.log else "linear"}
-    if not scale.outliers and not scale.log and (ends := central_range(np.array(curve.y, dtype=np.float64))):
-        axis |= {"range": list(ends), "autorange": False}
-    return axis
+    values = np.array(curve.y, dtype=np.float64)
+    ends = None
+    if not scale.outliers and not scale.log:
+        ends = central_range(values)
+    elif len(values := _shown(np.append(values, scale.reach[1] if scale.reach else ()), scale)):
+        low, high = float(values.min()), float(values.max())
+        edge = EDGE * (high - low) or 1.0
+        ends = _outward(low - edge, high + edge)
+    return axis | ({"range": list(ends), "autorange": False} if ends else {"autorange": True})
+
+
+def _shown(values: Numbers, scale: Scale) -> Numbers:
+    values = values[np.isfinite(values)]
+    return np.log10(values[values > 0]) if scale.log else values
+
+
+def _outward(low: float, high: float) -> tuple[float, float] | None:
+    """The next ends that are multiples of a step, 8 to 18 of which lie between. None: Plotly's will do."""
+    if not TINY < high - low < HUGE:
+        return None
+    step = 2.0 ** (floor(log2(high - low)) - 3)
+    return floor(low / step) * step, ceil(high / step) * step
 
 
 def said(curve: Curve, name: str, scale: Scale, smoothed: str) -> str:

@@ -3,7 +3,7 @@
 // no number waits for a chart. And the address: links and inputs that change a part of it. Nothing here knows
 // what any panel is about.
 (() => {
-  const FRAME_MS = 1000 / 60, EASY_MS = 12, REST = 12, LONGEST_REST_MS = 300, SILENCE_MS = 15_000;
+  const FRAME_MS = 1000 / 60, EASY_MS = 12, REST = 12, LONGEST_REST_MS = 300, SILENCE_MS = 15_000, TWICE_MS = 400;
 
   // When to ask for the next delta: so late that it comes just before the frame that shows it, as it is then as new as
   // can be; and where painting is slow, because many pages or programs share the machine, after a rest.
@@ -12,7 +12,6 @@
     recent = [0, 0, 0, 0]; // one slow paint is none: the first of a page always is
     asked = null;
     constructor(updates) { this.updates = updates; }
-
     /** A delta came at `began`, and is set now: nine of ten take no longer than `ahead`. */
     applied(began, now) {
       this.took = now - began;
@@ -22,10 +21,8 @@
       this.ahead += answer > this.ahead ? 0.9 : -0.1;
       this.asked = null;
     }
-
     /** It is painted, in the frame that began at `frame`. */
     painted(frame, now) { this.recent = [this.took + now - frame, ...this.recent].slice(0, 4); }
-
     /** How long to wait with asking, in ms. */
     wait(frame, now) {
       const every = 1000 / this.updates(), next = frame + every * Math.max(Math.ceil((now - frame) / every), 1);
@@ -33,7 +30,7 @@
       return Math.max(next - this.ahead - now, Math.min(REST * slow, LONGEST_REST_MS), 0);
     }
   }
-  let socket, wait = 250, heard = Date.now(), moved = 0, paint = 0, failed = {}, drawing = false, typed = 0, resting = 0, ask = null, page = null, untold = 0, chosen = {};
+  let socket, wait = 250, heard = Date.now(), moved = 0, released = 0, paint = 0, failed = {}, drawing = false, typed = 0, resting = 0, ask = null, page = null, untold = 0, chosen = {};
   const leaves = new Map(), queue = new Map();
   const find = (selector, root = document) => [...root.querySelectorAll(selector)];
   const painted = (then) => requestAnimationFrame((frame) => setTimeout(then, 0, frame));
@@ -48,16 +45,11 @@
     mine.onmessage = ({ data }) => receive(mine, JSON.parse(data));
     mine.onclose = () => mine === socket && lost();
   }
-
   function lost() {
     state("silent", "Reconnecting");
     setTimeout(open, (wait = Math.min(2 * wait, 5000)) * (0.25 + Math.random() / 2));
   }
-
-  const hello = () => {
-    moved = Date.now();
-    request({ url: location.pathname + location.search, settings: (chosen = settings()) });
-  };
+  const hello = () => { moved = Date.now(); request({ url: location.pathname + location.search, settings: (chosen = settings()) }); };
 
   function receive(from, delta) {
     if (from !== socket) return;
@@ -83,19 +75,16 @@
       });
     });
   }
-
   function acknowledge(from, n, drew) {
     if (from !== socket) return;
     say({ ack: n, paint, drew, failed });
     [ask, pace.asked, failed] = [null, performance.now(), {}];
   }
-
   function state(status, words) {
     const el = document.getElementById("link-state");
     document.body.classList.toggle("stale", status !== "running");
     if (el && el.dataset.status !== status) [el.dataset.status, el.textContent] = [status, words];
   }
-
   setInterval(() => {
     const bar = document.getElementById("stale"), seconds = Math.round((Date.now() - heard) / 1000);
     if (bar) bar.textContent = document.body.classList.contains("stale") ? `Reconnecting, last data ${seconds} s ago` : "";
@@ -122,7 +111,6 @@
       if (name === "data-chosen") for (const one of el.children) one.setAttribute("aria-pressed", one.dataset.value === value);
     }
   }
-
   /** What an element takes of a key: its text, or attributes, named in the order of its keys. */
   function leaf(key, el) {
     const names = (el.dataset.liveAttr || "text").split(" ");
@@ -132,42 +120,57 @@
   function props(id, { api, ...values }) {
     try {
       for (const call of api || []) window.dash_ag_grid.getApi(id)?.[call]();
+      if (isPatch(values.figure) && straight(id, values.figure.operations)) delete values.figure;
+      else if (isPatch(values.figure)) values.figure = { ...values.figure, operations: joined(ahead.get(id) || [], values.figure.operations) };
+      if (values.figure) ahead.delete(id);
       const named = id[0] === "{" ? JSON.parse(id) : id; // one of many: {"name":…,"type":…}
       if (Object.keys(values).length) window.dash_clientside.set_props(named, values);
-    } catch (error) {
-      failed[id] = String(error).slice(0, 300);
-    }
+    } catch (error) { failed[id] = String(error).slice(0, 300); }
   }
-
   const isPatch = (value) => value?.__dash_patch_update !== undefined;
+  const joined = (...all) => all.flat().reduce((kept, one) => [...kept.filter(({ location }) => one.operation !== "Assign" || `${location}` !== `${one.location}`), one], []);
+  const put = (at, [key, ...path], value) => Object.assign(Array.isArray(at) ? [...at] : { ...at }, { [key]: path.length ? put(at?.[key], path, value) : value });
+
+  // New values of a figure go straight to Plotly: through Dash every component hears of them, a third of a redraw. Where the
+  // axes stay, only its lines are drawn, half of the rest. Dash has the values again with the next change that is more.
+  const ahead = new Map(), AT_ONCE = { mode: "immediate", frame: { duration: 0, redraw: false }, transition: { duration: 0 } };
+  function straight(id, parts) {
+    const gd = document.getElementById(id)?.querySelector(".js-plotly-plot"), { xaxis, yaxis } = gd?._fullLayout || {};
+    if (!xaxis || parts.some(({ operation }) => operation !== "Assign")) return false;
+    const stays = ({ location, params }) => location[0] !== "data" && JSON.stringify(location.reduce((at, key) => at?.[key], gd)) === JSON.stringify(params.value);
+    const changed = parts.filter((part) => !stays(part)), lines = !xaxis.autorange && !yaxis.autorange && gd.data.every(({ type }) => type === "scatter");
+    const { data, layout } = changed.reduce((at, { location, params }) => put(at, location, params.value), { data: gd.data, layout: gd.layout });
+    ahead.set(id, joined(ahead.get(id) || [], parts));
+    const drawn = lines && changed.every(({ location: [of, , name] }) => of === "data" && /^[xy]$/.test(name))
+      ? window.Plotly.animate(gd, { data: data.map(({ x, y }) => ({ x, y })) }, AT_ONCE) : window.Plotly.react(gd, data, layout, gd._context);
+    drawn.catch((error) => error && (failed[id] = String(error).slice(0, 300))); // none: a newer one came
+    return true;
+  }
 
   /** Heavy: newer values of a component replace older ones, parts of a value join; calls and rows count each. */
   function later(id, values) {
     if (Object.keys(values).some((name) => name.startsWith("data"))) return props(id, values);
     const before = queue.get(id), counts = before && "rowTransaction" in { ...before, ...values }, waiting = counts ? (props(id, before), {}) : before || {};
     for (const name in values) {
-      if (!isPatch(values[name]) || !(name in waiting)) continue;
-      if (!isPatch(waiting[name])) props(id, { [name]: waiting[name] });
-      else {
-        const parts = new Map([...waiting[name].operations, ...values[name].operations].map((part) => [JSON.stringify([part.operation, part.location]), part]));
-        values[name] = { ...values[name], operations: [...parts.values()] };
-      }
+      if (isPatch(values[name]) && isPatch(waiting[name])) values[name] = { ...values[name], operations: joined(waiting[name].operations, values[name].operations) };
+      else if (isPatch(values[name]) && name in waiting) props(id, { [name]: waiting[name] });
     }
     queue.set(id, { ...waiting, ...values });
   }
 
   // Charts and rows out of sight wait until they are there. To measure them each time would lay out the page.
   const sight = new IntersectionObserver((changes) => { for (const one of changes) one.target.inSight = one.isIntersecting; more(); });
-
   /** The component that waits longest, of those in sight and not held. */
   function inSight() {
     for (const [id, values] of queue) {
       const el = "figure" in values || "rowData" in values || "api" in values ? document.getElementById(id) : null;
-      const held = el?.matches(":active") || (Date.now() - moved > 1000 && el?.closest("[data-hold]")?.matches(":hover")); // a drag, or a look; what was asked for comes
+      const pressed = el?.matches(":active") || (Date.now() - released < TWICE_MS && el?.matches(":hover")); // a drag, or the first of two clicks
+      const held = pressed || (Date.now() - moved > 1000 && el?.closest("[data-hold]")?.matches(":hover")); // a look; what was asked for comes
       if (!el || (el.inSight && !held)) return id;
       if (el.inSight === undefined) sight.observe(el);
     }
   }
+  addEventListener("pointerup", () => { released = Date.now(); setTimeout(more, TWICE_MS); }, true);
 
   function draw(done) {
     const id = inSight(), values = queue.get(id), began = performance.now();
@@ -176,7 +179,6 @@
     props(id, values);
     setTimeout(() => done(performance.now() - began), 0);
   }
-
   /** A page that is new, or was scrolled, has more than one that waits: one a frame. */
   function more() {
     if (drawing || !inSight()) return;
@@ -196,7 +198,6 @@
     if (!quiet) { clearTimeout(untold); untold = setTimeout(tell, 300); hello(); }
     if (!stays) tell();
   }
-
   /** Replace parts of the query: "a=1&b=" sets one and leaves out the other. */
   function patch(changes, replace = false, quiet = false) {
     const query = new URLSearchParams(location.search), given = new URLSearchParams(changes);
@@ -206,7 +207,6 @@
     }
     go(location.pathname + (query.size ? `?${query}` : ""), replace, quiet, true);
   }
-
   document.addEventListener("click", (event) => {
     if (event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     const el = event.target.closest?.("[data-patch], [data-act], a[href], button, input");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -16,6 +17,10 @@ from dashboard.panels.chart import PIXELS, Chart
 from dashboard.panels.chart_choice import Choice
 from infra.history.curves import Axis, reduce
 from infra.history.series import Series
+
+Pair = tuple[float, float]
+EPISODES = 20
+"""The axes hold as many that were drawn: one that has just begun moves them no more than the last."""
 
 Point = tuple[float, float, Any]
 """A step of an episode: its number, when it was (ms since 1970), its value."""
@@ -32,6 +37,7 @@ class EpisodeChart(Chart):
     def __init__(self, series: Series, episode: int | None) -> None:
         super().__init__(series)
         self.episode = episode
+        self._ends: deque[tuple[Axis, Pair, Pair]] = deque(maxlen=EPISODES)
 
     @property
     def named(self) -> str:
@@ -50,7 +56,9 @@ class EpisodeChart(Chart):
         return None
 
     def scale(self, choice: Choice) -> Scale:
-        return structs.replace(super().scale(choice), grows=False)
+        scale = super().scale(choice)
+        ends = np.array([(x, y) for axis, x, y in self._ends if axis == scale.x]).reshape(-1, 2, 2)
+        return structs.replace(scale, reach=(ends[:, 0].ravel(), ends[:, 1].ravel()))
 
     def graph(self, choice: Choice) -> dict[str, str]:
         return {"type": "alone", "axis": self.axis(choice), "name": self.id}
@@ -71,6 +79,8 @@ class EpisodeChart(Chart):
         mean = smoothing.of(y) if smoothing.kind != "none" else None
         curve = reduce(x, y, 2 * PIXELS, mean)
         self.curve, self.grown = curve, self.grown or curve != self.curve
+        if curve.x:
+            self._ends.append((self.axis(choice), (curve.x[0], curve.x[-1]), (min(curve.y), max(curve.y))))
 
 
 def _point(i: int, step: Mapping[str, Any], name: str) -> Point:

@@ -207,9 +207,9 @@ class GuestSlot(Slot):
 
     def take(self, news: News) -> None:
         """A delta, when the thread comes to it."""
-        if not self._news:
-            self._calls.put(self._take)
         self._news.append(news)
+        if len(self._news) <= 1:  # asked after it is there: the thread may just have found nothing
+            self._calls.put(self._take)
         if self._busy_since and time.monotonic() - self._busy_since > SLOW_S:
             self.failed(f"slow: it has not answered for {time.monotonic() - self._busy_since:.0f} s", "slow")
 

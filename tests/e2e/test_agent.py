@@ -128,19 +128,18 @@ def test_a_click_opens_an_episode_and_a_double_click_does_not(
     trained: str, open_page: Callable[..., Page]
 ) -> None:
     """A click opens the episode under the pointer; a double click only shows all of a zoomed chart again."""
-    page = open_page(f"/runs/{trained}?agent=ada&zoom=episode:5,25")
-    chart = plot(page, "curve")
-    assert chart.evaluate("el => el.layout.xaxis.range") == [5, 25]
-    area = chart.locator(".nsewdrag").first
-    area.hover()
-    for _ in range(3):  # a redraw between the two clicks makes them two single ones
+    for _ in range(3):  # where a machine is so busy that two clicks are far apart, they are two
+        page = open_page(f"/runs/{trained}?agent=ada&zoom=episode:5,25")
+        chart = plot(page, "curve")
+        assert chart.evaluate("el => el.layout.xaxis.range") == [5, 25]
+        area = chart.locator(".nsewdrag").first
         area.dblclick()
         with suppress(AssertionError):
             expect(page).not_to_have_url(re.compile("zoom="), timeout=10_000)
-            break
-    expect(page).not_to_have_url(re.compile("zoom="))
-    page.wait_for_timeout(1000)
-    assert "episode=" not in page.url
+            page.wait_for_timeout(1000)
+            if "episode=" not in page.url:
+                break
+    expect(page).not_to_have_url(re.compile("zoom=|episode="))
     box = area.bounding_box()
     assert box is not None
     for further in (0, 20, 40):  # a redraw between the pointer's move and the click forgets the point

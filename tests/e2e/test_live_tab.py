@@ -147,6 +147,7 @@ def test_the_page_goes_on_after_the_server_restarted(
     worker.wait(60)
     expect(page.locator("#agent")).to_have_attribute("data-seq", "150")
     page.get_by_role("button", name="Newest").click()
+    page.wait_for_function("() => dash_ag_grid.getApi('newest-steps').getDisplayedRowCount() === 150")
     page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
     page.get_by_role("button", name="Copy TSV").click()
     page.wait_for_function("() => window.copied")
@@ -220,3 +221,42 @@ def test_a_chart_that_is_pressed_is_not_redrawn(
     assert page.evaluate(points) == before
     page.mouse.up()
     page.wait_for_function(f"(before) => ({points})() > before", arg=before)
+
+
+def test_lines_that_are_drawn_alone_are_as_plotly_draws_them_all(
+    stack: Stack, open_page: Callable[..., Page], run_id: str
+) -> None:
+    """New points on axes that stay change only the lines: as a whole redraw would, also over gaps."""
+    stack.run(
+        run_id,
+        """
+        for i in range(160):
+            loss = {} if i % 5 == 0 else {"loss": 1 / (1 + i)}
+            emit(type="step", agent_id="ada", episode_index=i // 20, step_index=i % 20, reward=i % 7, **loss)
+            time.sleep(0.05)
+        """,
+    )
+    page = open_page(f"/runs/{run_id}?agent=ada", viewport={"width": 1280, "height": 1600})
+    page.wait_for_function("() => window.Plotly")
+    page.evaluate(
+        """() => {
+            const animate = Plotly.animate;
+            Plotly.animate = (...all) => { window.alone = true; return animate(...all); };
+        }"""
+    )
+    expect(page.locator("#run-status")).to_have_text("completed", timeout=60_000)
+    expect(page.locator("#count-shown")).to_have_attribute("data-value", "160")
+    page.wait_for_timeout(1000)  # the last points are drawn
+    assert page.evaluate("window.alone")
+    alone, whole = page.evaluate(
+        """async () => {
+            const all = [...document.querySelectorAll(".js-plotly-plot")];
+            const plots = all.filter((gd) => gd.data?.[0].x?.length);
+            const drawn = (gd) => [...gd.querySelectorAll(".js-line")].map((line) => line.getAttribute("d"));
+            const before = plots.map(drawn);
+            for (const gd of plots) await Plotly.redraw(gd);
+            return [before, plots.map(drawn)];
+        }"""
+    )
+    assert len(alone) >= 2
+    assert alone == whole

@@ -31,6 +31,24 @@ class Raises(Panel):
     def take(self, news): raise ValueError("<img src=x> at every step")
     def draw(self): return {}
 """
+APPENDS = """
+from dash import Patch
+from dashboard import charts
+from dashboard.panel import Panel
+class Appends(Panel):
+    title, every = "Appends", 0.2
+    count = 0
+    def layout(self): return self.card(charts.graph("appended"))
+    def take(self, news): self.dirty = True
+    def draw(self):
+        self.count += 1
+        if self.count % 4 != 3:
+            return {"appended": charts.drawn(([0, self.count], [1, 2]))}
+        patch = Patch()
+        patch["data"][0]["x"].append(self.count + 1)
+        patch["data"][0]["y"].append(3)
+        return {"appended": {"figure": patch}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +124,25 @@ def test_a_panel_that_cannot_be_used_is_named(stack: Stack, trained: str, tmp_pa
         expect(page.locator("#run-status")).to_have_text("running")
         page.goto("about:blank")  # an open page would log an error when its server ends
     assert "nowhere" in (stack.folder / "broken.log").read_text()
+
+
+def test_a_panel_may_append_to_what_it_has_set(
+    stack: Stack, trained: str, tmp_path: Path, page: Page
+) -> None:
+    """A Patch that appends finds the values that were set before it, whichever way they came."""
+    (tmp_path / "appends.py").write_text(APPENDS)
+    env = {"STEPSTREAM_DASHBOARD_PANELS": "appends:Appends", "PYTHONPATH": str(tmp_path)}
+    with stack.other_dashboard("appends", **env) as url:
+        page.goto(f"{url}/runs/{trained}", timeout=60_000)
+        expect(page.locator("#appended .js-plotly-plot")).to_be_attached()
+        for _ in range(3):
+            found = page.wait_for_function(
+                """() => {
+                    const plot = document.querySelector("#appended .js-plotly-plot"), [line] = plot.data;
+                    plot.scrollIntoView({ block: "center" });
+                    return line.y.length === 3 && line.x[1] !== window.before && [line.x, line.y];
+                }"""
+            ).json_value()
+            assert found == [[0, found[0][2] - 2, found[0][2]], [1, 2, 3]]
+            page.evaluate("(x) => (window.before = x)", found[0][1])
+        page.goto("about:blank")

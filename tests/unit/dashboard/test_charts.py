@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log2
+from math import isfinite, log2, log10
 from typing import Any
 
 import numpy as np
@@ -91,29 +91,47 @@ def test_a_worker_writes_no_digits_that_nobody_sees() -> None:
 
 @given(st.floats(-1e9, 1e9), st.lists(st.floats(1, 1e9), min_size=1, max_size=200))
 def test_the_range_of_x_holds_all_points_and_grows_in_steps(start: float, lengths: list[float]) -> None:
-    """The range of x ends at most 1/32 of the span after the newest point; 33 changes double the span."""
+    """The range of x ends at most 1/8 of the span after the newest point; 9 changes double the span."""
     x, ends = [start], set()
     for length in lengths:
         x.append(x[-1] + length)
         begin, end = charts.x_axis(Curve(x=list(x), y=[0.0] * len(x)), Scale())["range"]
         assert begin == start
-        assert x[-1] <= end <= x[-1] + (x[-1] - start) / 32
+        assert x[-1] <= end <= x[-1] + (x[-1] - start) / 8
         ends.add(end)
-    assert len(ends) <= 33 * (2 + log2((x[-1] - start) / (x[1] - start)))
+    assert len(ends) <= 9 * (2 + log2((x[-1] - start) / (x[1] - start)))
 
 
-def test_a_chart_that_starts_again_leaves_its_range_to_the_page() -> None:
-    """A chart that starts again sets no range of x: the browser keeps its zoom."""
-    assert charts.x_axis(Curve(x=[0.0, 1.0], y=[0.0, 1.0]), Scale(grows=False)) == {}
+def test_a_chart_that_starts_again_keeps_its_range() -> None:
+    """An axis of a line that starts again holds what lines before it reached; of time it is the page's."""
+    curve, reach = Curve(x=[0.0, 1.0], y=[0.0, 1.0]), (np.array([0.0, 8.0]), np.array([-8.0, 1.0]))
+    assert charts.x_axis(curve, Scale(reach=reach))["range"] == [0, 8]
+    low, high = charts.y_axis(curve, Scale(reach=reach))["range"]
+    assert low < -8
+    assert 1 < high < 2.1
+    assert charts.x_axis(curve, Scale("time", reach=reach)) == {}
+
+
+@given(st.lists(st.floats(allow_nan=False), max_size=20), st.booleans())
+def test_the_range_of_y_holds_all_values(y: list[float], log: bool) -> None:
+    """The range of y holds each value that can be drawn, and a third more at most; else it is Plotly's."""
+    axis = charts.y_axis(Curve(x=[float(n) for n in range(len(y))], y=y), Scale(log=log))
+    drawn = [log10(value) if log else value for value in y if isfinite(value) and (value > 0 or not log)]
+    if axis["autorange"]:
+        assert not drawn or max(map(abs, drawn)) > 1e15 or not 1e-280 < max(drawn) - min(drawn) < 1e280
+    else:
+        low, high = axis["range"]
+        assert low < min(drawn) <= max(drawn) < high
+        assert high - low <= 4 / 3 * ((max(drawn) - min(drawn)) or 2)
 
 
 def test_the_scale_of_a_chart() -> None:
-    """A chart can be logarithmic, over time, or without outliers; a log axis keeps its own range."""
+    """A chart can be logarithmic, over time, or without outliers; a log axis leaves none out."""
     y = [*np.linspace(0, 1, 100).tolist(), 1e9]
     curve = Curve(x=[float(n) for n in range(101)], y=y)
     layout = charts.curve_figure(curve, "loss", Scale("time", log=True, outliers=False))["layout"]
     assert (layout["xaxis"]["type"], layout["yaxis"]["type"]) == ("date", "log")
-    assert "range" not in layout["yaxis"]
+    assert layout["yaxis"]["range"][1] > 9
     assert charts.curve_figure(curve, "loss", Scale(outliers=False))["layout"]["yaxis"]["range"][1] < 2
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -20,6 +22,7 @@ from dashboard.live.news import News, Row
 from dashboard.page import Page
 from dashboard.panel import Panel, live
 from dashboard.push.screen import Screen
+from dashboard.push.slot import GuestSlot
 from dashboard.push.turns import LONGEST_REST_S, SHARE, Turns
 from schemas.live import LiveStep
 
@@ -176,6 +179,15 @@ class SleepingDraw(Seen):
         return {}
 
 
+class Counting(Panel):
+    """Counts deltas."""
+
+    count = 0
+
+    def take(self, news: News) -> None:
+        self.count += 1
+
+
 class Board(Page):
     """A page of these panels."""
 
@@ -253,6 +265,42 @@ async def test_a_panel_of_a_user_that_sleeps_holds_up_nobody(
     await shown.until(lambda texts: "slow" in texts.get(key, "") and "seen" in texts)
     assert time.monotonic() - begun < 20
     assert "of-run" in shown.texts
+
+
+class Emptied(deque[News]):
+    """Deltas that a thread takes just before the second is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second, self.none = threading.Event(), threading.Event()
+
+    def append(self, news: News) -> None:
+        if len(self) > 0:
+            self.second.set()
+            assert self.none.wait(10)
+        super().append(news)
+
+    def popleft(self) -> News:
+        assert self.second.wait(10)
+        try:
+            return super().popleft()
+        except IndexError:
+            self.none.set()
+            raise
+
+
+async def test_each_delta_reaches_a_panel_of_a_user() -> None:
+    """The thread of a user's panel takes each delta, also one that comes as it finds no more."""
+    panel = Counting()
+    slot = GuestSlot(panel, lambda: None)
+    slot._news = Emptied()
+    slot.take(News())
+    slot.take(News())
+    deadline = time.monotonic() + 10
+    while panel.count < 2:
+        assert time.monotonic() < deadline, f"{panel.count} of 2 were taken"
+        await asyncio.sleep(0.01)
+    slot.stop()
 
 
 async def test_another_agent_resets_what_is_the_agents(opened: Callable[[Page], Shown]) -> None:
