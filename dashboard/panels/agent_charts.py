@@ -31,8 +31,6 @@ class OneChart(Panel):
 
     every = 0.5
     height = HEIGHT
-    seen = 0
-    """Steps of the agent so far, where it counts them: the number of the next one."""
     look = "metric-card"
     """Its class in `theme.css`."""
 
@@ -97,7 +95,7 @@ class OneChart(Panel):
             chart = self.chart
             if chart is not None and self._to_read(chart):
                 with suppress(StepstreamError):  # the page says that SQL is away
-                    await chart.read(history, self.choice, self.seen)
+                    await chart.read(history, self.choice)
                     chart.stale = False
                     self.whole = chart.curve
                     self._part()
@@ -190,6 +188,7 @@ class Metric(OneChart):
         self.names: set[str] = set()
         self.source: Source = "steps"
         self.seen = 0
+        """Steps of the agent so far: the number of the next one."""
         super().__init__()
 
     @property

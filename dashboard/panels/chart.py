@@ -164,8 +164,8 @@ class Chart:
         """The same, as the push names it."""
         return json.dumps(self.graph(choice), sort_keys=True, separators=(",", ":"))
 
-    async def read(self, history: History, choice: Choice, seen: int = 0) -> None:
-        """Read it out of SQL. `seen`: steps of the agent so far; a sample of them is as wide.
+    async def read(self, history: History, choice: Choice) -> None:
+        """Read it out of SQL.
 
         Raises:
             DatabaseError: SQL does not answer.
@@ -175,8 +175,6 @@ class Chart:
         asked: dict[str, Any] = {"axis": self.axis(choice), "smoothing": smoothing}
         asked["pixels"] = FULL_PIXELS if self.named == choice.full else PIXELS
         curve = await history.minmax(source, name, begin=begin, end=end, **asked)
-        if curve.sampled and seen and curve.x and (source, self.axis(choice)) == ("steps", "step"):
-            curve.x = [x * seen / curve.x[-1] for x in curve.x]
         tail: list[float] = []
         if smoothing.kind == "mean" and end is None:
             tail = (await history.latest(source, name, min(int(smoothing.amount), MOST_TAIL))).y
@@ -278,7 +276,8 @@ class Chart:
         return self.title, self.scale(choice), self.smoothing(choice).words, points
 
     def _texts(self) -> dict[str, str]:
-        label = f"{self.series.name}, {self.curve.total:,} points"
+        about = "about " if self.curve.sampled else ""
+        label = f"{self.series.name}, {about}{self.curve.total:,} points"
         return {f"value.{self.id}": self.newest, f"label.{self.id}": label, f"csv.{self.id}": self.csv}
 
     def _figure(self, choice: Choice) -> dict[str, Any]:

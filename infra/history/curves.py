@@ -41,7 +41,7 @@ class Curve(Struct):
     mean: list[float] = field(default_factory=list)
     """The smoothed line; empty without smoothing."""
     total: int = 0
-    """Points before they were reduced."""
+    """Points before they were reduced; of a sample about how many there are in all."""
     reduced: bool = False
     origin: float = 0.0
     """When its first row was made, ms since 1970: from there relative time counts."""

@@ -93,6 +93,7 @@ class SeriesReader:
         def read() -> Curve:
             held, sampled = self._columns(series)
             curve = _between(*points_of(held, series), (begin, end), 2 * pixels, smoothing)
+            curve.total = round(curve.total * held.each)
             curve.sampled, curve.origin = sampled, held.data["time"][0] if len(held) else 0.0
             return curve
 
@@ -106,7 +107,8 @@ class SeriesReader:
             held, sampled = self._columns(series)
             x, y = points_of(held, series)
             begin = max(0, len(y) - count)
-            return Curve(x=x[begin:].tolist(), y=y[begin:].tolist(), total=len(y), sampled=sampled)
+            total = round(len(y) * held.each)
+            return Curve(x=x[begin:].tolist(), y=y[begin:].tolist(), total=total, sampled=sampled)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, read)
 
@@ -194,7 +196,8 @@ def _plain(value: float) -> Any:
 
 
 def _axis(held: Columns, series: Series) -> Numbers:
-    moments, counted = held.data["time"], np.arange(len(held), dtype=np.float64)
+    """The x of each row. Where x counts, a sample is as wide as the whole: each row counts for several."""
+    moments, counted = held.data["time"], np.rint(held.each * np.arange(len(held)))
     if series.axis == "time":
         return moments
     if series.axis == "relative":
@@ -203,7 +206,7 @@ def _axis(held: Columns, series: Series) -> Numbers:
         index = held.data["episode"]
         return counted if np.isnan(index).any() else index
     if series.source == "episodes":
-        return np.cumsum(np.nan_to_num(held.data["at"], nan=1.0))
+        return np.rint(held.each * np.cumsum(np.nan_to_num(held.data["at"], nan=1.0)))
     return counted if series.source == "steps" else held.data["at"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -59,6 +59,8 @@ class Columns:
     """By name: those in KEPT, then the values."""
     position: Mapping[str, int] = field(default_factory=dict)
     """Stream → the newest line that is here."""
+    each: float = 1.0
+    """How many rows each of these stands for: more than one in a sample."""
 
     @classmethod
     def empty(cls, names: Sequence[str]) -> Columns:
@@ -132,10 +134,12 @@ def page(
 def sample(connection: Connection, place: Place, names: Sequence[str], count: int) -> Columns:
     """About `count` rows of all, evenly chosen by their line's number, in no order of streams."""
     table = TABLES[place.source]
-    every = max(1, total(connection, place) // count)
+    rows = total(connection, place)
+    every = max(1, rows // count)
     chosen = table.c.seq % (2 * every + 1) < 2 if every > 1 else true()  # odd: no rhythm of lines is missed
     found = connection.execute(_statement(connection, place, names).where(chosen)).all()
-    return Columns.empty(names).plus([_columns(place.source, names, found, {})])
+    read = Columns.empty(names).plus([_columns(place.source, names, found, {})])
+    return replace(read, each=max(1.0, rows / max(1, len(read))))
 
 
 def total(connection: Connection, place: Place) -> int:

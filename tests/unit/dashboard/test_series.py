@@ -11,8 +11,9 @@ from sqlalchemy import Engine
 
 from dashboard.sql.queries import Queries, Series
 from infra.history import series
-from infra.history.curves import Smoothing
+from infra.history.curves import AXES, Axis, Curve, Smoothing
 from infra.sql import columns
+from infra.sql.columns import Source
 from schemas.tables import Agent, Episode, Metrics, Run, Step
 from tests.support.stored import T0, agent, event, run, steps, write
 
@@ -138,11 +139,42 @@ async def test_a_long_series_is_not_waited_for(
     asked = Series("run", "metrics", "loss")
     first = await queries.minmax(asked, pixels=1000)
     assert first.sampled
-    assert 20 < first.total < 100
+    assert 20 < len(first.x) < 100
+    assert (await whole(queries, asked)).total == 1000
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize(
+    ("source", "name"), [("metrics", "loss"), ("steps", "reward"), ("episodes", "episode_return")]
+)
+async def test_a_sample_is_as_wide_as_the_series(
+    engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch, source: Source, name: str, axis: Axis
+) -> None:
+    """A sample's x goes from end to end of the series on every axis, also where x only counts rows."""
+    monkeypatch.setattr(series, "PAGE", 50)
+    write(engine, Run, [run(metrics=1000, steps=1000, episodes=1000)])
+    write(engine, Metrics, [event(n, global_step=n, metrics={"loss": 1.0}) for n in range(1000)])
+    write(engine, Step, [event(n, reward=1.0) for n in range(1000)])
+    write(engine, Episode, [event(n, episode_return=1.0, episode_length=5 + n % 3) for n in range(1000)])
+    asked = Series("run", source, name, axis=axis)
+    sample, newest, part = await asyncio.gather(
+        queries.minmax(asked), queries.latest(asked, 1), queries.minmax(asked, begin=1e300)
+    )
+    every = await whole(queries, asked)
+    assert (sample.sampled, every.sampled) == (True, False)
+    assert len(sample.x) < 100
+    near = 0.05 * (every.x[-1] - every.x[0])
+    assert (sample.x[0], sample.x[-1]) == pytest.approx((every.x[0], every.x[-1]), abs=near)
+    assert newest.x[-1] == sample.x[-1]
+    assert (sample.total, newest.total, part.total) == (every.total, every.total, 0)
+
+
+async def whole(queries: Queries, asked: Series) -> Curve:
+    """Every point of a long series: it is asked for until it is no sample, as a page does."""
     async with asyncio.timeout(60):
         while (curve := await queries.minmax(asked, pixels=1000)).sampled:  # noqa: ASYNC110 - as a page does
             await asyncio.sleep(0.01)
-    assert curve.total == 1000
+    return curve
 
 
 async def test_a_sample_sees_lines_of_every_kind(engine: Engine, queries: Queries) -> None:
