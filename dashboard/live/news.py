@@ -115,8 +115,8 @@ class News(Struct):
     """Another agent was chosen: panels discard what they gathered of the last one."""
     notice: str = ""
     """What the page cannot show now, and why."""
-    known: bool = True
-    """Whether the run is known."""
+    known: bool | None = None
+    """Whether the run is known; None: as before."""
     run: dict[str, Any] | None = None
     """The columns of `runs`, and what is known live: steps_per_second, mean_return, returns …"""
     attempts: list[dict[str, Any]] = field(default_factory=list)

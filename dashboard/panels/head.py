@@ -75,9 +75,10 @@ class Head(Panel):
         return html.Header([title, html.Div(facts, className="facts"), failure], className="run-head")
 
     def take(self, news: News) -> None:
-        if (news.known, news.agent) != (self.known, self.agent) or news.run is not None or news.first:
+        known = self.known if news.known is None else news.known
+        if (known, news.agent) != (self.known, self.agent) or news.run is not None or news.first:
             self.second = 0
-        self.known, self.agent = news.known, news.agent
+        self.known, self.agent = known, news.agent
         if news.first:
             self.attempts = len(news.attempts)
         if news.run is not None:

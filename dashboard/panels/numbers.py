@@ -83,7 +83,7 @@ class Numbers(Panel):
             [summary, choices], className="drop own-numbers", **live_attr(data_some="own.some")
         )
         listed = html.Dl([*cells, *own], className="numbers", **attrs(aria_label="Numbers"))
-        return html.Div([listed, drop], className="card numbers-card")
+        return html.Div([listed, drop], className="card numbers-card", **live_attr(style="numbers.look"))
 
     def take(self, news: News) -> None:
         self.heard = True
@@ -163,7 +163,9 @@ class Numbers(Panel):
         texts["note.steps"] = f"{form.rate(self.rate)} steps/s" if self.rate and self._going else ""
         acts = self.seen or self.episodes or not self.heard
         texts["agent.acts"] = "yes" if acts else "no"
-        return texts | self._best() | self._progress() | self._own()
+        progress = self._progress()
+        texts["numbers.look"] = "" if acts or progress or self.own else "display: none"
+        return texts | self._best() | progress | self._own()
 
     @property
     def _going(self) -> bool:

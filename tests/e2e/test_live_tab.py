@@ -60,6 +60,9 @@ def test_a_tab_is_born_by_itself_and_ends_with_the_numbers_of_sql(
     """A page that was opened before its run shows the run by itself and ends with the numbers of SQL."""
     page = open_page(f"/runs/{run_id}")
     expect(page.get_by_text("No run has this id")).to_be_visible()
+    page.wait_for_timeout(3000)  # the time bar has said where it stands
+    expect(page.get_by_text("No run has this id")).to_be_visible()
+    expect(page.locator(".known")).to_be_hidden()
     worker = stack.run(run_id, TRAINING)
     expect(page.get_by_role("tab", name="Live-ada-Training", exact=True)).to_be_visible()
     expect(page.get_by_text("Live-ada-Training", exact=True)).to_be_visible()
