@@ -159,7 +159,7 @@ async def _view(url: str) -> None:
             message = json.loads(await socket.recv())
             await asyncio.sleep(0.1)
             await socket.send(json.dumps({"act": "scrub", "value": str(random.randrange(LARGE * 9 // 10))}))
-            drew = DREW_MS if message.get("draw") else 0
+            drew = DREW_MS if any(part["draw"] for part in message["parts"]) else 0
             await socket.send(json.dumps({"ack": message["n"], "paint": 10, "drew": drew}))
 
 

@@ -28,7 +28,7 @@ async def _view(url: str, run_id: str, agent_id: str, counts: list[int]) -> None
             while True:
                 delta = json.loads(await socket.recv())
                 counts.append(1)
-                drew = DRAW_S if delta["draw"] else 0.0
+                drew = DRAW_S if any(part["draw"] for part in delta["parts"]) else 0.0
                 await asyncio.sleep(FRAME_S + drew)
                 await socket.send(json.dumps({"ack": delta["n"], "paint": 10, "drew": 1000 * drew}))
 

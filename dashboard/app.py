@@ -27,6 +27,7 @@ from dashboard.page import Pages, Services
 from dashboard.pages import every_page
 from dashboard.panel import attrs, live
 from dashboard.push import socket as push
+from dashboard.push.shown import Shows
 from dashboard.security import Guard
 from dashboard.sql import download
 from dashboard.sql.queries import Queries
@@ -89,9 +90,11 @@ def create(settings: Settings, health: Health | None = None) -> Guard:
 
 
 def _routes(server: FastAPI, services: Services) -> None:
+    shows = Shows(services.feeds)
+
     @server.websocket("/live")
     async def live(socket: WebSocket) -> None:
-        await push.live(socket, services.pages, services.feeds)
+        await push.live(socket, services.pages, shows)
 
     @server.exception_handler(StepstreamError)
     async def failed(_: Request, error: StepstreamError) -> Response:

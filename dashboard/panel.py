@@ -12,7 +12,7 @@
         def draw(self): return {"visited": f"{self.n} steps"}
 
 On an open page: `layout` once; `reset`, with `load` in the background; then `take` with each delta and
-`draw` when its turn has come. There is one object for each open page: what it gathers is its own.
+`draw` when its turn has come. One object serves all open pages of one address with the same settings.
 """
 
 from __future__ import annotations

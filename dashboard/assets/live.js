@@ -60,10 +60,12 @@
     const began = performance.now();
     if (delta.n === 1) { leaves.clear(); queue.clear(); }
     if (delta.url === location.pathname + location.search) arrived();
-    for (const key in delta.texts) text(key, delta.texts[key]);
-    for (const id in delta.props) props(id, delta.props[id]);
-    for (const id in delta.draw) later(id, delta.draw[id]);
-    if (delta.address) patch(delta.address, true, true);
+    for (const part of delta.parts) {
+      for (const key in part.texts) text(key, part.texts[key]);
+      for (const id in part.props) props(id, part.props[id]);
+      for (const id in part.draw) later(id, part.draw[id]);
+      if (part.address) patch(part.address, true, true);
+    }
     pace.applied(began, performance.now());
     painted((frame) => {
       paint = performance.now() - began;
@@ -127,7 +129,7 @@
       if (Object.keys(values).length) window.dash_clientside.set_props(named, values);
     } catch (error) { failed[id] = String(error).slice(0, 300); }
   }
-  const isPatch = (value) => value?.__dash_patch_update !== undefined;
+  const isPatch = (value) => value?.__dash_patch_update;
   const joined = (...all) => all.flat().reduce((kept, one) => [...kept.filter(({ location }) => one.operation !== "Assign" || `${location}` !== `${one.location}`), one], []);
   const put = (at, [key, ...path], value) => Object.assign(Array.isArray(at) ? [...at] : { ...at }, { [key]: path.length ? put(at?.[key], path, value) : value });
 
@@ -171,12 +173,10 @@
     }
   }
   addEventListener("pointerup", () => { released = Date.now(); setTimeout(more, TWICE_MS); }, true);
-
   function draw(done) {
     const id = inSight(), values = queue.get(id), began = performance.now();
     if (!id) return done(0);
-    queue.delete(id);
-    props(id, values);
+    queue.delete(id); props(id, values);
     setTimeout(() => done(performance.now() - began), 0);
   }
   /** A page that is new, or was scrolled, has more than one that waits: one a frame. */

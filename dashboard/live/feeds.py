@@ -38,6 +38,10 @@ T = TypeVar("T")
 class Feed(Protocol):
     """The source of a page's news."""
 
+    @property
+    def own(self) -> bool:
+        """Whether its viewer stands in time where no other does."""
+
     async def first(self) -> News:
         """All there is."""
 
@@ -133,6 +137,8 @@ class Waiting:
         except DatabaseError:
             self._notice = NO_SQL
             return otherwise
+
+    own = False
 
     def act(self, name: str, value: str) -> None:
         """Nothing: it is live only."""

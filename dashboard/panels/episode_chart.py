@@ -63,7 +63,7 @@ class EpisodeChart(Chart):
     def graph(self, choice: Choice) -> dict[str, str]:
         return {"type": "alone", "axis": self.axis(choice), "name": self.id}
 
-    async def read(self, history: History, choice: Choice, seen: int = 0) -> None:
+    async def read(self, history: History, choice: Choice) -> None:
         if self.episode is not None:
             steps, before = await history.episode(self.episode), self.curve.total
             self.of_steps([_point(i, step, self.series.name) for i, step in enumerate(steps)], choice)

@@ -161,6 +161,7 @@ def _controls() -> Component:
             type="button",
             className="btn btn-sm",
             title="A link by which others go where you go",
+            **attrs(data_act="lead"),
         ),
     ]
     where = live("time.where", className="time-where", text="")

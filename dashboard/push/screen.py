@@ -22,10 +22,10 @@ from dashboard.live.feeds import Feed, Feeds
 from dashboard.live.news import News
 from dashboard.page import Page
 from dashboard.plugins import Plugin
+from dashboard.push.said import Message
 from dashboard.push.slot import GuestSlot, Pieces, Slot
 from dashboard.push.turns import SOON_S, Turns
 
-Message = dict[str, Any]
 PROMPT_S = 0.1
 """After a jump, panels that draw at least this often come with the numbers; others take turns."""
 
@@ -55,6 +55,12 @@ class Screen:
         self._waiting: asyncio.Task[News] | None = None
         self._agent: str | None = None
         self._moved_to: Address | None = None
+        self._moved = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is one viewer's own, who has moved, or stands where no other does."""
+        return self._moved or self._feed.own
 
     async def first(self) -> Message:
         """All there is."""
@@ -80,10 +86,18 @@ class Screen:
 
     def move(self, address: Address, settings: Mapping[str, Any]) -> None:
         """The page has another address, and stays the same page."""
-        if (address, settings) == (self.address, self._settings):
+        if self.looks(address, settings):
             return
-        self._moved_to, self._settings = address, settings
+        self._moved_to, self._settings, self._moved = address, settings, True
         self._wake.set()
+
+    def looks(self, address: Address, settings: Mapping[str, Any]) -> bool:
+        """Whether it is at this address."""
+        return (self._moved_to or self.address, self._settings) == (address, settings)
+
+    def lead(self) -> None:
+        """Others are to follow it in time: from now on it is one viewer's own."""
+        self._moved = True
 
     def failed(self, errors: Mapping[str, str]) -> None:
         """What the page could not set, by component id."""
@@ -190,6 +204,7 @@ class Screen:
 
     def _readdressed(self, changes: dict[str, Any]) -> Message:
         """The part of a message that changes the page's address."""
+        self._moved = True
         self.address = Address.of(self.address.to(**changes))
         for slot in self._slots:
             slot.moved(self.address, self._settings)
@@ -197,6 +212,7 @@ class Screen:
 
     def act(self, name: str, value: str) -> None:
         """A control of the page was used."""
+        self._moved = True
         self._feed.act(name, value)
 
     def _load(self) -> None:

@@ -1,8 +1,8 @@
 """The push: one WebSocket a page, one delta in flight.
 
     page    {"url": "/runs/r?agent=a", "settings": {…}}                what the address bar says is looked at
-    server  {"n": 1, "page": "run r", "url": "/runs/r?agent=a", "texts": {key: text}, "props": {id: props},
-             "draw": {id: props}}                                      the address, where it has changed
+    server  {"n": 1, "page": "run r", "url": "/runs/r?agent=a", "parts": [{"texts": {key: text},
+             "props": {id: props}, "draw": {id: props}}, …]}           the address, where it has changed
     page    {"act": "play", "value": ""}                               a control of the page was used
     page    {"ack": 1, "paint": 9.1, "drew": 14.2, "failed": {id: error}}   it is painted; ms, and what failed
     server  {"n": 2, …}                                                what came since
@@ -16,25 +16,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 import msgspec
-import structlog
 from msgspec import Struct
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dashboard.address import Address
-from dashboard.live.feeds import Feeds
 from dashboard.page import Pages
-from dashboard.push.screen import Message, Screen
+from dashboard.push.shown import STOP_S, Shown, Shows
 from dashboard.push.slot import ENCODER
 from infra.metrics import PUSH_SECONDS, VIEWERS
 
 HELLO_S = 20
 """Seconds within which a page must say what it looks at."""
-STOP_S = 0.5
-
-log = structlog.get_logger(service="dashboard")
+LEADS = "lead"
+"""The act of one who gives out a link by which others follow."""
 
 
 class Word(Struct):
@@ -53,10 +51,10 @@ class Word(Struct):
 _WORD = msgspec.json.Decoder(Word)
 
 
-async def live(socket: WebSocket, pages: Pages, feeds: Feeds) -> None:
+async def live(socket: WebSocket, pages: Pages, shows: Shows) -> None:
     """Serve one page until it goes."""
     await socket.accept()
-    line = _Line(socket, pages, feeds)
+    line = _Line(socket, pages, shows)
     VIEWERS.inc()
     try:
         async with asyncio.timeout(HELLO_S):
@@ -73,67 +71,104 @@ async def live(socket: WebSocket, pages: Pages, feeds: Feeds) -> None:
 class _Line:
     """One connection: what its page looks at, and its credit."""
 
-    def __init__(self, socket: WebSocket, pages: Pages, feeds: Feeds) -> None:
-        self._socket, self._pages, self._feeds = socket, pages, feeds
+    def __init__(self, socket: WebSocket, pages: Pages, shows: Shows) -> None:
+        self._socket, self._pages, self._shows = socket, pages, shows
         self._n = 0
-        self._word, self._painted = Word(), asyncio.Event()
+        self._painted, self._changing = asyncio.Event(), asyncio.Lock()
         self._key = self._url = ""
-        self._screen: Screen | None = None
+        self._address, self._settings = Address(), dict[str, Any]()
+        self._shown: Shown | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._asked: asyncio.Task[None] | None = None
 
     async def hear(self, text: str) -> None:
         word = _WORD.decode(text)
         if word.url is not None:
-            await self._look(Address.of(word.url), word.settings)
-            self._url = word.url
-        elif word.act and self._screen is not None:
-            self._screen.act(word.act, word.value)
-        elif word.ack == self._n and self._screen is not None:
-            self._word = word
-            self._screen.failed(word.failed)
+            async with self._changing:
+                await self._look(Address.of(word.url), word.settings)
+                self._url = word.url
+        elif word.act:
+            async with self._changing:
+                await self._act(word)
+        elif word.ack == self._n and self._shown is not None:
+            self._shown.screen.failed(word.failed)
+            self._shown.painted(word.paint, word.drew)
             self._painted.set()
 
+    def again(self) -> None:
+        """Look anew: the screen is another's now."""
+        self._asked = asyncio.create_task(self._anew())
+
+    def end(self) -> None:
+        """The screen has failed: the page comes again by itself."""
+        self._asked = asyncio.create_task(self._socket.close(1011))
+
     async def stop(self) -> None:
+        """The page is gone."""
+        async with self._changing:
+            await self._part()
+
+    async def _look(self, address: Address, settings: dict[str, Any]) -> None:
+        page, shown = self._pages.of(address), self._shown
+        stays = shown is not None and page.key(address) == self._key
+        self._key, self._address, self._settings = page.key(address), address, settings
+        if shown is not None and stays and len(shown.viewers) == 1:
+            shown.screen.move(address, settings)
+        elif shown is None or not stays or not shown.screen.looks(address, settings):
+            await self._begin()
+
+    async def _act(self, word: Word) -> None:
+        shown = self._shown
+        if shown is None:
+            return
+        if word.act == LEADS:  # who follows the link follows this screen: it is no other's
+            shown.screen.lead()
+            for viewer in shown.viewers - {self}:
+                viewer.again()
+        else:
+            if len(shown.viewers) > 1:
+                shown = await self._begin(alone=True)
+            await shown.act(word.act, word.value)
+
+    async def _anew(self) -> None:
+        async with self._changing:
+            if self._shown is not None:
+                await self._begin()
+
+    async def _begin(self, alone: bool = False) -> Shown:
+        await self._part()
+        page = self._pages.of(self._address)
+        shown = self._shown = self._shows.join(self, page, self._address, self._settings, alone)
+        self._serving = asyncio.create_task(self._serve(shown))
+        return shown
+
+    async def _part(self) -> None:
         """End what is being served. Cancels again where a library swallowed the first cancellation."""
         while self._serving is not None and not self._serving.done():
             self._serving.cancel()
             await asyncio.wait([self._serving], timeout=STOP_S)
-        if self._screen is not None:
-            await self._screen.stop()
-        self._serving, self._screen = None, None
+        if self._shown is not None:
+            await self._shows.leave(self, self._shown)
+        self._serving, self._shown = None, None
 
-    async def _look(self, address: Address, settings: dict[str, Any]) -> None:
-        page = self._pages.of(address)
-        key = page.key(address)
-        if self._screen is not None and key == self._key:
-            return self._screen.move(address, settings)
-        await self.stop()
-        self._key, self._painted = key, asyncio.Event()
-        self._screen = Screen(page, self._feeds, address, settings)
-        self._serving = asyncio.create_task(self._serve(self._screen))
-        return None
-
-    async def _serve(self, screen: Screen) -> None:
-        try:
-            message = await screen.first()
+    async def _serve(self, shown: Shown) -> None:
+        count = 0
+        with suppress(WebSocketDisconnect, RuntimeError):  # the page went between two words
             while True:
+                try:
+                    count, parts = await shown.since(count)
+                except LookupError:
+                    self.again()
+                    return
                 self._painted.clear()
                 sent = time.monotonic()
-                await self._send(message)
-                await asyncio.sleep(0)  # uvloop writes when a turn of the loop ends
-                screen.prepare()
+                await self._send(parts)
                 await self._painted.wait()
                 PUSH_SECONDS.observe(time.monotonic() - sent)
-                message = await screen.next(self._word.paint, self._word.drew)
-        except (WebSocketDisconnect, RuntimeError):
-            pass  # the page went between two words
-        except Exception:
-            log.exception("push_failed", page=self._key)
-            await self._socket.close(1011)  # the page comes again by itself
 
-    async def _send(self, message: Message) -> None:
+    async def _send(self, parts: bytes) -> None:
         self._n += 1
-        whole: Message = {"n": self._n, "page": self._key} | message
+        head: dict[str, Any] = {"n": self._n, "page": self._key}
         if self._url:
-            whole["url"], self._url = self._url, ""
-        await self._socket.send_text(ENCODER.encode(whole).decode())
+            head["url"], self._url = self._url, ""
+        await self._socket.send_text((ENCODER.encode(head)[:-1] + b',"parts":[' + parts + b"]}").decode())

@@ -65,6 +65,11 @@ class TimedFeed(Follower):
         """The open agent."""
         return self._live.agent or ""
 
+    @property
+    def own(self) -> bool:
+        """Whether this viewer is elsewhere than all who look at what is live."""
+        return self.state != "live" or names_moment(self._address)
+
     async def first(self) -> News:
         """All there is."""
         news = await self._live.first()
@@ -135,8 +140,6 @@ class TimedFeed(Follower):
         self.leave()
         self.dismiss()
 
-    # Live
-
     def _pause(self) -> float:
         if self.state == "replay" or (self.state == "live" and self._delayed.seconds):
             return TICK_S
@@ -166,8 +169,6 @@ class TimedFeed(Follower):
         self._readdress(news, dict.fromkeys((*PARTS, "loop")))
         self.lead(self.state, None)
         return await self._clocked(news)
-
-    # Elsewhere
 
     def led(self, state: str, cut: Cut | None) -> None:
         """The viewer that this one follows is at a cut; None: live."""

@@ -320,3 +320,38 @@ def test_who_follows_pauses_where_the_other_does(look: Callable[[str], Page], tr
     bar(leader, "paused")
     bar(follower, "paused")
     expect(follower.locator("#now-title")).to_have_text(leader.locator("#now-title").text_content() or "")
+
+
+def test_viewers_of_the_same_page_part_when_one_stops_the_time(
+    stack: Stack, look: Callable[[str], Page], run_id: str
+) -> None:
+    """Of two who look at the same run one pauses, the other stays live; a follow link is its viewer's."""
+    stack.run(
+        run_id,
+        """
+        for i in range(600):
+            emit(type="step", agent_id="ada", episode_index=i // 20, step_index=i % 20, reward=1.0)
+            time.sleep(0.1)
+        """,
+    )
+    first = look(f"/runs/{run_id}?agent=ada")
+    bar(first, "live")
+    second = look(f"/runs/{run_id}?agent=ada")
+    bar(second, "live")
+    expect(second.locator("#reward .scatterlayer path").first).to_be_attached()
+    first.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    press(second, "Space")
+    bar(second, "paused")
+    stands = second.locator("#now-title").text_content() or ""
+    bar(first, "live")
+    first.click("#copy-follow")
+    first.wait_for_function("() => window.copied?.includes('follow=')")
+    follower = look(first.evaluate("window.copied.slice(location.origin.length)"))
+    bar(follower, "live")
+    press(first, "Space")
+    bar(first, "paused")
+    bar(follower, "paused")
+    expect(follower.locator("#now-title")).to_have_text(first.locator("#now-title").text_content() or "")
+    expect(second.locator("#now-title")).to_have_text(stands)
+    press(second, "End")
+    bar(second, "live")
