@@ -14,14 +14,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
-from math import ceil, floor, isnan, log2, log10
+from math import floor, isnan, log10
 from typing import Any
 
 import numpy as np
 from dash import Patch, dcc
-from msgspec import Struct
 
-from infra.history.curves import Axis, Curve, Numbers, central_range, downsampled
+from dashboard.axes import LEFT, Scale, left, x_axis, y_axis
+from infra.history.curves import Curve, Numbers, downsampled
 
 POINTS = 500
 """Of a line that is drawn live: more are no wider on the screen."""
@@ -29,10 +29,6 @@ DIGITS = 6
 """Of a value, and of its place in the span of its line: more are not seen, and cost their reading."""
 MOST_PLACES = 15
 """After the point: what needs more stays as it is."""
-TINY, HUGE = 1e-290, 1e290
-"""Spans of an axis beyond which its steps are no numbers."""
-EDGE = 0.03
-"""Of a line's span, left free above and below it."""
 HEIGHT = 180
 """Of a curve out of SQL, in pixels."""
 MAX_NAME = 32
@@ -51,27 +47,6 @@ Figure = dict[str, Any]
 _SAID: Figure = {"x": 0.5, "xref": "paper", "xanchor": "center", "y": 0, "yref": "container"}
 _SAID |= {"yanchor": "bottom", "pad": {"b": 6}, "font": {"size": 11}, "automargin": False}
 """Words below a chart. An axis' own title measures each label, a fifth of a redraw; a chart's does not."""
-
-
-class Scale(Struct, frozen=True):
-    """How a chart's axes are drawn."""
-
-    x: Axis = "step"
-    """step, episode, relative or time."""
-    log: bool = False
-    """y is logarithmic."""
-    outliers: bool = True
-    """Whether y reaches as far as outliers lie."""
-    reach: tuple[Numbers, Numbers] | None = None
-    """Of a line that starts again: values of x and y that lines before it had. Its axes hold them, too."""
-
-    @property
-    def title(self) -> str:
-        """Of the x axis."""
-        return X_TITLES.get(self.x, X_TITLES["step"])
-
-
-X_TITLES = {"step": "Step", "episode": "Episode", "relative": "Time since the start (s)", "time": "Time"}
 
 
 def plain(text: Any) -> str:
@@ -167,7 +142,9 @@ def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", poin
     data.append(line(*thin(curve.mean_x, curve.mean, points), smoothed) if smoothed else line((), ()))
     layout = line_layout(HEIGHT, said(curve, name, scale, smoothed))
     layout["xaxis"] |= {"type": "date" if scale.x == "time" else "linear"} | x_axis(curve, scale)
-    layout["yaxis"] |= y_axis(curve, scale)
+    of_y = y_axis(curve, scale)
+    layout["yaxis"] |= of_y
+    layout["margin"]["l"] = left(of_y)
     layout["annotations"] = _nothing(curve)
     return {"data": data, "layout": layout}
 
@@ -183,46 +160,11 @@ def curve_drawn(
     patch["layout"]["annotations"] = _nothing(curve)
     for key, value in x_axis(curve, scale).items():
         patch["layout"]["xaxis"][key] = value
-    for key, value in y_axis(curve, scale).items():
+    of_y = y_axis(curve, scale)
+    for key, value in of_y.items():
         patch["layout"]["yaxis"][key] = value
+    patch["layout"]["margin"]["l"] = left(of_y)
     return {"figure": patch}
-
-
-def x_axis(curve: Curve, scale: Scale) -> Figure:
-    """Its range: it grows in steps, as new points cost less than half where an axis stays."""
-    if scale.reach and scale.x == "time":
-        return {}
-    values = np.append(np.array(curve.x, dtype=np.float64), scale.reach[0] if scale.reach else ())
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
-    ends = _outward(low, high)
-    return {"range": [low, ends[1]], "autorange": False} if ends else {"autorange": True}
-
-
-def y_axis(curve: Curve, scale: Scale) -> Figure:
-    """Its type, and its range: of all values, or of those that are no outliers; in steps, as that of x."""
-    axis: Figure = {"type": "log" if scale.log else "linear"}
-    values = np.array(curve.y, dtype=np.float64)
-    ends = None
-    if not scale.outliers and not scale.log:
-        ends = central_range(values)
-    elif len(values := _shown(np.append(values, scale.reach[1] if scale.reach else ()), scale)):
-        low, high = float(values.min()), float(values.max())
-        edge = EDGE * (high - low) or 1.0
-        ends = _outward(low - edge, high + edge)
-    return axis | ({"range": list(ends), "autorange": False} if ends else {"autorange": True})
-
-
-def _shown(values: Numbers, scale: Scale) -> Numbers:
-    values = values[np.isfinite(values)]
-    return np.log10(values[values > 0]) if scale.log else values
-
-
-def _outward(low: float, high: float) -> tuple[float, float] | None:
-    """The next ends that are multiples of a step, 8 to 18 of which lie between. None: Plotly's will do."""
-    if not TINY < high - low < HUGE:
-        return None
-    step = 2.0 ** (floor(log2(high - low)) - 3)
-    return floor(low / step) * step, ceil(high / step) * step
 
 
 def said(curve: Curve, name: str, scale: Scale, smoothed: str) -> str:
@@ -313,7 +255,7 @@ def _graph(id: Any, data: list[Figure], height: int, layout: Figure, image: str 
 def line_layout(height: int, x_title: str = "", y_title: str = "") -> Figure:
     """A line chart's layout; `height` in pixels. `x_title` stands below the chart."""
     return {
-        "margin": {"l": 62 if y_title else 48, "r": 10, "t": 6, "b": 38 if x_title else 24},
+        "margin": {"l": 62 if y_title else LEFT, "r": 10, "t": 6, "b": 38 if x_title else 24},
         "showlegend": False,
         "hovermode": "x unified",
         "dragmode": "zoom",

@@ -72,6 +72,8 @@ class Panel:
     of_run: ClassVar[bool] = False
     """It shows the run, not the agent: `reset` is not called when another agent is chosen."""
     options: ClassVar[tuple[Option, ...]] = ()
+    row_ids: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """The field that identifies a row, by the id of each table that it changes by `rowTransaction`."""
 
     address = Address()
     """The page's address: set before `reset`, and whenever it changes."""

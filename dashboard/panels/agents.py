@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from dash import Patch, html
@@ -40,6 +40,7 @@ class Agents(Panel):
     """Tabs, or the list; the chosen one, and its neighbours for the keys."""
 
     title, every, of_run = "Agents", 0.25, True
+    row_ids: ClassVar = {"agent-list": "agent_id"}
 
     def reset(self) -> None:
         self.rows: dict[str, AgentRow] = {}
@@ -59,7 +60,7 @@ class Agents(Panel):
         head = html.Div([html.H2("Agents"), live("agents.count", text="")], className="agents-head")
         tabs = html.Div(id="agent-tabs", className="agent-tabs", role="tablist", **attrs(aria_label="Agents"))
         options = {"headerHeight": 0, "rowHeight": 32, "rowClassRules": {"chosen": "params.data.chosen"}}
-        listed = grids.grid("agent-list", [COLUMN], "params.data.agent_id", options=options, rowData=[])
+        listed = grids.grid("agent-list", [COLUMN], self.row_ids["agent-list"], options=options, rowData=[])
         many = html.Div(listed, className="agent-many", role="tablist", **attrs(aria_label="Agents"))
         keys = [_key("next", "j"), _key("previous", "k")]
         find = search("find", "Find an agent", id="agent-search")

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from msgspec import structs
 
 from dashboard import charts, form
-from dashboard.charts import Scale
+from dashboard.axes import Scale
 from dashboard.live.news import News, finite
 from dashboard.panel import Drawn, History
 from dashboard.panels.chart_choice import Choice

@@ -12,6 +12,7 @@ from dash.development.base_component import Component
 
 from dashboard import charts, form, groups
 from dashboard.address import chosen_runs, run_link
+from dashboard.axes import X_TITLES
 from dashboard.controls import select
 from dashboard.groups import Band
 from dashboard.live.news import finite
@@ -29,7 +30,7 @@ SMOOTH = "mean:100"
 RELOAD_S = 3.0
 TRAINING = "training"
 """The axis of a language model's training steps: y is the mean reward of their samples."""
-X_TITLES = charts.X_TITLES | {TRAINING: "Training step"}
+TITLES = X_TITLES | {TRAINING: "Training step"}
 PIXELS = 400
 EACH = Smoothing("mean", 1)
 """Every n-th value as it is: groups are made of these, not of extremes."""
@@ -232,7 +233,7 @@ class Compare(Panel):
         offered = {RETURN: "Return per episode"} | {name: name for name in metrics}
         by = {groups.SEED: "All but the seed", groups.NONE: "No groups"}
         settings = {key: key for key in self._differing()}
-        axes = X_TITLES if self.series == RETURN and self._trained() else charts.X_TITLES
+        axes = TITLES if self.series == RETURN and self._trained() else X_TITLES
         return [
             _select("of", "Compare", offered, self.series, RETURN),
             _select("x", "by", axes, self.axis, self._default_axis),
@@ -247,7 +248,7 @@ class Compare(Panel):
             for place, line in enumerate(self.lines)
             if line.band is not None
         ]
-        layout = charts.line_layout(420, X_TITLES[self.axis], self.series)
+        layout = charts.line_layout(420, TITLES[self.axis], self.series)
         layout["xaxis"]["type"] = "date" if self.axis == "time" else "linear"
         layout["annotations"] = [charts.note(self._said(bool(areas)))]
         return {"data": lines + areas, "layout": layout}

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import numpy as np
 from msgspec import structs
 
-from dashboard.charts import Scale
+from dashboard.axes import Scale
 from dashboard.live.news import finite, parsed
 from dashboard.panel import History
 from dashboard.panels.chart import PIXELS, Chart

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from dash import html
 from dash.development.base_component import Component
@@ -24,6 +24,7 @@ class Runs(Panel):
     """All runs as the address wants them: found, sorted, grouped."""
 
     title, every, width, place = "Runs", 0.5, 12, "home"
+    row_ids: ClassVar = {"runs": "key"}
 
     def reset(self) -> None:
         self.choice = Choice.of(self.address)
@@ -42,7 +43,7 @@ class Runs(Panel):
         grid = grids.grid(
             "runs",
             run_table.definitions(Choice()),
-            "params.data.key",
+            self.row_ids["runs"],
             options={
                 "rowHeight": 40,
                 "rowClassRules": {"group-row": "params.data.group === true"},

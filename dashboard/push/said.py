@@ -1,6 +1,6 @@
 """What a page has been told: the last text of each leaf and the last value of each property.
 
-    said = Said()
+    said = Said({"table": "id"})
     said.add(first); said.add(second)
     said.parts()                        # tell one who comes later all of it
 
@@ -9,6 +9,7 @@ Of a Patch its parts are kept, as a page keeps them: a newer one of the same pla
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
@@ -35,18 +36,26 @@ class _Patch(Struct, rename={"mark": "__dash_patch_update"}):
 _IS_PATCH = b'{"__dash_patch_update"'
 _values = msgspec.json.Decoder(dict[str, Raw]).decode
 _patch = msgspec.json.Decoder(_Patch).decode
+_rows = msgspec.json.Decoder(list[Raw]).decode
 _encoded = msgspec.json.Encoder().encode
 
 
 class Said:
-    """What was said up to now."""
+    """What was said up to now.
 
-    def __init__(self) -> None:
+    Args:
+        row_ids: the field that identifies a row, by the id of each table that changes by rows.
+    """
+
+    def __init__(self, row_ids: Mapping[str, str]) -> None:
+        self._row_ids = row_ids
         self._texts: dict[str, str] = {}
         self._set: dict[str, dict[str, dict[str, Raw]]] = {"props": {}, "draw": {}}
         self._patches: dict[str, dict[str, _Patch]] = {}
         self._lost: set[tuple[str, str]] = set()
         """Properties of which not all is kept."""
+        self._rows: dict[str, dict[Any, Raw]] = {}
+        """The rows of tables that have changed by rows."""
 
     @property
     def whole(self) -> bool:
@@ -69,6 +78,8 @@ class Said:
             first[when] = {}
             for id, values in ids.items():
                 made = dict(values)
+                if id in self._rows:
+                    made["rowData"] = Raw(_encoded(list(self._rows[id].values())))
                 for name in patches.get(id, {}).keys() & made.keys():
                     if (changed := _changed(made[name], patches[id][name])) is not None:
                         made[name] = changed
@@ -79,7 +90,7 @@ class Said:
 
     def _add(self, when: str, id: str, name: str, value: Raw) -> None:
         if name == "rowTransaction":
-            self._lost.add((id, "rowData"))
+            self._change(id, value)
         elif bytes(value).startswith(_IS_PATCH):
             self._join(id, name, _patch(value))
         elif name != "api":  # a call changes nothing that is kept
@@ -87,8 +98,25 @@ class Said:
             if kept is None:
                 kept = self._set[when][id] = {}
             kept[name] = value.copy()
+            if name == "rowData":
+                self._rows.pop(id, None)
             self._patches.get(id, {}).pop(name, None)
             self._lost.discard((id, name))
+
+    def _change(self, id: str, value: Raw) -> None:
+        """Some rows of a table are new, others, or gone."""
+        values = next((ids[id] for ids in self._set.values() if id in ids), {})
+        field = self._row_ids.get(id)
+        if field is None or "rowData" not in values:
+            self._lost.add((id, "rowData"))
+            return
+        if id not in self._rows:
+            self._rows[id] = _by(field, _rows(values["rowData"]))
+        changes = _values(value)
+        for name in ("add", "update"):
+            self._rows[id] |= _by(field, _rows(changes.get(name, b"[]")))
+        for gone in _by(field, _rows(changes.get("remove", b"[]"))):
+            self._rows[id].pop(gone, None)
 
     def _join(self, id: str, name: str, patch: _Patch) -> None:
         patches = self._patches.setdefault(id, {})
@@ -101,6 +129,10 @@ class Said:
         if len(parts) > MOST_PARTS:
             self._lost.add((id, name))
             del patches[name]
+
+
+def _by(field: str, rows: list[Raw]) -> dict[Any, Raw]:
+    return {bytes(_values(row)[field]): row.copy() for row in rows}
 
 
 def _changed(value: Raw, patch: _Patch) -> Raw | None:

@@ -58,6 +58,11 @@ class Screen:
         self._moved = False
 
     @property
+    def row_ids(self) -> dict[str, str]:
+        """The field that identifies a row, by the id of each table that changes by rows."""
+        return {id: field for slot in self._slots for id, field in slot.panel.row_ids.items()}
+
+    @property
     def alone(self) -> bool:
         """Whether it is one viewer's own, who has moved, or stands where no other does."""
         return self._moved or self._feed.own

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from dashboard.address import Address
@@ -52,7 +53,7 @@ class Shown:
         self.viewers: set[Viewer] = set()
         self._count, self._log = 0, deque[bytes](maxlen=MOST_BEHIND)
         """How many messages there were, and the last of them."""
-        self._said = Said()
+        self._said = Said(screen.row_ids)
         self._more, self._wanted, self._began = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._paint = self._drew = 0.0
         self._running = asyncio.create_task(self._run())
@@ -111,6 +112,7 @@ class Shown:
                 message = await self.screen.next(self._paint, drew)
         except Exception:
             log.exception("push_failed", page=self.screen.page.key(self.screen.address))
+            self._began.set()
             for viewer in list(self.viewers):
                 viewer.end()
 
@@ -134,7 +136,7 @@ class Shows:
         self, viewer: Viewer, page: Page, address: Address, settings: Mapping[str, Any], alone: bool = False
     ) -> Shown:
         """The screen for one who looks at an address: another's, where one is open. `alone`: of its own."""
-        key = (page.key(address), address, tuple(sorted(settings.items())))
+        key = (page.key(address), address, msgspec.json.encode(settings, order="sorted"))
         shown = None if alone else self._shown.get(key)
         if shown is None or not shown.open:
             shown = Shown(Screen(page, self._feeds, address, settings), key)

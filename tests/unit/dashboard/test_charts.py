@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dashboard import charts
-from dashboard.charts import Scale
+from dashboard import axes, charts
+from dashboard.axes import Scale
 from infra.history.curves import Curve
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -95,7 +95,7 @@ def test_the_range_of_x_holds_all_points_and_grows_in_steps(start: float, length
     x, ends = [start], set()
     for length in lengths:
         x.append(x[-1] + length)
-        begin, end = charts.x_axis(Curve(x=list(x), y=[0.0] * len(x)), Scale())["range"]
+        begin, end = axes.x_axis(Curve(x=list(x), y=[0.0] * len(x)), Scale())["range"]
         assert begin == start
         assert x[-1] <= end <= x[-1] + (x[-1] - start) / 8
         ends.add(end)
@@ -105,20 +105,21 @@ def test_the_range_of_x_holds_all_points_and_grows_in_steps(start: float, length
 def test_a_chart_that_starts_again_keeps_its_range() -> None:
     """An axis of a line that starts again holds what lines before it reached; of time it is the page's."""
     curve, reach = Curve(x=[0.0, 1.0], y=[0.0, 1.0]), (np.array([0.0, 8.0]), np.array([-8.0, 1.0]))
-    assert charts.x_axis(curve, Scale(reach=reach))["range"] == [0, 8]
-    low, high = charts.y_axis(curve, Scale(reach=reach))["range"]
+    assert axes.x_axis(curve, Scale(reach=reach))["range"] == [0, 8]
+    low, high = axes.y_axis(curve, Scale(reach=reach))["range"]
     assert low < -8
     assert 1 < high < 2.1
-    assert charts.x_axis(curve, Scale("time", reach=reach)) == {}
+    assert axes.x_axis(curve, Scale("time", reach=reach)) == {}
 
 
 @given(st.lists(st.floats(allow_nan=False), max_size=20), st.booleans())
 def test_the_range_of_y_holds_all_values(y: list[float], log: bool) -> None:
     """The range of y holds each value that can be drawn, and a third more at most; else it is Plotly's."""
-    axis = charts.y_axis(Curve(x=[float(n) for n in range(len(y))], y=y), Scale(log=log))
+    axis = axes.y_axis(Curve(x=[float(n) for n in range(len(y))], y=y), Scale(log=log))
     drawn = [log10(value) if log else value for value in y if isfinite(value) and (value > 0 or not log)]
     if axis["autorange"]:
-        assert not drawn or max(map(abs, drawn)) > 1e15 or not 1e-280 < max(drawn) - min(drawn) < 1e280
+        finest = max(map(abs, drawn), default=0) * 1e-11
+        assert not drawn or not max(finest, 1e-280) < ((max(drawn) - min(drawn)) or 2) < 1e280
     else:
         low, high = axis["range"]
         assert low < min(drawn) <= max(drawn) < high
@@ -133,6 +134,15 @@ def test_the_scale_of_a_chart() -> None:
     assert (layout["xaxis"]["type"], layout["yaxis"]["type"]) == ("date", "log")
     assert layout["yaxis"]["range"][1] > 9
     assert charts.curve_figure(curve, "loss", Scale(outliers=False))["layout"]["yaxis"]["range"][1] < 2
+
+
+@pytest.mark.parametrize(
+    ("y", "wide"), [([119_960.0, 119_999.0], True), ([0.0, 1e9], False), ([0.1, 0.2], False)]
+)
+def test_long_labels_have_room(y: list[float], wide: bool) -> None:
+    """Values of many digits that lie close together have a wider margin for their labels."""
+    layout = charts.curve_figure(Curve(x=[0.0, 1.0], y=y), "reward", Scale())["layout"]
+    assert (layout["margin"]["l"] > axes.LEFT) == wide
 
 
 def test_new_points_keep_the_zoom() -> None:

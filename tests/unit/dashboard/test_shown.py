@@ -44,8 +44,13 @@ class Shower:
         self.texts |= part["texts"]
         for when in ("props", "draw"):
             for id, values in part[when].items():
+                of = self.props.setdefault(id, {})
                 for name, value in values.items():
-                    of = self.props.setdefault(id, {})
+                    if name == "rowTransaction":
+                        rows = {row["id"]: row for row in of["rowData"]}
+                        rows |= {row["id"]: row for row in value["add"] + value["update"]}
+                        of["rowData"] = [row for id, row in rows.items() if {"id": id} not in value["remove"]]
+                        continue
                     of[name] = self._patched(of.get(name), value)
 
     @staticmethod
@@ -83,14 +88,30 @@ _values = st.one_of(
     st.builds(assigned, st.sampled_from("xy"), st.integers(0, 9)),
     st.builds(appended, st.integers(0, 9)),
 )
-_props = st.dictionaries(st.sampled_from(["g", "h"]), st.fixed_dictionaries({"figure": _values}))
+_rows = st.lists(st.integers(0, 4), max_size=3, unique=True)
+_full = st.builds(lambda ids, n: [{"id": id, "n": n} for id in ids], _rows, st.integers(0, 9))
+_tables = st.one_of(
+    st.builds(lambda rows: {"rowData": rows}, _full),
+    st.builds(
+        lambda add, update, gone: {
+            "rowTransaction": {"add": add, "update": update, "remove": [{"id": id} for id in gone]}
+        },
+        _full,
+        _full,
+        _rows,
+    ),
+)
+_props = st.fixed_dictionaries(
+    {}, optional={"g": st.fixed_dictionaries({"figure": _values}), "table": _tables}
+)
 _messages = st.builds(said, st.dictionaries(st.sampled_from("tu"), st.text(max_size=3)), _props, _props)
 
 
 @given(st.lists(_messages, max_size=8))
 def test_who_comes_later_knows_what_all_know(messages: list[Message]) -> None:
     """One who is told all at once has the same page as one who heard each message."""
-    always, later, all_of_it = Shower(), Shower(), Said()
+    messages = [said(props={"table": {"rowData": []}}), *messages]
+    always, later, all_of_it = Shower(), Shower(), Said({"table": "id"})
     for message in messages:
         always.see(msgspec.json.decode(ENCODER.encode(message)))
         all_of_it.add(message)
@@ -102,7 +123,7 @@ def test_who_comes_later_knows_what_all_know(messages: list[Message]) -> None:
 
 def test_what_is_not_kept_is_known() -> None:
     """Rows that were added to a table, or a list that only grows, are not kept until they are set anew."""
-    all_of_it = Said()
+    all_of_it = Said({})
     all_of_it.add(said(draw={"grid": {"rowTransaction": {"add": [{"id": 1}]}}}))
     assert not all_of_it.whole
     all_of_it.add(said(draw={"grid": {"rowData": [{"id": 1}]}}))
@@ -192,7 +213,7 @@ async def test_who_looks_at_the_same_shares_a_screen(shows: Shows) -> None:
     await asyncio.gather(first.see(shown), second.see(shown))
     assert second.page.texts == first.page.texts
     assert page.made == 1
-    assert shows.join(Looker(), page, HERE, {"buffer": 10}) is not shown
+    assert shows.join(Looker(), page, HERE, {"buffer": [10, {}]}) is not shown
     assert shows.join(Looker(), page, Address("/runs/other"), {}) is not shown
 
 
@@ -246,6 +267,23 @@ async def test_a_screen_that_fails_ends_all_its_viewers(shows: Shows) -> None:
         await asyncio.wait_for(shown.since(viewers[0].count), 0.5)
     assert [viewer.ended for viewer in viewers] == [1, 1]
     assert not shown.open
+
+
+async def test_an_act_on_a_screen_that_cannot_begin_ends(shows: Shows) -> None:
+    """A control that is used before a screen begins waits no longer than until it has failed."""
+
+    class Fails(Live):
+        async def first(self) -> News:
+            raise RuntimeError("gone")
+
+    class Failing(Shared):
+        def feed(self, feeds: Any, address: Address) -> Any:
+            return Fails()
+
+    viewer = Looker()
+    shown = shows.join(viewer, Failing(), HERE, {})
+    await asyncio.wait_for(shown.act("pause", ""), 5)
+    assert viewer.ended == 1
 
 
 async def test_a_screen_ends_with_its_last_viewer(shows: Shows) -> None:
