@@ -165,12 +165,7 @@ class Screen:
         ]
         if news.first:
             self._said = {}
-        for slot in fresh:
-            if news.seek:
-                slot.seek()
-            else:
-                slot.reset(self.address, self._settings)
-            self._ahead.pop(slot, None)
+        self._renew(fresh, news.seek)
         whole = news.first or news.seek  # what is laid out comes at once
         for slot in self._slots:
             if whole or not slot.every:
@@ -184,13 +179,23 @@ class Screen:
         pieces.texts["page.notice"] = news.notice
         for slot in self._slots:
             if not slot.every:
-                _add(pieces, slot.draw(now))
-        heavy = Pieces()
+                pieces.join(slot.draw(now))
+        heavy = self._taken()
         for slot in fresh:
             if slot.waits and (news.first or (news.seek and slot.every <= PROMPT_S)):
-                _add(heavy, slot.draw(now))
+                heavy.join(slot.draw(now))
         message = self._drawn(pieces, heavy)
         return message | self._readdressed(news.address) if news.address else message
+
+    def _renew(self, fresh: list[Slot], seek: bool) -> None:
+        """These show another moment, or another agent, or all is sent again."""
+        for slot in fresh:
+            if seek:
+                slot.seek()
+                continue
+            slot.reset(self.address, self._settings)
+            if slot in self._ahead:  # of what was before; but what it has built, it does not build again
+                self._ahead[slot] = self._ahead[slot].built
 
     def prepare(self) -> None:
         """While the page paints: what takes its time. What is drawn goes with the next message."""
@@ -228,19 +233,24 @@ class Screen:
 
     def _drawn(self, pieces: Pieces | None = None, heavy: Pieces | None = None) -> Message:
         """The message, with what was drawn ahead. Empty: there is nothing to say."""
-        pieces, heavy = pieces or Pieces(), heavy or Pieces()
-        for ahead in self._ahead.values():
-            _add(heavy, ahead)
-        self._ahead.clear()
+        pieces, heavy = pieces or Pieces(), heavy or self._taken()
         for slot in self._slots:
             if (ready := slot.ready()) is not None:
-                _add(heavy, ready)
+                heavy.join(ready)
         texts = pieces.texts | heavy.texts | self._failures()
         said, self._said = self._said, self._said | texts
         texts = {key: text for key, text in texts.items() if said.get(key) != text}
         self._heavy = bool(heavy.props)
         message = {"texts": texts, "props": pieces.props, "draw": heavy.props}
         return message if pieces.texts or any(message.values()) else {}
+
+    def _taken(self) -> Pieces:
+        """What was drawn ahead."""
+        taken = Pieces()
+        for ahead in self._ahead.values():
+            taken.join(ahead)
+        self._ahead.clear()
+        return taken
 
     def _failures(self) -> dict[str, str]:
         return {slot.failed_key: slot.failure for slot in self._slots}
@@ -250,11 +260,6 @@ def _give(slot: Slot, news: News) -> None:
     if not slot.panel.of_run and news.first != news.first_of_agent:
         news = msgspec.structs.replace(news, first=True)  # to its panels another agent is all anew
     slot.take(news)
-
-
-def _add(pieces: Pieces, more: Pieces) -> None:
-    pieces.texts |= more.texts
-    pieces.props |= more.props
 
 
 def _guest(plugin: Plugin, wake: Any) -> Slot:

@@ -40,6 +40,7 @@ def _plain(value: Any) -> Any:
 
 
 ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+_values = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class Pieces:
@@ -64,6 +65,24 @@ class Pieces:
                 raise TypeError(
                     f"draw() returned a {type(value).__name__} for {key!r}: no text, no properties"
                 )
+
+    def join(self, more: Pieces) -> None:
+        """What was drawn later."""
+        self.texts |= more.texts
+        for id, values in more.props.items():
+            before = self.props.get(id)
+            self.props[id] = (
+                values if before is None else Raw(ENCODER.encode(_values(before) | _values(values)))
+            )
+
+    @property
+    def built(self) -> Pieces:
+        """Components alone: a panel makes them once, and has then only values to say."""
+        made = Pieces()
+        for id, values in self.props.items():
+            if (children := _values(values).get("children")) is not None:
+                made.props[id] = Raw(ENCODER.encode({"children": children}))
+        return made
 
 
 class Slot:

@@ -156,6 +156,7 @@ def test_a_drag_zooms_and_the_back_button_undoes_it(trained: str, open_page: Cal
     """Dragging over a chart puts the chosen range and its axis in the address; going back removes it."""
     page = open_page(f"/runs/{trained}?agent=ada")
     area = plot(page, "curve").locator(".nsewdrag").first
+    area.hover()  # when it stands still: what comes above it moves it
     box = area.bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections import deque
@@ -22,7 +23,7 @@ from dashboard.live.news import News, Row
 from dashboard.page import Page
 from dashboard.panel import Panel, live
 from dashboard.push.screen import Screen
-from dashboard.push.slot import GuestSlot
+from dashboard.push.slot import ENCODER, GuestSlot
 from dashboard.push.turns import LONGEST_REST_S, SHARE, Turns
 from schemas.live import LiveStep
 
@@ -413,6 +414,32 @@ async def test_another_agents_numbers_come_before_its_charts(opened: Callable[[P
     await asyncio.sleep(0)
     assert heavy.asked == ["reset", "take", "load"]
     assert (await screen.next(10.0, 0.0))["texts"]["heavy"] == "0 steps"
+
+
+class Builder(Heavy):
+    """Builds a component once, and then says its values."""
+
+    built = False
+
+    def draw(self) -> dict[str, Any]:
+        built, self.built, self.dirty = self.built, True, False
+        return {"box": {"title": self.n} | ({} if built else {"children": "table"})}
+
+
+@pytest.mark.parametrize("seek", [True, False])
+async def test_what_was_built_is_not_lost_by_a_jump(seek: bool, opened: Callable[[Page], Shown]) -> None:
+    """A component that a panel built just before another agent or moment came is on the page."""
+    builder = Builder()
+    screen = opened(Board(Seen(), builder)).screen
+    await screen.first()
+    builder.built, builder.dirty, screen._heavy = False, True, False  # the page has drawn
+    await asyncio.sleep(2 * builder.every)
+    screen.prepare()
+    assert builder.built
+    sent = screen._message(News(first_of_agent=True, seek=seek, agent="ada", steps=[Row(STEP, "ada")]))
+    box = json.loads(ENCODER.encode(sent["draw"]["box"]))
+    assert box["children"] == "table"
+    assert ("title" in box) == seek
 
 
 async def test_what_the_page_could_not_set_is_named(opened: Callable[[Page], Shown]) -> None:
