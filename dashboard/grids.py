@@ -135,7 +135,7 @@ EMPTY = (None, "", "{}", "null")
 
 
 def grid(id: str, columns: list[Definition], row_id: str, height: int | None = None, **more: Any) -> Any:
-    """A table, `height` pixels high. `row_id`: the field that identifies a row."""
+    """A table, `height` pixels high. `row_id`: an expression of `params.data` that identifies a row."""
     options = {
         "theme": {"function": f"themeQuartz.withParams({json.dumps(THEME)})"},
         "rowHeight": ROW_PX,
@@ -149,7 +149,7 @@ def grid(id: str, columns: list[Definition], row_id: str, height: int | None = N
     return dash_ag_grid.AgGrid(
         id=id,
         columnDefs=columns,
-        getRowId=f"params.data.{row_id}",
+        getRowId=row_id,
         columnSize=None,
         defaultColDef={"resizable": True, "minWidth": 60},
         style={"height": f"{height}px" if height else "100%", "width": "100%"},
@@ -161,7 +161,7 @@ def grid(id: str, columns: list[Definition], row_id: str, height: int | None = N
 
 def live_grid(id: str, columns: list[Definition], in_sight: int = 10, **more: Any) -> Any:
     """A table of the newest rows in fixed places; `slots` makes its `rowData`."""
-    return grid(id, still(columns), "slot", in_sight * ROW_PX + HEADER_PX + 14, **more)
+    return grid(id, still(columns), "params.data.slot", in_sight * ROW_PX + HEADER_PX + 14, **more)
 
 
 def still(columns: Iterable[Definition]) -> list[Definition]:

@@ -60,7 +60,8 @@ class Agents(Panel):
         head = html.Div([html.H2("Agents"), live("agents.count", text="")], className="agents-head")
         tabs = html.Div(id="agent-tabs", className="agent-tabs", role="tablist", **attrs(aria_label="Agents"))
         options = {"headerHeight": 0, "rowHeight": 32, "rowClassRules": {"chosen": "params.data.chosen"}}
-        listed = grids.grid("agent-list", [COLUMN], self.row_ids["agent-list"], options=options, rowData=[])
+        by = f"params.data.{self.row_ids['agent-list']}"
+        listed = grids.grid("agent-list", [COLUMN], by, options=options, rowData=[])
         many = html.Div(listed, className="agent-many", role="tablist", **attrs(aria_label="Agents"))
         keys = [_key("next", "j"), _key("previous", "k")]
         find = search("find", "Find an agent", id="agent-search")

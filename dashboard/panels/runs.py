@@ -43,7 +43,7 @@ class Runs(Panel):
         grid = grids.grid(
             "runs",
             run_table.definitions(Choice()),
-            self.row_ids["runs"],
+            f"params.data.{self.row_ids['runs']}",
             options={
                 "rowHeight": 40,
                 "rowClassRules": {"group-row": "params.data.group === true"},
