@@ -42,6 +42,12 @@ class Scale(Struct, frozen=True):
 X_TITLES = {"step": "Step", "episode": "Episode", "relative": "Time since the start (s)", "time": "Time"}
 
 
+def layout(curve: Curve, scale: Scale) -> dict[str, Range]:
+    """What a figure's layout says of both axes, and of the margin for the labels of y."""
+    y = y_axis(curve, scale)
+    return {"xaxis": x_axis(curve, scale), "yaxis": y, "margin": {"l": _left(y)}}
+
+
 def x_axis(curve: Curve, scale: Scale) -> Range:
     """Its range: it grows in steps, as new points cost less than half where an axis stays."""
     if scale.reach and scale.x == "time":
@@ -71,7 +77,7 @@ def _shown(values: Numbers, scale: Scale) -> Numbers:
     return np.log10(values[values > 0]) if scale.log else values
 
 
-def left(y: Range) -> int:
+def _left(y: Range) -> int:
     """The margin for the labels of y, in pixels: wider where values of many digits lie close together."""
     low, high = y.get("range", (0.0, 0.0))
     size = max(abs(low), abs(high))

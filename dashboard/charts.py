@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from dash import Patch, dcc
 
-from dashboard.axes import LEFT, Scale, left, x_axis, y_axis
+from dashboard import axes
+from dashboard.axes import LEFT, Scale
 from infra.history.curves import Curve, Numbers, downsampled
 
 POINTS = 500
@@ -141,10 +142,9 @@ def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", poin
     data = [line(*thin(curve.x, curve.y, points), name, faint=bool(smoothed))]
     data.append(line(*thin(curve.mean_x, curve.mean, points), smoothed) if smoothed else line((), ()))
     layout = line_layout(HEIGHT, said(curve, name, scale, smoothed))
-    layout["xaxis"] |= {"type": "date" if scale.x == "time" else "linear"} | x_axis(curve, scale)
-    of_y = y_axis(curve, scale)
-    layout["yaxis"] |= of_y
-    layout["margin"]["l"] = left(of_y)
+    layout["xaxis"]["type"] = "date" if scale.x == "time" else "linear"
+    for part, values in axes.layout(curve, scale).items():
+        layout[part] |= values
     layout["annotations"] = _nothing(curve)
     return {"data": data, "layout": layout}
 
@@ -158,12 +158,9 @@ def curve_drawn(
         patch["data"][i]["x"], patch["data"][i]["y"] = thin(x, y, points)
     patch["layout"]["title"]["text"] = plain(said(curve, name, scale, smoothed))
     patch["layout"]["annotations"] = _nothing(curve)
-    for key, value in x_axis(curve, scale).items():
-        patch["layout"]["xaxis"][key] = value
-    of_y = y_axis(curve, scale)
-    for key, value in of_y.items():
-        patch["layout"]["yaxis"][key] = value
-    patch["layout"]["margin"]["l"] = left(of_y)
+    for part, values in axes.layout(curve, scale).items():
+        for key, value in values.items():
+            patch["layout"][part][key] = value
     return {"figure": patch}
 
 

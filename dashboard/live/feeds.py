@@ -103,6 +103,9 @@ class Feeds:
 class Waiting:
     """Waits on Redis; while it does not answer, sleeps and sends what SQL holds."""
 
+    own = False
+    """Where it is live, all viewers are."""
+
     def __init__(self, feeds: Feeds) -> None:
         self._feeds = feeds
         self._since: str | None = None
@@ -137,8 +140,6 @@ class Waiting:
         except DatabaseError:
             self._notice = NO_SQL
             return otherwise
-
-    own = False
 
     def act(self, name: str, value: str) -> None:
         """Nothing: it is live only."""

@@ -16,6 +16,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from dashboard.push.slot import ENCODER, values_of
+
 Message = dict[str, Any]
 """`texts` by key of a live leaf, `props` and `draw` by component id."""
 MOST_PARTS = 50
@@ -34,10 +36,8 @@ class _Patch(Struct, rename={"mark": "__dash_patch_update"}):
 
 
 _IS_PATCH = b'{"__dash_patch_update"'
-_values = msgspec.json.Decoder(dict[str, Raw]).decode
 _patch = msgspec.json.Decoder(_Patch).decode
 _rows = msgspec.json.Decoder(list[Raw]).decode
-_encoded = msgspec.json.Encoder().encode
 
 
 class Said:
@@ -67,7 +67,7 @@ class Said:
         self._texts |= message["texts"]
         for when in self._set:
             for id, values in message[when].items():
-                for name, value in _values(values).items():
+                for name, value in values_of(values).items():
                     self._add(when, id, name, value)
 
     def parts(self) -> list[Message]:
@@ -79,13 +79,13 @@ class Said:
             for id, values in ids.items():
                 made = dict(values)
                 if id in self._rows:
-                    made["rowData"] = Raw(_encoded(list(self._rows[id].values())))
+                    made["rowData"] = Raw(ENCODER.encode(list(self._rows[id].values())))
                 for name in patches.get(id, {}).keys() & made.keys():
                     if (changed := _changed(made[name], patches[id][name])) is not None:
                         made[name] = changed
                         del patches[id][name]
-                first[when][id] = Raw(_encoded(made))
-        left = {id: Raw(_encoded(of)) for id, of in patches.items() if of}
+                first[when][id] = Raw(ENCODER.encode(made))
+        left = {id: Raw(ENCODER.encode(of)) for id, of in patches.items() if of}
         return [first, {"texts": {}, "props": {}, "draw": left}] if left else [first]
 
     def _add(self, when: str, id: str, name: str, value: Raw) -> None:
@@ -112,7 +112,7 @@ class Said:
             return
         if id not in self._rows:
             self._rows[id] = _by(field, _rows(values["rowData"]))
-        changes = _values(value)
+        changes = values_of(value)
         for name in ("add", "update"):
             self._rows[id] |= _by(field, _rows(changes.get(name, b"[]")))
         for gone in _by(field, _rows(changes.get("remove", b"[]"))):
@@ -132,7 +132,7 @@ class Said:
 
 
 def _by(field: str, rows: list[Raw]) -> dict[Any, Raw]:
-    return {bytes(_values(row)[field]): row.copy() for row in rows}
+    return {bytes(values_of(row)[field]): row.copy() for row in rows}
 
 
 def _changed(value: Raw, patch: _Patch) -> Raw | None:
@@ -147,4 +147,4 @@ def _changed(value: Raw, patch: _Patch) -> Raw | None:
             at[last] = msgspec.json.decode(part.params)["value"]
     except (LookupError, TypeError):
         return None
-    return Raw(_encoded(whole))
+    return Raw(ENCODER.encode(whole))

@@ -40,7 +40,8 @@ def _plain(value: Any) -> Any:
 
 
 ENCODER = msgspec.json.Encoder(enc_hook=_plain)
-_values = msgspec.json.Decoder(dict[str, Raw]).decode
+values_of = msgspec.json.Decoder(dict[str, Raw]).decode
+"""A component's properties, as they were encoded."""
 
 
 class Pieces:
@@ -72,7 +73,7 @@ class Pieces:
         for id, values in more.props.items():
             before = self.props.get(id)
             self.props[id] = (
-                values if before is None else Raw(ENCODER.encode(_values(before) | _values(values)))
+                values if before is None else Raw(ENCODER.encode(values_of(before) | values_of(values)))
             )
 
     @property
@@ -80,7 +81,7 @@ class Pieces:
         """Components alone: a panel makes them once, and has then only values to say."""
         made = Pieces()
         for id, values in self.props.items():
-            if (children := _values(values).get("children")) is not None:
+            if (children := values_of(values).get("children")) is not None:
                 made.props[id] = Raw(ENCODER.encode({"children": children}))
         return made
 

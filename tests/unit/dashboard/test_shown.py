@@ -32,7 +32,7 @@ def said(texts: dict[str, str] | None = None, props: Any = None, draw: Any = Non
     return {"texts": texts or {}, "props": pieces.props, "draw": heavy.props}
 
 
-class Shower:
+class Painted:
     """A page as a browser keeps it: texts, and properties after all Patches."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ _messages = st.builds(said, st.dictionaries(st.sampled_from("tu"), st.text(max_s
 def test_who_comes_later_knows_what_all_know(messages: list[Message]) -> None:
     """One who is told all at once has the same page as one who heard each message."""
     messages = [said(props={"table": {"rowData": []}}), *messages]
-    always, later, all_of_it = Shower(), Shower(), Said({"table": "id"})
+    always, later, all_of_it = Painted(), Painted(), Said({"table": "id"})
     for message in messages:
         always.see(msgspec.json.decode(ENCODER.encode(message)))
         all_of_it.add(message)
@@ -150,14 +150,18 @@ class Shared(Board):
 
     made = 0
 
+    def __init__(self, feed: type[Live] = Live) -> None:
+        super().__init__()
+        self._feed = feed
+
     def panels(self, address: Address) -> list[Panel]:
         """Make a panel, and count it."""
         self.made += 1
         return [Seen()]
 
     def feed(self, feeds: Any, address: Address) -> Any:
-        """Return a feed that is live."""
-        return Live()
+        """Return a feed of its kind."""
+        return self._feed()
 
     def key(self, address: Address) -> str:
         """Identify a run's page."""
@@ -169,7 +173,7 @@ class Looker:
 
     def __init__(self) -> None:
         self.count, self.anew, self.ended = 0, 0, 0
-        self.page = Shower()
+        self.page = Painted()
 
     def again(self) -> None:
         """Count that another has taken the screen."""
@@ -254,12 +258,8 @@ async def test_a_screen_that_fails_ends_all_its_viewers(shows: Shows) -> None:
         async def next(self) -> News:
             raise RuntimeError("gone")
 
-    class Failing(Shared):
-        def feed(self, feeds: Any, address: Address) -> Any:
-            return Fails()
-
     viewers = [Looker(), Looker()]
-    page = Failing()
+    page = Shared(Fails)
     for viewer in viewers:
         shown = shows.join(viewer, page, HERE, {})
     await viewers[0].see(shown)
@@ -276,12 +276,8 @@ async def test_an_act_on_a_screen_that_cannot_begin_ends(shows: Shows) -> None:
         async def first(self) -> News:
             raise RuntimeError("gone")
 
-    class Failing(Shared):
-        def feed(self, feeds: Any, address: Address) -> Any:
-            return Fails()
-
     viewer = Looker()
-    shown = shows.join(viewer, Failing(), HERE, {})
+    shown = shows.join(viewer, Shared(Fails), HERE, {})
     await asyncio.wait_for(shown.act("pause", ""), 5)
     assert viewer.ended == 1
 
