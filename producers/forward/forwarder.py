@@ -6,13 +6,14 @@ The guarantee, in steps:
 2. One idempotent producer sends it (acks=all, no time-out); the next window is made while this one is in
    flight.
 3. The flush ends when nothing is in flight. It waits as long as needed: an outage costs disk, not data.
-4. Without a failure every line of the window is stored, and the checkpoint of each stream is saved.
+4. Without a failure every line of the window is stored, and the checkpoint of each stream is saved, small
+   windows together.
 5. A record that Kafka refuses is sent again alone. If it fails alone, it becomes a dead letter, and counts
    as done once that is stored.
 6. After any other failure the whole window is sent again, by a new producer if the old one is broken.
-7. After a kill the next forwarder repeats at most two windows from the last checkpoint, with the same run,
-   agent and time for each line, as the checkpoint holds them. If a picture waits for its turn, the
-   checkpoint is before its window.
+7. After a kill the next forwarder repeats at most two windows, and the small ones of 0.1 s before them, with
+   the same run, agent and time for each line, as the checkpoint holds them. If a picture waits for its
+   turn, the checkpoint is before its window.
 """
 
 from __future__ import annotations
@@ -119,6 +120,8 @@ class Forwarder:
         window = self._make()
         in_flight, self._in_flight = self._in_flight, None
         if in_flight is None and window is None:
+            for stream in list(self.streams):
+                stream.save()
             return False
         if in_flight is not None:
             self._await(in_flight)

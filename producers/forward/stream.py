@@ -36,6 +36,8 @@ LONGEST_REST_SECONDS = 0.1
 TROUBLE_SECONDS = 0.5
 SYNC_SECONDS = 1.0
 """After a power cut an old checkpoint costs only work, so it is synced no more often than this."""
+SAVE_SECONDS, SAVE_LINES = 0.1, 500
+"""Each checkpoint is a new file: it is saved no more often, unless a kill would repeat so many lines."""
 
 log = structlog.get_logger(part="forwarder")
 
@@ -72,10 +74,10 @@ class Stream:
         self._rests_until = 0.0
         self._refusal = ""
         self._ahead: RunIdFinder | None = None
-        self._synced_at = 0.0
+        self._saved = self._unsaved = self.checkpoint
+        self._saved_at = self._synced_at = 0.0
         self._counts = dict(self.checkpoint.counts)
         self._newest = self.checkpoint
-        self._saved_segment = self.checkpoint.segment
         self._sampler = FrameSampler(settings.frames_per_second)
         self.ended = False
         """Every line was read, and no more lines will come."""
@@ -219,23 +221,33 @@ class Stream:
         """Kafka has all lines before this checkpoint.
 
         Where pictures still wait for their turn, the checkpoint before them is saved: a restart makes them
-        again. If the disk refuses, a later checkpoint is saved: until then a restart repeats more.
+        again.
         """
-        now = time.monotonic()
-        sync = now - self._synced_at >= SYNC_SECONDS
         self.checkpoint = checkpoint
+        kept = self._unsaved = self._sampler.before() or checkpoint
+        far = kept.segment != self._saved.segment or kept.line - self._saved.line >= SAVE_LINES
+        if far or time.monotonic() - self._saved_at >= SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Save the checkpoint, where it is not saved yet, and delete the segments before it.
+
+        If the disk refuses, a later checkpoint is saved: until then a restart repeats more.
+        """
+        kept, now = self._unsaved, time.monotonic()
+        if kept is self._saved:
+            return
+        sync = now - self._synced_at >= SYNC_SECONDS
         try:
-            self._save(self._sampler.before() or checkpoint, sync=sync)
-            self._synced_at = now if sync else self._synced_at
+            self._save(kept, sync=sync)
         except OSError as error:
             self._refused_by_disk(error)
+        else:
+            self._saved_at, self._synced_at = now, now if sync else self._synced_at
 
     def _save(self, kept: Checkpoint, *, sync: bool) -> None:
-        """Save a checkpoint, and delete the segments before it that need not be kept.
-
-        On a full disk it is saved in the room reserved for it, once that makes a segment deletable.
-        """
-        moved, is_full = kept.segment != self._saved_segment, False
+        """On a full disk it is saved in the room reserved for it, once that makes a segment deletable."""
+        moved, is_full = kept.segment != self._saved.segment, False
         try:
             kept.save(self.folder, sync=sync)
         except OSError as error:
@@ -243,13 +255,14 @@ class Stream:
                 raise
             kept.save_on_full_disk(self.folder)
             is_full = True
+        self._saved = kept
         if moved:
-            self._saved_segment = kept.segment
             self._tidy(kept.segment, is_full=is_full)
         keep_room(self.folder)
 
     def release(self) -> None:
         """Release the lock, so that another process can ship it."""
+        self.save()
         self._reader.close()
         if self._lock >= 0:
             os.close(self._lock)

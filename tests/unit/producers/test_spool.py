@@ -226,6 +226,38 @@ def test_a_full_disk_keeps_no_place_and_ends_nothing(tiny_disk: Path) -> None:
     spool.close()
 
 
+def test_checkpoints_of_small_windows_are_saved_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 0.1 s one checkpoint is saved, unless it is many lines or a segment on; the last one at rest."""
+    now = 100.0
+    monkeypatch.setattr("producers.forward.stream.time.monotonic", lambda: now)
+    settings = spooled(tmp_path, spool_fsync="never")
+    spool = SpoolWriter(settings, about_new("run", None, None))
+    source = Stream.claim(settings, spool.folder)
+    assert source is not None
+    for acknowledged, saved, waited in (
+        (Checkpoint(1, 10, 1), 1, 0.0),
+        (Checkpoint(1, 20, 2), 1, 0.0),
+        (Checkpoint(1, 30, 3), 1, 0.09),
+        (Checkpoint(1, 40, 4), 4, 0.02),
+        (Checkpoint(1, 5000, 504), 504, 0.0),
+        (Checkpoint(505, 0, 504), 504, 0.0),
+        (Checkpoint(505, 10, 505), 504, 0.0),
+    ):
+        now += waited
+        source.acknowledge(acknowledged)
+        assert Checkpoint.load(spool.folder).line == saved
+        assert source.checkpoint == acknowledged
+    assert Checkpoint.load(spool.folder).segment == 505
+    source.save()
+    assert Checkpoint.load(spool.folder) == Checkpoint(505, 10, 505)
+    source.acknowledge(Checkpoint(505, 20, 506))
+    source.release()
+    assert Checkpoint.load(spool.folder) == Checkpoint(505, 20, 506)
+    spool.close()
+
+
 def test_a_disk_that_spools_alone_have_filled_has_room_again(tiny_disk: Path) -> None:
     """On a disk that spools filled, acknowledged segments are deleted at once, which makes room."""
     settings = spooled(tiny_disk, spool_full="drop", spool_fsync="never", spool_segment_bytes=200_000)
