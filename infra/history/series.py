@@ -16,7 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,8 @@ __all__ = ["PIXELS", "Axis", "Series", "SeriesReader", "Source"]
 PIXELS = 1000
 PAGE = 20_000
 """So many rows are read at once; more of them in pages, while a sample of about as many is shown."""
-PAUSE_S = 0.01
-"""Between two pages: what is live goes first."""
+PAUSE_S, LATER_S = 0.05, 0.5
+"""Between two pages, and before the first of a long series: what is live, and a sample, goes first."""
 FRESH_S = 1.0
 MAX_ROWS = 5_000_000
 """Of a longer series the first are read to the last; the rest is seen as it comes."""
@@ -76,11 +76,11 @@ class SeriesReader:
         self._reading: dict[Place, Future[Columns]] = {}
         self._readers = ThreadPoolExecutor(2, "series")  # few: what is live has threads of its own
         self._background = ThreadPoolExecutor(1, "series-background")
-        self._closed = False
+        self._closed = Event()
 
     def close(self) -> None:
         """End what is being read."""
-        self._closed = True
+        self._closed.set()
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._background.shutdown(wait=False, cancel_futures=True)
 
@@ -135,7 +135,7 @@ class SeriesReader:
         if (held is None or name not in held[1].names) and self._ask(columns.total, place) > PAGE:
             found = self._sample(place, name)
             if place not in self._reading:
-                self._reading[place] = task = self._background.submit(self._whole, place, name)
+                self._reading[place] = task = self._background.submit(self._later, place, name)
                 task.add_done_callback(lambda _: self._reading.pop(place, None))
             return found, True
         return self._whole(place, name), False
@@ -150,16 +150,20 @@ class SeriesReader:
             self._keep(place, held)
             return held
 
+    def _later(self, place: Place, name: str) -> Columns:
+        self._closed.wait(LATER_S)
+        return self._whole(place, name)
+
     def _grown(self, place: Place, held: Columns) -> Columns:
         names, position = sorted(held.names), dict(held.position)
         parts: list[Columns] = []
-        while not self._closed and len(held) + sum(map(len, parts)) < MAX_ROWS:
+        while not self._closed.is_set() and len(held) + sum(map(len, parts)) < MAX_ROWS:
             read = self._ask(columns.page, place, position, names, PAGE)
             parts += read
             position |= {stream: line for part in read for stream, line in part.position.items()}
             if all(len(part) < PAGE for part in read):
                 break
-            time.sleep(PAUSE_S)
+            self._closed.wait(PAUSE_S)
         return held.plus(parts) if parts else held
 
     def _keep(self, place: Place, held: Columns) -> None:

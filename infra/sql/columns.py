@@ -16,13 +16,13 @@ from sqlalchemy import (
     Connection,
     Double,
     Table,
+    and_,
     cast,
     extract,
     func,
     literal,
     null,
     select,
-    true,
 )
 
 from infra.sql import tables
@@ -39,6 +39,10 @@ OWN: dict[Source, tuple[str, ...]] = {
 """Columns that are numbers by themselves; all other names are looked for in `metrics`."""
 NAMES_FROM = 300
 """Names are looked for in so many rows at each end of a run."""
+PARTS, PART = 2000, 2
+"""A sample is made of so many parts at most, of so many lines at least."""
+DENSE = 4
+"""Rows among so many lines each are read by their lines."""
 KEPT = ("time", "episode", "at")
 """Beside the values: ms since 1970, the episode's index, the global step or the length of an episode."""
 
@@ -132,14 +136,40 @@ def page(
 
 
 def sample(connection: Connection, place: Place, names: Sequence[str], count: int) -> Columns:
-    """About `count` rows of all, evenly chosen by their line's number, in no order of streams."""
+    """About `count` rows of all, in no order of streams: of every stream evenly spread short parts.
+
+    Where the rows are few among its lines, they are chosen by their line's number alone.
+    """
     table = TABLES[place.source]
     rows = total(connection, place)
-    every = max(1, rows // count)
-    chosen = table.c.seq % (2 * every + 1) < 2 if every > 1 else true()  # odd: no rhythm of lines is missed
-    found = connection.execute(_statement(connection, place, names).where(chosen)).all()
+    every, statement = max(1.0, rows / count), _statement(connection, place, names)
+    ids = streams(connection, table, place.run_id)
+    ends = {one: _ends(connection, table, place.run_id, one) for one in ids}
+    if sum(last - first for first, last in ends.values()) <= DENSE * rows:
+        some = [and_(table.c.stream_id == one, _in_parts(table, *ends[one], every, len(ids))) for one in ids]
+    else:
+        some = [table.c.seq % (2 * round(every) + 1) < 2]  # odd, too
+    found = [row for chosen in some for row in connection.execute(statement.where(chosen))]
     read = Columns.empty(names).plus([_columns(place.source, names, found, {})])
     return replace(read, each=max(1.0, rows / max(1, len(read))))
+
+
+def _ends(connection: Connection, table: Table, run_id: str, stream_id: str) -> tuple[int, int]:
+    """The first and last line of a stream that this table has."""
+    of = (table.c.run_id == run_id, table.c.stream_id == stream_id)
+    first, last = (select(end(table.c.seq)).where(*of).scalar_subquery() for end in (func.min, func.max))
+    found = connection.execute(select(first, last)).one()  # both in one scan would read every row
+    return found[0], found[1]
+
+
+def _in_parts(table: Table, first: int, last: int, every: float, streams: int) -> ColumnElement[bool]:
+    """One of `every` lines of a stream, in parts that the primary key finds: not all rows are read."""
+    apart = (
+        max(round(PART * every), (last - first) * streams // PARTS) | 1
+    )  # odd: no rhythm of lines is missed
+    begin = select(literal(first).label("at")).cte("parts", recursive=True)
+    begin = begin.union_all(select(begin.c.at + apart).where(begin.c.at + apart <= last))
+    return and_(table.c.seq >= begin.c.at, table.c.seq < begin.c.at + max(1, round(apart / every)))
 
 
 def total(connection: Connection, place: Place) -> int:

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine
 
@@ -177,13 +178,18 @@ async def whole(queries: Queries, asked: Series) -> Curve:
     return curve
 
 
-async def test_a_sample_sees_lines_of_every_kind(engine: Engine, queries: Queries) -> None:
-    """A sample sees a kind of line that a worker prints only every second time."""
-    write(engine, Agent, [agent("a", steps=500)])
-    write(engine, Step, [event(2 * n, reward=1.0) for n in range(500)])
+@pytest.mark.parametrize("apart", [1, 2, 9], ids=["alone", "dense", "sparse"])
+@pytest.mark.parametrize("streams", [["one"], ["one", "two", "three"]], ids=["a worker", "three workers"])
+async def test_a_sample_is_even(engine: Engine, queries: Queries, apart: int, streams: list[str]) -> None:
+    """A sample has about as many rows as were asked for, from each tenth of each worker's lines."""
+    write(engine, Agent, [agent("a", steps=2000 * len(streams))])
+    write(engine, Step, [event(apart * n, reward=n, stream_id=one) for one in streams for n in range(2000)])
     place = columns.Place("run", "a", "steps")
-    found = await queries._ask(columns.sample, place, ["reward"], 50)
-    assert 30 < len(found) < 100
+    found = await queries._ask(columns.sample, place, ["reward"], 200 * len(streams))
+    assert 150 * len(streams) < len(found) < 300 * len(streams)
+    assert found.each == pytest.approx(10, rel=0.35)
+    tenths = np.bincount((found.value("reward") // 200).astype(int), minlength=10)
+    assert min(tenths) >= 10 * len(streams)
 
 
 async def test_what_nobody_looks_at_is_forgotten(
