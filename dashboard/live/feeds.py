@@ -79,6 +79,11 @@ class Feeds:
         self.first_agent: Shared[str | None] = Shared(self._first_agent, STORED_S)
         self._acting: dict[str, str] = {}
 
+    @property
+    def live(self) -> bool:
+        """Whether somebody looks at what is live."""
+        return any(viewer.state == "live" for viewer in self.viewers.values())
+
     async def _first_agent(self, run_id: str) -> str | None:
         """The first agent of a run, in the order in which people count: of those that act, where any does."""
         if run_id in self._acting:

@@ -281,9 +281,9 @@ class Chart:
         return {f"value.{self.id}": self.newest, f"label.{self.id}": label, f"csv.{self.id}": self.csv}
 
     def _figure(self, choice: Choice) -> dict[str, Any]:
-        zoom = self.zoom(choice)
+        zoom, scale = self.zoom(choice), self.scale(choice)
         figure = charts.curve_figure(self.curve, *self._looks(choice))
-        figure["layout"]["uirevision"] = f"{zoom} {self.scale(choice)}"
+        figure["layout"]["uirevision"] = f"{zoom} {scale.x} {scale.log} {scale.outliers}"
         if zoom is not None:
             figure["layout"]["xaxis"] |= {"range": list(zoom), "autorange": False}
         return figure

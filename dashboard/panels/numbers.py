@@ -101,10 +101,13 @@ class Numbers(Panel):
             self.own[name] = "steps", value
 
     async def load(self, history: History) -> None:
+        known = False
         while True:
             try:
-                await self._read(history)
-                self.wake()
+                if self._going or not known:
+                    await self._read(history)
+                    known = True
+                    self.wake()
             except StepstreamError:
                 pass  # the page says that SQL is away
             await asyncio.sleep(AGAIN_S)

@@ -13,7 +13,9 @@ Moments are ms since 1970 (UTC).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from math import inf
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
@@ -41,6 +43,8 @@ T = TypeVar("T")
 
 PLAIN = Smoothing()
 FRESH_S = 0.2
+NAMES_S, MOST_NAMES = 2.0, 1000
+"""Names of numbers are not read again so soon, of so many runs and agents: every page asks for them."""
 
 
 class Queries:
@@ -55,6 +59,7 @@ class Queries:
         self._seconds = seconds
         self._engine = sql.engine(settings)
         self._indexes = SeekIndexes()
+        self._names: dict[tuple[str, ...], tuple[float, list[str]]] = {}
         self._series = SeriesReader(self._read)
         self.training_steps: Shared[list[dict[str, Any]]] = Shared(self._training_steps, FRESH_S)
         """A run's rows of `training_steps` in order: all pages share one reading."""
@@ -177,7 +182,14 @@ class Queries:
 
     async def names(self, run_id: str, source: Source, agent_id: str | None = None) -> list[str]:
         """Names of the numbers in `metrics` of a run's (an agent's) rows, as the first and newest tell."""
-        return await self._ask(names, run_id, agent_id, source)
+        asked = (run_id, source, agent_id or "")
+        read_at, found = self._names.get(asked, (-inf, []))
+        if time.monotonic() - read_at > NAMES_S:
+            if len(self._names) >= MOST_NAMES:
+                self._names.clear()
+            found = await self._ask(names, run_id, agent_id, source)
+            self._names[asked] = time.monotonic(), found
+        return found
 
     async def before(self, run_id: str) -> dict[str, Any] | None:
         """The columns of the run that began before a run, of its project and environment if there is one."""

@@ -53,7 +53,7 @@ def span(history: History, axis: str, agent_id: str) -> Span | None:
         newest = index.last_step(agent_id)
         return (0.0, float(newest[1].own_episode or 0)) if newest else None
     if axis == "offset":
-        mine = [ends for (kind, _), ends in index.offset_ranges().items() if kind is Kind.STEPS]
+        mine = [ends for (kind, _), ends in index.offset_ranges.items() if kind is Kind.STEPS]
         return float(mine[-1][0]), float(mine[-1][1])
     return 0.0, float(index.steps - 1)
 
@@ -89,7 +89,7 @@ def position(history: History, axis: str, number: float, agent_id: str) -> Posit
     elif axis == "episode":
         anchor = at.Episode(max(0, round(number)))
     elif axis == "offset":
-        partition = [part for kind, part in history.index.offset_ranges() if kind is Kind.STEPS][-1]
+        partition = [part for kind, part in history.index.offset_ranges if kind is Kind.STEPS][-1]
         anchor = at.Offset(Kind.STEPS, partition, max(0, round(number)))
     elif axis == "training":
         later = [time for step, time in history.training_steps() if step >= round(number)]

@@ -250,9 +250,9 @@ class TimedFeed(Follower):
             return await self._looped(move.name, past)
         if move.name == "play":
             return await self._played(past)
-        axis, scrubs = axes.chosen(self._address), move.name == "scrub"
+        axis, scrubs, pasts = axes.chosen(self._address), move.name == "scrub", self._feeds.pasts
         try:
-            async with self._feeds.pasts.scrubs.taken() if scrubs else nullcontext():
+            async with pasts.scrubs.taken(rests=self._feeds.live) if scrubs else nullcontext():
                 if scrubs and self._wants is not None:
                     return None  # a newer one came while this one waited
                 return await self._found(past, lambda: moved(past, move, self.place, self.agent, axis))

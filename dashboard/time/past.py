@@ -99,8 +99,9 @@ class Past:
 
     async def _refresh(self) -> None:
         try:
-            await asyncio.to_thread(self.history.refresh)
-            self._returns, self.generation, self._error = {}, self.generation + 1, None
+            if await asyncio.to_thread(self.history.refresh):
+                self._returns, self.generation = {}, self.generation + 1
+            self._error = None
         except StepstreamError as error:
             self._error = error
         finally:

@@ -9,6 +9,11 @@ from contextlib import asynccontextmanager
 
 from dashboard.live.news import News
 
+LONGEST_REST_S = 0.5
+"""Of a share: what took long may have waited itself, for SQL or for its turn on a busy machine."""
+MOST_ASKING = 8
+"""More who ask for a share do not make it smaller."""
+
 
 class LiveOrWoken:
     """One wait for live news goes on over several waits here, so that none is lost.
@@ -63,7 +68,7 @@ class Share:
     """Lets what is done within it take a share of the time, one after the other, whoever asks for it.
 
     Args:
-        share: of the time, 0 to 1; half as much while more than one asks, as what follows takes time, too.
+        share: of the time, 0 to 1; less while more than one asks, as what follows takes time, too.
     """
 
     def __init__(
@@ -78,8 +83,8 @@ class Share:
         self._free_at = 0.0
 
     @asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
-        """Inside, it is one's turn; it is the next one's after a rest."""
+    async def taken(self, *, rests: bool = True) -> AsyncIterator[None]:
+        """Inside, it is one's turn; it is the next one's after a rest, if somebody else needs the time."""
         self._asking += 1
         try:
             async with self._one:
@@ -90,7 +95,7 @@ class Share:
                     yield
                 finally:
                     ended = self._clock()
-                    share = self._share / min(self._asking, 2)
-                    self._free_at = ended + (ended - began) * (1 / share - 1)
+                    share = self._share / min(self._asking, MOST_ASKING) if rests else 1.0
+                    self._free_at = ended + min((ended - began) * (1 / share - 1), LONGEST_REST_S)
         finally:
             self._asking -= 1

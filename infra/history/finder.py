@@ -194,9 +194,7 @@ class Finder:
     def _check(self, anchor: at.Offset) -> None:
         """Raise where the run has nothing at this offset: where it has, is said."""
         topic = anchor.kind.topic(self.topic_prefix)
-        here = {
-            part: ends for (kind, part), ends in self.index.offset_ranges().items() if kind is anchor.kind
-        }
+        here = {part: ends for (kind, part), ends in self.index.offset_ranges.items() if kind is anchor.kind}
         there = self.partitions(anchor.kind)
         if there and anchor.partition not in there:
             raise UsageError(f"{topic} has the partitions 0 to {max(there)}; there is no {anchor.partition}.")

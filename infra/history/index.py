@@ -11,6 +11,7 @@ import heapq
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import chain
 from operator import attrgetter
 
@@ -103,6 +104,7 @@ class Index:
         """The run's greatest event time, µs since 1970."""
         return max((blocks.times[-1] for blocks in self.streams.values()), default=0)
 
+    @cached_property
     def offset_ranges(self) -> dict[tuple[Kind, int], tuple[int, int]]:
         """The run's first and last offset in each partition."""
         found: dict[tuple[Kind, int], tuple[int, int]] = {}

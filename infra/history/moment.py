@@ -96,10 +96,12 @@ class History:
         """Finds lines."""
         return self._reader.index
 
-    def refresh(self) -> None:
-        """Read what came to SQL since."""
+    def refresh(self) -> bool:
+        """Read what came to SQL since; returns whether that is anything."""
         with self.lock:
-            self._learn(self._reader.refresh())
+            before, new = self.index, self._reader.refresh()
+            self._learn(new)
+            return self.index is not before
 
     def _learn(self, new: Cut) -> None:
         self._agents, self._training = self._sql.agents(), None

@@ -118,7 +118,9 @@ class RunReader:
 
     def refresh(self) -> dict[str, int]:
         """Read what SQL holds now; returns by stream the first line that is new since the last reading."""
-        older, self._points = self.index, self._snapshot()
+        older, known, self._points = self.index, self._points, self._snapshot()
+        if self._points == known:
+            return {}
         self.index = self._make_index()
         return self.index.follow(older)
 

@@ -96,7 +96,7 @@ def test_who_does_not_listen_takes_nothing_that_is_live() -> None:
 def test_a_share_of_the_time_is_one_for_all() -> None:
     """One follows the other after a rest in proportion to what the last one took, failed or not.
 
-    While another waits, the rest is longer.
+    While another waits, the rest is longer, but never long; there is none where nobody else needs the time.
     """
     now, slept = 100.0, []
 
@@ -105,9 +105,9 @@ def test_a_share_of_the_time_is_one_for_all() -> None:
         slept.append(seconds)
         now += seconds
 
-    async def take(share: Share, seconds: float) -> None:
+    async def take(share: Share, seconds: float, *, rests: bool = True) -> None:
         nonlocal now
-        async with share.taken():
+        async with share.taken(rests=rests):
             await asyncio.sleep(0)
             now += seconds
             raise ValueError
@@ -115,10 +115,12 @@ def test_a_share_of_the_time_is_one_for_all() -> None:
     async def both() -> None:
         nonlocal now
         share = Share(1 / 3, lambda: now, sleep)
-        told = await asyncio.gather(take(share, 2), take(share, 1), return_exceptions=True)
+        told = await asyncio.gather(take(share, 0.02), take(share, 0.01), return_exceptions=True)
         assert [type(error) for error in told] == [ValueError, ValueError]
-        now += 1.5
+        now += 0.015
+        await asyncio.gather(take(share, 2), return_exceptions=True)
+        await asyncio.gather(take(share, 1, rests=False), return_exceptions=True)
         await asyncio.gather(take(share, 1), return_exceptions=True)
 
     asyncio.run(both())
-    assert slept == pytest.approx([10, 0.5])
+    assert slept == pytest.approx([0.1, 0.005, 0.5])
