@@ -104,7 +104,7 @@ class Numbers(Panel):
         known = False
         while True:
             try:
-                if self._going or not known:
+                if self._going or not known or (self.best is not None and self.best_length is None):
                     await self._read(history)
                     known = True
                     self.wake()
