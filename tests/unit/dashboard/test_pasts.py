@@ -73,6 +73,28 @@ def test_who_does_not_wait_has_what_is_known(database: Settings, monkeypatch: py
     queries.close()
 
 
+def test_a_run_that_nothing_came_to_stays_as_it_was_read(database: Settings) -> None:
+    """What was read and drawn of a run stays while SQL has nothing new of it."""
+    [run_id, *_] = RUNS
+    store_lines(database, run_id, lines_of(run_id, "s1", 2))
+    queries = Queries(database)
+
+    async def look() -> None:
+        pasts = Pasts(database, queries)
+        past = await pasts.of(run_id)
+        index, returns = past.history.index, past.returns("agent")
+        assert await pasts.fresh(run_id, 0) is past
+        assert (past.history.index, past.returns("agent"), past.generation) == (index, returns, 0)
+        store_lines(database, run_id, lines_of(run_id, "s2", 2))
+        await pasts.fresh(run_id, 0)
+        assert past.history.index is not index
+        assert past.generation == 1
+        pasts.close()
+
+    asyncio.run(look())
+    queries.close()
+
+
 def test_who_does_not_listen_takes_nothing_that_is_live() -> None:
     """Live news is not read until a viewer asks for it; a wake-up ends the wait at once."""
     asked = []

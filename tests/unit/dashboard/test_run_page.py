@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from dashboard.address import Address
@@ -43,3 +45,35 @@ def test_numbers_have_no_card_where_there_are_none() -> None:
     numbers.take(News(run={"status": "running"}))
     numbers.own["loss"] = "metrics", None
     assert numbers.draw()["numbers.look"] == ""
+
+
+class Counted:
+    """A history that counts how often it is asked for names."""
+
+    agent_id, run_id = "a", "r"
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    async def names(self, source: str) -> list[str]:
+        """None."""
+        self.reads += source == "steps"
+        return []
+
+
+@pytest.mark.parametrize(("status", "once"), [("completed", True), ("running", False)])
+async def test_numbers_are_read_again_while_the_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, status: str, once: bool
+) -> None:
+    """SQL is asked once for the numbers of a run that has ended, and again and again while one goes on."""
+    monkeypatch.setattr("dashboard.panels.numbers.AGAIN_S", 0.001)
+    numbers, history = opened(Numbers()), Counted()
+    numbers.wake = lambda: None
+    numbers.take(News(first=True, run={"status": status}))
+    reading = asyncio.create_task(numbers.load(history))  # type: ignore[arg-type]
+    async with asyncio.timeout(30):
+        while history.reads < (1 if once else 5):  # noqa: ASYNC110 - as a page does
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    assert (history.reads == 1) == once

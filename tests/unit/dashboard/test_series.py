@@ -76,6 +76,20 @@ async def test_metrics_by_name(engine: Engine, queries: Queries) -> None:
     assert (await queries.minmax(Series(HOSTILE, "metrics", "train/loss"))).y == []
 
 
+async def test_names_are_read_once_for_all_pages(
+    engine: Engine, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that were read a moment ago are not read again; of another run or source, and later, they are."""
+    write(engine, Metrics, [event(1, metrics={"loss": 1.0})])
+    assert await queries.names("run", "metrics") == ["loss"]
+    write(engine, Metrics, [event(2, metrics={"kl": 1.0}), event(1, run_id="other", metrics={"x": 1.0})])
+    assert await queries.names("run", "metrics") == ["loss"]
+    assert await queries.names("run", "steps", "a") == []
+    assert await queries.names("other", "metrics") == ["x"]
+    monkeypatch.setattr("dashboard.sql.queries.NAMES_S", 0)
+    assert await queries.names("run", "metrics") == ["loss", "kl"]
+
+
 async def test_numbers_that_steps_carry(engine: Engine, queries: Queries) -> None:
     """A number of steps has a name and a curve over the steps of the whole run, across all episodes."""
     write(engine, Step, [row | {"metrics": {"epsilon": row["seq"] / 100}} for row in steps(30)])
