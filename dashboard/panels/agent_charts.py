@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 from dash import html
@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 
 from dashboard import charts
 from dashboard.panel import Drawn, History, News, Panel, Row, live
-from dashboard.panels.chart import OF_RETURNS, RELOAD_S, At, Chart, drawable
+from dashboard.panels.chart import LONGEST_RELOAD_S, OF_RETURNS, RELOAD_S, At, Chart, drawable
 from dashboard.panels.chart_choice import Choice
 from dashboard.panels.chips import charted, numbers_of
 from dashboard.panels.episode_chart import EpisodeChart, Point
@@ -39,6 +39,8 @@ class OneChart(Panel):
         """What card the page has."""
         self.choice, self.chart = Choice(), self.made(None)
         self.going, self.known = False, False
+        self.gaps, self.read_at = True, 0.0
+        """Whether something came that the push left out since it was read, and when that was."""
         self.until: At | None = None
         """The moment that is looked at; None: now."""
         self.whole = Curve()
@@ -71,6 +73,7 @@ class OneChart(Panel):
             if self.going and not news.going and self.chart is not None:
                 self.chart.stale = True  # once more, whole
             self.going = news.going
+        self.gaps = self.gaps or bool(news.thinned or news.missed)
         if news.clock is not None and news.clock.state == "live":
             self.until = None
         elif news.steps and (news.seek or news.clock is not None or self.until is not None):
@@ -94,8 +97,12 @@ class OneChart(Panel):
         while True:
             chart = self.chart
             if chart is not None and self._to_read(chart):
-                with suppress(StepstreamError):  # the page says that SQL is away
+                self.gaps, self.read_at = False, time.monotonic()
+                try:
                     await chart.read(history, self.choice)
+                except StepstreamError:  # the page says that SQL is away
+                    self.gaps = True
+                else:
                     chart.stale = False
                     self.whole = chart.curve
                     self._part()
@@ -104,7 +111,14 @@ class OneChart(Panel):
             await asyncio.sleep(RELOAD_S if chart is None else chart.reload_s)
 
     def _to_read(self, chart: Chart) -> bool:
-        return not self.known or chart.stale or chart.curve.sampled or (self.going and not chart.settled)
+        if not self.known or chart.stale or chart.curve.sampled:
+            return True
+        whole = self.grows(chart) and not self.gaps and time.monotonic() - self.read_at < LONGEST_RELOAD_S
+        return self.going and not chart.settled and not whole
+
+    def grows(self, chart: Chart) -> bool:
+        """Whether it is made longer by all that comes, so that it need not be read again and again."""
+        return False
 
     def draw(self) -> Drawn:
         if self.chart is None:
@@ -165,6 +179,9 @@ class Return(OneChart):
                 self.chart.show(curve, list(whole["tail"]), self.choice)
                 self.dirty = True
         self.add((_of_episode(episode), drawable(episode["episode_return"])) for episode in news.episodes)
+
+    def grows(self, chart: Chart) -> bool:
+        return chart.zoom(self.choice) is None and chart.axis(self.choice) != "step"  # by steps x counts on
 
     def _plain(self, chart: Chart) -> bool:
         """Whether the curve of the first delta is what is to be seen."""
@@ -232,6 +249,9 @@ class Metric(OneChart):
         begin = max(self.seen - len(news.steps), before if not news.first else 0)
         name = self.chart.series.name
         self.add(zip(At.of_steps(news, begin), [step.numbers.get(name) for step in news.steps], strict=True))
+
+    def grows(self, chart: Chart) -> bool:
+        return self._of_steps and not isinstance(chart, EpisodeChart) and chart.zoom(self.choice) is None
 
     def draw(self) -> Drawn:
         """Not before SQL was asked: the steps of the first delta may be a sample, and count as the newest."""

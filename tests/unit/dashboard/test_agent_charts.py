@@ -106,6 +106,48 @@ def test_live_values_stand_where_sql_will_have_them(axis: str, smooth: str) -> N
     assert chart.curve.x == (x if axis != "step" else x[:4])
 
 
+class Counting(Metric):
+    """The chart of the numbers `loss`; SQL is not asked, only counted."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.reads = 0
+
+    def made(self, agent: str | None) -> Chart | None:
+        """Its chart."""
+        chart = super().made(agent)
+        if chart is not None:
+            chart.read = self._read  # type: ignore[method-assign]
+        return chart
+
+    async def _read(self, *_: Any) -> None:
+        self.reads += 1
+
+
+@pytest.mark.parametrize(
+    ("query", "left_out", "again"),
+    [("", False, False), ("", True, True), ("&zoom=step:1,5", False, True)],
+    ids=["all came", "some were left out", "zoomed"],
+)
+async def test_a_chart_that_heard_all_is_not_read_again_so_soon(
+    monkeypatch: pytest.MonkeyPatch, query: str, left_out: bool, again: bool
+) -> None:
+    """While each step comes live, SQL is not asked again for them; it is where the push left some out."""
+    monkeypatch.setattr("dashboard.panels.chart.RELOAD_S", 0.001)
+    panel = opened(Counting(), query)
+    assert isinstance(panel, Counting)
+    panel.wake = lambda: None
+    panel.take(News(first=True, agent="a", run={"status": "running"}, steps=[step(1, 0, 0, 1.0, 0.5)]))
+    reading = asyncio.create_task(panel.load(None))  # type: ignore[arg-type]
+    async with asyncio.timeout(30):
+        while panel.reads < (3 if again else 1):
+            panel.take(News(agent="a", steps=[step(2, 0, 1, 1.0, 0.5)], thinned=int(left_out)))
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    assert (panel.reads == 1) == (not again)
+
+
 async def test_a_return_is_read_whole_and_grows(engine: Engine, queries: Queries) -> None:
     """The chart of returns reads all episodes from SQL, adds live ones, and shows the mean of 100."""
     write(engine, Episode, [event(n + 1, episode_index=n, episode_return=float(n)) for n in range(200)])
