@@ -105,6 +105,18 @@ def test_an_episode_opens_from_its_row_and_has_an_address(told: str, open_page: 
     expect(page.locator("#episode-chip")).to_be_hidden()
 
 
+def test_the_layout_is_asked_for_once_while_scripts_are_read(
+    told: str, open_page: Callable[..., Page]
+) -> None:
+    """What Dash asks for when its scripts have run is on its way before, and is not asked for twice."""
+    page = open_page(f"/runs/{told}")
+    expect(page.locator("#main")).to_contain_text("agent_0")
+    requests = "performance.getEntriesByType('resource')"
+    asked = page.evaluate(f"{requests}.map((one) => [new URL(one.name).pathname, one.initiatorType])")
+    for path in ("/_dash-layout", "/_dash-dependencies"):
+        assert [kind for name, kind in asked if name == path] == ["link"]
+
+
 def test_long_texts_are_readable_in_full(told: str, open_page: Callable[..., Page]) -> None:
     """A language model's turn is cut in the table and whole in the dialog."""
     page = open_page(f"/runs/{told}?rows=newest")
