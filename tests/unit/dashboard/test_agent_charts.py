@@ -19,6 +19,7 @@ from dashboard.panels.agent_charts import Metric, OneChart, Return, Reward
 from dashboard.panels.chart import At, Chart, Smoother
 from dashboard.panels.chart_choice import Choice
 from dashboard.panels.chart_clicks import clicked, zoomed
+from dashboard.panels.episode_chart import EpisodeChart
 from dashboard.sql.queries import Queries
 from dashboard.time.past import Pasts
 from infra.history.curves import SMOOTHINGS, Smoothing, reduce
@@ -146,6 +147,25 @@ async def test_a_chart_that_heard_all_is_not_read_again_so_soon(
     await asyncio.sleep(0.05)
     reading.cancel()
     assert (panel.reads == 1) == (not again)
+
+
+def test_a_zoom_survives_more_steps_of_an_episode() -> None:
+    """What Plotly keeps a zoom by stays while the episode grows, and changes with the axes."""
+    chart, plain = (
+        EpisodeChart(Series("run", "steps", "reward", "a"), None),
+        Choice.of(Address.of("/runs/run")),
+    )
+
+    def revision(choice: Choice) -> str:
+        chart.fresh = True
+        figure = chart.drawn(choice)[chart.graph_id(choice)]["figure"]
+        return str(figure["layout"]["uirevision"])
+
+    chart.of_steps([(float(n), n * 1000.0, 0.5) for n in range(3)], plain)
+    before = revision(plain)
+    chart.of_steps([(float(n), n * 1000.0, 100.0) for n in range(50)], plain)
+    assert revision(plain) == before
+    assert revision(Choice.of(Address.of("/runs/run?log=1"))) != before
 
 
 async def test_a_return_is_read_whole_and_grows(engine: Engine, queries: Queries) -> None:
