@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from dash import ALL, Dash, Input, Output, State, ctx, no_update
+from dash import ALL, Dash, Input, Output, State, ctx, no_update, set_props
 
 from dashboard.address import Address
 
@@ -17,7 +17,7 @@ CHART = {"type": "zoomed", "axis": ALL, "name": ALL}
 
 
 def register(app: Dash) -> None:
-    """One callback for all charts: what comes later replaces what came before."""
+    """One callback for all charts: a click that comes later replaces the one before."""
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -32,7 +32,8 @@ def register(app: Dash) -> None:
         did = [_what(one) for one in ctx.triggered if one["value"]]
         for axis, name, value in did:
             if name == "relayoutData" and (query := zoomed(address, axis, value)) is not no_update:
-                return query
+                set_props("url", {"search": query})  # an answer is void where another chart is made meanwhile
+                return no_update
         await asyncio.sleep(TWICE_S)  # a double click calls this once more, and then this answer is void
         clicks = [clicked(address, axis, value) for axis, name, value in did if name == "clickData"]
         return next(iter(clicks), no_update)

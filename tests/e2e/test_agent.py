@@ -152,10 +152,9 @@ def test_a_click_opens_an_episode_and_a_double_click_does_not(
     expect(page).not_to_have_url(re.compile("episode="))
 
 
-def test_a_drag_zooms_and_the_back_button_undoes_it(trained: str, open_page: Callable[..., Page]) -> None:
-    """Dragging over a chart puts the chosen range and its axis in the address; going back removes it."""
-    page = open_page(f"/runs/{trained}?agent=ada")
-    area = plot(page, "curve").locator(".nsewdrag").first
+def drag(page: Page, id: str) -> None:
+    """Drag over the middle of a chart."""
+    area = plot(page, id).locator(".nsewdrag").first
     area.hover()  # when it stands still: what comes above it moves it
     box = area.bounding_box()
     assert box is not None
@@ -164,9 +163,32 @@ def test_a_drag_zooms_and_the_back_button_undoes_it(trained: str, open_page: Cal
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=5)
     page.mouse.up()
+
+
+def test_a_drag_zooms_and_the_back_button_undoes_it(trained: str, open_page: Callable[..., Page]) -> None:
+    """Dragging over a chart puts the chosen range and its axis in the address; going back removes it."""
+    page = open_page(f"/runs/{trained}?agent=ada")
+    drag(page, "curve")
     expect(page).to_have_url(re.compile("zoom=episode"))
     page.go_back()
     expect(page).not_to_have_url(re.compile("zoom="))
+
+
+def test_a_zoom_is_not_lost_where_another_chart_is_drawn(
+    trained: str, open_page: Callable[..., Page]
+) -> None:
+    """A zoom comes to the address also where another chart calls Python before the answer is there."""
+    page = open_page(f"/runs/{trained}?agent=ada")
+    plot(page, "reward")
+    page.evaluate("""() => {
+      const { fetch } = window;
+      const late = (...of) => new Promise((done) => setTimeout(() => done(fetch(...of)), 1000));
+      window.fetch = (...of) => (String(of[0]).includes("_dash-update-component") ? late : fetch)(...of);
+      document.querySelector("#curve .js-plotly-plot").on("plotly_relayout", () => setTimeout(() =>
+        Plotly.relayout(document.querySelector("#reward .js-plotly-plot"), { autosize: true }), 100));
+    }""")
+    drag(page, "curve")
+    expect(page).to_have_url(re.compile("zoom=episode"))
 
 
 def test_a_chart_fills_the_window_and_is_downloaded(
