@@ -59,7 +59,8 @@ class Queries:
         self._seconds = seconds
         self._engine = sql.engine(settings)
         self._indexes = SeekIndexes()
-        self._names: dict[tuple[str, ...], tuple[float, list[str]]] = {}
+        self._names: dict[tuple[str, Source, str | None], tuple[float, list[str]]] = {}
+        """When they were read. No `Shared`: users' panels ask from threads, whose event loops are others."""
         self._series = SeriesReader(self._read)
         self.training_steps: Shared[list[dict[str, Any]]] = Shared(self._training_steps, FRESH_S)
         """A run's rows of `training_steps` in order: all pages share one reading."""
@@ -182,7 +183,7 @@ class Queries:
 
     async def names(self, run_id: str, source: Source, agent_id: str | None = None) -> list[str]:
         """Names of the numbers in `metrics` of a run's (an agent's) rows, as the first and newest tell."""
-        asked = (run_id, source, agent_id or "")
+        asked = (run_id, source, agent_id)
         read_at, found = self._names.get(asked, (-inf, []))
         if time.monotonic() - read_at > NAMES_S:
             if len(self._names) >= MOST_NAMES:

@@ -42,7 +42,7 @@ NAMES_FROM = 300
 PARTS, PART = 2000, 2
 """A sample is made of so many parts at most, of so many lines at least."""
 DENSE = 4
-"""Rows among so many lines each are read by their lines."""
+"""Where a stream has more lines than so many for each row that is wanted, reading parts of it is slow."""
 KEPT = ("time", "episode", "at")
 """Beside the values: ms since 1970, the episode's index, the global step or the length of an episode."""
 
@@ -148,7 +148,7 @@ def sample(connection: Connection, place: Place, names: Sequence[str], count: in
     if sum(last - first for first, last in ends.values()) <= DENSE * rows:
         some = [and_(table.c.stream_id == one, _in_parts(table, *ends[one], every, len(ids))) for one in ids]
     else:
-        some = [table.c.seq % (2 * round(every) + 1) < 2]  # odd: as well
+        some = [table.c.seq % (2 * round(every) + 1) < 2]  # odd: no rhythm is missed
     found = [row for chosen in some for row in connection.execute(statement.where(chosen))]
     read = Columns.empty(names).plus([_columns(place.source, names, found, {})])
     return replace(read, each=max(1.0, rows / max(1, len(read))))
@@ -164,7 +164,7 @@ def _ends(connection: Connection, table: Table, run_id: str, stream_id: str) -> 
 
 def _in_parts(table: Table, first: int, last: int, every: float, streams: int) -> ColumnElement[bool]:
     """One of `every` lines of a stream, in parts that the primary key finds: not all rows are read."""
-    apart = max(round(PART * every), (last - first) * streams // PARTS) | 1  # odd: it meets every rhythm
+    apart = max(round(PART * every), (last - first) * streams // PARTS) | 1  # odd: no rhythm is missed
     begin = select(literal(first).label("at")).cte("parts", recursive=True)
     begin = begin.union_all(select(begin.c.at + apart).where(begin.c.at + apart <= last))
     return and_(table.c.seq >= begin.c.at, table.c.seq < begin.c.at + max(1, round(apart / every)))

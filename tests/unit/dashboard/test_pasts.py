@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -21,78 +22,65 @@ from tests.support.replays import lines_of, store_lines
 RUNS = [f"run-{number}" for number in range(OPEN + 1)]
 
 
-def test_a_forgotten_past_is_read_to_the_end(database: Settings) -> None:
-    """A history that is forgotten while it is read is read to the end, and closed afterwards."""
-    for run_id in RUNS:
-        store_lines(database, run_id, lines_of(run_id, "s1", 2))
+@pytest.fixture
+def pasts(database: Settings) -> Iterator[Pasts]:
+    """The pasts of a database with one run."""
+    store_lines(database, RUNS[0], lines_of(RUNS[0], "s1", 2))
     queries = Queries(database)
-
-    async def look() -> None:
-        pasts = Pasts(database, queries)
-        first = await pasts.of(RUNS[0])
-        for run_id in RUNS[1:]:
-            await pasts.of(run_id)
-        assert await pasts.of(RUNS[1]) is await pasts.of(RUNS[1])
-        assert await first.read(partial(first.history.count, Kind.STEPS, first.history.index.ends())) == 8
-        gone, close = weakref.ref(first.history), first.history.close
-        assert close.alive
-        del first
-        wait_for(lambda: gone() is None, 30)  # the reading thread releases it, too
-        assert not close.alive
-        pasts.close()
-
-    asyncio.run(look())
+    made = Pasts(database, queries)
+    yield made
+    made.close()
     queries.close()
 
 
-def test_who_does_not_wait_has_what_is_known(database: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_forgotten_past_is_read_to_the_end(database: Settings, pasts: Pasts) -> None:
+    """A history that is forgotten while it is read is read to the end, and closed afterwards."""
+    for run_id in RUNS[1:]:
+        store_lines(database, run_id, lines_of(run_id, "s1", 2))
+    first = await pasts.of(RUNS[0])
+    for run_id in RUNS[1:]:
+        await pasts.of(run_id)
+    assert await pasts.of(RUNS[1]) is await pasts.of(RUNS[1])
+    assert await first.read(partial(first.history.count, Kind.STEPS, first.history.index.ends())) == 8
+    gone, close = weakref.ref(first.history), first.history.close
+    assert close.alive
+    del first
+    wait_for(lambda: gone() is None, 30)  # the reading thread releases it, too
+    assert not close.alive
+
+
+async def test_who_does_not_wait_has_what_is_known(
+    database: Settings, pasts: Pasts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without waiting, a past is as it was known and is read meanwhile; its error comes later."""
     [run_id, *_] = RUNS
-    store_lines(database, run_id, lines_of(run_id, "s1", 2))
-    queries = Queries(database)
+    past = await pasts.of(run_id)
+    known = past.history.index.steps
+    store_lines(database, run_id, lines_of(run_id, "s2", 2))
+    assert (await pasts.fresh(run_id, 0, wait=False)).history.index.steps == known
+    assert (await pasts.fresh(run_id, 60)).history.index.steps == 2 * known > 0
 
-    async def look() -> None:
-        pasts = Pasts(database, queries)
-        past = await pasts.of(run_id)
-        known = past.history.index.steps
-        store_lines(database, run_id, lines_of(run_id, "s2", 2))
-        assert (await pasts.fresh(run_id, 0, wait=False)).history.index.steps == known
-        assert (await pasts.fresh(run_id, 60)).history.index.steps == 2 * known > 0
+    def away() -> None:
+        raise DatabaseError("SQL is away")
 
-        def away() -> None:
-            raise DatabaseError("SQL is away")
-
-        monkeypatch.setattr(past.history, "refresh", away)
-        assert await pasts.fresh(run_id, 0, wait=False) is past
-        with pytest.raises(DatabaseError, match="away"):
-            await pasts.fresh(run_id, 60)
-        assert await pasts.fresh(run_id, 60) is not past
-        pasts.close()
-
-    asyncio.run(look())
-    queries.close()
+    monkeypatch.setattr(past.history, "refresh", away)
+    assert await pasts.fresh(run_id, 0, wait=False) is past
+    with pytest.raises(DatabaseError, match="away"):
+        await pasts.fresh(run_id, 60)
+    assert await pasts.fresh(run_id, 60) is not past
 
 
-def test_a_run_that_nothing_came_to_stays_as_it_was_read(database: Settings) -> None:
+async def test_a_run_that_nothing_came_to_stays_as_it_was_read(database: Settings, pasts: Pasts) -> None:
     """What was read and drawn of a run stays while SQL has nothing new of it."""
     [run_id, *_] = RUNS
-    store_lines(database, run_id, lines_of(run_id, "s1", 2))
-    queries = Queries(database)
-
-    async def look() -> None:
-        pasts = Pasts(database, queries)
-        past = await pasts.of(run_id)
-        index, returns = past.history.index, past.returns("agent")
-        assert await pasts.fresh(run_id, 0) is past
-        assert (past.history.index, past.returns("agent"), past.generation) == (index, returns, 0)
-        store_lines(database, run_id, lines_of(run_id, "s2", 2))
-        await pasts.fresh(run_id, 0)
-        assert past.history.index is not index
-        assert past.generation == 1
-        pasts.close()
-
-    asyncio.run(look())
-    queries.close()
+    past = await pasts.of(run_id)
+    index, returns = past.history.index, past.returns("agent")
+    assert await pasts.fresh(run_id, 0) is past
+    assert (past.history.index, past.returns("agent"), past.generation) == (index, returns, 0)
+    store_lines(database, run_id, lines_of(run_id, "s2", 2))
+    await pasts.fresh(run_id, 0)
+    assert past.history.index is not index
+    assert past.generation == 1
 
 
 def test_who_does_not_listen_takes_nothing_that_is_live() -> None:

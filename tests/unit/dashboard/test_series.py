@@ -192,6 +192,15 @@ async def whole(queries: Queries, asked: Series) -> Curve:
     return curve
 
 
+async def test_a_sample_sees_lines_of_every_kind(engine: Engine, queries: Queries) -> None:
+    """A sample sees a kind of line that a worker prints only every second time."""
+    write(engine, Agent, [agent("a", steps=500)])
+    write(engine, Step, [event(2 * n, reward=1.0) for n in range(500)])
+    place = columns.Place("run", "a", "steps")
+    found = await queries._ask(columns.sample, place, ["reward"], 50)
+    assert 30 < len(found) < 100
+
+
 @pytest.mark.parametrize("apart", [1, 2, 9], ids=["alone", "dense", "sparse"])
 @pytest.mark.parametrize("streams", [["one"], ["one", "two", "three"]], ids=["a worker", "three workers"])
 async def test_a_sample_is_even(engine: Engine, queries: Queries, apart: int, streams: list[str]) -> None:
