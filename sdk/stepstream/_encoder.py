@@ -46,21 +46,57 @@ class Agent:
         prefix: the identity in its lines: `"run_id":…,"agent_id":…,`.
     """
 
-    __slots__ = ("earlier", "ended", "episode_index", "head", "length", "prefix", "step_index", "total")
+    __slots__ = (
+        "earlier",
+        "ended",
+        "episode_index",
+        "head",
+        "highest",
+        "length",
+        "prefix",
+        "step_index",
+        "total",
+        "whole",
+    )
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.earlier = self.length = 0
+        self.episode_index = self.highest = -1
         self.begin(0)
 
-    def begin(self, episode_index: int) -> None:
-        """Count a new episode from its first step."""
+    def begin(self, episode_index: int, first_step: int | None = None) -> None:
+        """Count an episode from here on.
+
+        Args:
+            first_step: as the caller gives it; not 0 where the episode was left for another one.
+        """
+        if self.length:
+            self.highest = max(self.highest, self.episode_index)
+        self.whole = not first_step or episode_index > self.highest
         self.episode_index = episode_index
         self.head = f'{{"type":"step",{self.prefix}"episode_index":{episode_index},'
         self.earlier += self.length
         self.step_index = self.length = 0
-        self.total = 0.0
+        self.total: float | None = None
         self.ended: tuple[int, bool, bool] | None = None
+
+    def add(self, rewards: Iterable[object]) -> None:
+        """Add to the return, which is unknown while no step has a reward."""
+        known = [value for value in map(number, rewards) if value is not None]
+        if known:
+            self.total = sum(known, self.total or 0.0)
+
+    def counted(self) -> dict[str, object]:
+        """What the steps say of their episode; only parts of it have no return and no length."""
+        fields: dict[str, object] = {"episode_index": self.episode_index}
+        if self.whole and self.total is not None:
+            fields["episode_return"] = self.total
+        if self.whole and self.length:
+            fields["episode_length"] = self.length
+        if self.ended is not None:
+            fields.update(terminated=self.ended[1], truncated=self.ended[2])
+        return fields
 
 
 class Encoder:
@@ -145,7 +181,7 @@ class Encoder:
         agent.step_index += len(rows)
         agent.length += len(rows)
         if reward is not None:
-            agent.total += sum(map(_number, map(itemgetter(reward), rows)))
+            agent.add(map(itemgetter(reward), rows))
         return heads, steps
 
     def _made(self, shape: tuple, rows: list[tuple], heads: list[str], steps: Sequence[int]) -> list[str]:
@@ -169,11 +205,11 @@ class Encoder:
         step = None if step is None else int(step)
         head = self._auto_episode(agent) if agent.ended is not None else ""
         if episode is not None and episode != agent.episode_index:
-            agent.begin(episode)
+            agent.begin(episode, step)
         step = agent.step_index if step is None else step
         agent.step_index = step + 1
         agent.length += 1
-        agent.total += _number(said.get("reward"))
+        agent.add((said.get("reward"),))
         terminated, truncated = truth(said.get("terminated")), truth(said.get("truncated"))
         if terminated or truncated:
             agent.ended = (row[1] + self._offset, terminated, truncated)
@@ -217,10 +253,7 @@ class Encoder:
 
     def _auto_episode(self, agent: Agent) -> str:
         assert agent.ended is not None
-        now, terminated, truncated = agent.ended
-        fields: dict[str, object] = {"episode_index": agent.episode_index, "episode_return": agent.total}
-        fields.update(episode_length=agent.length, terminated=terminated, truncated=truncated)
-        line = self._object("episode", now, agent.prefix, fields)
+        line = self._object("episode", agent.ended[0], agent.prefix, agent.counted())
         agent.begin(agent.episode_index + 1)
         return line
 
@@ -233,13 +266,8 @@ class Encoder:
                 before = self._auto_episode(agent)
             if int(index) != agent.episode_index:
                 agent.begin(int(index))
-        counted: dict[str, object] = {"episode_index": agent.episode_index}
-        if agent.length:
-            counted.update(episode_return=agent.total, episode_length=agent.length)
-        if agent.ended is not None:
-            counted.update(terminated=agent.ended[1], truncated=agent.ended[2])
-        counted.update((name, value) for name, value in fields.items() if value is not None)
-        line = self._object("episode", now + self._offset, agent.prefix, counted, metrics)
+        told = {name: value for name, value in fields.items() if value is not None}
+        line = self._object("episode", now + self._offset, agent.prefix, agent.counted() | told, metrics)
         agent.begin(agent.episode_index + 1)
         return before + line
 
@@ -334,7 +362,3 @@ class Clock:
 def _spelled(text: str) -> str:
     """The text with NaN and the infinities spelled as in JSON dialects."""
     return _NOT_FINITE.sub(lambda found: '":' + _WORDS[found[1]], text)
-
-
-def _number(value: object) -> float:
-    return number(value) or 0.0

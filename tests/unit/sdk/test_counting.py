@@ -28,6 +28,32 @@ def test_an_ended_episode_is_written_with_its_sum_and_length(home, run):
     assert (first["episode_index"], second["episode_index"]) == (0, 1)
 
 
+@pytest.mark.parametrize("reward", [{}, {"reward": None}, {"reward": "none"}], ids=str)
+@pytest.mark.parametrize("named", [{}, {"episode_index": 0}], ids=["counted", "named"])
+def test_a_return_that_no_step_told_is_not_made_up(home, run, reward, named):
+    """Steps without a reward have a length and no return, also where other episodes run beside theirs."""
+    run.step(**reward, **named)
+    run.episode(status="failed")
+    run.step(**reward, terminated=True)
+    run.finish()
+    assert [line["episode_length"] for line in home.lines("episode")] == [1, 1]
+    assert not any("episode_return" in line for line in home.lines("episode"))
+
+
+def test_parts_of_an_episode_are_not_counted_as_the_whole(home, run):
+    """Of episodes whose steps come in turns, the last steps are not given as the return and the length."""
+    for step in range(2):
+        for episode in range(2):
+            run.step(reward=1.0, episode_index=episode, step_index=step)
+    run.episode(episode_index=1)
+    run.episode(episode_index=0, episode_return=2.0)
+    run.step(reward=1.0, episode_index=2, step_index=1)
+    run.episode()
+    run.finish()
+    told = [(line.get("episode_return"), line.get("episode_length")) for line in home.lines("episode")]
+    assert told == [(None, None), (2.0, None), (1.0, 1)]
+
+
 def test_a_called_episode_is_the_only_one(home, run):
     """`episode` after the last step replaces the automatic one and completes what it leaves out."""
     run.step(reward=1.0, terminated=True)
