@@ -240,12 +240,12 @@
 
   const input = ({ target, type }) => {
     const name = target.closest?.("[data-address]")?.dataset.address;
-    if (!name) return;
-    clearTimeout(typed);
+    if (name) clearTimeout(typed); else return;
     const given = new URLSearchParams([[name, target.type === "checkbox" ? (target.checked ? "1" : "") : target.value]]);
-    typed = setTimeout(() => { typed = 0; patch(given, type === "input"); }, type === "input" ? (target.type === "range" ? 30 : 150) : 0);
+    const put = () => { typed = 0; patch(given, type !== "change"); };
+    if (type === "leave") put(); else typed = setTimeout(put, type === "change" ? 0 : target.type === "range" ? 30 : 150);
   };
-  document.addEventListener("change", ({ target }) => target.type !== "search" && input({ target, type: "change" }));
+  document.addEventListener("change", ({ target }) => (target.type !== "search" || typed) && input({ target, type: target.type === "search" ? "leave" : "change" })); // before the click that leaves
   document.addEventListener("input", ({ target }) => {
     const act = target.type === "range" && target.closest("[data-act]")?.dataset.act;
     act ? request({ act, value: target.value }) : /search|range/.test(target.type) && input({ target, type: "input" });

@@ -117,6 +117,16 @@ def test_the_layout_is_asked_for_once_while_scripts_are_read(
         assert [kind for name, kind in asked if name == path] == ["link"]
 
 
+def test_a_browser_of_today_gets_no_help_for_old_ones(told: str, open_page: Callable[..., Page]) -> None:
+    """Charts and tables, which Dash waits for in coroutines, are drawn without its polyfill."""
+    page = open_page(f"/runs/{told}?agent=agent_0&table=episodes")
+    expect(page.locator(".js-plotly-plot .scatterlayer .trace").first).to_be_attached()
+    expect(page.locator("#every-episodes .ag-row").first).to_be_attached()
+    scripts = page.evaluate("[...document.scripts].map((one) => one.src)")
+    assert any("dash_renderer" in src for src in scripts)
+    assert not any("polyfill" in src for src in scripts)
+
+
 def test_long_texts_are_readable_in_full(told: str, open_page: Callable[..., Page]) -> None:
     """A language model's turn is cut in the table and whole in the dialog."""
     page = open_page(f"/runs/{told}?rows=newest")
@@ -167,6 +177,21 @@ def test_runs_are_filtered_sorted_and_linked(told: str, open_page: Callable[...,
     page.reload()
     expect(page.locator(".runs-grid .ag-center-cols-container .ag-row")).to_have_count(1)
     expect(page.locator(".sort[data-by=desc]")).to_have_text("Steps")
+
+
+def test_what_was_typed_stays_on_its_page(told: str, open_page: Callable[..., Page]) -> None:
+    """A link that is followed before the filter was applied leads to an address without it; back has it."""
+    page = open_page("/")
+    link = page.get_by_role("link", name=told)
+    at = link.bounding_box()
+    page.locator("#search-q").click()
+    page.keyboard.type("told")
+    page.mouse.click(at["x"] + 5, at["y"] + 5)
+    expect(page.locator("#main")).to_contain_text("agent_0")
+    page.wait_for_timeout(300)
+    assert "q=" not in page.url
+    page.go_back()
+    expect(page.locator("#search-q")).to_have_value("told")
 
 
 def test_metrics_and_log_of_a_run(told: str, open_page: Callable[..., Page]) -> None:
