@@ -117,14 +117,15 @@ def test_the_layout_is_asked_for_once_while_scripts_are_read(
         assert [kind for name, kind in asked if name == path] == ["link"]
 
 
-def test_a_browser_of_today_gets_no_help_for_old_ones(told: str, open_page: Callable[..., Page]) -> None:
-    """Charts and tables, which Dash waits for in coroutines, are drawn without its polyfill."""
+def test_nothing_is_loaded_that_no_page_uses(told: str, open_page: Callable[..., Page]) -> None:
+    """Charts and tables, for which Dash has coroutines, are drawn without its polyfill and its socket."""
     page = open_page(f"/runs/{told}?agent=agent_0&table=episodes")
     expect(page.locator(".js-plotly-plot .scatterlayer .trace").first).to_be_attached()
     expect(page.locator("#every-episodes .ag-row").first).to_be_attached()
     scripts = page.evaluate("[...document.scripts].map((one) => one.src)")
     assert any("dash_renderer" in src for src in scripts)
     assert not any("polyfill" in src for src in scripts)
+    assert "websocket" not in json.loads(page.locator("#_dash-config").text_content() or "")
 
 
 def test_long_texts_are_readable_in_full(told: str, open_page: Callable[..., Page]) -> None:

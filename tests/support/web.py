@@ -52,6 +52,8 @@ def served(app: ASGIApp) -> Iterator[Server]:
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield Server(listening.getsockname()[1])
-    server.should_exit = True
-    thread.join(10)
+    try:
+        yield Server(listening.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join(10)
