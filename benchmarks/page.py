@@ -138,7 +138,7 @@ class Bench:
         pages = [context.new_page() for context in contexts]
         for page in pages:
             page.goto(f"http://127.0.0.1:{self.port}/runs/{run_id}?agent=agent_0")
-            page.wait_for_selector("#agent")
+            page.wait_for_selector("#agent", state="attached")  # nothing is shown before the first event
             page.evaluate(OBSERVE)
         elsewhere = self._elsewhere(run_id, others) if others else None
         arguments = [str(rate), str(agents), str(SECONDS + WARM_S), str(out)]
