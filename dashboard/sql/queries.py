@@ -31,6 +31,7 @@ from infra.history.curves import ROLLING, Curve, Smoothing
 from infra.history.series import PIXELS, Series, SeriesReader
 from infra.settings import Settings
 from infra.sql import engine as sql
+from infra.sql.beside import Beside
 from infra.sql.columns import Source, names
 from infra.sql.offsets import stored_offsets
 from infra.sql.reading import LONGEST_S, reading
@@ -61,13 +62,15 @@ class Queries:
         self._indexes = SeekIndexes()
         self._names: dict[tuple[str, Source, str | None], tuple[float, list[str]]] = {}
         """When they were read. No `Shared`: users' panels ask from threads, whose event loops are others."""
-        self._series = SeriesReader(self._read)
+        self._beside = Beside(settings, seconds)
+        self._series = SeriesReader(self._read, self._beside.ask)
         self.training_steps: Shared[list[dict[str, Any]]] = Shared(self._training_steps, FRESH_S)
         """A run's rows of `training_steps` in order: all pages share one reading."""
 
     def close(self) -> None:
         """Close the connections."""
         self._series.close()
+        self._beside.close()
         self._engine.dispose()
 
     async def runs(self, request: PageRequest) -> Page:

@@ -31,8 +31,8 @@ __all__ = ["PIXELS", "Axis", "Series", "SeriesReader", "Source"]
 PIXELS = 1000
 PAGE = 20_000
 """So many rows are read at once; more of them in pages, while a sample of about as many is shown."""
-PAUSE_S, LATER_S = 0.05, 0.5
-"""Between two pages, and before the first of a long series: what is live, and a sample, goes first."""
+LATER_S = 0.5
+"""Before the first page of a long series: its sample goes first."""
 FRESH_S = 1.0
 MAX_ROWS = 5_000_000
 """Of a longer series the first are read to the last; the rest is seen as it comes."""
@@ -65,10 +65,11 @@ class SeriesReader:
 
     Args:
         ask: runs a read with a connection.
+        beside: does so in another process: a long series is read there.
     """
 
-    def __init__(self, ask: Callable[..., Any]) -> None:
-        self._ask = ask
+    def __init__(self, ask: Callable[..., Any], beside: Callable[..., Any]) -> None:
+        self._ask, self._beside = ask, beside
         self._held: OrderedDict[Place, tuple[float, Columns]] = OrderedDict()
         self._samples: dict[Place, Columns] = {}
         self._wanted: dict[Place, set[str]] = {}
@@ -138,32 +139,31 @@ class SeriesReader:
                 self._reading[place] = task = self._background.submit(self._later, place, name)
                 task.add_done_callback(lambda _: self._reading.pop(place, None))
             return found, True
-        return self._whole(place, name), False
+        return self._whole(place, name, self._ask), False
 
-    def _whole(self, place: Place, name: str) -> Columns:
+    def _whole(self, place: Place, name: str, ask: Callable[..., Any]) -> Columns:
         with self._locks.setdefault(place, Lock()):
             read_at, held = self._held.get(place, (0.0, Columns.empty([])))
             if name not in held.names:
                 held, read_at = Columns.empty(sorted(self._wanted[place] | {name})), 0.0
             if time.monotonic() - read_at > FRESH_S:
-                held = self._grown(place, held)
+                held = self._grown(place, held, ask)
             self._keep(place, held)
             return held
 
     def _later(self, place: Place, name: str) -> Columns:
         self._closed.wait(LATER_S)
-        return self._whole(place, name)
+        return self._whole(place, name, self._beside)
 
-    def _grown(self, place: Place, held: Columns) -> Columns:
+    def _grown(self, place: Place, held: Columns, ask: Callable[..., Any]) -> Columns:
         names, position = sorted(held.names), dict(held.position)
         parts: list[Columns] = []
         while not self._closed.is_set() and len(held) + sum(map(len, parts)) < MAX_ROWS:
-            read = self._ask(columns.page, place, position, names, PAGE)
+            read = ask(columns.page, place, position, names, PAGE)
             parts += read
             position |= {stream: line for part in read for stream, line in part.position.items()}
             if all(len(part) < PAGE for part in read):
                 break
-            self._closed.wait(PAUSE_S)
         return held.plus(parts) if parts else held
 
     def _keep(self, place: Place, held: Columns) -> None:
