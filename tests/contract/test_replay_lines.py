@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -170,7 +171,17 @@ FIELDS = st.dictionaries(NAMES | st.text(max_size=4), JSON, max_size=8).filter(l
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(FIELDS, st.sampled_from(["step", "episode", "run_started", ""]))
 def test_any_line_is_the_same_event_again(fields: dict[str, object], kind: str) -> None:
-    """A line with any names and values becomes the same event when replay prints it again."""
+    """A line with any names and values becomes the same event when replay prints it again.
+
+    The names of a life cycle event may come in another order: in JSON it says nothing.
+    """
     line = json.dumps({"type": kind} | fields if kind else fields).encode()
     before, after = both_times([line])
-    assert repr(after) == repr(before)
+    assert repr(list(map(_in_order, after))) == repr(list(map(_in_order, before)))
+
+
+def _in_order(event: Any) -> Any:
+    kind, record = event
+    if isinstance(record.get("payload"), str):
+        record |= {"payload": json.dumps(json.loads(record["payload"]), sort_keys=True)}
+    return kind, record
