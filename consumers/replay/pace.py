@@ -9,6 +9,8 @@ from datetime import timedelta
 
 BEHIND_S = 0.3
 """Whoever is further behind does not hurry to catch up: the pace goes on from here."""
+SLEPT_S = 0.05
+"""A shorter pause is slept, which ends more exactly than a wait for the event."""
 TOLD_S = 10.0
 """A longer pause is said."""
 
@@ -54,4 +56,7 @@ class Pace:
                 f"the run paused for {pause} here: the next record comes in {wait}. "
                 "--skip-idle SECONDS shortens pauses."
             )
-        self._stop.wait(seconds)
+        if seconds > SLEPT_S:
+            self._stop.wait(seconds)
+        else:
+            time.sleep(seconds)
