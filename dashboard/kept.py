@@ -36,12 +36,12 @@ class Kept:
 
             async def keep(message: Message) -> None:
                 made.append(_copy(message))
+                last = message["type"] == "http.response.body" and not message.get("more_body")
+                if last and made[0]["status"] == 200:
+                    self._kept[key] = made
                 await send(message)
 
-            await self._app(scope, receive, keep)
-            if made and made[0]["status"] == 200 and not made[-1].get("more_body"):
-                self._kept[key] = made
-            return None
+            return await self._app(scope, receive, keep)
         for message in self._kept[key]:
             await send(_copy(message))
 
