@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from dash.development.base_component import Component
 from dashboard import form
 from dashboard.panel import Drawn, History, News, Panel, live
 from dashboard.sql.queries import PageRequest
+from dashboard.sql.rows import CUT
 
 KEPT = 2000
 PAGE = 500
@@ -29,8 +30,8 @@ _OTHER = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|
 class Line(NamedTuple):
     """A line of the log."""
 
-    at: float
-    """ms since 1970."""
+    at: int
+    """Whole ms since 1970."""
     source: str
     text: str
 
@@ -59,28 +60,15 @@ class LogLines(Panel):
         self.words = self.address.get("q").lower()
 
     async def load(self, history: History) -> None:
-        asked = (
-            {"line": {"filterType": "text", "type": "contains", "filter": self.words}} if self.words else {}
-        )
-        found: list[dict[str, Any]] = []
-        while len(found) < KEPT:
-            page = await history.queries.logs(
-                history.run_id, PageRequest(len(found), len(found) + PAGE, [], asked)
-            )
-            found += page.rows
-            if len(page.rows) < PAGE:
-                break
-        stored = [Line(row["event_time"], row["source"], row["line"]) for row in found[::-1]]
-        newest = stored[-1].at if stored else 0.0
-        since = [line for line in self.lines if line.at > newest and self._matches(line)]
-        self.lines = deque([*stored, *since], maxlen=KEPT)
+        live_lines = filter(self._matches, self.lines)
+        self.lines = deque(joined(await self._stored(history), live_lines), maxlen=KEPT)
         self.stderr = await self._has_stderr(history)
         self.whole, self.dirty = True, True
 
     def take(self, news: News) -> None:
         if news.run is not None:
             self.host = news.run.get("host") or ""
-        came = [Line(row.event_time / 1000, row.source, row.line) for row in news.logs]
+        came = [Line(row.event_time // 1000, row.source, row.line) for row in news.logs]
         self.stderr = self.stderr or any(line.source == "stderr" for line in came) or self.stderr
         came = [line for line in came if self._matches(line)]
         self.lines.extend(came)
@@ -118,8 +106,8 @@ class LogLines(Panel):
             return found
         return found + WITHOUT_STDERR + (f": host {self.host}." if self.host else ".")
 
-    async def _stored(self, history: History) -> list[dict[str, Any]]:
-        """The newest lines, the newest first."""
+    async def _stored(self, history: History) -> list[Line]:
+        """The newest lines that SQL has, the newest at the end."""
         words = {"filterType": "text", "type": "contains", "filter": self.words}
         filters = {"line": words} if self.words else {}
         found: list[dict[str, Any]] = []
@@ -129,12 +117,25 @@ class LogLines(Panel):
             found += page.rows
             if len(page.rows) < PAGE:
                 break
-        return found
+        return [Line(row["event_time"], row["source"], row["line"]) for row in found[::-1]]
 
     async def _has_stderr(self, history: History) -> bool:
         asked = {"source": {"filterType": "text", "type": "equals", "filter": "stderr"}}
         page = await history.queries.logs(history.run_id, PageRequest(0, 1, [], asked))
         return bool(page.rows)
+
+
+def joined(stored: Sequence[Line], live: Iterable[Line]) -> list[Line]:
+    """Lines of SQL, and the live ones that SQL has not yet: of lines that are alike, so many more."""
+    since = stored[0].at if stored else 0
+    known = Counter((line.at, line.source, line.text[:CUT]) for line in stored)
+    found = list(stored)
+    for line in live:
+        key = line.at, line.source, line.text[:CUT]
+        known[key] -= 1
+        if line.at >= since and known[key] < 0:
+            found.append(line)
+    return sorted(found, key=lambda line: line.at)
 
 
 def block(lines: Iterable[Line]) -> Component:

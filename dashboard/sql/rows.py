@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -27,6 +27,7 @@ from schemas.tables import UtcTime, own_columns
 Row = Mapping[Any, Any]
 Kind = Literal["time", "number", "whole", "yes_no", "long", "word"]
 
+EPOCH, MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 CUT = 2_000
 """Characters of a long text in a table's row; `Queries.step` has it in full."""
 
@@ -125,8 +126,8 @@ def plain_row(row: Row) -> dict[str, Any]:
 
 
 def moment(value: datetime | None) -> int | None:
-    """A moment in ms since 1970."""
-    return None if value is None else int(value.astimezone(UTC).timestamp() * 1000)
+    """A moment in whole ms since 1970."""
+    return None if value is None else (value.astimezone(UTC) - EPOCH) // MS
 
 
 def told_in(row: Row) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dashboard.address import Address, chosen_runs, compare_link
 from dashboard.panels import chart, chart_choice, run_table
 from dashboard.panels.compare import Compare, Compared
 from dashboard.panels.config import flat
-from dashboard.panels.log import Line, block, coloured
+from dashboard.panels.log import Line, block, coloured, joined
 from dashboard.panels.run_table import Choice
 from infra.history.curves import Curve
 from infra.history.series import Series
@@ -156,6 +156,26 @@ def test_a_log_is_its_lines_as_text(lines: list[str]) -> None:
         [Line(0, source, text) for text, source in zip(lines, ["stdout", "stderr"] * 3, strict=False)]
     )
     assert [line[14:] for line in words_of(pre).split("\n")[:-1]] == lines
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "b", "c" * 3000])), max_size=12).map(sorted),
+    st.integers(0, 12),
+    st.integers(0, 12),
+)
+def test_a_line_of_both_sql_and_redis_is_shown_once(
+    told: list[tuple[int, str]], stored: int, live_from: int
+) -> None:
+    """SQL has the first lines, Redis the last; many come within a millisecond, some are alike or cut."""
+    lines = [Line(1_000 + at, "stderr", text) for at, text in told]
+    of_sql = [line._replace(text=line.text[:2000]) for line in lines[:stored]]
+    live_from = min(live_from, stored, len(lines))
+    while 0 < live_from < len(lines) and lines[live_from] == lines[live_from - 1]:
+        live_from -= 1  # of lines that are alike all are there
+    of_redis = lines[live_from:]
+    shown = [(line.at, line.text[:2000]) for line in joined(of_sql, of_redis)]
+    assert sorted(shown) == sorted((line.at, line.text[:2000]) for line in lines)
+    assert [at for at, _ in shown] == [line.at for line in lines]
 
 
 def test_colours_of_a_terminal_become_classes() -> None:
