@@ -38,12 +38,10 @@ from infra.settings import Settings
 from schemas.errors import StepstreamError
 
 ASSETS = Path(__file__).parent / "assets"
-
-
 _POLYFILL = re.compile(r'<script src="[^"]*/polyfill@[^"]*"></script>\n?')
 
 
-class Page(Dash):
+class LeanDash(Dash):
     """Dash without two things that each visit pays for and none uses."""
 
     def _config(self) -> dict[str, Any]:
@@ -98,7 +96,7 @@ def create(settings: Settings, health: Health | None = None) -> Guard:
     server.mount(api.PATH, api.create(settings, queries, feeds.pasts))
     _routes(server, services)
     _probes(server, health or Health("dashboard", {}, beats=False))
-    app = Page(
+    app = LeanDash(
         __name__,
         server=server,
         title="stepstream",

@@ -242,10 +242,12 @@ def _unfold(fields: Fields) -> None:
         payload = split(fields["payload"])
     except NotJsonError:
         return
-    del fields["payload"]
-    kept = {name: text for name, text in payload.items() if fields.get(name, text) != text}
+    told = {name: text for name, text in fields.items() if name != "payload"}
+    kept = {name: text for name, text in payload.items() if told.get(name, text) != text}
+    if not kept:
+        del fields["payload"]
     fields |= {name: text for name, text in payload.items() if name not in kept}
-    if kept:
+    if kept:  # in its place: a line that is read again has the same order
         fields["payload"] = join(kept)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -63,6 +62,7 @@ def both_times(lines: list[bytes]) -> tuple[list[object], list[object]]:
         '{"step":100,"train/loss":0.3,"nested":{"deep":{"x":NaN}},"names":["a"],"kind":"progress"}',
         '{"type":"progress","global_step":5,"reward":2.0}',
         '{"type":"pong","n":3,"payload":{"n":4}}',
+        '{"type":"run_started","timestamp":[],"":null,"payload":{"":false}}',
         '{"type":"heartbeat"}',
         '{"timestamp":1000,"loss":1}',
         '{"ts":"soon","timestamp":{"a":1},"loss":1}',
@@ -171,17 +171,7 @@ FIELDS = st.dictionaries(NAMES | st.text(max_size=4), JSON, max_size=8).filter(l
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(FIELDS, st.sampled_from(["step", "episode", "run_started", ""]))
 def test_any_line_is_the_same_event_again(fields: dict[str, object], kind: str) -> None:
-    """A line with any names and values becomes the same event when replay prints it again.
-
-    The names of a life cycle event may come in another order: in JSON it says nothing.
-    """
+    """A line with any names and values becomes the same event when replay prints it again."""
     line = json.dumps({"type": kind} | fields if kind else fields).encode()
     before, after = both_times([line])
-    assert repr(list(map(_in_order, after))) == repr(list(map(_in_order, before)))
-
-
-def _in_order(event: Any) -> Any:
-    kind, record = event
-    if isinstance(record.get("payload"), str):
-        record |= {"payload": json.dumps(json.loads(record["payload"]), sort_keys=True)}
-    return kind, record
+    assert repr(after) == repr(before)
