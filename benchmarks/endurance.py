@@ -1,16 +1,21 @@
 """Memory during hours of training: all its steps are played fast, with a live tab open in a Chromium.
 
-The default is one hour of training; `STEPSTREAM_BENCH_HOURS=8` plays a working day and takes longer.
+The default is one hour of training; `STEPSTREAM_BENCH_HOURS=8` plays a working day and takes longer. And what
+pages leave behind that are opened and closed.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -31,6 +36,10 @@ SAMPLE_MS = 1000
 MIB = 2**20
 SILENT: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 RENDERER = "--type=renderer"
+PAGES, TIMES = 20, 100
+STEPPED = "() => document.getElementById('agent')?.dataset.seq > 0"
+CLOSED_S = 2.0
+"""The time within which the server knows that pages are gone."""
 
 WORKER = """
 import json, sys, time
@@ -95,6 +104,22 @@ def redis() -> Row:
     return _row("Redis, used", "redis")
 
 
+def opened_and_closed() -> Row:
+    """Measure the dashboard's memory while 20 pages of a live run are opened and closed 100 times."""
+    with _bench() as bench:
+        curve, left = _churned(bench)
+    return Row(
+        what=f"the dashboard, resident, last third of {TIMES} times that {PAGES} pages open and close",
+        rate=curve.third(2),
+        unit="MiB",
+        limit=curve.third(1),
+        limit_name="middle third",
+        goal="flat: ≤ 1.1",
+        lower_is_better=True,
+        note=f"from beginning to end {curve}; {left}",
+    )
+
+
 def _row(what: str, name: str) -> Row:
     found = _measured()
     curve = found[name]
@@ -110,8 +135,8 @@ def _row(what: str, name: str) -> Row:
     )
 
 
-@functools.cache
-def _measured() -> dict[str, Curve]:
+@contextmanager
+def _bench() -> Iterator[Bench]:
     from playwright.sync_api import sync_playwright
 
     if missing := needs.chromium():
@@ -124,25 +149,27 @@ def _measured() -> dict[str, Curve]:
         bench = Bench(Path(folder), browser)
         try:
             bench.start()
-            return _played(bench)
+            yield bench
         finally:
             browser.close()
             bench.stop()
 
 
+@functools.cache
+def _measured() -> dict[str, Curve]:
+    with _bench() as bench:
+        return _played(bench)
+
+
 def _played(bench: Bench) -> dict[str, Curve]:
     """Run a training and return the memory of every part over its time."""
-    program = bench.folder / "worker.py"
-    program.write_text(WORKER)
     page = bench.browser.new_page(viewport={"width": 1280, "height": 720})
     page.goto(f"http://127.0.0.1:{bench.port}/runs/endurance?agent=agent_0&rows=newest")
     devtools = page.context.new_cdp_session(page)
     devtools.send("Performance.enable")
     store = redis_client.Redis.from_url(bench.redis)
     processes = _children("dashboard", "live", "persist", RENDERER)
-    command = [PROGRAM, "run", "--quiet", "--run-id", "endurance", "--", sys.executable, str(program)]
-    arguments = [str(RATE), str(round(HOURS * STEPS_PER_HOUR))]
-    training = subprocess.Popen([*command, *arguments], env=bench.env, **SILENT)
+    training = _training(bench, "endurance", RATE, round(HOURS * STEPS_PER_HOUR))
     curves = {name: Curve() for name in ("heap", "redis", *processes)}
     while training.poll() is None:
         page.wait_for_timeout(SAMPLE_MS)
@@ -153,6 +180,46 @@ def _played(bench: Bench) -> dict[str, Curve]:
     if int(page.get_attribute("#agent", "data-seq") or 0) == 0:
         raise Unmeasured("the page showed no step")
     return curves
+
+
+def _churned(bench: Bench) -> tuple[Curve, str]:
+    """Open and close pages; return the dashboard's memory, and what is there of them before and after."""
+    training = _training(bench, "churn", 100, 100 * 3600)
+    context, curve, left = bench.browser.new_context(), Curve(), list[str]()
+    try:
+        for _ in range(TIMES):
+            pages = [context.new_page() for _ in range(PAGES)]
+            for page in pages:
+                page.goto(f"http://127.0.0.1:{bench.port}/runs/churn?agent=agent_0", wait_until="commit")
+            for page in pages:
+                page.wait_for_function(STEPPED, timeout=120_000)
+            for page in pages:
+                page.close()
+            time.sleep(CLOSED_S)
+            found = _children("dashboard", RENDERER)
+            curve.seen.append(_resident(found["dashboard"]))
+            left.append(_left(bench, found))
+    finally:
+        training.terminate()
+        training.wait(30)
+    return curve, f"after the first time {left[0]}; after the last {left[-1]}"
+
+
+def _left(bench: Bench, found: dict[str, list[psutil.Process]]) -> str:
+    """Say what there is of pages that are closed."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{bench.port}/metrics") as answer:
+        viewers = re.search(r"^stepstream_viewers (\S+)", answer.read().decode(), re.MULTILINE)
+    sockets = sum(len(process.net_connections()) for process in found["dashboard"])
+    threads = sum(process.num_threads() for process in found["dashboard"])
+    said = viewers[1] if viewers else "?"
+    return f"{said} viewers, {sockets} sockets, {threads} threads, {len(found[RENDERER])} renderers"
+
+
+def _training(bench: Bench, run_id: str, rate: int, count: int) -> subprocess.Popen[bytes]:
+    program = bench.folder / "worker.py"
+    program.write_text(WORKER)
+    command = [PROGRAM, "run", "--quiet", "--run-id", run_id, "--", sys.executable, str(program)]
+    return subprocess.Popen([*command, str(rate), str(count)], env=bench.env, **SILENT)
 
 
 def _heap(devtools: Any) -> float:

@@ -24,8 +24,10 @@ from dashboard.page import Page
 from dashboard.plugins import Plugin
 from dashboard.push.said import Message
 from dashboard.push.slot import GuestSlot, Pieces, Slot
-from dashboard.push.turns import SOON_S, Turns
+from dashboard.push.turns import Turns
 
+AT_ONCE_S = 0.005
+"""News that are there are read within this time."""
 PROMPT_S = 0.1
 """After a jump, panels that draw at least this often come with the numbers; others take turns."""
 
@@ -75,17 +77,17 @@ class Screen:
         """What is new, or changed with the address; otherwise what is still to draw."""
         self._turns.drew(drew_ms, paint_ms, time.monotonic())
         self._heavy = False
-        alone_at = time.monotonic() + SOON_S
+        alone_at = self._turns.alone(time.monotonic())
         while True:
             if self._moved_to is not None:
                 return await self._move()
-            news = await self._news(alone_at)
+            news = await self._overtaken(paint_ms) or await self._news(alone_at)
             if news is not None:
                 news.paint_ms = paint_ms
                 return self._message(news)
             if not self._ahead:
                 self.prepare()
-                alone_at = time.monotonic() + SOON_S
+                alone_at = self._turns.alone(time.monotonic())
             if (not self._ahead or time.monotonic() >= alone_at) and (message := self._drawn()):
                 return message
 
@@ -129,10 +131,28 @@ class Screen:
         finally:
             woken.cancel()
         self._wake.clear()
-        if not self._waiting.done():
+        return self._came()
+
+    def _came(self) -> News | None:
+        """What the feed has given, once."""
+        if self._waiting is None or not self._waiting.done():
             return None
         task, self._waiting = self._waiting, None
         return task.result()
+
+    async def _overtaken(self, paint_ms: float) -> News | None:
+        """News that came while the page drew are old by now: they are taken, and said with what followed."""
+        old = self._came()
+        if old is None or old.first or old.first_of_agent or old.address:
+            return old
+        self._waiting = asyncio.create_task(self._feed.next())
+        old.paint_ms = paint_ms
+        if old.steps:
+            self._turns.stepped(time.monotonic())
+        for slot in self._slots:
+            _give(slot, old)
+        await asyncio.wait([self._waiting], timeout=AT_ONCE_S)
+        return self._came() or News(agent=old.agent, notice=old.notice)
 
     async def _move(self) -> Message:
         address, self._moved_to = self._moved_to or self.address, None
@@ -180,7 +200,10 @@ class Screen:
         for slot in self._slots:
             if not slot.every:
                 pieces.join(slot.draw(now))
-        heavy = self._taken()
+        if news.steps:
+            self._turns.stepped(now)
+        goes = news.steps or whole or not self._turns.holds(now)
+        heavy = self._taken() if goes else Pieces()
         for slot in fresh:
             if slot.waits and (news.first or (news.seek and slot.every <= PROMPT_S)):
                 heavy.join(slot.draw(now))

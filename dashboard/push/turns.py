@@ -2,7 +2,8 @@
 
 A number of the newest step must not wait for a chart. So what is heavy is drawn one piece a message, each no
 more often than it asks for; after a draw of d ms comes a rest of d·(1/share - 1), so that all of them
-together take no more than their share, and less where the machine is busy.
+together take no more than their share, and less where the machine is busy. Where steps come one by one, the
+next is foreseen: what would be drawn just then goes with it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ EASY_MS = 22.0
 LONGEST_REST_S = 1.0
 SOON_S = 0.02
 """What is drawn waits so long for numbers to go with: a page that draws paints none."""
+AHEAD_S = 0.05
+"""From so long before the next step is due, what is drawn waits for it,"""
+LATE_S = 0.05
+"""and so long after."""
 
 
 class Turn(Protocol):
@@ -39,6 +44,21 @@ class Turns:
 
     def __init__(self) -> None:
         self._rest_until = 0.0
+        self._stepped = self._due = 0.0
+        """When a step came last, and when the next should."""
+
+    def stepped(self, now: float) -> None:
+        """A step came."""
+        self._stepped, self._due = now, now + (now - self._stepped)
+
+    def holds(self, now: float) -> bool:
+        """Whether a step is about to come."""
+        return self._due - AHEAD_S < now < self._due + LATE_S
+
+    def alone(self, now: float) -> float:
+        """Until when what is drawn waits for numbers."""
+        soon = now + SOON_S
+        return self._due + LATE_S if self.holds(soon) else soon
 
     def drew(self, draw_ms: float, paint_ms: float, now: float) -> None:
         """The page says how long its last draw took, and the delta's way to the screen."""

@@ -24,7 +24,7 @@ from dashboard.page import Page
 from dashboard.panel import Panel, live
 from dashboard.push.screen import Screen
 from dashboard.push.slot import ENCODER, GuestSlot
-from dashboard.push.turns import LONGEST_REST_S, SHARE, Turns
+from dashboard.push.turns import AHEAD_S, LATE_S, LONGEST_REST_S, SHARE, SOON_S, Turns
 from schemas.live import LiveStep
 
 STEP = LiveStep(
@@ -372,7 +372,7 @@ async def test_a_chart_comes_with_numbers_where_numbers_come(
 
     panel = Drawing()
     monkeypatch.setattr(OneRun, "next", when_it_comes)
-    monkeypatch.setattr("dashboard.push.screen.SOON_S", 60.0)
+    monkeypatch.setattr(Turns, "alone", lambda turns, now: now + 60.0)
     screen = opened(Board(OfRun(), panel)).screen
     await screen.first()
     panel.dirty = True
@@ -399,6 +399,92 @@ async def test_a_chart_comes_alone_where_no_number_comes(
     panel.dirty = True
     sent = await screen.next(10.0, 0.1)
     assert (sent["texts"], list(sent["draw"])) == ({}, ["chart"])
+
+
+class Queued(Board):
+    """A page whose news are those that the test puts."""
+
+    def __init__(self, *own: Panel) -> None:
+        super().__init__(*own)
+        self.news: asyncio.Queue[News] = asyncio.Queue()
+
+    def feed(self, feeds: Any, address: Address) -> Any:
+        feed = OneRun()
+        feed.next = self.news.get  # type: ignore[method-assign]
+        return feed
+
+    async def put(self, *news: News) -> None:
+        """Put them, and let who waits take the first."""
+        for one in news:
+            self.news.put_nowait(one)
+            await asyncio.sleep(0.01)
+
+
+def a_step(**more: Any) -> News:
+    """News of one step."""
+    return News(agent="ada", steps=[Row(STEP, "ada")], **more)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_what_came_while_the_page_drew_comes_with_the_newest(
+    opened: Callable[[Page], Shown], more: int
+) -> None:
+    """News that came while the page drew are not sent before those that came since, nor twice, nor lost."""
+    panel = Drawing()
+    page = Queued(OfRun(), panel)
+    screen = opened(page).screen
+    await screen.first()
+    panel.dirty = True
+    assert list((await screen.next(10.0, 0.1))["draw"]) == ["chart"]  # alone: now the page draws
+    await page.put(*[a_step(notice="late")] * (1 + more))
+    message = await screen.next(10.0, 40.0)
+    assert message["texts"]["of-run"] == f"{2 + more} steps"
+    assert message["texts"]["page.notice"] == "late"
+    screen.prepare()
+    assert panel.n == 2 + more
+
+
+async def test_news_of_everything_overtake_what_came_before(opened: Callable[[Page], Shown]) -> None:
+    """News that hold everything replace those that came just before them."""
+    panel, own = Drawing(), Seen()
+    page = Queued(own, panel)
+    screen = opened(page).screen
+    await screen.first()
+    panel.dirty = True
+    await screen.next(10.0, 0.1)
+    await page.put(a_step(), a_step(first=True, first_of_agent=True))
+    assert (await screen.next(10.0, 40.0))["texts"]["seen"] == "1 steps"
+    screen.prepare()
+    assert (own.n, panel.n) == (1, 1)
+
+
+async def test_a_chart_waits_for_a_step_that_is_about_to_come(
+    opened: Callable[[Page], Shown], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn with other news it would hold up the step; it goes with the step."""
+    monkeypatch.setattr(Turns, "holds", lambda turns, now: True)
+    panel = Drawing()
+    page = Queued(OfRun(), panel)
+    screen = opened(page).screen
+    await screen.first()
+    await page.put(News(agent="ada"))
+    await screen.next(10.0, 0.0)
+    screen.prepare()  # it is drawn ahead
+    await page.put(News(agent="ada"))
+    assert (await screen.next(10.0, 0.1))["draw"] == {}
+    await page.put(a_step())
+    assert list((await screen.next(10.0, 0.1))["draw"]) == ["chart"]
+
+
+@given(st.floats(0.001, 20), st.floats(0, 40))
+def test_the_next_step_is_due_after_as_long_as_the_last(gap: float, later: float) -> None:
+    """What is drawn is held around the time at which the next step should come, and never for long."""
+    turns = Turns()
+    turns.stepped(100.0)
+    turns.stepped(100.0 + gap)
+    now, due = 100.0 + gap + later, 100.0 + 2 * gap
+    assert turns.holds(now) == (due - AHEAD_S < now < due + LATE_S)
+    assert now + SOON_S <= turns.alone(now) + 1e-9 <= now + SOON_S + AHEAD_S + LATE_S + 2e-9
 
 
 async def test_another_agents_numbers_come_before_its_charts(opened: Callable[[Page], Shown]) -> None:
