@@ -25,12 +25,12 @@ from dashboard.address import Address
 from dashboard.kept import Kept
 from dashboard.live.buffer import LiveBuffer
 from dashboard.live.feeds import Feeds
-from dashboard.page import Pages, Services
+from dashboard.page import Pages, Services, apart
 from dashboard.pages import every_page
 from dashboard.panel import attrs, live
 from dashboard.push import socket as push
 from dashboard.push.shown import Shows
-from dashboard.security import Guard
+from dashboard.security import Guard, script_hash
 from dashboard.sql import download
 from dashboard.sql.queries import Queries
 from infra.metrics import Health
@@ -38,6 +38,7 @@ from infra.settings import Settings
 from schemas.errors import StepstreamError
 
 ASSETS = Path(__file__).parent / "assets"
+_THEME = (ASSETS / "theme.js").read_text(encoding="utf-8")
 _POLYFILL = re.compile(r'<script src="[^"]*/polyfill@[^"]*"></script>\n?')
 
 
@@ -108,7 +109,7 @@ def create(settings: Settings, health: Health | None = None) -> Guard:
     )
     app.layout = lambda: _layout(pages, _asked_by(app))
     _register(app, services)
-    return Guard(Kept(server), settings, app.csp_hashes())
+    return Guard(Kept(server), settings, [*app.csp_hashes(), script_hash(_THEME)])
 
 
 def _routes(server: FastAPI, services: Services) -> None:
@@ -189,7 +190,8 @@ def _top(crumb: str) -> Component:
 
 def _page(pages: Pages, address: Address) -> list[Component]:
     page = pages.of(address)
-    return [page.layout(address), html.Span(id="shown", hidden=True, **attrs(data_page=page.key(address)))]
+    shown = html.Span(id="shown", hidden=True, **attrs(data_page=page.key(address)))
+    return [apart(page.layout(address))[0], shown]
 
 
 def _register(app: Dash, services: Services) -> None:
@@ -216,7 +218,8 @@ def _index(static: str, whole_plotly: bool) -> str:
     page = (ASSETS / "index.html").read_text(encoding="utf-8")
     plotly = "" if whole_plotly else f"{static}/vendor/plotly-basic.min.js"
     prefetch = f'<link rel="prefetch" as="script" href="{plotly}">' if plotly else ""
-    return page.replace("{{prefetch}}", prefetch).replace("{{plotly}}", plotly).replace("{{static}}", static)
+    parts = {"prefetch": prefetch, "plotly": plotly, "static": static, "theme": _THEME}
+    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], page)
 
 
 def _fingerprint() -> str:

@@ -5,11 +5,15 @@ A page is a file in `pages/` with a class like this, named in `pages/__init__.py
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from dash import Dash
+from dash import Dash, dcc, html
 from dash.development.base_component import Component
+from dash_ag_grid import AgGrid
 
 from dashboard.address import Address
 from dashboard.live.feeds import Feed, Feeds
@@ -69,6 +73,29 @@ class Page:
 
     def register(self, app: Dash, services: Services) -> None:
         """Its callbacks."""
+
+
+def apart(layout: Component) -> tuple[Component, dict[str, Component]]:
+    """A layout with an empty place for each chart and table, and those by the id of their place.
+
+    Plotly and AG Grid take a browser longer than all the rest, so they come after the first numbers.
+    """
+    heavy = dict[str, Component]()
+    return _emptied(layout, heavy), heavy
+
+
+def _emptied(part: Any, heavy: dict[str, Component]) -> Any:
+    if isinstance(part, list | tuple):
+        return [_emptied(one, heavy) for one in part]
+    if isinstance(part, dcc.Graph | AgGrid) and (id := getattr(part, "id", None)) is not None:
+        place = "place-" + re.sub(r"\W+", "-", str(id))
+        heavy[place] = part
+        return html.Div(id=place, className="place", style=getattr(part, "style", None))
+    if getattr(part, "children", None) is None:
+        return part
+    made = copy.copy(part)  # a user's panel has one layout for all pages
+    made.children = _emptied(part.children, heavy)
+    return made
 
 
 class Pages:

@@ -104,10 +104,8 @@
       leaves.set(key, (found = find(`[data-live~="${CSS.escape(key)}"]`).flatMap(leaf.bind(null, key))));
     }
     for (const { el, name } of found) {
-      if (name === "text") {
-        if (el.firstChild?.nodeType === Node.TEXT_NODE) el.firstChild.nodeValue = value;
-        else el.textContent = value;
-      } else if (/^(value|min|max)$/.test(name)) Object.assign(el.querySelector("input:not(:active)") || {}, { [name]: value }); // of the field in it
+      if (name === "text") (el.firstChild?.nodeType === Node.TEXT_NODE ? el.firstChild : el).textContent = value;
+      else if (/^(value|min|max)$/.test(name)) Object.assign(el.querySelector("input:not(:active)") || {}, { [name]: value }); // of the field in it
       else if (name === "data-some" || value === "") el.toggleAttribute(name, value !== "");
       else el.setAttribute(name, value);
       if (name === "data-chosen") for (const one of el.children) one.setAttribute("aria-pressed", one.dataset.value === value);
@@ -152,6 +150,7 @@
   /** Heavy: newer values of a component replace older ones, parts of a value join; calls and rows count each. */
   function later(id, values) {
     if (Object.keys(values).some((name) => name.startsWith("data"))) return props(id, values);
+    if (document.getElementById(id)?.matches(".place:not(:empty)")) return; // a page that comes again keeps its charts
     const before = queue.get(id), counts = before && "rowTransaction" in { ...before, ...values }, waiting = counts ? (props(id, before), {}) : before || {};
     for (const name in values) {
       if (isPatch(values[name]) && isPatch(waiting[name])) values[name] = { ...values[name], operations: joined(waiting[name].operations, values[name].operations) };

@@ -14,16 +14,19 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
+from dash.development.base_component import Component
+from dash_ag_grid import AgGrid
+from msgspec import Raw
 
 from dashboard.address import Address
 from dashboard.controls import patched
 from dashboard.history import History
 from dashboard.live.feeds import Feed, Feeds
 from dashboard.live.news import News
-from dashboard.page import Page
+from dashboard.page import Page, apart
 from dashboard.plugins import Plugin
 from dashboard.push.said import Message
-from dashboard.push.slot import GuestSlot, Pieces, Slot
+from dashboard.push.slot import ENCODER, GuestSlot, Pieces, Slot
 from dashboard.push.turns import Turns
 
 AT_ONCE_S = 0.005
@@ -70,8 +73,10 @@ class Screen:
         return self._moved or self._feed.own
 
     async def first(self) -> Message:
-        """All there is."""
-        return self._message(await self._feed.first())
+        """All there is: the numbers, then the charts, then the tables."""
+        message = self._message(await self._feed.first())
+        _, heavy = apart(self.page.layout(self.address))
+        return message | {"draw": _placed(heavy, message["draw"])}
 
     async def next(self, paint_ms: float, drew_ms: float) -> Message:
         """What is new, or changed with the address; otherwise what is still to draw."""
@@ -277,6 +282,18 @@ class Screen:
 
     def _failures(self) -> dict[str, str]:
         return {slot.failed_key: slot.failure for slot in self._slots}
+
+
+def _placed(heavy: Mapping[str, Component], draw: Mapping[str, Raw]) -> dict[str, Raw]:
+    """What is drawn first, with the charts and tables that it is drawn in."""
+    tables = {place: one for place, one in heavy.items() if isinstance(one, AgGrid)}
+    last = {str(one.id) for one in tables.values()}
+    placed = {place: Raw(ENCODER.encode({"children": one})) for place, one in heavy.items()}
+
+    def order(item: tuple[str, Raw]) -> tuple[bool, ...]:
+        return item[0] in last, item[0] in tables, item[0] not in heavy
+
+    return dict(sorted([*placed.items(), *draw.items()], key=order))
 
 
 def _give(slot: Slot, news: News) -> None:

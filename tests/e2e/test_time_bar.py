@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.conftest import Stack
 from tests.support.processes import wait_for
@@ -88,7 +88,8 @@ PIXEL = """([episode, step]) => {
 }"""
 
 
-DRAWN = """() => [...document.querySelectorAll(".dash-graph")].every(
+DRAWN = """() => !document.querySelector(".place:empty") &&
+  [...document.querySelectorAll(".dash-graph")].every(
   (el) => !el.checkVisibility() || el.querySelector(".main-svg"))"""
 
 
@@ -213,9 +214,37 @@ def test_a_range_is_played_again_and_again(look: Callable[[str], Page], trained:
     bar(page, "paused")
 
 
+PLACES = """
+window.places = {};
+const look = () => {
+  for (const of of ["time-track", "stage"]) {
+    const found = document.querySelector('.run[data-state="known"] .' + of);
+    if (found && document.querySelector(".agent[data-seq]")) (places[of] ||= new Set()).add(Math.round(found.getBoundingClientRect().y));
+  }
+  requestAnimationFrame(look);
+};
+requestAnimationFrame(look);
+"""  # noqa: E501
+
+
+def test_nothing_moves_when_the_rest_comes(browser: Browser, stack: Stack, trained: str) -> None:
+    """Tabs, charts and tables come after the numbers, and move nothing that somebody has begun to use."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.add_init_script(PLACES)
+        page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
+        page.goto(f"{stack.url}/runs/{trained}?agent=ada")
+        page.wait_for_function(DRAWN)
+        page.wait_for_selector(".agent-tab")
+        page.wait_for_selector(".table-card .ag-row")
+        seen = page.evaluate("Object.fromEntries(Object.entries(places).map(([of, at]) => [of, [...at]]))")
+        assert {of: len(at) for of, at in seen.items()} == {"time-track": 1, "stage": 1}, seen
+
+
 def test_dragging_moves_everything(look: Callable[[str], Page], trained: str) -> None:
     """Dragging moves the page to the pointer without a callback; a click on a mark opens its moment."""
     page = look(f"/runs/{trained}?agent=ada")
+    page.wait_for_function("() => document.getElementById('time-slider')?.max > 1")  # the run's length
     box = page.locator(".time-track").bounding_box()
     assert box is not None
     callbacks: list[str] = []

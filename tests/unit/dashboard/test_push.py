@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections import deque
@@ -16,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from dashboard import plugins
+from dashboard import charts, grids, plugins
 from dashboard.address import Address
 from dashboard.history import History
 from dashboard.live.news import News, Row
-from dashboard.page import Page
+from dashboard.page import Page, apart
 from dashboard.panel import Panel, live
 from dashboard.push.screen import Screen
 from dashboard.push.slot import ENCODER, GuestSlot
@@ -198,6 +199,9 @@ class Board(Page):
 
     def panels(self, address: Address) -> list[Panel]:
         return list(self.own)
+
+    def layout(self, address: Address) -> html.Div:
+        return html.Div()
 
     def feed(self, feeds: Any, address: Address) -> Any:
         return OneRun()
@@ -382,6 +386,39 @@ async def test_a_chart_comes_with_numbers_where_numbers_come(
     coming.set()
     message = await sent
     assert (message["texts"]["of-run"], list(message["draw"])) == ("2 steps", ["chart"])
+
+
+def ids(part: Any) -> list[str]:
+    """The ids of the components in a layout."""
+    return re.findall(r'"id":"([^"]+)"', ENCODER.encode(part).decode())
+
+
+class WithTable(Board):
+    """A page of a table above a chart."""
+
+    def layout(self, address: Address) -> html.Div:
+        return html.Div([grids.grid("table", [], "params.data.id"), html.Div(charts.graph("chart"))])
+
+
+class Listing(Drawing):
+    """Draws rows, then a figure."""
+
+    def draw(self) -> dict[str, Any]:
+        return {"table": {"rowData": []}} | super().draw()
+
+
+async def test_charts_and_tables_come_after_the_numbers(opened: Callable[[Page], Shown]) -> None:
+    """The page begins without them; then each chart, what is drawn, and each table, all once."""
+    page = WithTable(OfRun(), Listing())
+    layout = page.layout(Address())
+    begun, heavy = apart(layout)
+    assert ids(begun) == [*heavy] == ["place-table", "place-chart"]
+    assert ids(layout) == ["table", "chart"]
+    message = await opened(page).screen.first()
+    assert message["texts"]["of-run"] == "1 steps"
+    assert list(message["draw"]) == ["place-chart", "chart", "place-table", "table"]
+    graph = json.loads(ENCODER.encode(message["draw"]["place-chart"]))["children"]
+    assert (graph["type"], graph["props"]["id"]) == ("Graph", "chart")
 
 
 async def test_a_chart_comes_alone_where_no_number_comes(
