@@ -58,7 +58,8 @@ class Agents(Panel):
 
     def layout(self) -> Component:
         head = html.Div([html.H2("Agents"), live("agents.count", text="")], className="agents-head")
-        tabs = html.Div(id="agent-tabs", className="agent-tabs", role="tablist", **attrs(aria_label="Agents"))
+        marks = attrs(aria_label="Agents") | live_attr(data_some="agents.some")
+        tabs = html.Div(id="agent-tabs", className="agent-tabs", role="tablist", **marks)
         options = {"headerHeight": 0, "rowHeight": 32, "rowClassRules": {"chosen": "params.data.chosen"}}
         by = f"params.data.{self.row_ids['agent-list']}"
         listed = grids.grid("agent-list", [COLUMN], by, options=options, rowData=[])
@@ -90,6 +91,7 @@ class Agents(Panel):
         size = "many" if count > MANY else "some" if count > 1 else "one"
         texts = {"agents.count": f"{count:,}", "agents.size": size}
         texts["agents.search"] = "yes" if count >= SEARCH_FROM else "no"
+        texts["agents.some"] = "yes" if found else ""
         texts["agents.none"] = "No agent matches." if words and not found else ""
         texts["agent.tone"] = f"--tone:{tone(self.chosen)}" if self.chosen else ""
         texts |= self._neighbours(found)
