@@ -76,7 +76,8 @@ class Screen:
         """All there is: the numbers, then the charts, then the tables."""
         message = self._message(await self._feed.first())
         _, heavy = apart(self.page.layout(self.address))
-        return message | {"draw": _placed(heavy, message["draw"])}
+        texts = {"page.crumb": self.page.crumb(self.address)} | message["texts"]
+        return message | {"texts": texts, "draw": _placed(heavy, message["draw"])}
 
     async def next(self, paint_ms: float, drew_ms: float) -> Message:
         """What is new, or changed with the address; otherwise what is still to draw."""

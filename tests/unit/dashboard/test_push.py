@@ -421,6 +421,17 @@ async def test_charts_and_tables_come_after_the_numbers(opened: Callable[[Page],
     assert (graph["type"], graph["props"]["id"]) == ("Graph", "chart")
 
 
+async def test_a_page_says_where_it_is(opened: Callable[[Page], Shown]) -> None:
+    """What the page before has written beside the brand does not stay; a panel may know a better name."""
+
+    class Named(OfRun):
+        def draw(self) -> dict[str, Any]:
+            return {"page.crumb": "my run"}
+
+    assert (await opened(Board(OfRun())).screen.first())["texts"]["page.crumb"] == ""
+    assert (await opened(Board(Named())).screen.first())["texts"]["page.crumb"] == "my run"
+
+
 async def test_a_chart_comes_alone_where_no_number_comes(
     opened: Callable[[Page], Shown], monkeypatch: pytest.MonkeyPatch
 ) -> None:
