@@ -108,30 +108,25 @@ def opened_and_closed() -> Row:
     """Measure the dashboard's memory while 20 pages of a live run are opened and closed 100 times."""
     with _bench() as bench:
         curve, left = _churned(bench)
-    return Row(
-        what=f"the dashboard, resident, last third of {TIMES} times that {PAGES} pages open and close",
-        rate=curve.third(2),
-        unit="MiB",
-        limit=curve.third(1),
-        limit_name="middle third",
-        goal="flat: ≤ 1.1",
-        lower_is_better=True,
-        note=f"from beginning to end {curve}; {left}",
-    )
+    what = f"the dashboard, resident, last third of {TIMES} times that {PAGES} pages open and close"
+    return _flat(what, curve, left)
 
 
 def _row(what: str, name: str) -> Row:
-    found = _measured()
-    curve = found[name]
+    of = f"{HOURS:g} h of training ({HOURS * STEPS_PER_HOUR:,.0f} steps)"
+    return _flat(f"{what}, last third of {of}", _measured()[name])
+
+
+def _flat(what: str, curve: Curve, more: str = "") -> Row:
     return Row(
-        what=f"{what}, last third of {HOURS:g} h of training ({HOURS * STEPS_PER_HOUR:,.0f} steps)",
+        what=what,
         rate=curve.third(2),
         unit="MiB",
         limit=curve.third(1),
         limit_name="middle third",
         goal="flat: ≤ 1.1",
         lower_is_better=True,
-        note=f"from beginning to end {curve}",
+        note="; ".join(filter(None, (f"from beginning to end {curve}", more))),
     )
 
 
