@@ -22,12 +22,13 @@ from sqlalchemy import (
 )
 
 from infra.sql.tables import DEAD_LETTERS, EPISODES, LOGS, STEPS, text_of
+from schemas.positions import EPOCH
 from schemas.tables import UtcTime, own_columns
 
 Row = Mapping[Any, Any]
 Kind = Literal["time", "number", "whole", "yes_no", "long", "word"]
 
-EPOCH, MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+MS = timedelta(milliseconds=1)
 CUT = 2_000
 """Characters of a long text in a table's row; `Queries.step` has it in full."""
 
