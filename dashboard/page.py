@@ -6,10 +6,10 @@ A page is a file in `pages/` with a class like this, named in `pages/__init__.py
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from dash import Dash, dcc, html
 from dash.development.base_component import Component
@@ -88,7 +88,7 @@ def _emptied(part: Any, heavy: dict[str, Component]) -> Any:
     if isinstance(part, list | tuple):
         return [_emptied(one, heavy) for one in part]
     if isinstance(part, dcc.Graph | AgGrid) and (id := getattr(part, "id", None)) is not None:
-        place = "place-" + re.sub(r"\W+", "-", str(id))
+        place = "place-" + quote(str(id), safe="").replace(".", "%2E")  # Dash's ids have no dots or braces
         heavy[place] = part
         return html.Div(id=place, className="place", style=getattr(part, "style", None))
     if getattr(part, "children", None) is None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from dash import html
+from dash import dcc, html
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -419,6 +419,14 @@ async def test_charts_and_tables_come_after_the_numbers(opened: Callable[[Page],
     assert list(message["draw"]) == ["place-chart", "chart", "place-table", "table"]
     graph = json.loads(ENCODER.encode(message["draw"]["place-chart"]))["children"]
     assert (graph["type"], graph["props"]["id"]) == ("Graph", "chart")
+
+
+@given(st.lists(st.text(min_size=1) | st.fixed_dictionaries({"name": st.text()}), unique_by=str))
+def test_no_two_charts_share_a_place(named: list[Any]) -> None:
+    """Each has a place of its own whatever it is called, and Dash takes that for an id."""
+    begun, heavy = apart(html.Div([dcc.Graph(id=id) for id in named]))
+    assert [graph.id for graph in heavy.values()] == named
+    assert not [place for place in ids(begun) if set(place) & set(".{")]
 
 
 async def test_a_page_says_where_it_is(opened: Callable[[Page], Shown]) -> None:
