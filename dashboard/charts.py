@@ -262,7 +262,7 @@ def line_layout(height: int, x_title: str = "", y_title: str = "") -> Figure:
         "separators": ". ",
         "uirevision": "keep",
         "title": _SAID | {"text": plain(x_title)},
-        "xaxis": _AXIS | {"showgrid": False, "nticks": 6},
+        "xaxis": _AXIS | {"showgrid": False, "nticks": 6, "ticklabelstandoff": 4},  # clear of y's lowest
         "yaxis": _AXIS | {"nticks": 5 if height > 200 else 4, "title": {"text": plain(y_title)}}
         | {"fixedrange": True, "exponentformat": "e"},
     }  # fmt: skip

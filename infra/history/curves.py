@@ -89,12 +89,16 @@ class Smoothing(Struct, frozen=True):
 
 
 def reduce(x: Numbers, y: Numbers, points: int, mean: Numbers | None = None) -> Curve:
-    """At most `points` points: of each stretch the least and the most, in order; of `mean` every n-th."""
+    """At most `points` points: of each stretch the least and the most, in order; of `mean` every n-th.
+
+    Where rows share an x, as the agents of a run share episodes, `mean` counts when all are in it.
+    """
     curve = Curve(total=len(x), reduced=len(x) > points)
     chosen = downsampled(y, points)
     curve.x, curve.y = x[chosen].tolist(), y[chosen].tolist()
     if mean is not None:
-        every = _evenly(len(y), points)
+        last = np.flatnonzero(np.diff(x, append=np.inf))
+        every = last[_evenly(len(last), points)]
         curve.mean_x, curve.mean = x[every].tolist(), mean[every].tolist()
     return curve
 

@@ -35,6 +35,21 @@ def test_a_curve_has_all_points_where_there_are_few() -> None:
     assert reduce(np.array([]), np.array([]), 10).x == []
 
 
+@given(st.lists(st.integers(0, 9), min_size=1).map(sorted), st.integers(1, 50))
+def test_a_smoothed_line_never_stands_upright(xs: list[int], points: int) -> None:
+    """Where several rows share an x, the line has one point for them: what they all together come to."""
+    x, mean = np.array(xs, dtype=np.float64), np.arange(float(len(xs)))
+    curve = reduce(x, mean, points, mean)
+    assert np.all(np.diff(curve.mean_x) > 0)
+    assert all(
+        mean[xs.index(at) : xs.index(at) + xs.count(at)].max() == of
+        for at, of in zip(map(int, curve.mean_x), curve.mean, strict=True)
+    )
+    assert curve.mean_x[-1] == xs[-1]
+    if points >= len(xs):
+        assert curve.mean_x == sorted(set(xs))
+
+
 @settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.floats(0.01, 0.99))
 def test_an_exponential_mean_stays_within_its_values(values: list[float], weight: float) -> None:
