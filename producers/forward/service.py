@@ -20,7 +20,7 @@ from infra.lock import is_held
 from infra.metrics import Health
 from infra.settings import Settings
 from producers.forward.forwarder import Forwarder, Stopped
-from producers.forward.stream import Stream, discard_old
+from producers.forward.stream import Stream, discard_old, life_ahead
 from producers.lines.context import ENDED, OPEN, SILENT
 from producers.spool.format import PROGRAMS, About
 from producers.spool.meta_stream import MetaStream
@@ -211,7 +211,8 @@ class ForwardService:
 
     def _end_runs(self, stream: Stream, *, complete: bool) -> None:
         known = ({stream.announced: SILENT} if stream.announced else {}) | stream.context.runs
-        runs = {run_id: state for run_id, state in known.items() if state != ENDED}
+        over = self._ended_by_run(stream.stream_id)
+        runs = {run_id: state for run_id, state in known.items() if state != ENDED and run_id not in over}
         if not runs and not (self._folder / (stream.stream_id + META_SUFFIX)).exists():
             return
         meta = self._meta(stream)
@@ -226,6 +227,20 @@ class ForwardService:
         meta.finish()
         del self._metas[stream.stream_id]
         self._reopen(meta.about.stream_id)
+
+    def _ended_by_run(self, stream_id: str) -> set[str]:
+        """Of an SDK's stream: the runs whose end the `run` has written that started its worker.
+
+        Raises:
+            BlockingIOError: it still writes.
+        """
+        parent, _, own = stream_id.partition(".")
+        if not own:
+            return set()
+        if is_held(self._folder / (parent + META_SUFFIX) / "writer.lock"):
+            raise BlockingIOError
+        said = life_ahead(self._settings, parent + META_SUFFIX)
+        return {run_id for run_id, state in said.items() if state == ENDED}
 
     def _tidy_if_due(self) -> None:
         now = time.monotonic()

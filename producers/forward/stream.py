@@ -314,11 +314,17 @@ class Stream:
 
 
 def discard_old(settings: Settings) -> list[str]:
-    """Delete streams that are complete, shipped and past their retention; returns their ids."""
+    """Delete streams that are complete, shipped and past their retention; returns their ids.
+
+    What `run` has written of an end stays until the streams of its worker are complete, too.
+    """
     oldest = _oldest_kept(settings)
+    beside = settings.spool_dir.glob("*.*")
+    open_below = {folder.name.partition(".")[0] for folder in beside if not (folder / "done").exists()}
     gone = []
     for done in settings.spool_dir.glob("*/done"):
-        if done.stat().st_mtime > oldest:
+        worker, _, beside_it = done.parent.name.partition(".")
+        if done.stat().st_mtime > oldest or (f".{beside_it}" == META_SUFFIX and worker in open_below):
             continue
         stream = Stream.claim(settings, done.parent)
         if stream is None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from infra.settings import Settings
-from schemas.topics import Kind
+from producers.spool.format import About
+from schemas.topics import META_SUFFIX, Kind
 from tests.support.topics import of_stepstream, of_workers, places, read_topics
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
@@ -34,6 +39,14 @@ if __name__ == "__main__":
     [worker.join() for worker in workers]
     run.log({"loss": float("nan"), "return": 3.0}, step=300)
     sys.exit(3) if "fail" in sys.argv else run.finish()
+"""
+
+ENDLESS = """
+import time, stepstream
+run = stepstream.init()
+while True:
+    run.step(reward=1.0)
+    time.sleep(0.01)
 """
 
 
@@ -75,11 +88,7 @@ def test_alone(settings: Settings, spawn_cli: Callable[..., Any], run_cli: RunCl
     done = subprocess.run([sys.executable, "-c", WORKER], env=os.environ, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     spawn_cli("forward")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if len([item for item in of_workers(read_topics(settings)) if item.kind is Kind.STEPS]) >= 500:
-            break
-        time.sleep(0.5)
+    _until(lambda: len(of_workers(read_topics(settings, [Kind.STEPS]))) >= 500)
     _check(settings)
 
 
@@ -94,3 +103,36 @@ def test_a_worker_that_fails_is_a_failed_run(settings: Settings, run_cli: RunCli
         if item.kind is Kind.RUNS and "status" in (item.record["payload"] or "")
     ]
     assert set(ends) == {"failed"}
+
+
+@pytest.mark.parametrize("killed", ["worker", "run"])
+@pytest.mark.parametrize("forward", ["beside", "later"])
+def test_run_alone_says_how_a_killed_worker_ended(
+    forward: str, killed: str, settings: Settings, spawn_cli: Callable[..., Any]
+) -> None:
+    """`forward` does not call the run lost whose end `run` has written, however long ago."""
+    if forward == "beside":
+        spawn_cli("forward")
+    run = spawn_cli("run", "--run-id", "given", "--", sys.executable, "-c", ENDLESS)
+    _until(lambda: of_workers(read_topics(settings, [Kind.STEPS])))
+    (pid,) = {About.read(folder).pid for folder in settings.spool_dir.glob("*.*") if _is_workers(folder)}
+    os.kill(pid, signal.SIGKILL) if killed == "worker" else run.terminate()
+    run.wait(30)
+    if forward == "later":
+        spawn_cli("forward", env={"STEPSTREAM_SPOOL_RETENTION_HOURS": "0"})
+    _until(lambda: all((folder / "done").exists() for folder in settings.spool_dir.iterdir()))
+    written = [file.read_text().splitlines() for file in settings.spool_dir.glob("*.meta/*.jsonl")]
+    events = [json.loads(line)["event"] for lines in written for line in lines]
+    ends = [event for event in events if event not in ("run_started", "heartbeat")]
+    assert ends == ["run_failed" if killed == "worker" else "run_cancelled"]
+
+
+def _is_workers(folder: Path) -> bool:
+    return not folder.name.endswith(META_SUFFIX)
+
+
+def _until(holds: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)
