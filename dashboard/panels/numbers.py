@@ -1,6 +1,7 @@
 """The training's main numbers, in the largest type: return, episode length, success, progress.
 
-number=<name>   (repeated) numbers of the agent's own beside them, as its steps, episodes or metrics carry
+number=<name>   (repeated) numbers of the agent's own beside them, as its steps, episodes or metrics carry;
+                of a run of metrics alone the first few, where none is chosen
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class Numbers(Panel):
         for source in SOURCES:
             for name in await history.names(source):
                 self.own.setdefault(name, (source, None))
-        for name in self._chosen:
+        for name in self._shown:
             source, _ = self.own.get(name, ("metrics", None))
             if source != "steps" or not self._going:
                 newest = (await history.latest(source, name, 1)).y
@@ -131,6 +132,15 @@ class Numbers(Panel):
     @property
     def _chosen(self) -> list[str]:
         return self.address.all("number")[:MOST_OWN]
+
+    @property
+    def _shown(self) -> list[str]:
+        return self._chosen or ([] if self._acts else sorted(self.own)[:MOST_OWN])
+
+    @property
+    def _acts(self) -> bool:
+        """Whether it has steps or episodes, as far as is known."""
+        return bool(self.seen or self.episodes) or not self.heard
 
     def _whole(self, returns: Mapping[str, list[Any]]) -> None:
         points = [(y, x) for x, y in zip(returns["x"], returns["y"], strict=True) if y is not None]
@@ -164,10 +174,9 @@ class Numbers(Panel):
             texts["note.success"] = f"of {len(self.successes)}"
         texts["number.steps"] = form.compact(self.seen)
         texts["note.steps"] = f"{form.rate(self.rate)} steps/s" if self.rate and self._going else ""
-        acts = self.seen or self.episodes or not self.heard
-        texts["agent.acts"] = "yes" if acts else "no"
+        texts["agent.acts"] = "yes" if self._acts else "no"
         progress = self._progress()
-        texts["numbers.look"] = "" if acts or progress or self.own else "display: none"
+        texts["numbers.look"] = "" if self._acts or progress or self.own else "display: none"
         return texts | self._best() | progress | self._own()
 
     @property
@@ -195,10 +204,10 @@ class Numbers(Panel):
         return {"best": words, "best.patch": patch}
 
     def _own(self) -> dict[str, Any]:
-        chosen, names = self._chosen, sorted(self.own)
+        shown, chosen, names = self._shown, self._chosen, sorted(self.own)
         drawn: dict[str, Any] = {"own.some": "yes" if names else ""}
         for i in range(MOST_OWN):
-            name = chosen[i] if i < len(chosen) else ""
+            name = shown[i] if i < len(shown) else ""
             drawn[f"own.{i}.name"] = name
             drawn[f"own.{i}"] = form.number(self.own.get(name, ("metrics", None))[1]) if name else ""
         if (names, chosen) != self.offered:

@@ -271,9 +271,10 @@ def test_a_run_without_letters_has_no_such_tab(
 def test_a_run_of_metrics_alone_opens_on_its_charts(
     stack: Stack, open_page: Callable[..., Page], run_id: str
 ) -> None:
-    """A run of metrics alone opens on their charts."""
+    """A run of metrics alone opens on their charts, below the newest value of the first few."""
     stack.ingest(run_id, "\n".join(json.dumps({"step": n, "train/loss": 1 / (1 + n)}) for n in range(40)))
     page = open_page(f"/runs/{run_id}")
+    expect(page.locator(".own-number", has_text="train/loss").locator("dd")).to_have_text("0.025")
     chart = plot(page, "metric-0")
     assert chart.evaluate("el => el.data[0].y.length") == 40
     expect(page.locator("#curve")).to_be_hidden()

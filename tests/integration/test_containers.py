@@ -85,8 +85,8 @@ def test_every_line_of_a_worker_is_in_sql_in_redis_and_on_the_page(
     assert {name: shown[name] for name in COUNTS} == COUNTS
     assert (shown["env_id"], shown["algorithm"], shown["agents"]) == ("Corridor-v0", "walk", 2)
     check_steps(cluster["STEPSTREAM_DATABASE_URL"])
-    keys = redis.Redis.from_url(cluster["STEPSTREAM_REDIS_URL"]).keys("stepstream:*")
-    assert any(b"walk-1" in key for key in keys)
+    store = redis.Redis.from_url(cluster["STEPSTREAM_REDIS_URL"])  # `live` may join later than `persist`
+    assert wait_for(lambda: store.keys("stepstream:*walk-1*"))
     assert wait_for(lambda: answered(f"http://127.0.0.1:{port}/")) == 200
     assert replayed(run_cli) == [line for line in emitted() if line.startswith('{"type": "step", "epi')]
 
