@@ -50,6 +50,10 @@ class Address(Struct, frozen=True):
         """Every value of a name."""
         return [value for key, value in self.query if key == name]
 
+    def flag(self, name: str) -> bool:
+        """Whether a name is set; `0` is off."""
+        return self.get(name) not in ("", "0")
+
     def number(self, name: str) -> int | None:
         """A whole number; None where there is none."""
         text = self.get(name)

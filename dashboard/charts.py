@@ -145,7 +145,7 @@ def curve_figure(curve: Curve, name: str, scale: Scale, smoothed: str = "", poin
     layout["xaxis"]["type"] = "date" if scale.x == "time" else "linear"
     for part, values in axes.layout(curve, scale).items():
         layout[part] |= values
-    layout["annotations"] = _nothing(curve)
+    layout["annotations"] = _nothing(curve, scale)
     return {"data": data, "layout": layout}
 
 
@@ -157,7 +157,7 @@ def curve_drawn(
     for i, (x, y) in enumerate(((curve.x, curve.y), (curve.mean_x, curve.mean))):
         patch["data"][i]["x"], patch["data"][i]["y"] = thin(x, y, points)
     patch["layout"]["title"]["text"] = plain(said(curve, name, scale, smoothed))
-    patch["layout"]["annotations"] = _nothing(curve)
+    patch["layout"]["annotations"] = _nothing(curve, scale)
     for part, values in axes.layout(curve, scale).items():
         for key, value in values.items():
             patch["layout"][part][key] = value
@@ -172,8 +172,11 @@ def said(curve: Curve, name: str, scale: Scale, smoothed: str) -> str:
     return " · ".join(filter(None, (axes, smoothed, sample)))
 
 
-def _nothing(curve: Curve) -> list[Figure]:
-    return [] if curve.x else [note("nothing yet") | {"x": 0.5, "y": 0.5, "xanchor": "center"}]
+def _nothing(curve: Curve, scale: Scale) -> list[Figure]:
+    """Why a chart is empty."""
+    drawn = any(value > 0 for value in curve.y) if scale.log else bool(curve.x)
+    words = "nothing above 0, and a log scale shows no other" if curve.x else "nothing yet"
+    return [] if drawn else [note(words) | {"x": 0.5, "y": 0.5, "xanchor": "center"}]
 
 
 def area(x: Sequence[float], low: Sequence[float], high: Sequence[float], fill: str) -> Figure:

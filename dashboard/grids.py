@@ -221,7 +221,7 @@ def tsv(columns: Sequence[Definition], listed: Iterable[Mapping[str, Any]]) -> s
 def _cell(value: Any) -> str:
     text = "" if value is None else " ".join(str(value).split("\t"))
     text = " ".join(text.splitlines())
-    return f"'{text}" if text[:1] in "=+@" else text
+    return f"'{text}" if text.startswith(("=", "+", "@")) else text
 
 
 def spark(values: Sequence[float | None], width: int = 48, height: int = 16) -> str:

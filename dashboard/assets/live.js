@@ -269,7 +269,7 @@
     if (field) field.select();
     else own.click();
   });
-  (window.dash_clientside ||= {}).stepstream = { copy: async ({ text }) => { // for callbacks of Python
+  (window.dash_clientside ||= {}).stepstream = { copy: async ({ text = location.href }) => { // for callbacks of Python
     try { await navigator.clipboard.writeText(text); } catch { // not allowed, or no https
       const area = Object.assign(document.createElement("textarea"), { value: text });
       document.body.append(area); area.select(); document.execCommand("copy"); area.remove();

@@ -149,7 +149,8 @@ class News(Struct):
     counters: Counters | None = None
     returns: dict[str, list[Any]] | None = None
     """Return per episode over the whole run, with the first delta of an agent: `x`, `y`, its rolling mean
-    `mean_x`, `mean`, and `tail`, the newest returns, from which the mean goes on."""
+    `mean_x`, `mean`; `tail`, the newest returns, from which the mean goes on; `best`, the best one and its
+    episode."""
     thinned: int = 0
     """Steps left out of `steps`, as nobody can follow more."""
     missed: int = 0

@@ -92,10 +92,15 @@ class Agents(Panel):
         texts = {"agents.count": f"{count:,}", "agents.size": size}
         texts["agents.search"] = "yes" if count >= SEARCH_FROM else "no"
         texts["agents.some"] = "yes" if found else ""
-        texts["agents.none"] = "No agent matches." if words and not found else ""
+        texts["agents.none"] = "No agent matches." if words and not found else self._unknown(size)
         texts["agent.tone"] = f"--tone:{tone(self.chosen)}" if self.chosen else ""
         texts |= self._neighbours(found)
         return texts | (self._list(order) if size == "many" else self._tabs(found))
+
+    def _unknown(self, size: str) -> str:
+        """An address may name an agent that the run does not have. A long list comes in parts: who knows?"""
+        unknown = self.chosen and self.rows and self.chosen not in self.rows and size != "many"
+        return f"This run has no agent {self.chosen} yet: choose one." if unknown else ""
 
     def _ordered(self) -> list[str]:
         """Who only logs metrics stands below those who act."""
@@ -105,7 +110,7 @@ class Agents(Panel):
 
     def _neighbours(self, found: list[str]) -> dict[str, str]:
         at = found.index(self.chosen) if self.chosen in found else -1
-        ways = {"next": found[(at + 1) % len(found)], "previous": found[at - 1]} if found else {}
+        ways = {"next": found[(at + 1) % len(found)], "previous": found[max(at, 0) - 1]} if found else {}
         return {f"agents.{way}": _chosen(name) for way, name in ways.items()}
 
     def _tabs(self, found: list[str]) -> dict[str, Any]:

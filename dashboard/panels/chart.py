@@ -141,6 +141,8 @@ class Chart:
 
     def axis(self, choice: Choice) -> Axis:
         """What x is: episodes stand by their number, all else by the step, where nothing is chosen."""
+        if choice.axis == "episode" and self.series.source == "metrics":
+            return "step"  # metrics are of no episode
         return choice.axis or ("episode" if self.series.source == "episodes" else "step")
 
     def smoothing(self, choice: Choice) -> Smoothing:

@@ -55,8 +55,8 @@ class Choice(Struct, frozen=True):
         return cls(
             words=address.get("q").lower(),
             axis=_axis(address.get("x")),
-            log=bool(address.get("log")),
-            outliers=not address.get("central"),
+            log=address.flag("log"),
+            outliers=not address.flag("central"),
             smoothing=None if smooth in ("", DEFAULT) else Smoothing.read(smooth),
             only=tuple(address.all("metric")),
             pinned=tuple(address.all("pin")),
@@ -104,5 +104,5 @@ def _select(name: str, label: str, values: dict[str, str], address: Address) -> 
 
 
 def _check(name: str, label: str, address: Address) -> Component:
-    box = dbc.Checkbox(id=f"check-{name}", label=label, value=bool(address.get(name)))
+    box = dbc.Checkbox(id=f"check-{name}", label=label, value=address.flag(name))
     return html.Div(box, className="option", **attrs(data_address=name))

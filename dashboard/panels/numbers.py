@@ -143,9 +143,9 @@ class Numbers(Panel):
         return bool(self.seen or self.episodes) or not self.heard
 
     def _whole(self, returns: Mapping[str, list[Any]]) -> None:
-        points = [(y, x) for x, y in zip(returns["x"], returns["y"], strict=True) if y is not None]
-        self.best = max(points, default=None)
-        self.returns.extend(y for y, _ in points[-2 * WINDOW :])
+        value, *episode = returns["best"] or (None,)
+        self.best = None if value is None else (value, *episode)
+        self.returns.extend([y for y in returns["y"] if y is not None][-2 * WINDOW :])
         self.episodes = int(returns["x"][-1]) + 1 if returns["x"] else 0
 
     def _add(self, episode: Row, counted: bool) -> None:

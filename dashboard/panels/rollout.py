@@ -79,7 +79,7 @@ async def _shown(services: Services, address: Address, key: Key | None) -> list[
     arrays = await queries.tokens(run_id, key) if has_tokens and address.get("tokens") else {}
     head = [_bar(address, newer, older), _siblings(others, key)]
     body = [transcript(address, row), aside(row)]
-    below = [tokens(arrays, asked=bool(address.get("tokens")))] if has_tokens else []
+    below = [tokens(arrays, asked=address.flag("tokens"))] if has_tokens else []
     return [*head, html.Div(body, className="rollout-body"), *below]
 
 

@@ -47,7 +47,7 @@ FACTS = {
 
 def transcript(address: Address, row: Mapping[str, Any]) -> Component:
     """Its messages, as the address wants them."""
-    whole = bool(address.get("full"))
+    whole = address.flag("full")
     if address.get("view") == "raw":
         shown: list[Component] = [
             html.Pre(_cut(escaped(raw(row)), whole=whole, most=20 * LONG), className="raw")

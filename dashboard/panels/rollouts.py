@@ -53,7 +53,7 @@ class Rollouts(Panel):
 
     def layout(self) -> Component:
         superseded = html.Div(
-            dbc.Checkbox(id="superseded", label="Superseded", value=bool(self.address.get("superseded"))),
+            dbc.Checkbox(id="superseded", label="Superseded", value=self.address.flag("superseded")),
             className="option",
             title="Also rollouts that a later attempt or another copy replaces",
             **attrs(data_address="superseded"),
@@ -150,13 +150,13 @@ def view(address: Address) -> dict[str, Any]:
         "words": address.get("q"),
         "sort": by if is_column(by.removeprefix("-")) else "",
         "filter": {name: one for name, one in filters if is_column(name) and isinstance(one, dict)},
-        "superseded": bool(address.get("superseded")),
+        "superseded": address.flag("superseded"),
     }
 
 
 def chosen(address: Address) -> Chosen:
     """Which rollouts are listed."""
-    return Chosen(address.run or "", address.get("q"), bool(address.get("superseded")))
+    return Chosen(address.run or "", address.get("q"), address.flag("superseded"))
 
 
 def sorting(address: Address) -> list[dict[str, str]]:

@@ -112,7 +112,8 @@ def register(app: Dash) -> None:
     )
     async def link(_: Any, __: Any, href: str, viewer: str) -> Any:
         follow = ctx.triggered_id == "copy-follow"
-        copied = {"text": following(href, viewer) if follow else href, "at": time.time()}
+        # The browser knows where it is; Dash may not have heard of the newest moment yet.
+        copied = {"at": time.time()} | ({"text": following(href, viewer)} if follow else {})
         words = "Link copied: who opens it goes where you go" if follow else "Link to this moment copied"
         return copied, words
 

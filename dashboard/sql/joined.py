@@ -24,7 +24,8 @@ def return_curve(stored: Curve, episodes: Sequence[LiveEpisode], seen: int) -> d
         seen: how many episodes of the agent the live path has seen; the last of `episodes` is this one.
 
     Returns:
-        `x, y, mean_x, mean`, and `tail`: the newest returns, from which the page goes on. x ascends.
+        `x, y, mean_x, mean`; `tail`: the newest returns, from which the page goes on; `best`: the best one
+        and its episode. x ascends: an episode of another attempt stands behind those before it.
     """
     whole = stored if len(episodes) < seen or not episodes else Curve()
     begin = seen - len(episodes)
@@ -33,9 +34,11 @@ def return_curve(stored: Curve, episodes: Sequence[LiveEpisode], seen: int) -> d
         (float(begin + i if episode.episode_index is None else episode.episode_index), episode.episode_return)
         for i, episode in enumerate(episodes)
     ]
-    added = ascending([(x, y) for x, y in fresh if x > last and y is not None and math.isfinite(y)], last)
-    tail = [y for _, y in fresh if y is not None and math.isfinite(y)] or stored.y[-ROLLING:]
-    return _joined(whole, added) | {"tail": tail[-ROLLING:]}
+    finite = [(x, y) for x, y in fresh if y is not None and math.isfinite(y)]
+    added = ascending([(x, y) for x, y in finite if x > last], last)
+    tail = [y for _, y in finite] or stored.y[-ROLLING:]
+    best = max([*zip(whole.y, whole.x, strict=True), *((y, x) for x, y in finite)], default=())
+    return _joined(whole, added) | {"tail": tail[-ROLLING:], "best": list(best)}
 
 
 def _joined(stored: Curve, added: list[tuple[float, float]]) -> dict[str, list[Any]]:

@@ -145,17 +145,27 @@ def _offsets(index: Index, lines: Lines) -> Numbers:
 
 
 def _steps(index: Index, lines: Lines) -> Numbers:
-    """The steps of the whole run by then."""
-    if len(index.workers) > 1:
-        return sum(
-            (np.interp(lines.times, [0, *each.times], [0, *each.steps]) for each in index.streams.values()),
-            np.zeros(len(lines.times)),
-        )
+    """The last step of the whole run by then."""
+    return np.maximum(_counted(index, lines) - 1, 0)
+
+
+def _counted(index: Index, lines: Lines) -> Numbers:
+    """The steps of the whole run by then: of its only stream with steps by number, of several by time."""
     blocks = index.streams[lines.stream]
+    stepping = [name for name, each in index.streams.items() if each.steps[-1]]
+    if stepping != [lines.stream]:
+        counted = (_counted_at(index, name, lines.times) for name in stepping)
+        return sum(counted, np.zeros(len(lines.times)))
     if len(blocks.numbers) <= EXACT_BLOCKS:
         found = (index.line(lines.stream, int(seq)) for seq in lines.seqs)
-        return np.array([line.steps if line else 0 for line in found], dtype=np.float64)
+        return np.array([line.steps if line else blocks.steps[-1] for line in found], dtype=np.float64)
     return np.interp(lines.seqs, _begins(index, lines.stream), [0, *blocks.steps])
+
+
+def _counted_at(index: Index, stream: str, times: Numbers) -> Numbers:
+    blocks, first = index.streams[stream], index.line(stream, 0)
+    begun = first.time if first else blocks.times[0]
+    return np.interp(times, [begun, *blocks.times], [0, *blocks.steps])
 
 
 def _begins(index: Index, stream: str) -> Numbers:

@@ -121,7 +121,7 @@ class TimedFeed(Follower):
         if any(address.get(name) != before.get(name) for name in PARTS):
             if (there := await self._reached(address)) is not None:
                 return there
-            if self.state != "live":
+            if self.state != "live" and not self._said:
                 return await self._back()
         return await self._clocked(News(agent=self._live.agent))
 
@@ -202,9 +202,10 @@ class TimedFeed(Follower):
             self.follow(leader)
             self.led(leader.state, leader.place.cut if leader.place else None)
             return None
-        if not names_moment(address):
-            return None
         self._said = ""
+        if not names_moment(address):
+            self._said = "A step is of an episode: name that, too." if address.get("step") else ""
+            return None
         try:
             past, move = await self.past(), Move("go", where(address))
             find = lambda: moved(past, move, self.place, self.agent)  # noqa: E731 - a name for the next line

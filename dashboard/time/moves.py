@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dashboard.time import axis as axes
 from dashboard.time.past import Past, Place
+from infra.history.finder import OutsideError
 from infra.history.index import Cut, Moment
 from schemas import positions as at
 from schemas.positions import Position, parse_position
@@ -115,7 +116,11 @@ def moved(past: Past, move: Move, place: Place | None, agent_id: str, axis: str 
 
 
 def _line(past: Past, text: str, agent_id: str) -> Cut | None:
-    """The cut behind a line, `<stream>/<line>`, or a step of an episode, `episode:<n>/<m>`."""
+    """The cut behind a line, `<stream>/<line>`, or a step of an episode, `episode:<n>/<m>`.
+
+    Raises:
+        OutsideError: the run has no such episode, or that has no such step.
+    """
     stream, slash, number = text.rpartition("/")
     if not slash or not (number.isascii() and number.isdigit()) or len(number) > 18:
         return None
@@ -130,7 +135,11 @@ def _line(past: Past, text: str, agent_id: str) -> Cut | None:
     newest = past.history.newest(Kind.STEPS, first, agent_id, 1)
     if int(number) == 0 or not newest:
         return first
-    return axes.find(past.history, Position(start.anchor, int(number)), agent_id)
+    there = axes.find(past.history, Position(start.anchor, int(number)), agent_id)
+    episodes = [place.line.own_episode for cut in (first, there) if (place := past.place(cut, agent_id)).line]
+    if len(set(episodes)) > 1:
+        raise OutsideError(f"Episode {episodes[0]} has no step {number}.")
+    return there
 
 
 def _by_step(past: Past, here: Place, agent_id: str, *, forward: bool) -> Cut | None:

@@ -30,8 +30,8 @@ def where(address: Address) -> str:
     """The moment that an address names, in the words of a position."""
     if at := address.get("at"):
         return at
-    step = address.number("step")
-    return f"episode:{address.get('episode')}" + (f"/{step}" if step is not None else "")
+    step = address.get("step")
+    return f"episode:{address.get('episode')}" + (f"/{step}" if step else "")
 
 
 def speed_of(address: Address) -> float:

@@ -91,6 +91,34 @@ def test_an_episode_and_a_step_are_gone_to(trained: str, open_page: Callable[...
     expect(page.get_by_role("spinbutton", name="Step", exact=True)).to_have_value("")
 
 
+def test_wrong_places_are_said_and_lead_nowhere(trained: str, open_page: Callable[..., Page]) -> None:
+    """A step or an episode that is not there leaves the page where it is; a sentence says so meanwhile."""
+    page = open_page(f"/runs/{trained}?agent=ada&episode=20")
+    expect(page.locator("#now-title")).to_have_text("Step 0 of episode 20")
+
+    def go(name: str, value: str) -> None:
+        field = page.get_by_role("spinbutton", name=name, exact=True)
+        field.fill(value)
+        field.press("Enter")
+
+    for wrong, words in (
+        (str(LENGTH), f"Episode 20 has no step {LENGTH}."),
+        ("2.5", "'20/2.5' is no whole number from 0"),
+    ):
+        go("Step", wrong)
+        expect(page.get_by_text(words)).to_be_visible()
+        expect(page.locator("#now-title")).to_have_text("Step 0 of episode 20")
+    go("Step", "4")
+    expect(page.locator("#now-title")).to_have_text("Step 4 of episode 20")
+    page.goto(page.url.partition("?")[0] + "?agent=ada")
+    go("Episode", "500")
+    expect(page.get_by_text("Nothing of the run lies at episode:500")).to_be_visible()
+    go("Episode", "")
+    expect(page.get_by_text("Nothing of the run lies at episode:500")).to_be_hidden()
+    go("Step", "7")
+    expect(page.get_by_text("A step is of an episode")).to_be_visible()
+
+
 def test_charts_of_numbers_are_chosen_by_chips(trained: str, open_page: Callable[..., Page]) -> None:
     """Pressing a chip adds a chart and puts it in the address; markup in a name is shown as text."""
     page = open_page(f"/runs/{trained}?agent=ada&metric=loss")

@@ -325,6 +325,8 @@ def test_a_viewer_follows_another_and_has_a_clock_of_his_own(
     at(follower, 11)
     press(leader, "ArrowRight")
     at(follower, 12)
+    leader.click("#copy-link")
+    leader.wait_for_function("() => decodeURIComponent(window.copied).endsWith('at=step:12')")
     at(other, 50)
     press(follower, "Shift+ArrowRight")
     at(follower, 20)

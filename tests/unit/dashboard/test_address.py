@@ -39,6 +39,12 @@ def test_parts_are_replaced_repeated_and_left_out() -> None:
     assert address.to(metric=["z"], episode=None) == "/runs/r?agent=a&metric=z"
     assert address.number("episode") == 3
     assert Address.of("/?episode=1e9").number("episode") is None
+    assert [Address.of(f"/?log={text}").flag("log") for text in ("", "0", "1", "yes")] == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 @given(name=NAMES)

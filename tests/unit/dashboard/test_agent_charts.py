@@ -25,6 +25,7 @@ from dashboard.time.past import Pasts
 from infra.history.curves import SMOOTHINGS, Smoothing, reduce
 from infra.history.series import Series
 from infra.settings import load
+from infra.sql.columns import Source
 from schemas.live import LiveEpisode, LiveStep
 from schemas.tables import Episode, Step
 from tests.support.stored import event, write
@@ -285,3 +286,12 @@ def test_a_zoom_is_of_the_charts_with_its_axis() -> None:
     choice = Choice.of(Address.of("/runs/run?zoom=episode:5,9"))
     of = {source: Chart(Series("run", source, "reward", "a")) for source in ("episodes", "steps")}  # type: ignore[arg-type]
     assert [chart.zoom(choice) for chart in of.values()] == [(5.0, 9.0), None]
+
+
+@pytest.mark.parametrize(
+    ("source", "axis"), [("metrics", "step"), ("steps", "episode"), ("episodes", "episode")]
+)
+def test_an_axis_is_what_it_is_called(source: Source, axis: str) -> None:
+    """Metrics are of no episode: over the episode they stand over the step, and the chart says so."""
+    chart, choice = Chart(Series("run", source, "loss", "a")), Choice.of(Address.of("/runs/run?x=episode"))
+    assert (chart.axis(choice), chart.scale(choice).title.lower()) == (axis, axis)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,20 @@ def test_a_hundred_come_at_once() -> None:
     assert len(_some(rows_of([1] * few, [1000] * few), cursor)) == few
     assert len(_some(rows_of([2] * few, [1001] * few), cursor)) == few
     assert not cursor.agents_due
+
+
+@pytest.mark.parametrize("count", [1, 2, LISTED_FROM + 1])
+def test_an_agent_that_the_run_does_not_have(count: int) -> None:
+    """An address may name anybody: who is there is listed, and keys lead to the list's ends."""
+    panel = Agents()
+    panel.address = Address.of("/runs/run?agent=nobody")
+    panel.reset()
+    panel.take(News(agents=[AgentRow(f"a{i}", 1) for i in range(count)], agent="nobody"))
+    drawn = panel.draw()
+    assert drawn["agents.count"] == f"{count:,}"
+    assert ("nobody" in drawn["agents.none"]) == (count <= LISTED_FROM)  # more of them come in parts
+    assert "a0" in drawn["agents.next"]
+    assert f"a{count - 1}" in drawn["agents.previous"]
 
 
 def test_the_list_sends_the_rows_that_look_different() -> None:

@@ -171,3 +171,19 @@ def test_a_heat_map_has_a_cell_for_each_value() -> None:
     cells = graph.figure["data"][0]
     assert list(zip(cells["base"], cells["x"], cells["marker"]["color"], strict=True))[3] == (1, 0, 4.0)
     assert charts.heat_drawn(np.zeros((0, 3)))["figure"] is not None
+
+
+@pytest.mark.parametrize(
+    ("y", "log", "said"),
+    [
+        ([], False, "nothing yet"),
+        ([-1.0, 0.0], True, "nothing above 0"),
+        ([-1.0], False, ""),
+        ([1.0], True, ""),
+    ],
+)
+def test_an_empty_chart_says_why(y: list[float], log: bool, said: str) -> None:
+    """A chart without a point says whether there is none, or none that a log scale can show."""
+    curve = Curve(x=[float(n) for n in range(len(y))], y=y)
+    notes = charts.curve_figure(curve, "loss", Scale(log=log))["layout"]["annotations"]
+    assert [note["text"][: len(said)] for note in notes] == ([said] if said else [])

@@ -46,9 +46,12 @@ def test_episodes_without_a_number_are_counted_in_order() -> None:
 
 
 def test_a_worker_that_begins_again_does_not_fold_the_line_back() -> None:
-    """An index that is repeated continues to the right."""
+    """An index that is repeated continues to the right; the best episode keeps its own."""
     again = [*episodes(1.0, 2.0), *episodes(3.0, 4.0)]
-    assert joined.return_curve(Curve(), again, seen=4)["x"] == [0, 1, 2, 3]
+    curve = joined.return_curve(Curve(), again, seen=4)
+    assert (curve["x"], curve["best"]) == ([0, 1, 2, 3], [4, 1])
+    assert joined.return_curve(stored(1.0, 9.0), episodes(3.0, first=2), seen=3)["best"] == [9, 1]
+    assert joined.return_curve(Curve(), [], seen=0)["best"] == []
 
 
 def test_what_is_no_number_leaves_no_point() -> None:

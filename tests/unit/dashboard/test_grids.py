@@ -72,6 +72,7 @@ def test_tsv_has_a_line_for_each_row(listed: list[dict[str, str]]) -> None:
         cells = line.split("\t")
         assert len(cells) == len(grids.STEPS)
         assert not any(cell[:1] in "=+@" for cell in cells if cell)
+    assert set(grids.tsv(grids.STEPS, [{}]).split("\n")[1]) == {"\t"}
 
 
 def test_a_sparkline_reaches_from_end_to_end() -> None:

@@ -70,6 +70,40 @@ def test_a_crash_a_restart_and_a_gap_are_marked(database: Settings) -> None:
     looked_at(database, lines, look)
 
 
+def test_marks_stand_on_the_steps(database: Settings) -> None:
+    """A crash behind the last step and the best, last episode stand at the end; a restart where it began."""
+    lines = []
+    for stream, begin in (("w1", 10), ("w2", 2000)):
+        lines += [line(Kind.RUNS, f"{stream}.meta", 1, begin - 5, event="run_started", payload="{}")]
+        for seq in range(1, 201):
+            lines.append(line(Kind.STEPS, stream, seq, begin + seq, episode_index=seq // 101, reward=1.0))
+        lines.append(line(Kind.EPISODES, stream, 201, begin + 200, episode_index=1, episode_return=begin))
+    lines.append(line(Kind.RUNS, "w2.meta", 2, 2300, event="run_failed", payload="{}"))
+
+    async def look(past: Past) -> None:
+        window = axis.span(past.history, "step", "a")
+        assert window == (0, 399)
+        drawn = await marks.drawing(past, "step", window, "a")
+        seen = {mark.kind: round(share, 2) for mark, share in drawn.marks}
+        assert seen == {"best": 1.0, "worst": 0.5, "restart": 0.5, "run_failed": 1.0}
+
+    looked_at(database, lines, look)
+
+
+def test_a_crash_of_a_lone_worker_stands_at_its_end(database: Settings) -> None:
+    """What `run` says of it is a stream of its own, which has no steps."""
+    lines = steps("w1", 300, 10)
+    lines.append(line(Kind.RUNS, "w1.meta", 1, 400, event="run_failed", payload="{}"))
+
+    async def look(past: Past) -> None:
+        window = axis.span(past.history, "step", "a")
+        assert window is not None
+        drawn = await marks.drawing(past, "step", window, "a")
+        assert [(mark.kind, share) for mark, share in drawn.marks] == [("run_failed", 1.0)]
+
+    looked_at(database, lines, look)
+
+
 def test_a_training_step_is_an_axis_and_a_move(database: Settings) -> None:
     """A training step is a value of the axis, and Ctrl with an arrow goes to the step before or after."""
     lines = steps("w", 400, 0)
