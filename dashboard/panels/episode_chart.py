@@ -65,7 +65,7 @@ class EpisodeChart(Chart):
 
     async def read(self, history: History, choice: Choice) -> None:
         if self.episode is not None:
-            steps, before = await history.episode(self.episode), self.curve.total
+            steps, before = _newest(await history.episode(self.episode)), self.curve.total
             self.of_steps([_point(i, step, self.series.name) for i, step in enumerate(steps)], choice)
             self.settled = self.curve.total == before
 
@@ -81,6 +81,12 @@ class EpisodeChart(Chart):
         self.curve, self.grown = curve, self.grown or curve != self.curve
         if curve.x:
             self._ends.append((self.axis(choice), (curve.x[0], curve.x[-1]), (min(curve.y), max(curve.y))))
+
+
+def _newest(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of an episode whose number comes again, as in a run that began again: the steps of the newest."""
+    newest = max(steps, key=lambda one: one["event_time"] or 0, default=None)
+    return [step for step in steps if newest is not None and step["stream_id"] == newest["stream_id"]]
 
 
 def _point(i: int, step: Mapping[str, Any], name: str) -> Point:

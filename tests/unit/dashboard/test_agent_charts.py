@@ -169,6 +169,20 @@ def test_a_zoom_survives_more_steps_of_an_episode() -> None:
     assert revision(Choice.of(Address.of("/runs/run?log=1"))) != before
 
 
+async def test_an_episode_of_a_run_that_began_again_is_the_newest_one(
+    engine: Engine, queries: Queries
+) -> None:
+    """An episode whose number comes again in another attempt is one line, not both in one zigzag."""
+    for attempt, stream in ((1, "first"), (2, "second")):
+        told = [(n, 100 * attempt + n) for n in range(10 * attempt)]
+        rows = [event(at, episode_index=3, step_index=n, reward=at, stream_id=stream) for n, at in told]
+        write(engine, Step, rows)
+    chart = EpisodeChart(Series("run", "steps", "reward", "a"), 3)
+    history = History(queries, Pasts(load(), queries), "run", "a")
+    await chart.read(history, Choice.of(Address.of("/runs/run")))
+    assert (chart.curve.x, chart.curve.y) == ([*range(20)], [*range(200, 220)])
+
+
 async def test_a_return_is_read_whole_and_grows(engine: Engine, queries: Queries) -> None:
     """The chart of returns reads all episodes from SQL, adds live ones, and shows the mean of 100."""
     write(engine, Episode, [event(n + 1, episode_index=n, episode_return=float(n)) for n in range(200)])
