@@ -143,8 +143,8 @@ class Numbers(Panel):
         return bool(self.seen or self.episodes) or not self.heard
 
     def _whole(self, returns: Mapping[str, list[Any]]) -> None:
-        value, *episode = returns["best"] or (None,)
-        self.best = None if value is None else (value, *episode)
+        best = returns["best"]
+        self.best = (best[0], best[1]) if best else None
         self.returns.extend([y for y in returns["y"] if y is not None][-2 * WINDOW :])
         self.episodes = int(returns["x"][-1]) + 1 if returns["x"] else 0
 

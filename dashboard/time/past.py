@@ -239,10 +239,11 @@ class Past:
     def _figure(self, state: State, agent_id: str) -> dict[str, list[Any]]:
         """The return curve up to a moment, as `News.returns` has it."""
         count, whole = len(state.returns), self.returns(agent_id)
-        best = max(((value, index) for index, value in state.returns), default=())
         if len(self.history.index.workers) > 1:  # streams mingle: what came first is not what is listed first
             points = np.array(ascending(state.returns, -1.0)).reshape(-1, 2)
             whole = Returns(points[:, 0], points[:, 1], rolling_mean(points[:, 1]))
+        newest_first = whole.y[:count][::-1]  # of equal ones the newest is the best
+        best = state.returns[-1 - int(newest_first.argmax())][::-1] if count else ()
         curve = reduce(whole.x[:count], whole.y[:count], POINTS, whole.mean[:count])
         figure = {"x": curve.x, "y": curve.y, "mean_x": curve.mean_x, "mean": curve.mean}
         return {**figure, "tail": whole.y[max(0, count - ROLLING) : count].tolist(), "best": list(best)}

@@ -91,7 +91,7 @@ class Smoothing(Struct, frozen=True):
 def reduce(x: Numbers, y: Numbers, points: int, mean: Numbers | None = None) -> Curve:
     """At most `points` points: of each stretch the least and the most, in order; of `mean` every n-th.
 
-    Where rows share an x, as the agents of a run share episodes, `mean` counts when all are in it.
+    Where rows share an x, as the agents of a run share episodes, `mean` is that of the last of them.
     """
     curve = Curve(total=len(x), reduced=len(x) > points)
     chosen = downsampled(y, points)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from infra.settings import Settings
 from producers.spool.format import About
 from schemas.topics import META_SUFFIX, Kind
+from tests.support.processes import wait_for
 from tests.support.topics import of_stepstream, of_workers, places, read_topics
 
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
@@ -88,7 +88,7 @@ def test_alone(settings: Settings, spawn_cli: Callable[..., Any], run_cli: RunCl
     done = subprocess.run([sys.executable, "-c", WORKER], env=os.environ, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     spawn_cli("forward")
-    _until(lambda: len(of_workers(read_topics(settings, [Kind.STEPS]))) >= 500)
+    wait_for(lambda: len(of_workers(read_topics(settings, [Kind.STEPS]))) >= 500, 60)
     _check(settings)
 
 
@@ -114,13 +114,13 @@ def test_run_alone_says_how_a_killed_worker_ended(
     if forward == "beside":
         spawn_cli("forward")
     run = spawn_cli("run", "--run-id", "given", "--", sys.executable, "-c", ENDLESS)
-    _until(lambda: of_workers(read_topics(settings, [Kind.STEPS])))
+    wait_for(lambda: of_workers(read_topics(settings, [Kind.STEPS])), 60)
     (pid,) = {About.read(folder).pid for folder in settings.spool_dir.glob("*.*") if _is_workers(folder)}
     os.kill(pid, signal.SIGKILL) if killed == "worker" else run.terminate()
     run.wait(30)
     if forward == "later":
         spawn_cli("forward", env={"STEPSTREAM_SPOOL_RETENTION_HOURS": "0"})
-    _until(lambda: all((folder / "done").exists() for folder in settings.spool_dir.iterdir()))
+    wait_for(lambda: all((folder / "done").exists() for folder in settings.spool_dir.iterdir()), 60)
     written = [file.read_text().splitlines() for file in settings.spool_dir.glob("*.meta/*.jsonl")]
     events = [json.loads(line)["event"] for lines in written for line in lines]
     ends = [event for event in events if event not in ("run_started", "heartbeat")]
@@ -129,10 +129,3 @@ def test_run_alone_says_how_a_killed_worker_ended(
 
 def _is_workers(folder: Path) -> bool:
     return not folder.name.endswith(META_SUFFIX)
-
-
-def _until(holds: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.1)
